@@ -1,0 +1,79 @@
+# Everything a newcomer types. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3.11
+VENV := .venv
+AIRFLOW_VENV := .venv-airflow
+BARE_VENV := build/venv-bare
+UV := build/uv/bin/uv
+BIN := $(VENV)/bin
+export PYTHONDONTWRITEBYTECODE ?= 1
+export UV_LINK_MODE ?= hardlink
+
+.DEFAULT_GOAL := help
+.PHONY: help env java dist demo test lint unit soak bench locks clean airflow-env
+
+help: ## list every target
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+demo: env java ## build what is missing, then run everything on a simulated lender
+	$(BIN)/zigong run recipes/demo.yaml
+
+test: env java dist airflow-env bare-env lint unit ## build what is missing, then lint, types and every test (under 15 minutes)
+
+lint: env ## ruff, mypy --strict, import rules
+	$(BIN)/ruff check zigong schemas jobs airflow_dags tests benchmarks
+	$(BIN)/ruff format --check zigong schemas jobs airflow_dags tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: env java dist airflow-env bare-env
+	$(BIN)/pytest -m "not soak"
+
+soak: env java dist ## kills and long runs
+	$(BIN)/pytest -m soak --timeout 3600
+
+bench: env java ## measured comparisons; tables on the terminal, figures in build/bench
+	for file in benchmarks/*.py; do $(BIN)/python $$file; done
+
+env: $(VENV)/.built ## the environment of the jobs, from locked requirements
+airflow-env: $(AIRFLOW_VENV)/.built ## the environment of the schedulers
+bare-env: $(BARE_VENV)/.built
+dist: dist/zigong.zip ## the one archive that spark-submit and ray job submit ship
+
+$(UV):
+	@command -v $(PYTHON) > /dev/null || { echo "Python 3.11 is missing: install it, or name it with make PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/pip install --quiet "uv>=0.8"
+
+$(VENV)/.built: requirements/jobs.txt requirements/dev.txt pyproject.toml | $(UV)
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
+	$(UV) pip install --quiet --python $(VENV) --require-hashes -r requirements/jobs.txt -r requirements/dev.txt
+	$(UV) pip install --quiet --python $(VENV) --no-deps --editable .
+	touch $@
+
+$(AIRFLOW_VENV)/.built: requirements/airflow.txt | $(UV)
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(AIRFLOW_VENV)
+	$(UV) pip install --quiet --python $(AIRFLOW_VENV) --require-hashes -r requirements/airflow.txt
+	touch $@
+
+# What a cluster image holds: the locked requirements and nothing of ours.
+$(BARE_VENV)/.built: requirements/jobs.txt | $(UV)
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(BARE_VENV)
+	$(UV) pip install --quiet --python $(BARE_VENV) --require-hashes -r requirements/jobs.txt
+	touch $@
+
+dist/zigong.zip: $(shell find zigong schemas jobs -type f -not -name '*.pyc') pyproject.toml README.md | $(UV)
+	rm -rf build/lib dist && $(UV) build --quiet --wheel --out-dir dist
+	cp dist/zigong-*.whl $@
+
+java: ## find Java 17, or install it where that can be done
+	@bash .ci/java.sh
+
+locks: $(UV) ## resolve the requirements again
+	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/jobs.in -o requirements/jobs.txt
+	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/dev.in -o requirements/dev.txt
+	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/airflow.in -o requirements/airflow.txt
+
+clean: ## remove environments, builds and local lakehouses
+	rm -rf $(VENV) $(AIRFLOW_VENV) build dist
