@@ -1,0 +1,143 @@
+"""Reads the ODCS contracts of the tables and turns them into small frozen values.
+
+The contract is the only place that lists a table's columns, key, partitions and rules; Spark schemas, row rules,
+GX suites and docs are derived from what this module returns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import yaml
+from open_data_contract_standard.model import DataQuality, OpenDataContractStandard, SchemaProperty
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column: its Spark type and whether it may be null."""
+
+    name: str
+    type: str
+    required: bool
+    classification: str | None
+    description: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowRule:
+    """A condition every row must hold; a row that breaks it goes to quarantine under the rule's name."""
+
+    name: str
+    condition: str  # Spark SQL, true or null = holds
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableContract:
+    """Everything a table promises, read from ``schemas/tables/NAME.yaml``."""
+
+    name: str
+    version: str
+    purpose: str
+    usage: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    partitions: tuple[str, ...]
+    row_rules: tuple[RowRule, ...]
+    min_rows: int
+    digest: str
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Names of the columns in the order of the contract."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def ddl(self) -> str:
+        """The Spark DDL of the columns, without constraints."""
+        return ", ".join(f"`{column.name}` {column.type}" for column in self.columns)
+
+    @property
+    def rules_version(self) -> str:
+        """Version and digest that name the rules a verdict was given under."""
+        return f"{self.version}+{self.digest[:12]}"
+
+
+def table_names() -> tuple[str, ...]:
+    """Names of all contracted tables, sorted."""
+    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in files("schemas").joinpath("tables").iterdir()))
+
+
+@cache
+def table_contract(name: str) -> TableContract:
+    """Reads the contract of one table.
+
+    Raises:
+        KeyError: no contract has this name.
+    """
+    resource = files("schemas").joinpath("tables", f"{name}.yaml")
+    if not resource.is_file():
+        raise KeyError(f"no contract for table {name!r}; known: {', '.join(table_names())}")
+    text = resource.read_text(encoding="utf-8")
+    return parse_contract(text)
+
+
+def parse_contract(text: str) -> TableContract:
+    """Parses the text of an ODCS v3 contract with exactly one schema object."""
+    document = OpenDataContractStandard.model_validate(yaml.safe_load(text))
+    (table,) = document.schema_ or []
+    properties = table.properties or []
+    return TableContract(
+        name=table.name or "",
+        version=document.version or "",
+        purpose=(document.description.purpose if document.description else None) or "",
+        usage=(document.description.usage if document.description else None) or "",
+        columns=tuple(_column(item) for item in properties),
+        key=_ordered(properties, "primaryKeyPosition"),
+        partitions=_ordered(properties, "partitionKeyPosition"),
+        row_rules=(
+            *(rule for item in properties for rule in _column_rules(item)),
+            *(RowRule(name=q.name or "", condition=q.implementation) for q in table.quality or [] if _is_row_rule(q)),
+        ),
+        min_rows=_min_rows(table.quality or []),
+        digest=hashlib.sha256(text.encode()).hexdigest(),
+    )
+
+
+def _column(item: SchemaProperty) -> Column:
+    return Column(
+        name=item.name or "",
+        type=item.physicalType or "",
+        required=bool(item.required),
+        classification=item.classification,
+        description=item.description or "",
+    )
+
+
+def _ordered(properties: list[SchemaProperty], position: str) -> tuple[str, ...]:
+    placed = [(getattr(item, position), item.name) for item in properties if getattr(item, position) is not None]
+    return tuple(name for _, name in sorted(placed))
+
+
+def _column_rules(item: SchemaProperty) -> list[RowRule]:
+    rules = [RowRule(name=f"{item.name}_is_present", condition=f"`{item.name}` IS NOT NULL")] if item.required else []
+    for quality in item.quality or []:
+        if quality.metric == "invalidValues":
+            allowed = ", ".join(_literal(value) for value in (quality.arguments or {})["validValues"])
+            rules.append(RowRule(name=quality.name or "", condition=f"`{item.name}` IN ({allowed})"))
+    return rules
+
+
+def _literal(value: object) -> str:
+    return str(value) if isinstance(value, int | float) else "'" + str(value).replace("'", "\\'") + "'"
+
+
+def _is_row_rule(quality: DataQuality) -> bool:
+    return bool(quality.type == "custom" and quality.engine == "spark-row")
+
+
+def _min_rows(rules: list[DataQuality]) -> int:
+    bounds = [int(rule.mustBeGreaterThan or 0) + 1 for rule in rules if rule.metric == "rowCount"]
+    return max(bounds, default=0)
