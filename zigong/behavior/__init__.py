@@ -1,0 +1,1 @@
+"""Raw files to behavior_events, observation points, labels and user sequences."""

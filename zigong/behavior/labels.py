@@ -1,0 +1,101 @@
+"""What became of an observed client: good, bad or indeterminate, for every horizon of the recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from schemas.mappings import SourceMapping
+from zigong.behavior.business_time import local_midnight
+from zigong.behavior.timeline import (
+    as_of,
+    distinct_months,
+    of_types,
+    stated_days_past_due,
+    user_timelines,
+    with_points,
+)
+from zigong.recipe import Horizon
+
+
+def performance_labels(
+    events: DataFrame,
+    points: DataFrame,
+    *,
+    horizons: Sequence[Horizon],
+    reporting_lag_days: int,
+    as_of_date: date,
+    timezone: str,
+    mapping: SourceMapping,
+) -> DataFrame:
+    """One row per eligible point and horizon, in the columns of performance_labels.
+
+    The window is [T, T + window_months) by local calendar months. max_days_past_due is the largest days past due that
+    an outcome event in the window states, or the state carried into it: the last statement before T. Both are read as
+    known before ``as_of_date``: a label says what is true, not what was known at T.
+
+    bad: max_days_past_due reaches the threshold. Otherwise indeterminate: fewer calendar months than the window has
+    carry an outcome event (the client left the book, or the window is not over). Otherwise good.
+
+    Args:
+        events: behavior_events of one source.
+        points: observation_points; only eligible ones are labelled.
+        horizons: windows and thresholds.
+        reporting_lag_days: local days after the window until a label is mature.
+        as_of_date: nothing known at or after its local midnight counts.
+        timezone: business time zone.
+        mapping: tells the outcome event types.
+    """
+    known = user_timelines(events, timezone).select(
+        "user_id",
+        as_of(F.col("timeline"), local_midnight(F.lit(as_of_date), timezone)).alias("timeline"),
+    )
+    outcomes = known.select("user_id", of_types(F.col("timeline"), mapping.outcome_events).alias("outcomes"))
+    return _judged(with_points(outcomes, _windows(points, horizons, reporting_lag_days, timezone)))
+
+
+def _windows(points: DataFrame, horizons: Sequence[Horizon], reporting_lag_days: int, timezone: str) -> DataFrame:
+    """One row per eligible point and horizon: when the window closes and when its label is mature."""
+    pairs = [F.struct(F.lit(item.window_months), F.lit(item.dpd_threshold)) for item in horizons]
+    spine = points.where("eligible").select(
+        "user_id",
+        "observation_at",
+        "observation_date",
+        F.inline(F.array(*pairs)).alias("window_months", "dpd_threshold"),
+    )
+    end_date = F.add_months("observation_date", F.col("window_months"))
+    return spine.select(
+        "*",
+        local_midnight(end_date, timezone).alias("closes_at"),
+        local_midnight(F.date_add(end_date, reporting_lag_days), timezone).alias("matured_at"),
+    )
+
+
+def _judged(windows: DataFrame) -> DataFrame:
+    """What each window shows, and the outcome it amounts to."""
+    opens, closes = F.col("observation_at"), F.col("closes_at")
+    before = F.filter("outcomes", lambda version: version["event_at"] < opens)
+    inside = F.filter("outcomes", lambda version: (version["event_at"] >= opens) & (version["event_at"] < closes))
+    seen = windows.withColumn("carried", stated_days_past_due(before)).withColumn("inside", inside)
+    outcome = (
+        F.when(F.col("max_days_past_due") >= F.col("dpd_threshold"), "bad")
+        .when(F.col("months_observed") < F.col("window_months"), "indeterminate")
+        .otherwise("good")
+    )
+    measured = seen.withColumn(
+        "max_days_past_due", F.greatest("carried", F.array_max(F.col("inside.days_past_due")))
+    ).withColumn("months_observed", distinct_months(F.col("inside")))
+    return measured.select(
+        "user_id",
+        "observation_at",
+        "window_months",
+        "dpd_threshold",
+        "max_days_past_due",
+        "months_observed",
+        outcome.alias("outcome"),
+        "matured_at",
+        "observation_date",
+    )

@@ -1,0 +1,138 @@
+"""Reads the files of a source mapping: a cell is what the mapping declares, or its row is rejected by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StringType, StructField, StructType
+
+from schemas.mappings import SourceColumn, SourceFile, SourceMapping
+from zigong.behavior.pseudonyms import pseudonymiser
+from zigong.errors import DataError
+
+_CORRUPT, _REASONS = "_corrupt_record", "_reasons"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawTables:
+    """The raw files of one source, cell by cell.
+
+    Attributes:
+        cells: by file name, the raw cells (strings, or parquet's own types) and ``_reasons``, empty for a good row.
+        good: by file name, the rows without reasons in the types of the mapping.
+    """
+
+    cells: Mapping[str, DataFrame]
+    good: Mapping[str, DataFrame]
+
+
+def read_raw(spark: SparkSession, mapping: SourceMapping, path: str) -> RawTables:
+    """Reads the files of a mapping below ``path``.
+
+    Raises:
+        DataError: a file or a column is missing.
+    """
+    cells = {file.name: _judged(_cells(spark, file, path), file) for file in mapping.files}
+    good = {file.name: _typed(cells[file.name], file) for file in mapping.files}
+    return RawTables(cells=cells, good=good)
+
+
+def rejected_rows(raw: RawTables, mapping: SourceMapping, key: bytes) -> DataFrame:
+    """The rows that do not fit the mapping, ready for quarantine.
+
+    Returns:
+        file_name, reasons array<string> (``missing:COL``, ``bad_cast:COL``, ``not_finite:COL``, ``unknown_value:COL``,
+        ``malformed_row``) and payload: the declared cells as JSON, identifiers only as their pseudonyms.
+    """
+    pseudonym = pseudonymiser(key)
+    return reduce(DataFrame.unionByName, (_rejected(raw.cells[file.name], file, pseudonym) for file in mapping.files))
+
+
+def _rejected(cells: DataFrame, file: SourceFile, pseudonym: Callable[[Column], Column]) -> DataFrame:
+    shown = [
+        (pseudonym(_quoted(column)) if column.identifier else _quoted(column).cast("string")).alias(column.name)
+        for column in file.columns
+    ]
+    bad = cells.where(F.size(_REASONS) > 0).select(_REASONS, F.struct(*shown).alias("row"))
+    return bad.select(
+        F.lit(file.name).alias("file_name"), F.col(_REASONS).alias("reasons"), F.to_json("row").alias("payload")
+    )
+
+
+def _cells(spark: SparkSession, file: SourceFile, path: str) -> DataFrame:
+    where = str(Path(path) / file.path) if "://" not in path else f"{path.rstrip('/')}/{file.path}"
+    try:
+        if file.format == "parquet":
+            found = spark.read.parquet(where).withColumn(_CORRUPT, F.lit(None).cast("string"))
+        else:
+            found = _csv(spark, where)
+    except AnalysisException as error:
+        if error.getCondition() != "PATH_NOT_FOUND":
+            raise
+        raise DataError(
+            f"raw file {file.name}: {where} does not exist", action="give its folder as source.path of the recipe"
+        ) from error
+    missing = [column.name for column in file.columns if column.name not in found.columns]
+    if missing:
+        raise DataError(
+            f"raw file {file.name} ({where}): column {', '.join(missing)} is missing; "
+            f"found {', '.join(name for name in found.columns if name != _CORRUPT)}",
+            action="correct the columns of the source mapping, or give the file it was written for",
+        )
+    return found
+
+
+def _csv(spark: SparkSession, where: str) -> DataFrame:
+    """All columns as text; a row with too many or too few cells is kept and marked."""
+    reader = spark.read.option("header", True).option("mode", "PERMISSIVE")
+    names = reader.csv(where).columns
+    schema = StructType([StructField(name, StringType()) for name in (*names, _CORRUPT)])
+    # With column pruning the parser would count only the cells that are asked for, and miss malformed rows.
+    return reader.option("columnNameOfCorruptRecord", _CORRUPT).option("columnPruning", False).csv(where, schema=schema)
+
+
+def _judged(found: DataFrame, file: SourceFile) -> DataFrame:
+    blanks = ("", *file.null_values)
+    cleaned = [
+        F.when(~F.trim(_quoted(column)).isin(*blanks), F.trim(_quoted(column))).alias(column.name)
+        if dict(found.dtypes)[column.name] == "string"
+        else _quoted(column)
+        for column in file.columns
+    ]
+    cells = found.select(*cleaned, _CORRUPT)
+    reasons = [F.when(F.col(_CORRUPT).isNotNull(), F.lit("malformed_row"))]
+    reasons += [reason for column in file.columns for reason in _column_reasons(column)]
+    return cells.withColumn(_REASONS, F.array_compact(F.array(*reasons))).drop(_CORRUPT)
+
+
+def _column_reasons(column: SourceColumn) -> list[Column]:
+    cell, value = _quoted(column), _value(column)
+    reasons = [F.when(cell.isNotNull() & value.isNull(), F.lit(f"bad_cast:{column.name}"))]
+    if column.required:
+        reasons.append(F.when(cell.isNull(), F.lit(f"missing:{column.name}")))
+    if column.values:
+        known = cell.cast("string").isin(*column.values)
+        reasons.append(F.when(cell.isNotNull() & ~known, F.lit(f"unknown_value:{column.name}")))
+    if column.type == "double":
+        finite = ~F.isnan(value) & (F.abs(value) < float("inf"))
+        reasons.append(F.when(value.isNotNull() & ~finite, F.lit(f"not_finite:{column.name}")))
+    return reasons
+
+
+def _typed(cells: DataFrame, file: SourceFile) -> DataFrame:
+    good = cells.where(F.size(_REASONS) == 0)
+    return good.select(*(_value(column).alias(column.name) for column in file.columns))
+
+
+def _value(column: SourceColumn) -> Column:
+    return _quoted(column).try_cast(column.type)
+
+
+def _quoted(column: SourceColumn) -> Column:
+    return F.col(f"`{column.name}`")

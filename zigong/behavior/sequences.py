@@ -1,0 +1,140 @@
+"""The time-ordered history of a user as of T, with a certificate of what it was built from."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from zigong.behavior.business_time import local_midnight
+from zigong.behavior.timeline import as_of, user_timelines, with_points
+
+
+def user_sequences(
+    events: DataFrame, profiles: DataFrame, points: DataFrame, *, max_events: int, policy_id: str, timezone: str
+) -> DataFrame:
+    """One row per eligible point, in the columns of user_sequences.
+
+    At most ``max_events`` newest events are kept, and the cut falls between calendar months: of the month that does
+    not fit whole, nothing is kept. Only when the newest month alone has more, its newest ``max_events`` are kept.
+    Everything older is folded: it is counted, and the certificate still covers it.
+
+    The profile is the newest version with valid_from < T and known_at < T, an empty map without one. person_id is the
+    unit of splits and no feature: the earliest known version that names a person gives it, at every T; else user_id.
+
+    Args:
+        events: behavior_events.
+        profiles: user_profiles.
+        points: observation_points.
+        max_events: newest events kept.
+        policy_id: names the history policy with the tokenizer digest; part of sequence_id.
+        timezone: business time zone, for the calendar months.
+    """
+    users = _with_profiles(user_timelines(events, timezone), profiles)
+    eligible = points.where("eligible").select("user_id", "observation_at", "observation_date")
+    histories = with_points(users, eligible).withColumn("history", as_of(F.col("timeline"), F.col("observation_at")))
+    folded = histories.withColumn("kept", _newest_whole_months(F.col("history"), max_events))
+    return folded.select(
+        _sequence_id(policy_id).alias("sequence_id"),
+        "user_id",
+        "person_id",
+        "observation_at",
+        _profile_as_of(F.col("profiles"), F.col("observation_at")).alias("profile"),
+        _stated(F.col("kept")).alias("events"),
+        F.struct(
+            F.size("history").alias("events"),
+            F.size("kept").alias("kept"),
+            (F.size("history") - F.size("kept")).alias("folded"),
+        ).alias("counts"),
+        _certificate(F.col("history")).alias("certificate"),
+        "observation_date",
+        "user_bucket",
+    )
+
+
+def timelines_before(events: DataFrame, profiles: DataFrame, *, cutoff: date, timezone: str) -> DataFrame:
+    """The whole history of every user as of the local midnight of ``cutoff``, for pre-training.
+
+    Returns:
+        user_id, user_bucket, person_id, events as in user_sequences; users without a known event are left out.
+    """
+    users = _with_profiles(user_timelines(events, timezone), profiles)
+    known = users.withColumn("history", as_of(F.col("timeline"), local_midnight(F.lit(cutoff), timezone)))
+    return known.where(F.size("history") > 0).select(
+        "user_id", "user_bucket", "person_id", _stated(F.col("history")).alias("events")
+    )
+
+
+def _with_profiles(timelines: DataFrame, profiles: DataFrame) -> DataFrame:
+    """Adds person_id and the sorted profile versions of every user."""
+    version = F.struct(
+        "valid_from", "known_at", "source", F.array_sort(F.map_entries("attributes")).alias("attributes")
+    )
+    naming = F.col("person_id").isNotNull()
+    by_user = profiles.groupBy("user_id").agg(
+        F.array_sort(F.collect_list(version)).alias("profiles"),
+        F.min(F.when(naming, F.struct("known_at", "valid_from", "source", "person_id"))).alias("first_person"),
+    )
+    return timelines.join(by_user, on="user_id", how="left").select(
+        *timelines.columns,
+        F.coalesce(F.col("first_person.person_id"), F.col("user_id")).alias("person_id"),
+        F.coalesce("profiles", F.array()).alias("profiles"),
+    )
+
+
+def _profile_as_of(profiles: Column, observation_at: Column) -> Column:
+    known = F.filter(
+        profiles,
+        lambda version: (version["valid_from"] < observation_at) & (version["known_at"] < observation_at),
+    )
+    newest = F.try_element_at(known, F.lit(-1))["attributes"]
+    return F.coalesce(F.map_from_entries(newest), F.create_map().cast("map<string,string>"))
+
+
+def _newest_whole_months(history: Column, max_events: int) -> Column:
+    """The events after the month of the newest event that does not fit; all of them when they fit."""
+    newest_left_out = F.try_element_at(history, F.lit(-max_events - 1))["month"]
+    whole_months = F.filter(history, lambda version: version["month"] > newest_left_out)
+    return (
+        F.when(F.size(history) <= max_events, history)
+        .when(F.size(whole_months) > 0, whole_months)
+        .otherwise(F.slice(history, -max_events, max_events))
+    )
+
+
+def _stated(history: Column) -> Column:
+    """The events as the contract of user_sequences has them."""
+    return F.transform(
+        history,
+        lambda version: F.struct(
+            version["event_type"].alias("event_type"),
+            version["event_at"].alias("event_at"),
+            version["known_at"].alias("known_at"),
+            version["amount"].alias("amount"),
+            version["currency"].alias("currency"),
+            version["days_past_due"].alias("days_past_due"),
+            F.map_from_entries(version["attributes"]).alias("attributes"),
+        ),
+    )
+
+
+def _certificate(history: Column) -> Column:
+    """What the row was built from: the hash covers every version as of T in order, the folded ones included."""
+    names = F.transform(
+        history,
+        lambda version: F.concat_ws(
+            ":", version["source"], version["event_id"], F.unix_micros(version["known_at"]).cast("string")
+        ),
+    )
+    return F.struct(
+        F.array_max(history["event_at"]).alias("max_event_at"),
+        F.array_max(history["known_at"]).alias("max_known_at"),
+        F.size(history).alias("events_used"),
+        F.sha2(F.array_join(names, ","), 256).alias("events_hash"),
+    )
+
+
+def _sequence_id(policy_id: str) -> Column:
+    instant = F.date_format("observation_at", "yyyy-MM-dd'T'HH:mm:ss.SSSSSS'Z'")
+    return F.sha2(F.concat_ws("|", "user_id", instant, F.lit(policy_id)), 256)

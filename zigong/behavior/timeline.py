@@ -1,0 +1,99 @@
+"""What was known as of T: one sorted array of event versions per user, and one filter over it.
+
+A version of an event holds from its known_at until the next version of the same event becomes known. So as of T an
+event is there exactly when its newest version with known_at < T is an upsert with event_at < T; equal instants are
+out. Validity is a property of the log alone, hence one array per user serves every T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.window import Window
+
+from zigong.behavior.business_time import local_date, month_of
+
+_VERSION_FIELDS = ("loan_id", "event_type", "amount", "currency", "days_past_due")
+
+
+def user_timelines(events: DataFrame, timezone: str) -> DataFrame:
+    """Every upsert version of every user in one array, in the order (event_at, known_at, source, event_id).
+
+    Args:
+        events: behavior_events, whole histories of the users in it.
+        timezone: business time zone of the months.
+
+    Returns:
+        user_id, user_bucket, timeline: array of structs of event_at, known_at, source, event_id, superseded_at (null:
+        still valid), month (of event_at, as ``business_time.month_of``), loan_id, event_type, amount, currency,
+        days_past_due, attributes (sorted array of key and value, since maps have no order).
+    """
+    versions_of_event = Window.partitionBy("source", "event_id").orderBy("known_at")
+    version = F.struct(
+        "event_at",
+        "known_at",
+        "source",
+        "event_id",
+        "superseded_at",
+        month_of(local_date(F.col("event_at"), timezone)).alias("month"),
+        *_VERSION_FIELDS,
+        F.array_sort(F.map_entries("attributes")).alias("attributes"),
+    )
+    # A correction may move an event to another user: validity is found before users are told apart.
+    valid = events.withColumn("superseded_at", F.lead("known_at").over(versions_of_event)).where("op = 'upsert'")
+    arrays = valid.groupBy("user_id", "user_bucket").agg(F.collect_list(version).alias("timeline"))
+    return arrays.select("user_id", "user_bucket", F.array_sort("timeline").alias("timeline"))
+
+
+def with_points(timelines: DataFrame, points: DataFrame) -> DataFrame:
+    """The columns of ``timelines`` once per row of ``points`` of the same user_id, beside the other columns of points.
+
+    The points of a user travel as one array, so the join meets every timeline once and shuffles no event per T. They
+    leave it by an explode, past which Spark moves no expression: what is computed in ``points`` is computed once, and
+    not again for every event that a filter compares with it.
+    """
+    names = [name for name in points.columns if name != "user_id"]
+    by_user = points.groupBy("user_id").agg(F.collect_list(F.struct(*names)).alias("points"))
+    joined = timelines.join(by_user, on="user_id", how="inner")
+    return joined.select(*timelines.columns, F.inline("points").alias(*names))
+
+
+def as_of(timeline: Column, observation_at: Column) -> Column:
+    """The versions of a timeline that were known and had happened before T, in their order."""
+    return F.filter(timeline, lambda version: _holds(version, observation_at))
+
+
+def any_as_of(timeline: Column, observation_at: Column) -> Column:
+    """Whether ``as_of`` is not empty; it stops at the first version found."""
+    return F.exists(timeline, lambda version: _holds(version, observation_at))
+
+
+def _holds(version: Column, observation_at: Column) -> Column:
+    return (
+        (version["known_at"] < observation_at)
+        & (version["superseded_at"].isNull() | (version["superseded_at"] >= observation_at))
+        & (version["event_at"] < observation_at)
+    )
+
+
+def of_types(history: Column, event_types: Iterable[str]) -> Column:
+    """The versions of a history whose event_type is one of ``event_types``."""
+    types = list(event_types)
+    return F.filter(history, lambda version: version["event_type"].isin(types))
+
+
+def newest(history: Column, field: str) -> Column:
+    """A field of the last version of a history, null when it is empty."""
+    return F.try_element_at(history, F.lit(-1))[field]
+
+
+def distinct_months(history: Column) -> Column:
+    """The number of distinct calendar months in which the events of a history lie."""
+    return F.size(F.array_distinct(F.transform(history, lambda version: version["month"])))
+
+
+def stated_days_past_due(outcomes: Column) -> Column:
+    """The days past due that the last outcome event with such a statement gives; null without one."""
+    return newest(F.filter(outcomes, lambda version: version["days_past_due"].isNotNull()), "days_past_due")

@@ -1,0 +1,123 @@
+"""What a person sees: a progress display on a terminal, JSON lines elsewhere. Never event text or raw ids."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+CONSOLE = Console(stderr=True)
+LOG = logging.getLogger("zigong")
+SECONDS_BETWEEN_LINES = 15.0
+
+
+class Advance(Protocol):
+    """Reports how far a long piece of work is."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Reports ``done`` of ``total`` with a short note, such as the loss."""
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__()
+        self.run_id = run_id
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Formats a record with time, level, run id and the fields given as ``extra={"fields": {...}}``."""
+        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        fields = getattr(record, "fields", {})
+        line = {"at": moment, "level": record.levelname, "run_id": self.run_id, "event": record.getMessage(), **fields}
+        return json.dumps(line, default=str)
+
+
+def set_up_logging(run_id: str) -> None:
+    """Sends our log to standard error: silent below warnings on a terminal, where progress is shown instead."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines(run_id))
+    handler.setLevel(logging.WARNING if CONSOLE.is_terminal else logging.INFO)
+    LOG.handlers[:] = [handler]
+    LOG.setLevel(logging.INFO)
+    LOG.propagate = False
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Advance]:
+    """A bar with time left on a terminal; a log line every few seconds elsewhere."""
+    if not CONSOLE.is_terminal:
+        yield _log_lines(title)
+        return
+    columns = (TextColumn("    [dim]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(
+        *columns, TimeRemainingColumn(), TextColumn("[dim]{task.fields[note]}"), console=CONSOLE, transient=True
+    ) as bars:
+        task = bars.add_task(title, total=None, note="")
+
+        def advance(done: int, total: int, note: str = "") -> None:
+            bars.update(task, completed=done, total=total, note=note)
+
+        yield advance
+
+
+def _log_lines(title: str) -> Advance:
+    last = time.monotonic()
+
+    def advance(done: int, total: int, note: str = "") -> None:
+        nonlocal last
+        if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            LOG.info(title, extra={"fields": {"done": done, "total": total, "note": note}})
+
+    return advance
+
+
+@contextmanager
+def followed(file: Path, title: str) -> Iterator[Advance]:
+    """Shows progress that another process reports; yields the callback to give it, which writes ``file``."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.unlink(missing_ok=True)
+    stop = threading.Event()
+    with progress(title) as advance:
+        follower = threading.Thread(target=_follow, args=(file, advance, stop), daemon=True)
+        follower.start()
+        try:
+            yield ProgressFile(file)
+        finally:
+            stop.set()
+            follower.join()
+            file.unlink(missing_ok=True)
+
+
+class ProgressFile:
+    """Writes progress where another process can read it, at most once a second."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._last = 0.0
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Writes the state whole."""
+        if time.monotonic() - self._last < 1.0:
+            return
+        self._last = time.monotonic()
+        part = self.file.with_suffix(".part")
+        part.write_text(json.dumps([done, total, note]), encoding="utf-8")
+        part.replace(self.file)
+
+
+def _follow(file: Path, advance: Advance, stop: threading.Event) -> None:
+    while not stop.wait(1.0):
+        if file.is_file():
+            advance(*json.loads(file.read_text(encoding="utf-8")))

@@ -1,0 +1,60 @@
+"""The four ways a job can fail, and what hangs on each: exit code, and whether a retry makes sense.
+
+Launchers lose exit codes (``ray job submit`` answers 1 for everything), so every job also writes its failure into
+``outcome.json``; schedulers read ``kind`` and ``retryable`` there.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ZigongError(Exception):
+    """Base of every failure that ZiGong names itself.
+
+    Args:
+        message: what was expected, what was found, and where (file, field, table, partition).
+        action: what the reader should do next.
+    """
+
+    kind: ClassVar[str] = "internal"
+    exit_code: ClassVar[int] = 1
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, action: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.action = action
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  next: {self.action}"
+
+
+class ConfigError(ZigongError):
+    """The recipe, an argument or the environment is wrong; the same call fails again until somebody edits it."""
+
+    kind = "config"
+    exit_code = 2
+
+
+class DataError(ZigongError):
+    """Input or a built table does not hold its contract; the published version stays as it is."""
+
+    kind = "data"
+    exit_code = 3
+
+
+class ConflictError(ZigongError):
+    """Somebody else committed the same cells while this job ran; recompute and try again."""
+
+    kind = "conflict"
+    exit_code = 4
+    retryable = True
+
+
+class InfraError(ZigongError):
+    """Java, disk, network or a cluster is missing or broke; a retry may succeed once it is back."""
+
+    kind = "infra"
+    exit_code = 5
+    retryable = True

@@ -1,0 +1,178 @@
+"""What a lender would use without a language model, from a constant to boosted trees, on the same samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import lightgbm as lgb
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from zigong.errors import DataError
+
+Floats = NDArray[np.float64]
+Predictor = Callable[[pd.DataFrame], Floats]  # features -> p_bad, shape [rows]
+
+BASELINES = ("majority", "last_status", "logistic", "lightgbm", "lightgbm_no_profile")
+
+_STATUS, _PROFILE = "status_lag_", "profile_"
+_ARREARS_STEP_DAYS = 30
+_TREES = 200
+_TREE_PARAMETERS: dict[str, object] = {
+    "objective": "binary",
+    "learning_rate": 0.03,
+    "num_leaves": 31,
+    "min_data_in_leaf": 40,
+    "feature_fraction": 0.8,
+    "bagging_fraction": 0.8,
+    "bagging_freq": 1,
+    "lambda_l2": 1.0,
+    "cat_smooth": 20.0,
+    "deterministic": True,
+    "force_row_wise": True,
+    "num_threads": 1,  # two spin against each other on a busy machine and cost forty times the time
+    "verbosity": -1,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSpace:
+    """Columns and categories as the training samples had them; other splits are brought into this shape."""
+
+    numbers: tuple[str, ...]
+    words: dict[str, tuple[str, ...]]  # column -> categories
+
+
+def fit_baselines(features: pd.DataFrame, labels: NDArray[np.integer], seed: int) -> dict[str, Predictor]:
+    """Fits every baseline on the training samples.
+
+    ``majority`` is the bad rate; ``last_status`` the bad rate of the last status with its 30-day band of arrears;
+    ``logistic`` reads one-hot status lags and the numbers; the two ``lightgbm`` differ in whether they see the
+    profile. Nothing is tuned: fixed trees, fixed seed, no early stopping.
+
+    Args:
+        features: of baseline_features; shape [samples, columns].
+        labels: 1 = bad; shape [samples].
+        seed: of the trees' column and row sampling.
+
+    Returns:
+        One predictor per name of BASELINES, each from features of any split to p_bad.
+
+    Raises:
+        DataError: labels do not fit the features or hold one class only.
+    """
+    bad = np.asarray(labels) == 1
+    if len(bad) != len(features) or bad.all() or not bad.any():
+        raise DataError(
+            f"expected both classes, one label per row, found {int(bad.sum())} bad of {len(bad)} labels for "
+            f"{len(features)} rows",
+            action="train baselines on the same train samples as the model",
+        )
+    return {
+        "majority": _constant(float(bad.mean())),
+        "last_status": _last_status(features, bad),
+        "logistic": _logistic(features, bad),
+        "lightgbm": _trees(features, bad, seed, with_profile=True),
+        "lightgbm_no_profile": _trees(features, bad, seed, with_profile=False),
+    }
+
+
+def feature_space(features: pd.DataFrame, *, with_profile: bool) -> FeatureSpace:
+    """Which columns are numbers and which are words; a profile key is a number when all its values are."""
+    chosen = [name for name in features.columns if with_profile or not name.startswith(_PROFILE)]
+    words = {name for name in chosen if name.startswith(_STATUS)}
+    words |= {name for name in chosen if name.startswith(_PROFILE) and not _is_numeric(features[name])}
+    return FeatureSpace(
+        numbers=tuple(name for name in chosen if name not in words),
+        words={name: tuple(sorted(features[name].dropna().unique())) for name in chosen if name in words},
+    )
+
+
+def aligned(space: FeatureSpace, features: pd.DataFrame) -> pd.DataFrame:
+    """The features in the shape of training: unseen words and absent columns become missing values.
+
+    A count or amount whose event never occurs in this split has no column there: that is a zero, not a gap.
+    """
+    columns: dict[str, object] = {}
+    for name in space.numbers:
+        absent = 0.0 if name.startswith(("count_", "amount_")) else np.nan
+        columns[name] = pd.to_numeric(features[name], errors="coerce") if name in features else absent
+    for name, categories in space.words.items():
+        values = features[name].astype(object) if name in features else [None] * len(features)
+        columns[name] = pd.Categorical(values, categories=list(categories))
+    return pd.DataFrame(columns, index=features.index)
+
+
+def _constant(rate: float) -> Predictor:
+    return lambda features: np.full(len(features), rate)
+
+
+def _last_status(features: pd.DataFrame, bad: NDArray[np.bool_]) -> Predictor:
+    """One pseudo-sample at the overall rate keeps a rare status off 0 and 1."""
+    overall = float(bad.mean())
+    grouped = pd.Series(bad.astype(np.float64)).groupby(_status_of(features).to_numpy())
+    rates = (grouped.sum() + overall) / (grouped.count() + 1)
+
+    def predict(rows: pd.DataFrame) -> Floats:
+        return np.asarray(_status_of(rows).map(rates).fillna(overall), dtype=np.float64)
+
+    return predict
+
+
+def _status_of(features: pd.DataFrame) -> pd.Series:
+    """Last status and its band of arrears: a lender whose statuses share one event type still has states."""
+    days = features["dpd_lag_1"].fillna(0).to_numpy()
+    band = np.where(days > 0, days // _ARREARS_STEP_DAYS + 1, 0).astype(int)
+    words = zip(features[f"{_STATUS}1"].astype(str), band, strict=True)
+    return pd.Series([f"{status}:{step}" for status, step in words])
+
+
+def _logistic(features: pd.DataFrame, bad: NDArray[np.bool_]) -> Predictor:
+    space = feature_space(features, with_profile=False)
+    numbers = make_pipeline(
+        SimpleImputer(strategy="constant", fill_value=0.0, keep_empty_features=True), StandardScaler()
+    )
+    words = OneHotEncoder(handle_unknown="ignore", min_frequency=20)
+    columns = ColumnTransformer([("numbers", numbers, list(space.numbers)), ("words", words, list(space.words))])
+    model = Pipeline([("columns", columns), ("model", LogisticRegression(C=0.1, max_iter=2000))])
+    model.fit(_plain_words(aligned(space, features), space), bad)
+
+    def predict(rows: pd.DataFrame) -> Floats:
+        p_bad: Floats = model.predict_proba(_plain_words(aligned(space, rows), space))[:, 1]
+        return p_bad
+
+    return predict
+
+
+def _plain_words(features: pd.DataFrame, space: FeatureSpace) -> pd.DataFrame:
+    """One-hot encoding reads an unseen word as no word at all."""
+    words = {name: features[name].astype(object).where(features[name].notna(), "") for name in space.words}
+    return features.assign(**words)
+
+
+def _trees(features: pd.DataFrame, bad: NDArray[np.bool_], seed: int, *, with_profile: bool) -> Predictor:
+    space = feature_space(features, with_profile=with_profile)
+    data = lgb.Dataset(_numbered(aligned(space, features)), label=bad.astype(np.float64))
+    booster = lgb.train({**_TREE_PARAMETERS, "seed": seed}, data, num_boost_round=_TREES)
+
+    def predict(rows: pd.DataFrame) -> Floats:
+        return np.asarray(booster.predict(_numbered(aligned(space, rows)), num_threads=1), dtype=np.float64)
+
+    return predict
+
+
+def _numbered(features: pd.DataFrame) -> pd.DataFrame:
+    """LightGBM refuses names with JSON signs, and profile keys may hold any."""
+    return features.set_axis([f"feature_{i}" for i in range(features.shape[1])], axis=1)
+
+
+def _is_numeric(column: pd.Series) -> bool:
+    stated = column.dropna()
+    return bool(len(stated)) and bool(pd.to_numeric(stated, errors="coerce").notna().all())

@@ -1,0 +1,200 @@
+"""The table of numbers that a credit scorer would build by hand from the same sequences the language model reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from zigong.errors import DataError
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+LAGS = 12
+WINDOW_MONTHS = (3, 6, 12)
+AMOUNT_WINDOW_MONTHS = 3
+NO_STATUS = "-"  # no event type can be spelled like this
+_COLUMNS = ("observation_at", "profile", "events")
+_MICROSECONDS_PER_DAY = 86_400_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Events:
+    """All events of all sequences end to end; every array has shape [events]."""
+
+    rows: int
+    row: Ints  # sequence an event belongs to
+    type_code: Ints  # into types
+    types: tuple[str, ...]
+    days_past_due: Floats  # NaN where the event states none
+    amount: Floats  # 0 where the event states none
+    event_at: Ints  # microseconds since the epoch
+    months_back: Ints  # calendar months from the event to T in the business time zone
+
+
+def baseline_features(sequences: pa.Table, outcome_events: Sequence[str], timezone: str) -> pd.DataFrame:
+    """Features of each sequence, in the order of the table.
+
+    ``status_lag_k`` and ``dpd_lag_k`` tell the k-th last outcome event; ``count_EVENT_wm``, ``max_dpd_wm`` and
+    ``amount_EVENT_3m`` look back w calendar months; ``months_of_history``, ``gap_days`` and ``outcome_gap_days`` tell
+    how long and how fresh the history is; ``profile_KEY`` repeats the profile. Amounts are added as they are: a book
+    of several currencies needs a mapping that converts them.
+
+    Args:
+        sequences: rows of user_sequences; observation_at, profile and events are read.
+        outcome_events: event types that state a repayment status.
+        timezone: business time zone, which decides the calendar month of an event.
+
+    Raises:
+        DataError: a column is missing, or there is no row.
+    """
+    missing = [name for name in _COLUMNS if name not in sequences.column_names]
+    if missing or not sequences.num_rows:
+        raise DataError(
+            f"expected rows with {', '.join(_COLUMNS)}, found {sequences.num_rows} rows without {missing or 'nothing'}",
+            action="read user_sequences with these columns",
+        )
+    observed = _utc(sequences["observation_at"])
+    events = _flattened(sequences["events"], observed, timezone)
+    is_outcome = np.isin(events.type_code, [i for i, name in enumerate(events.types) if name in set(outcome_events)])
+    parts = [
+        _lags(events, is_outcome),
+        _counts(events),
+        _arrears(events),
+        _amounts(events),
+        _freshness(events, is_outcome, _whole(observed.cast(pa.int64()))),
+        _profiles(sequences["profile"]),
+    ]
+    return pd.concat(parts, axis=1)
+
+
+def _flattened(column: pa.ChunkedArray, observed: pa.ChunkedArray, timezone: str) -> _Events:
+    row = _row_of_items(column)
+    flat = pc.list_flatten(column)
+    codes, types = pd.factorize(pc.struct_field(flat, "event_type").to_pandas(), sort=True)
+    event_at = _utc(pc.struct_field(flat, "event_at"))
+    return _Events(
+        rows=len(column),
+        row=row,
+        type_code=codes.astype(np.int64),
+        types=tuple(str(name) for name in types),
+        days_past_due=_decimal(pc.struct_field(flat, "days_past_due")),
+        amount=np.nan_to_num(_decimal(pc.struct_field(flat, "amount"))),
+        event_at=_whole(event_at.cast(pa.int64())),
+        months_back=_month(observed, timezone)[row] - _month(event_at, timezone),
+    )
+
+
+def _lags(events: _Events, is_outcome: NDArray[np.bool_]) -> pd.DataFrame:
+    row, code = events.row[is_outcome], events.type_code[is_outcome]
+    per_row = np.bincount(row, minlength=events.rows)
+    lag = np.cumsum(per_row)[row] - np.arange(len(row))  # 1 = last outcome of its row
+    near = lag <= LAGS
+    categories = pd.Index([*events.types, NO_STATUS])
+    status = np.full((events.rows, LAGS), len(events.types), dtype=np.int64)
+    status[row[near], lag[near] - 1] = code[near]
+    dpd = np.full((events.rows, LAGS), np.nan)
+    dpd[row[near], lag[near] - 1] = events.days_past_due[is_outcome][near]
+    words = {f"status_lag_{k + 1}": pd.Categorical.from_codes(status[:, k], categories) for k in range(LAGS)}
+    return pd.DataFrame({**words, **{f"dpd_lag_{k + 1}": dpd[:, k] for k in range(LAGS)}})
+
+
+def _counts(events: _Events) -> pd.DataFrame:
+    columns: dict[str, Floats] = {}
+    for window in WINDOW_MONTHS:
+        counts = _per_type(events, events.months_back <= window, None)
+        columns |= {f"count_{name}_{window}m": counts[:, code] for code, name in enumerate(events.types)}
+    return pd.DataFrame(columns, index=range(events.rows), dtype=np.float32)
+
+
+def _amounts(events: _Events) -> pd.DataFrame:
+    paid = sorted(set(events.type_code[events.amount != 0].tolist()))
+    sums = _per_type(events, events.months_back <= AMOUNT_WINDOW_MONTHS, events.amount)
+    columns = {f"amount_{events.types[code]}_{AMOUNT_WINDOW_MONTHS}m": sums[:, code] for code in paid}
+    return pd.DataFrame(columns, index=range(events.rows))
+
+
+def _per_type(events: _Events, chosen: NDArray[np.bool_], weights: Floats | None) -> Floats:
+    """Sums over the chosen events; shape [rows, types]."""
+    width = len(events.types)
+    cell = events.row[chosen] * width + events.type_code[chosen]
+    mass = None if weights is None else weights[chosen]
+    sums = np.bincount(cell, mass, minlength=events.rows * width)
+    return sums.reshape(events.rows, width).astype(np.float64)
+
+
+def _arrears(events: _Events) -> pd.DataFrame:
+    columns = {}
+    stated = ~np.isnan(events.days_past_due)
+    for window in WINDOW_MONTHS:
+        chosen = stated & (events.months_back <= window)
+        largest = np.full(events.rows, -1.0)
+        np.maximum.at(largest, events.row[chosen], events.days_past_due[chosen])
+        columns[f"max_dpd_{window}m"] = np.where(largest < 0, np.nan, largest)
+    return pd.DataFrame(columns)
+
+
+def _freshness(events: _Events, is_outcome: NDArray[np.bool_], observed: Ints) -> pd.DataFrame:
+    oldest = np.zeros(events.rows)
+    np.maximum.at(oldest, events.row, events.months_back)
+    return pd.DataFrame(
+        {
+            "months_of_history": oldest,
+            "gap_days": _gap_days(events, np.ones(len(events.row), dtype=bool), observed),
+            "outcome_gap_days": _gap_days(events, is_outcome, observed),
+        }
+    )
+
+
+def _gap_days(events: _Events, chosen: NDArray[np.bool_], observed: Ints) -> Floats:
+    """Days from the newest chosen event to T, NaN where there is none."""
+    newest = np.full(events.rows, np.iinfo(np.int64).min)
+    np.maximum.at(newest, events.row[chosen], events.event_at[chosen])
+    known = newest > np.iinfo(np.int64).min
+    return np.where(known, (observed - np.where(known, newest, observed)) / _MICROSECONDS_PER_DAY, np.nan)
+
+
+def _profiles(column: pa.ChunkedArray) -> pd.DataFrame:
+    """One column of words per key of the profile map."""
+    pairs = column.cast(pa.list_(pa.struct({"key": pa.string(), "value": pa.string()})))
+    flat = pc.list_flatten(pairs)
+    long = pd.DataFrame(
+        {
+            "row": _row_of_items(pairs),
+            "key": pc.struct_field(flat, "key").to_pandas(),
+            "word": pc.struct_field(flat, "value").to_pandas(),
+        }
+    )
+    wide = long.pivot(index="row", columns="key", values="word").reindex(range(len(column)))
+    return wide.add_prefix("profile_").rename_axis(index=None, columns=None)
+
+
+def _row_of_items(column: pa.ChunkedArray) -> Ints:
+    """The row each item of a list column belongs to; a null list has no items."""
+    lengths = _whole(pc.fill_null(pc.list_value_length(column), 0))
+    return np.repeat(np.arange(len(column)), lengths)
+
+
+def _utc(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(pa.timestamp("us", tz="UTC"))
+
+
+def _month(column: pa.ChunkedArray, timezone: str) -> Ints:
+    """Calendar month as a running number, in the time zone."""
+    local = column.cast(pa.timestamp("us", tz=timezone))
+    return _whole(pc.year(local)) * 12 + _whole(pc.month(local))
+
+
+def _whole(column: pa.ChunkedArray) -> Ints:
+    return np.asarray(column.to_numpy(), dtype=np.int64)
+
+
+def _decimal(column: pa.ChunkedArray) -> Floats:
+    """Nulls become NaN."""
+    return np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float64)

@@ -1,0 +1,1 @@
+"""TracSeq: gradient capture, score and decay."""

@@ -1,0 +1,42 @@
+"""What a scoring actor does: opens the agent once, then scores one cell of the training samples after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from zigong.influence.capture import open_agent
+from zigong.influence.score import score_samples
+from zigong.influence.targets import read_targets
+from zigong.lakehouse.samples import SampleSource, cell_of
+from zigong.recipe import Influence
+from zigong.training.checkpoints import read_checkpoints
+from zigong.training.samples import Samples
+
+
+class InfluenceWorker:
+    """Scores shards; a shard is one (observation_date, user_bucket) cell of the training samples."""
+
+    def __init__(
+        self,
+        *,
+        source: SampleSource,
+        base_folder: Path,
+        agent_folder: Path,
+        targets_file: Path,
+        settings: Influence,
+        torch_threads: int,
+    ) -> None:
+        self._source = source
+        self._settings = settings
+        self._agent = open_agent(base_folder, read_checkpoints(agent_folder), torch_threads=torch_threads)
+        self._targets = read_targets(targets_file)
+        self._members = source.members(["train"])
+
+    def __call__(self, shard: Mapping[str, Any]) -> pa.Table:
+        """Scores of one cell, one row per sample."""
+        samples = Samples.from_arrow(self._source.with_prompts(cell_of(self._members, shard)))
+        return score_samples(self._agent, self._targets, samples, self._settings)

@@ -1,0 +1,67 @@
+"""The one encoding of rendered lines as token ids: line by line, so that shared text is shared tokens.
+
+Training, scoring and serving receive ids from here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from zigong.errors import ConfigError
+
+LINES_REMEMBERED = 200_000
+
+
+class LineEncoder:
+    """Encodes lines with a tokenizer file; remembers lines, since behaviour repeats itself.
+
+    A tokenizer whose post-processor begins a text with BOS (Mistral, Llama) begins every prompt with it.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        digest: names it in sample ids.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, digest: str = "") -> None:
+        self._tokenizer = tokenizer
+        self._begin = tokenizer.encode("", add_special_tokens=True).ids
+        self._line = lru_cache(maxsize=LINES_REMEMBERED)(self._encode)
+        self.digest = digest
+
+    @classmethod
+    def of(cls, folder: str | Path) -> LineEncoder:
+        """The encoder of a model folder in Hugging Face format.
+
+        Raises:
+            ConfigError: the folder has no fast tokenizer.
+        """
+        file = Path(folder) / "tokenizer.json"
+        if not file.is_file():
+            raise ConfigError(f"{file} does not exist", action="give base.path a folder with a fast tokenizer")
+        return cls(Tokenizer.from_file(str(file)), hashlib.sha256(file.read_bytes()).hexdigest())
+
+    def history(self, lines: Iterable[str]) -> list[int]:
+        """Ids of history lines, each with its line end."""
+        return [*self._begin, *(token for line in lines for token in self._line(line + "\n"))]
+
+    def branch(self, lines: Iterable[str]) -> list[int]:
+        """Ids of the lines that follow a history; the last one, the question, keeps the line open."""
+        *before, question = lines
+        return [*(token for line in before for token in self._line(line + "\n")), *self._line(question)]
+
+    def prompt(self, text: str) -> list[int]:
+        """Ids of a whole rendered prompt, for a model other than the one it was rendered for."""
+        *before, question = text.split("\n")
+        return [*self.history(before), *self._line(question)]
+
+    def completion(self, answer: str) -> list[int]:
+        """Ids of an answer after the question."""
+        return list(self._line(" " + answer))
+
+    def _encode(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)

@@ -1,0 +1,148 @@
+"""The one pure rendering of a sequence as text, used by Spark, by pre-training and by the service.
+
+The text is chronological. Time is written as the gap since the previous event, so that the samples of one user share
+a prefix; what depends on T stands at the end, and the gap to T comes first there, as a next event would begin.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from math import floor, log10
+from typing import Any, TypedDict
+from zoneinfo import ZoneInfo
+
+from zigong.instructions.templates import Template
+from zigong.recipe import Horizon, Instructions
+
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+DAYS_BEFORE_MONTHS = 60  # longer gaps are told in months: a word a day would never be learnt
+WORD_LENGTH = 40
+_NOT_A_WORD = re.compile(r"[^\w.+\-]+")
+
+
+class Event(TypedDict, total=False):
+    """One event of a sequence, as the table holds it."""
+
+    event_type: str
+    event_at: datetime
+    days_past_due: int | None
+    amount: Decimal | None
+    attributes: Mapping[str, str] | Sequence[tuple[str, str]] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """A prompt, line by line; the branch begins where the history ends."""
+
+    history: tuple[str, ...]
+    branch: tuple[str, ...]
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """All lines in order."""
+        return (*self.history, *self.branch)
+
+    @property
+    def text(self) -> str:
+        """The prompt."""
+        return "\n".join(self.lines)
+
+
+def render_prompt(
+    events: Sequence[Event],
+    profile: Mapping[str, str],
+    folded: int,
+    observation_at: datetime,
+    *,
+    template: Template,
+    settings: Instructions,
+    horizon: Horizon,
+    zone: ZoneInfo,
+) -> Rendered:
+    """Renders a sequence and the question about it.
+
+    Args:
+        events: chronological, all before T.
+        profile: words of the profile as of T.
+        folded: events folded away by the history policy.
+        observation_at: T, aware or naive UTC.
+    """
+    history = render_history(events, template=template, settings=settings, zone=zone)
+    last = local_date(events[-1]["event_at"], zone) if events else None
+    branch = [render_gap(last, local_date(observation_at, zone), template=template, settings=settings)]
+    if folded:
+        branch.append(template.summary.format(folded=round_number(folded)))
+    if settings.profile and profile:
+        words = " ".join(f"{word(key)}={word(profile[key])}" for key in sorted(profile))
+        branch.append(template.profile.format(words=words))
+    return Rendered(history=tuple(history), branch=(*branch, template.ask(horizon)))
+
+
+def render_history(events: Sequence[Event], *, template: Template, settings: Instructions, zone: ZoneInfo) -> list[str]:
+    """One line an event: gap, what happened, then the fields the recipe names."""
+    lines, previous = [], None
+    for event in events:
+        day = local_date(event["event_at"], zone)
+        gap = render_gap(previous, day, template=template, settings=settings)
+        lines.append(" ".join((gap, word(event["event_type"]), *_fields(event, settings))))
+        previous = day
+    return lines
+
+
+def render_gap(previous: date | None, day: date, *, template: Template, settings: Instructions) -> str:
+    """The gap between two local dates, with the season where the recipe asks for it."""
+    gap = template.start if previous is None else _gap(previous, day, settings.gap_unit)
+    if settings.season == "month":
+        return f"{gap} {MONTHS[day.month - 1]}"
+    if settings.season == "weekday":
+        return f"{gap} {WEEKDAYS[day.weekday()]}"
+    return gap
+
+
+def local_date(moment: datetime, zone: ZoneInfo) -> date:
+    """The date of a moment in the business time zone; naive moments are UTC."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo("UTC"))
+    return aware.astimezone(zone).date()
+
+
+def word(text: str) -> str:
+    """One word without white space, brackets or colons: behaviour text cannot change the structure of a prompt."""
+    return _NOT_A_WORD.sub("_", text)[:WORD_LENGTH] or "_"
+
+
+def round_number(number: float) -> str:
+    """A number in the 1-2-5 series, so that amounts are words a model sees often: 350 -> ~500, -1234 -> -~1k."""
+    if number == 0:
+        return "~0"
+    scale = 10.0 ** floor(log10(abs(number)))
+    leading = min((1, 2, 5, 10), key=lambda step: abs(log10(step * scale / abs(number))))
+    value = leading * scale
+    sign = "-" if number < 0 else ""
+    for unit, name in ((1e9, "g"), (1e6, "m"), (1e3, "k")):
+        if value >= unit:
+            return f"{sign}~{value / unit:g}{name}"
+    return f"{sign}~{value:g}"
+
+
+def _gap(previous: date, day: date, unit: str) -> str:
+    months = (day.year - previous.year) * 12 + day.month - previous.month
+    days = (day - previous).days
+    return f"+{months}mo" if unit == "month" or days > DAYS_BEFORE_MONTHS else f"+{days}d"
+
+
+def _fields(event: Event, settings: Instructions) -> list[str]:
+    words: list[str] = []
+    late, amount, attributes = event.get("days_past_due"), event.get("amount"), event.get("attributes")
+    if "days_past_due" in settings.event_fields and late:
+        words.append(f"dpd{late}")
+    if "amount" in settings.event_fields and amount is not None:
+        words.append(round_number(float(amount)))
+    if "attributes" in settings.event_fields and attributes:
+        pairs: Any = attributes.items() if isinstance(attributes, Mapping) else attributes
+        words += [f"{word(key)}={word(value)}" for key, value in sorted(pairs)]
+    return words

@@ -1,0 +1,295 @@
+"""The shell of every job: one argument style, pinned reads, one publish, one outcome.
+
+A job module gives its step's name and a function of :class:`Job`; everything that a scheduler sees of it happens here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zigong.console import CONSOLE, LOG, set_up_logging
+from zigong.errors import ConfigError, ZigongError
+from zigong.lakehouse.paths import LakehousePaths
+from zigong.recipe import Recipe, load_recipe
+from zigong.run import Outcome, Run, open_run
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+    from pyspark.sql import DataFrame, SparkSession
+
+    from zigong.lakehouse.samples import SampleSource
+
+PUBLISHED_KEY = "zigong-public-demo-key"  # pseudonyms of public and simulated data only
+KEY_VARIABLE = "ZIGONG_USER_KEY"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dates:
+    """The half-open range of dates a backfill is limited to; None = unbounded."""
+
+    first: date | None = None
+    end: date | None = None
+
+    def predicate(self, column: str) -> str:
+        """SQL predicate of the range; true when it is unbounded."""
+        bounds = [
+            f"{column} {sign} DATE'{day.isoformat()}'"
+            for sign, day in ((">=", self.first), ("<", self.end))
+            if day is not None
+        ]
+        return " AND ".join(bounds) or "true"
+
+    def within(self, days: Sequence[date]) -> tuple[date, ...]:
+        """The dates of ``days`` that lie in the range."""
+        return tuple(
+            day for day in days if (self.first is None or day >= self.first) and (self.end is None or day < self.end)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservationDates:
+    """The observation dates a step builds, and the cells of a table partitioned by them."""
+
+    days: tuple[date, ...]
+
+    @property
+    def predicate(self) -> str:
+        """SQL predicate of exactly these dates."""
+        listed = ", ".join(f"DATE'{day.isoformat()}'" for day in self.days)
+        return f"observation_date IN ({listed})"
+
+
+@dataclass(kw_only=True)
+class Job:
+    """What a step may use: its recipe, its run, and the lakehouse through pinned reads and publish."""
+
+    step: str
+    run: Run
+    paths: LakehousePaths
+    dates: Dates = field(default_factory=Dates)
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the run."""
+        return self.run.recipe
+
+    @cached_property
+    def spark(self) -> SparkSession:
+        """The Spark session, opened when first asked for."""
+        from zigong.lakehouse.session import open_spark
+
+        return open_spark(self.recipe.engine, app_name=f"zigong {self.step}")
+
+    def version(self, table: str) -> int:
+        """The version of a table this run reads: the one it wrote or pinned before, else the newest, pinned now."""
+        from zigong.lakehouse.tables import latest_version
+
+        pinned = self.run.pinned_version(table)
+        if pinned is None:
+            pinned = latest_version(self.paths, table)
+            self.run.pin(table, pinned)
+        return pinned
+
+    def read(self, table: str) -> DataFrame:
+        """A table at the run's version, as a Spark frame."""
+        from zigong.lakehouse.tables import open_pinned
+
+        return open_pinned(self.spark, self.paths, table, self.version(table))
+
+    def arrow(self, table: str, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pa.Table:
+        """A table at the run's version, as Arrow."""
+        from zigong.lakehouse.tables import arrow_pinned
+
+        return arrow_pinned(self.paths, table, self.version(table), columns=columns, where=where)
+
+    def sample_source(self) -> SampleSource:
+        """The run's dataset at the versions this run pinned."""
+        from zigong.lakehouse.samples import SampleSource
+
+        return SampleSource(
+            root=self.paths.root,
+            dataset_id=self.run.fact("dataset_id"),
+            members_version=self.version("dataset_members"),
+            samples_version=self.version("instruction_samples"),
+        )
+
+    def publish(
+        self,
+        table: str,
+        frame: DataFrame,
+        *,
+        cells: str,
+        rejected: DataFrame | None = None,
+        dropped: Mapping[str, int] | None = None,
+    ) -> None:
+        """Stages, audits and promotes ``frame`` as the whole content of ``cells``; pins the new version.
+
+        Args:
+            rejected: rows the transform already refused (columns ``reasons`` and ``payload``).
+            dropped: rows the transform left out, by reason.
+        """
+        from zigong.lakehouse.publish import publish
+        from zigong.quality.audit import contract_rules
+
+        done = publish(
+            self.spark,
+            self.paths,
+            frame,
+            table=table,
+            cells=cells,
+            run_id=self.run.run_id,
+            step=self.step,
+            rules=contract_rules(self.run.folder),
+            rejected=rejected,
+            dropped=dropped,
+        )
+        self.run.pin(table, done.version)
+        self._count(table, done.counts(), version=done.version)
+
+    def stage(self, name: str) -> Path:
+        """Folder for shards that workers write before the lakehouse commits them."""
+        return self.paths.local("_staging", self.run.run_id, f"{name}.shards")
+
+    def frame(self, rows: pa.Table) -> DataFrame:
+        """Rows of the driver as a Spark frame."""
+        return self.spark.createDataFrame(rows)
+
+    def quarantine(self, name: str, rejected: DataFrame, *, rows_in: int, rules_version: str) -> None:
+        """Keeps rows of raw files out, with their reasons; ``name`` stands for the files in the counts."""
+        from zigong.lakehouse.publish import quarantine_rows
+
+        refused = rejected.count()
+        if refused:
+            quarantine_rows(
+                self.paths, rejected, table=name, run_id=self.run.run_id, step=self.step, rules_version=rules_version
+            )
+        counts = {"rows_in": rows_in, "published": rows_in - refused, "quarantined": refused, "dropped": {}}
+        self._count(name, counts, version=None)
+
+    def _count(self, name: str, counts: dict[str, Any], *, version: int | None) -> None:
+        self.tables[name] = {**counts, "version": version}
+        dropped = sum(counts["dropped"].values())
+        figures = {"published": counts["published"], "quarantined": counts["quarantined"], "dropped": dropped}
+        self.run.add_metrics({f"rows.{name}.{kind}": number for kind, number in figures.items()})
+
+    def observation_dates(self) -> ObservationDates:
+        """The recipe's observation dates within the range the job was started for.
+
+        Raises:
+            ConfigError: no observation date of the recipe lies in the range.
+        """
+        days = self.dates.within(self.recipe.observations.dates())
+        if not days:
+            known = self.recipe.observations.dates()
+            raise ConfigError(
+                f"no observation date lies in [{self.dates.first}, {self.dates.end}); the recipe has {known[0]} to "
+                f"{known[-1]}",
+                action="choose --from-date and --to-date around the recipe's observations",
+            )
+        return ObservationDates(days=days)
+
+    def user_key(self, data: str) -> bytes:
+        """The HMAC key of client ids.
+
+        Args:
+            data: what the mapping says of its source: simulated, public or private.
+
+        Raises:
+            ConfigError: the key is missing, or a private source would use the published key.
+        """
+        if self.recipe.lakehouse.key == "published":
+            if data == "private":
+                raise ConfigError(
+                    "lakehouse.key: published protects nobody, but the source is private",
+                    action=f"set lakehouse.key: env and export {KEY_VARIABLE}",
+                )
+            return PUBLISHED_KEY.encode()
+        key = os.environ.get(KEY_VARIABLE, "")
+        if len(key) < 16 or key == PUBLISHED_KEY:
+            raise ConfigError(
+                f"{KEY_VARIABLE} must hold a secret of at least 16 characters that is not the published one",
+                action=f"export {KEY_VARIABLE} from your secret store (one key per lakehouse, for good)",
+            )
+        return key.encode()
+
+
+Body = Callable[[Job], None]
+
+
+def parse_arguments(arguments: Sequence[str] | None, *, step: str) -> argparse.Namespace:
+    """Parses the one argument style all jobs share."""
+    parser = argparse.ArgumentParser(prog=step, description=f"ZiGong job {step}")
+    parser.add_argument("--recipe", required=True, help="recipe file")
+    parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help="override a field of the recipe")
+    parser.add_argument("--run-id", help="run to join or resume; a new one when absent")
+    parser.add_argument("--from-date", type=date.fromisoformat, help="first date (known_date or T), included")
+    parser.add_argument("--to-date", type=date.fromisoformat, help="end of the dates, excluded")
+    return parser.parse_args(arguments)
+
+
+def main(step: str, body: Body, arguments: Sequence[str] | None = None) -> None:
+    """Runs a job as a program: exit code and outcome.json say how it ended."""
+    given = parse_arguments(arguments, step=step)
+    try:
+        recipe = load_recipe(given.recipe, given.set)
+        run = open_run(recipe, runs_folder(recipe), given.run_id)
+    except ZigongError as error:
+        CONSOLE.print(f"[red]{error.kind} error[/]: {error}", markup=True, highlight=False)
+        raise SystemExit(error.exit_code) from error
+    set_up_logging(run.run_id)
+    outcome = run_step(step, body, run, Dates(first=given.from_date, end=given.to_date))
+    if outcome.code:
+        CONSOLE.print(f"{outcome.kind} error: {outcome.message}\n  next: {outcome.action}", markup=False)
+        CONSOLE.print(f"  outcome: {run.folder / 'outcome.json'}", markup=False)
+        raise SystemExit(outcome.code)
+
+
+def runs_folder(recipe: Recipe) -> Path:
+    """Where the runs of a recipe's lakehouse lie."""
+    return LakehousePaths.at(recipe.lakehouse.root).local("_runs")
+
+
+def run_step(step: str, body: Body, run: Run, dates: Dates | None = None) -> Outcome:
+    """Runs one step in this process and records its outcome; errors of ours end here, anything else is re-raised."""
+    job = Job(step=step, run=run, paths=LakehousePaths.at(run.recipe.lakehouse.root), dates=dates or Dates())
+    started, clock = datetime.now(UTC), time.monotonic()
+    LOG.info("step started", extra={"fields": {"step": step}})
+    error: ZigongError | None = None
+    unexpected: Exception | None = None
+    try:
+        body(job)
+    except ZigongError as caught:
+        error = caught
+    except Exception as caught:  # recorded for launchers, then raised again below
+        unexpected = caught
+    outcome = Outcome(
+        step=step,
+        kind="internal" if unexpected else error.kind if error else "ok",
+        code=1 if unexpected else error.exit_code if error else 0,
+        retryable=error.retryable if error else False,
+        message=f"{type(unexpected).__name__}: {unexpected}" if unexpected else error.message if error else "",
+        action="report this with the log of the run" if unexpected else error.action if error else "",
+        started_at=started.isoformat(timespec="seconds"),
+        seconds=round(time.monotonic() - clock, 3),
+        arguments={
+            "from_date": job.dates.first.isoformat() if job.dates.first else None,
+            "to_date": job.dates.end.isoformat() if job.dates.end else None,
+        },
+        tables=job.tables,
+    )
+    run.write_outcome(outcome)
+    run.add_metrics({f"seconds.{step}": outcome.seconds})
+    LOG.info("step ended", extra={"fields": {"step": step, "kind": outcome.kind, "seconds": outcome.seconds}})
+    if unexpected:
+        raise unexpected
+    return outcome

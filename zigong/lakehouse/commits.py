@@ -1,0 +1,78 @@
+"""The Delta log without Spark: creating contracted tables, finding a run's own commit, writing a few driver-side rows.
+
+delta-rs answers in milliseconds what a Spark job needs seconds for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
+from pyspark.sql.types import StructField, StructType
+
+from schemas.contracts import TableContract, table_contract
+from zigong.lakehouse.paths import LakehousePaths
+
+STATISTICS_TYPES = {"int", "bigint", "double", "timestamp", "date"}
+
+
+def create_if_missing(paths: LakehousePaths, contract: TableContract) -> None:
+    """Creates a table with the contract's columns, nullability and partitions, readable by Spark and delta-rs alike."""
+    path = paths.table(contract.name)
+    if DeltaTable.is_deltatable(path):
+        return
+    # No statistics on strings: the log keeps 32 characters of them, which VACUUM does not remove.
+    columns = [c.name for c in contract.columns if c.type in STATISTICS_TYPES and c.name not in contract.partitions]
+    DeltaTable.create(
+        path,
+        schema=Schema.from_json(_schema(contract).json()),
+        mode="ignore",
+        partition_by=list(contract.partitions),
+        configuration={
+            "delta.enableDeletionVectors": "false",
+            "delta.checkpointPolicy": "classic",
+            "delta.dataSkippingStatsColumns": ",".join(columns),
+        },
+    )
+
+
+def replace_rows(
+    paths: LakehousePaths, table: str, rows: Sequence[Mapping[str, Any]], *, where: str, metadata: Mapping[str, Any]
+) -> None:
+    """Replaces the rows that hold ``where`` by a few rows of the driver, in one commit."""
+    contract = table_contract(table)
+    create_if_missing(paths, contract)
+    schema = pa.schema(DeltaTable(paths.table(table)).schema().to_arrow())
+    columns = {name: [row[name] for row in rows] for name in contract.column_names}
+    write_deltalake(
+        paths.table(table),
+        pa.table(columns, schema=schema),
+        mode="overwrite",
+        predicate=where,
+        commit_properties=CommitProperties(custom_metadata={"userMetadata": metadata_text(metadata)}),
+    )
+
+
+def metadata_text(metadata: Mapping[str, Any]) -> str:
+    """The one spelling of userMetadata, so that commits can be found by it."""
+    return json.dumps(metadata, sort_keys=True)
+
+
+def own_commits(paths: LakehousePaths, table: str, run_id: str) -> list[dict[str, Any]]:
+    """The commits a run made in a table, newest first: its userMetadata, ``version`` and ``rows_written``."""
+    found = []
+    for entry in DeltaTable(paths.table(table)).history():
+        known = json.loads(entry.get("userMetadata") or "{}")
+        if known.get("run_id") == run_id:
+            rows = (entry.get("operationMetrics") or {}).get("numOutputRows", -1)
+            found.append({**known, "version": entry["version"], "rows_written": int(rows)})
+    return found
+
+
+def _schema(contract: TableContract) -> StructType:
+    required = {column.name: column.required for column in contract.columns}
+    parsed = StructType.fromDDL(contract.ddl)
+    return StructType([StructField(f.name, f.dataType, nullable=not required[f.name]) for f in parsed.fields])

@@ -1,0 +1,244 @@
+"""Stage, audit, promote: the one way rows enter a table.
+
+A table changes by ONE replaceWhere commit whose userMetadata names run, step and verdict. That commit is the only
+truth about progress: a rerun that finds its own commit changes nothing, anything before it can be done again.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from delta.exceptions import DeltaConcurrentModificationException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from schemas.contracts import TableContract, table_contract
+from zigong.errors import ConflictError, DataError
+from zigong.lakehouse.commits import create_if_missing, metadata_text, own_commits, replace_rows
+from zigong.lakehouse.paths import LakehousePaths
+
+PROMOTE_ATTEMPTS = 3
+
+
+class AuditResult(Protocol):
+    """What an audit answers."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the staged rows may be published."""
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Failed expectations, one sentence each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """How the shell judges a table: ``conform`` adds the reasons column, ``audit`` judges the rows that are left."""
+
+    conform: Callable[[DataFrame, TableContract], DataFrame]
+    audit: Callable[[DataFrame, TableContract], AuditResult]
+    reasons: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """What one publish did; it stands in the commit's userMetadata and in the run's manifest."""
+
+    run_id: str
+    step: str
+    table: str
+    cells: str
+    verdict: str
+    version: int
+    rows_in: int
+    published: int
+    quarantined: int
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def counts(self) -> dict[str, Any]:
+        """Rows in and where they went."""
+        return {
+            "rows_in": self.rows_in,
+            "published": self.published,
+            "quarantined": self.quarantined,
+            "dropped": self.dropped,
+        }
+
+
+def publish(
+    spark: SparkSession,
+    paths: LakehousePaths,
+    frame: DataFrame,
+    *,
+    table: str,
+    cells: str,
+    run_id: str,
+    step: str,
+    rules: Rules,
+    rejected: DataFrame | None = None,
+    dropped: Mapping[str, int] | None = None,
+) -> Published:
+    """Publishes ``frame`` as the whole content of ``cells`` of a table.
+
+    Args:
+        frame: the new rows; columns of the contract, in any order.
+        cells: SQL predicate; the run rebuilds the rows that hold it whole.
+        rejected: rows the transform already refused (columns ``reasons`` and ``payload``); part of rows in.
+        dropped: rows that the transform left out, by reason; part of rows in.
+
+    Raises:
+        DataError: the audit blocked the table, or rows were lost between staging and commit.
+        ConflictError: other writers kept winning the same cells.
+    """
+    contract = table_contract(table)
+    create_if_missing(paths, contract)
+    done = _finished(paths, table, run_id=run_id, step=step, cells=cells)
+    if done is not None:
+        return done
+    staged = _stage(spark, paths, rules.conform(frame, contract), f"{run_id}/{table}")
+    broken = staged.where(F.size(rules.reasons) > 0).select(
+        F.col(rules.reasons).alias("reasons"), F.to_json(F.struct(*contract.column_names)).alias("payload")
+    )
+    (counts,) = staged.select(F.count("*").alias("all"), F.count_if(F.size(rules.reasons) > 0).alias("bad")).collect()
+    rows_good, rows_refused = counts["all"] - counts["bad"], counts["bad"]
+    if rejected is not None:
+        known = _stage(spark, paths, rejected, f"{run_id}/{table}.no")
+        rows_refused += known.count()
+        broken = broken.unionByName(known)
+    if rows_refused:
+        quarantine_rows(paths, broken, table=table, run_id=run_id, step=step, rules_version=contract.rules_version)
+    good = staged.where(F.size(rules.reasons) == 0).select(*contract.column_names)
+    audit = rules.audit(good, contract)
+    losses = dict(dropped or {})
+    outcome = Published(
+        run_id=run_id,
+        step=step,
+        table=table,
+        cells=cells,
+        verdict="passed" if audit.passed else "blocked",
+        version=-1,
+        rows_in=rows_good + rows_refused + sum(losses.values()),
+        published=rows_good if audit.passed else 0,
+        quarantined=rows_refused,
+        dropped=losses,
+    )
+    _record_verdict(paths, outcome, contract, audit.failures)
+    if not audit.passed:
+        raise DataError(
+            f"table {table}: the audit blocked {rows_good} rows of {cells}: {'; '.join(audit.failures)}",
+            action=f"the published version is unchanged; read the Data Docs of run {run_id}, mend the input, rerun",
+        )
+    promoted = _promote(paths, good, outcome)
+    _drop_staging(paths, run_id, table)
+    return promoted
+
+
+def quarantine_rows(
+    paths: LakehousePaths, rows: DataFrame, *, table: str, run_id: str, step: str, rules_version: str
+) -> None:
+    """Replaces a run's quarantined rows of one table.
+
+    Args:
+        rows: columns ``reasons array<string>`` and ``payload string`` (JSON without raw ids).
+    """
+    frame = rows.select(
+        F.lit(table).alias("table_name"),
+        F.lit(run_id).alias("run_id"),
+        "reasons",
+        "payload",
+        F.lit(rules_version).alias("rules_version"),
+        F.current_timestamp().alias("quarantined_at"),
+    )
+    where = f"table_name = '{table}' AND run_id = '{run_id}'"
+    _replace(paths, frame, "quarantine", where=where, metadata={"run_id": run_id, "step": step})
+
+
+def _record_verdict(
+    paths: LakehousePaths, outcome: Published, contract: TableContract, failures: tuple[str, ...]
+) -> None:
+    row = {
+        "run_id": outcome.run_id,
+        "table_name": outcome.table,
+        "verdict": outcome.verdict,
+        "rows_in": outcome.rows_in,
+        "rows_published": outcome.published,
+        "rows_quarantined": outcome.quarantined,
+        "rows_dropped": sum(outcome.dropped.values()),
+        "failures": list(failures),
+        "rules_version": contract.rules_version,
+        "decided_at": datetime.now(UTC),
+    }
+    where = f"run_id = '{outcome.run_id}' AND table_name = '{outcome.table}'"
+    replace_rows(paths, "verdicts", [row], where=where, metadata={"run_id": outcome.run_id})
+
+
+def _stage(spark: SparkSession, paths: LakehousePaths, frame: DataFrame, name: str) -> DataFrame:
+    uri = paths.spark_uri(paths.staging(name))
+    frame.write.mode("overwrite").parquet(uri)
+    return spark.read.parquet(uri)
+
+
+def _promote(paths: LakehousePaths, rows: DataFrame, outcome: Published) -> Published:
+    """One commit; the staged rows do not depend on the table, so a lost race is simply tried again."""
+    for _ in range(PROMOTE_ATTEMPTS):
+        try:
+            _replace(paths, rows, outcome.table, where=outcome.cells, metadata=asdict(outcome))
+            break
+        except DeltaConcurrentModificationException as error:
+            conflict = error
+    else:
+        raise ConflictError(
+            f"table {outcome.table}, cells {outcome.cells}: {PROMOTE_ATTEMPTS} attempts lost to other writers: "
+            f"{conflict}",
+            action="wait for the other run to end, then rerun with the same run id",
+        )
+    return _verified(paths, outcome)
+
+
+def _verified(paths: LakehousePaths, outcome: Published) -> Published:
+    """The outcome with its version; what the commit wrote must be what the audit passed."""
+    wanted = (outcome.step, outcome.cells)
+    commits = own_commits(paths, outcome.table, outcome.run_id)
+    mine = [commit for commit in commits if (commit.get("step"), commit.get("cells")) == wanted]
+    written = mine[0]["rows_written"] if mine else None
+    if written != outcome.published:
+        raise DataError(
+            f"table {outcome.table}, cells {outcome.cells}: {outcome.published} rows passed the audit, "
+            f"the commit wrote {written}",
+            action="the storage lost rows; restore the former version and rerun the step with a new run id",
+        )
+    return replace(outcome, version=mine[0]["version"])
+
+
+def _replace(paths: LakehousePaths, rows: DataFrame, table: str, *, where: str, metadata: Mapping[str, object]) -> None:
+    contract = table_contract(table)
+    create_if_missing(paths, contract)
+    (
+        rows.select(*contract.column_names)
+        .write.format("delta")
+        .mode("overwrite")
+        .option("replaceWhere", where)
+        .option("userMetadata", metadata_text(metadata))
+        .save(paths.spark_uri(paths.table(table)))
+    )
+
+
+def _finished(paths: LakehousePaths, table: str, *, run_id: str, step: str, cells: str) -> Published | None:
+    """What an earlier attempt of the same run committed for the same cells."""
+    known = {item.name for item in fields(Published)}
+    for commit in own_commits(paths, table, run_id):
+        if (commit.get("step"), commit.get("cells")) == (step, cells):
+            return Published(**{key: value for key, value in commit.items() if key in known})
+    return None
+
+
+def _drop_staging(paths: LakehousePaths, run_id: str, table: str) -> None:
+    if paths.is_local:
+        for name in (table, f"{table}.no"):
+            shutil.rmtree(Path(paths.staging(f"{run_id}/{name}")), ignore_errors=True)

@@ -1,0 +1,101 @@
+"""Labelled samples as Arrow: the members of a dataset joined with their prompts, at pinned versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from zigong.errors import DataError
+from zigong.lakehouse.paths import LakehousePaths
+from zigong.lakehouse.tables import arrow_pinned
+
+MEMBER_COLUMNS = (
+    "sample_id",
+    "user_id",
+    "person_id",
+    "observation_date",
+    "user_bucket",
+    "matured_at",
+    "label",
+    "split",
+    "completion_ids",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleSource:
+    """Where a dataset's samples stand: small enough to travel to workers, which read for themselves."""
+
+    root: str
+    dataset_id: str
+    members_version: int
+    samples_version: int
+
+    def members(self, splits: Sequence[str]) -> pa.Table:
+        """Members of some splits, without prompts, in order of sample_id."""
+        chosen = (ds.field("dataset_id") == self.dataset_id) & ds.field("split").isin(list(splits))
+        paths = LakehousePaths(root=self.root)
+        found = arrow_pinned(paths, "dataset_members", self.members_version, columns=MEMBER_COLUMNS, where=chosen)
+        return found.sort_by("sample_id")
+
+    def labelled(self, splits: Sequence[str], extra: Sequence[str] = ()) -> pa.Table:
+        """Members of some splits with ``input_ids`` and ``extra`` columns of their samples."""
+        return self.with_prompts(self.members(splits), extra)
+
+    def with_prompts(self, members: pa.Table, extra: Sequence[str] = ()) -> pa.Table:
+        """Adds ``input_ids`` (and ``extra`` columns) to members, reading only their partitions.
+
+        Raises:
+            DataError: a member has no instruction sample at the pinned version.
+        """
+        columns = ("input_ids", *extra)
+        cells = ds.field("observation_date").isin(members["observation_date"].unique()) & ds.field("user_bucket").isin(
+            members["user_bucket"].unique()
+        )
+        paths = LakehousePaths(root=self.root)
+        told = arrow_pinned(
+            paths, "instruction_samples", self.samples_version, columns=("sample_id", *columns), where=cells
+        )
+        places = pd.Index(told["sample_id"].to_pandas()).get_indexer(members["sample_id"].to_pandas())
+        if (places < 0).any():
+            missing = members["sample_id"][int((places < 0).argmax())]
+            raise DataError(
+                f"{(places < 0).sum()} members of {self.dataset_id} have no instruction sample, first {missing}",
+                action="rebuild the dataset from the current instruction samples (build_dataset)",
+            )
+        found = told.take(pa.array(places))
+        for name in columns:
+            members = members.append_column(name, found[name])
+        return members
+
+
+def cells_of(table: pa.Table) -> list[dict[str, Any]]:
+    """The (observation_date, user_bucket) cells of a table as shards: fixed sets of keys of one version."""
+    found = table.group_by(["observation_date", "user_bucket"]).aggregate([]).to_pylist()
+    pairs = sorted((row["observation_date"].isoformat(), row["user_bucket"]) for row in found)
+    return [{"shard": f"{day}_{bucket:04d}", "observation_date": day, "user_bucket": bucket} for day, bucket in pairs]
+
+
+def in_cell(shard: Mapping[str, Any]) -> ds.Expression:
+    """Rows of one cell."""
+    day = date.fromisoformat(shard["observation_date"])
+    return (ds.field("observation_date") == day) & (ds.field("user_bucket") == shard["user_bucket"])
+
+
+def cell_of(members: pa.Table, shard: Mapping[str, Any]) -> pa.Table:
+    """The members in one cell."""
+    return members.filter(in_cell(shard))
+
+
+def prompts_of_cell(source: SampleSource, shard: Mapping[str, Any]) -> pa.Table:
+    """Columns sample_id and prompt of one cell of instruction_samples, in order of sample_id."""
+    paths = LakehousePaths(root=source.root)
+    columns = ("sample_id", "prompt")
+    found = arrow_pinned(paths, "instruction_samples", source.samples_version, columns=columns, where=in_cell(shard))
+    return found.sort_by("sample_id")

@@ -1,0 +1,76 @@
+"""One Spark session with Delta, explicit limits and UTC everywhere."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from pyspark.errors import PySparkException, PySparkRuntimeError
+from pyspark.sql import SparkSession
+
+from zigong.errors import InfraError
+from zigong.recipe import Engine
+
+DELTA_PACKAGE = "io.delta:delta-spark_4.2_2.13:4.4.0"
+JARS_VARIABLE = "ZIGONG_DELTA_JARS"  # folder of jars for machines that cannot resolve packages
+
+
+def open_spark(engine: Engine, *, app_name: str) -> SparkSession:
+    """Opens the session, or joins the one that spark-submit or a test started.
+
+    Args:
+        engine: limits from the recipe; a master given to spark-submit wins.
+        app_name: name shown in Spark's UI and logs.
+
+    Raises:
+        InfraError: Java is missing or the session does not start.
+    """
+    _require_java()
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    builder = SparkSession.builder.appName(app_name)
+    for key, value in _settings(engine).items():
+        builder = builder.config(key, value)
+    if "SPARK_ENV_LOADED" not in os.environ:  # set by spark-submit, which brings master and packages itself
+        builder = builder.master(engine.spark_master)
+    try:
+        session = builder.getOrCreate()
+        session.range(1).count()
+    except (PySparkException, PySparkRuntimeError, OSError) as error:
+        raise InfraError(f"Spark did not start: {error}", action="run `zigong doctor`") from error
+    session.sparkContext.setLogLevel("ERROR")
+    return session
+
+
+def _require_java() -> None:
+    home = os.environ.get("JAVA_HOME")
+    if home and (Path(home) / "bin" / "java").is_file():
+        return
+    if shutil.which("java") is None:
+        raise InfraError(
+            "Java is missing: neither JAVA_HOME nor PATH leads to a java program",
+            action="install a full Java 17 runtime (Debian, Ubuntu: apt-get install openjdk-17-jre-headless) "
+            "or set JAVA_HOME",
+        )
+
+
+def _settings(engine: Engine) -> dict[str, str]:
+    jars = os.environ.get(JARS_VARIABLE)
+    delta = {"spark.jars": ",".join(sorted(str(jar) for jar in Path(jars).glob("*.jar")))} if jars else {}
+    return {
+        **(delta or {"spark.jars.packages": DELTA_PACKAGE}),
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.driver.memory": engine.spark_driver_memory,
+        "spark.driver.extraJavaOptions": engine.spark_java_options,
+        "spark.sql.shuffle.partitions": str(engine.spark_shuffle_partitions),
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.adaptive.enabled": "true",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.databricks.delta.snapshotPartitions": "2",
+        "spark.databricks.delta.schema.autoMerge.enabled": "false",
+        "spark.databricks.delta.properties.defaults.enableDeletionVectors": "false",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+    }

@@ -1,0 +1,57 @@
+"""Pinned reads: one table at one version, for Spark and for Arrow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+from pyspark.sql import DataFrame, SparkSession
+
+from zigong.errors import DataError
+from zigong.lakehouse.paths import LakehousePaths
+
+
+def latest_version(paths: LakehousePaths, table: str) -> int:
+    """The newest published version of a table.
+
+    Raises:
+        DataError: the table was never published.
+    """
+    try:
+        return int(DeltaTable(paths.table(table)).version())
+    except TableNotFoundError as error:
+        raise DataError(
+            f"table {table} was never published under {paths.root}",
+            action="run the step that writes it first (`zigong plan RECIPE` lists the steps)",
+        ) from error
+
+
+def open_pinned(spark: SparkSession, paths: LakehousePaths, table: str, version: int) -> DataFrame:
+    """One version of a table as a Spark frame; never the latest by accident."""
+    uri = paths.spark_uri(paths.table(table))
+    return spark.read.format("delta").option("versionAsOf", version).load(uri)
+
+
+def arrow_pinned(
+    paths: LakehousePaths,
+    table: str,
+    version: int,
+    *,
+    columns: Sequence[str] | None = None,
+    where: ds.Expression | None = None,
+) -> pa.Table:
+    """One version of a table as Arrow; partitions that ``where`` excludes are not read."""
+    opened = DeltaTable(paths.table(table), version=version)
+    dataset = opened.to_pyarrow_dataset()
+    return dataset.to_table(columns=list(columns) if columns is not None else None, filter=where)
+
+
+def partition_cells(paths: LakehousePaths, table: str, version: int) -> list[dict[str, Any]]:
+    """The partition values of a version, each once, in a stable order."""
+    opened = DeltaTable(paths.table(table), version=version)
+    cells = opened.partitions()
+    return sorted(cells, key=lambda cell: sorted((key, str(value)) for key, value in cell.items()))

@@ -1,0 +1,238 @@
+"""The steps, their order and the commands that run them. Standard library only: DAGs import nothing else of ours."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+SPARK = "spark"
+RAY = "ray"
+LOCAL = "local"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One job of the life of a record."""
+
+    name: str
+    engine: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+
+
+STEPS: tuple[Step, ...] = (
+    Step(name="ingest_events", engine=SPARK, reads=(), writes=("behavior_events", "user_profiles")),
+    Step(
+        name="build_labels",
+        engine=SPARK,
+        reads=("behavior_events",),
+        writes=("observation_points", "performance_labels"),
+    ),
+    Step(
+        name="build_sequences",
+        engine=SPARK,
+        reads=("behavior_events", "user_profiles", "observation_points"),
+        writes=("user_sequences",),
+    ),
+    Step(name="build_base", engine=LOCAL, reads=("behavior_events", "user_profiles"), writes=()),
+    Step(name="build_instructions", engine=SPARK, reads=("user_sequences",), writes=("instruction_samples",)),
+    Step(
+        name="build_dataset",
+        engine=SPARK,
+        reads=("instruction_samples", "performance_labels"),
+        writes=("dataset_members",),
+    ),
+    Step(name="validate_samples", engine=SPARK, reads=("instruction_samples", "dataset_members"), writes=("verdicts",)),
+    Step(name="train_agent", engine=RAY, reads=("instruction_samples", "dataset_members"), writes=()),
+    Step(
+        name="score_influence",
+        engine=RAY,
+        reads=("instruction_samples", "dataset_members"),
+        writes=("influence_scores",),
+    ),
+    Step(name="mix_samples", engine=SPARK, reads=("influence_scores", "dataset_members"), writes=("training_mix",)),
+    Step(
+        name="finetune_zigong",
+        engine=RAY,
+        reads=("training_mix", "instruction_samples", "dataset_members"),
+        writes=(),
+    ),
+    Step(
+        name="evaluate_model",
+        engine=RAY,
+        reads=("instruction_samples", "dataset_members", "user_sequences"),
+        writes=("evaluation_answers", "evaluation_metrics"),
+    ),
+    Step(name="release_model", engine=LOCAL, reads=("evaluation_answers", "dataset_members"), writes=("releases",)),
+    Step(name="score_users", engine=RAY, reads=("instruction_samples",), writes=("behavior_card_scores",)),
+)
+
+REFUSED = (2, 3)  # exit codes of configuration and data errors (zigong.errors): the same call fails again
+
+# What the schedules run: every night the new events, every period the model, every month the book.
+SCHEDULES: dict[str, tuple[str, ...]] = {
+    "daily": ("ingest_events", "build_labels", "build_sequences"),
+    "retrain": tuple(step.name for step in STEPS if step.name not in {"ingest_events", "score_users"}),
+    "score": ("build_labels", "build_sequences", "build_instructions", "score_users"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What ``zigong compile`` leaves for schedulers: everything needed to start each step as a command.
+
+    Attributes:
+        root: absolute root of the lakehouse; jobs start in other working directories.
+        timezone: the recipe's business time zone; schedules and dates go by it.
+    """
+
+    recipe: str
+    overrides: tuple[str, ...]
+    name: str
+    digest: str
+    delta_package: str
+    steps: tuple[str, ...]
+    root: str = ""
+    timezone: str = "UTC"
+
+    def outcome_file(self, run_id: str, step: str) -> Path:
+        """Where a step of a run leaves its outcome."""
+        return Path(self.root, "_runs", run_id, "steps", step, "outcome.json")
+
+
+def step_named(name: str) -> Step:
+    """The step of this name.
+
+    Raises:
+        KeyError: there is none; the message lists all names.
+    """
+    for step in STEPS:
+        if step.name == name:
+            return step
+    raise KeyError(f"no step {name!r}; steps: {', '.join(step.name for step in STEPS)}")
+
+
+def scheduled_steps(plan: Plan, schedule: str) -> tuple[str, ...]:
+    """The steps a schedule runs for a recipe: no base is trained where one is named, and score brings its own date."""
+    return tuple(step for step in SCHEDULES[schedule] if step in plan.steps or step == "score_users")
+
+
+def job_arguments(plan: Plan, *, run_id: str) -> list[str]:
+    """The arguments that every job of a run needs."""
+    overrides = [*plan.overrides, f"lakehouse.root={plan.root}"]
+    return ["--recipe", plan.recipe, "--run-id", run_id, *_settings(overrides)]
+
+
+def interval_arguments(schedule: str, step: str, first: date | None, end: date | None) -> list[str]:
+    """The arguments that bind a scheduled step to its data interval [first, end), dates of the business time zone.
+
+    - daily: nothing known from ``end`` on exists (``as_of``), so that labels mature night by night. Only
+      ``ingest_events`` is limited to the known dates of the interval: a day's events change the labels of every
+      open window, so labels and sequences are built for all observation dates of the recipe.
+    - score: ``end`` is the observation date T that is scored, and nothing else is built.
+    - retrain, and any run without an interval: the recipe as it stands.
+    """
+    if first is None or end is None:
+        return []
+    if schedule == "daily":
+        known = ["--from-date", first.isoformat(), "--to-date", end.isoformat()]
+        return [*_settings([f"as_of={end}"]), *(known if step == "ingest_events" else [])]
+    if schedule == "score":
+        observed = ["--from-date", end.isoformat(), "--to-date", (end + timedelta(days=1)).isoformat()]
+        return [*_settings([f"as_of={end}", f"observations.score={end}"]), *observed]
+    return []
+
+
+def run_name(dag_id: str, dag_run_id: str) -> str:
+    """Our run id of a scheduler's run: always the same, unique, and within the pattern of ``zigong.run``."""
+    readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{dag_id}-{dag_run_id}")[:64]
+    return f"{readable}-{hashlib.sha256(f'{dag_id} {dag_run_id}'.encode()).hexdigest()[:12]}"
+
+
+def spark_command(
+    plan: Plan, step: str, arguments: Sequence[str], *, home: str, spark_submit: Sequence[str], jars: str | None = None
+) -> list[str]:
+    """The spark-submit command of a Spark job.
+
+    Args:
+        home: folder that holds jobs/ and dist/zigong.zip.
+        spark_submit: the program, and arguments of the cluster such as ``--master yarn``.
+        jars: folder of Delta's jars, for machines that cannot resolve the package.
+
+    Raises:
+        FileNotFoundError: there is no jar in that folder.
+    """
+    delta = ["--jars", _jars_in(jars)] if jars else ["--packages", plan.delta_package]
+    submit = [*spark_submit, *delta, "--conf", "spark.log.level=WARN", "--py-files", f"{home}/dist/zigong.zip"]
+    return [*submit, f"{home}/jobs/{step}.py", *arguments]
+
+
+def ray_command(
+    step: str, arguments: Sequence[str], *, home: str, address: str, ray: str, submission: str
+) -> list[str]:
+    """The ``ray job submit`` command of a Ray job; the working directory travels as dist/zigong.zip.
+
+    Args:
+        submission: id under which the cluster knows the job, so that it can be stopped.
+    """
+    archive = f"{home}/dist/zigong.zip"
+    submit = [ray, "job", "submit", "--address", address, "--submission-id", submission, "--working-dir", archive]
+    return [*submit, "--", *local_command(step, arguments, python="python")]
+
+
+def local_command(step: str, arguments: Sequence[str], *, python: str) -> list[str]:
+    """The command of a job that runs where it is started."""
+    return [python, "-m", f"jobs.{step}", *arguments]
+
+
+def worth_retrying(exit_code: int, outcome: Mapping[str, Any] | None) -> bool:
+    """Whether a failed command may succeed the next time.
+
+    Args:
+        exit_code: of the command; launchers may have flattened it to 1.
+        outcome: what the job itself left in outcome.json; None when it ended before it could.
+    """
+    if outcome is not None:
+        return bool(outcome["retryable"])
+    return exit_code not in REFUSED
+
+
+def write_plan(plan: Plan, path: str | Path) -> None:
+    """Writes plan.json."""
+    Path(path).write_text(json.dumps(asdict(plan), indent=2) + "\n", encoding="utf-8")
+
+
+def read_plan(path: str | Path) -> Plan:
+    """Reads plan.json.
+
+    Raises:
+        FileNotFoundError: nobody compiled the recipe; the message says how.
+        ValueError: the plan names no lakehouse.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist; make it with `zigong compile RECIPE --output {file}`")
+    content = json.loads(file.read_text(encoding="utf-8"))
+    plan = Plan(**{**content, "overrides": tuple(content["overrides"]), "steps": tuple(content["steps"])})
+    if not plan.root:
+        raise ValueError(f"{file} names no lakehouse root; write it again with `zigong compile RECIPE --output {file}`")
+    return plan
+
+
+def _settings(overrides: Sequence[str]) -> list[str]:
+    return [argument for override in overrides for argument in ("--set", override)]
+
+
+def _jars_in(folder: str) -> str:
+    jars = sorted(str(jar) for jar in Path(folder).glob("*.jar"))
+    if not jars:
+        raise FileNotFoundError(
+            f"{folder} holds no .jar; copy Delta's jars there (docs/operations.md, Air-gapped clusters)"
+        )
+    return ",".join(jars)

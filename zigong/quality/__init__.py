@@ -1,0 +1,1 @@
+"""Row rules and GX suites derived from the contracts, and the verdict."""

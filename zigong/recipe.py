@@ -1,0 +1,421 @@
+"""The recipe: one YAML file that describes one complete run.
+
+Every section is a frozen model; the rooms receive only their own section. Unknown keys and bad values end in a
+ConfigError that names the file, the field path and what is allowed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from zigong.errors import ConfigError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+EventField = Literal["days_past_due", "amount", "attributes"]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class Lakehouse(Section):
+    """Where the tables live and how clients are pseudonymised."""
+
+    root: str = Field(description="absolute URI or path; relative paths are taken from the working directory")
+    user_buckets: Positive = 8
+    key: Literal["env", "published"] = Field("env", description="env: ZIGONG_USER_KEY; published: only for public data")
+
+
+class Engine(Section):
+    """Limits of the engines. They never change a result and do not enter the digest."""
+
+    spark_master: str = "local[2]"
+    spark_driver_memory: str = "3g"
+    spark_shuffle_partitions: Positive = 2
+    spark_java_options: str = Field("", description="for short runs -XX:TieredStopAtLevel=1 saves compilation")
+    ray_cpus: Positive = Field(2, description="CPUs of a local Ray; one stays free for reading")
+    ray_object_store_mb: Positive = 400
+    torch_threads: Positive = 2
+
+
+class Simulation(Section):
+    """Size of a simulated lender, for the mapping ``simulated``."""
+
+    users: Positive = 1200
+    first_month: date = date(2023, 1, 1)
+    months: Positive = 18
+    bad_share: Rate = 0.12
+
+
+class Source(Section):
+    """Which mapping turns which raw files into events."""
+
+    mapping: str = Field(description="name of a shipped mapping (schemas/sources) or path of a mapping file")
+    path: str | None = Field(None, description="folder of the raw files; simulated sources make their own")
+    simulation: Simulation | None = None
+
+
+class DateRange(Section):
+    """Monthly observation dates, both ends included."""
+
+    first: date
+    last: date
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.first > self.last:
+            raise ValueError(f"first {self.first} lies after last {self.last}")
+        if self.first.day != 1 or self.last.day != 1:
+            raise ValueError("observation dates are firsts of a month")
+        return self
+
+    def dates(self) -> tuple[date, ...]:
+        """All firsts of a month in the range."""
+        months = range(self.first.year * 12 + self.first.month - 1, self.last.year * 12 + self.last.month)
+        return tuple(date(month // 12, month % 12 + 1, 1) for month in months)
+
+
+class Cohort(Section):
+    """Who is observed. Every rule uses only what was known before T."""
+
+    min_history_months: int = Field(0, ge=0, description="distinct calendar months with known events")
+    max_months_since_last_event: Positive | None = Field(None, description="1: an outcome event in the last month")
+    max_days_past_due: int | None = Field(None, ge=0)
+    open_loan: bool = True
+
+
+class Observations(Section):
+    """The observation dates of every split. ``score`` is the T that the service scores after training."""
+
+    train: DateRange
+    validation: DateRange | None = None
+    oot: DateRange | None = None
+    score: date | None = None
+    cohort: Cohort = Cohort()
+
+    def dates(self) -> tuple[date, ...]:
+        """Every observation date of the recipe, sorted, once."""
+        ranges = (self.train, self.validation, self.oot)
+        dates = {day for item in ranges if item for day in item.dates()} | ({self.score} if self.score else set())
+        return tuple(sorted(dates))
+
+
+class Horizon(Section):
+    """One question about the future: within how many months, how late."""
+
+    window_months: Positive = 6
+    dpd_threshold: Positive = 30
+
+    @property
+    def name(self) -> str:
+        """Short name that stands in tables, such as ``6m30dpd``."""
+        return f"{self.window_months}m{self.dpd_threshold}dpd"
+
+
+class Labels(Section):
+    """Performance windows. The first horizon is the one that trains."""
+
+    horizons: tuple[Horizon, ...] = (Horizon(),)
+    reporting_lag_days: int = Field(0, ge=0)
+
+    @field_validator("horizons")
+    @classmethod
+    def _some(cls, horizons: tuple[Horizon, ...]) -> tuple[Horizon, ...]:
+        if not horizons or len(set(horizons)) != len(horizons):
+            raise ValueError("give at least one horizon and none twice")
+        return horizons
+
+
+class Split(Section):
+    """How samples are divided. Hash splits divide by ``unit``, which may be wider than the user."""
+
+    by: Literal["time", "user_hash"] = "time"
+    unit: Literal["user_id", "person_id"] = "user_id"
+    test_share: Share = Field(0.1, description="held-out units at train dates")
+    validation_share: Share = Field(0.2, description="held-out units of target and select; only by user_hash")
+    target_share: Rate = Field(0.5, description="share of the validation units that give the target gradients")
+    max_train_samples: Positive | None = Field(None, description="cap by unit hash, whole units only")
+
+
+class Instructions(Section):
+    """How a sequence becomes text."""
+
+    template: str = "behavior_card@1"
+    language: Literal["en", "zh"] = "en"
+    gap_unit: Literal["day", "month"] = "day"
+    season: Literal["none", "month", "weekday"] = "none"
+    event_fields: tuple[Literal["days_past_due", "amount", "attributes"], ...] = (
+        "days_past_due",
+        "amount",
+        "attributes",
+    )
+    profile: bool = Field(True, description="whether the profile stands before the question")
+    max_events: Positive = Field(120, description="newest events kept; older whole calendar months fold")
+
+
+class TinyBase(Section):
+    """A Mistral-architecture model made on the spot."""
+
+    hidden_size: Positive = 128
+    layers: Positive = 4
+    heads: Positive = 4
+    ffn_size: Positive = 384
+    context_length: Positive = 512
+    epochs: Positive = 2
+    learning_rate: Rate = 2e-3
+    batch_tokens: Positive = 4096
+    max_tokens: Positive | None = Field(None, description="stop pre-training after this many tokens")
+
+
+class Base(Section):
+    """The base model: a local folder in Hugging Face format, or a tiny one trained here."""
+
+    path: str | None = None
+    tiny: TinyBase | None = TinyBase()
+    parameters: Positive | None = Field(None, description="size of the named base, for the plan")
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.path is None) == (self.tiny is None):
+            raise ValueError("give exactly one of path and tiny")
+        return self
+
+
+class Lora(Section):
+    """The low-rank adapter."""
+
+    r: Positive = 8
+    alpha: Positive = 16
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
+
+
+class Training(Section):
+    """One supervised training: completion-only loss, AdamW 0.9/0.999."""
+
+    lora: Lora = Lora()
+    epochs: Positive = 1
+    learning_rate: Rate = 3e-3
+    schedule: Literal["constant", "cosine"] = "cosine"
+    warmup_steps: int = Field(10, ge=0)
+    batch_size: Positive = Field(64, description="samples of one forward pass")
+    accumulation: Positive = 1
+    context_length: Positive = 512
+    weight_decay: float = Field(0.0, ge=0)
+    count_eos: bool = Field(False, description="whether the end token bears loss, here and in scoring")
+
+
+class Agent(Training):
+    """The lightweight scorer: trained in time order, one checkpoint a period, constant rate after warm-up."""
+
+    schedule: Literal["constant"] = "constant"
+    checkpoints: Positive = Field(3, description="periods the train dates are divided into")
+
+
+class Influence(Section):
+    """TracSeq settings (docs/influence.md)."""
+
+    gamma: float = Field(0.9, gt=0, le=1)
+    decay: Literal["checkpoint", "sample", "none"] = "checkpoint"
+    checkpoints: Literal["all", "own"] = "all"
+    pairs: Literal["later", "all"] = "later"
+    scope: Literal["population"] = "population"
+    normalise: Literal["dot"] = "dot"
+    precondition: Literal["none"] = "none"
+    max_targets: Positive = Field(2000, description="cap of target samples by unit hash")
+    batch_tokens: Positive = 16384
+
+
+class Mix(Section):
+    """The training mix: an influence share first, then random samples from the rest."""
+
+    fraction: Rate = Field(0.5, description="size of the mix as a share of the pool")
+    influence_share: Share = 0.3
+    per_class: bool = Field(True, description="rank within each label, quotas as in the pool")
+
+
+class Evaluation(Section):
+    """Measures and baselines."""
+
+    bootstrap: Positive = 300
+    confidence: Rate = 0.95
+    batch_tokens: Positive = 32768
+
+
+class Gate(Section):
+    """What a challenger must show to be released."""
+
+    max_auc_loss: Share = Field(0.01, description="largest tolerated loss of AUC against the champion")
+    beat_last_status: bool = Field(True, description="paired AUC difference to the lookup must exclude zero")
+    min_mcc: float = Field(0.0, description="MCC at the threshold must lie above this; majority has 0")
+
+
+class Card(Section):
+    """Scaling of the Behavior Card: ``base_score`` points at ``base_odds`` good to bad, ``pdo`` to double the odds."""
+
+    base_score: Positive = 600
+    base_odds: float = Field(20.0, gt=0)
+    pdo: Positive = 50
+
+
+class Registry(Section):
+    """The model registry."""
+
+    uri: str | None = Field(None, description="MLflow address; default: sqlite under the lakehouse")
+    model_name: str = "behavior_card"
+    experiment: str = "zigong"
+
+
+class Recipe(Section):
+    """One complete run."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    seed: int = 7
+    business_timezone: str = "UTC"
+    as_of: date = Field(description="nothing known at or after this date exists for the run")
+    lakehouse: Lakehouse
+    engine: Engine = Engine()
+    source: Source
+    observations: Observations
+    labels: Labels = Labels()
+    split: Split = Split()
+    instructions: Instructions = Instructions()
+    base: Base = Base()
+    agent: Agent = Agent()
+    influence: Influence = Influence()
+    mix: Mix = Mix()
+    finetune: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    gate: Gate = Gate()
+    card: Card = Card()
+    registry: Registry = Registry()
+
+    @field_validator("business_timezone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"{name!r} is not an IANA time zone such as Europe/Berlin") from error
+        return name
+
+    @model_validator(mode="after")
+    def _dates_fit_the_split(self) -> Self:
+        if self.split.by == "user_hash":
+            _require_one_date(self)
+        else:
+            _require_closed_windows(self)
+        return self
+
+    def digest(self) -> str:
+        """SHA-256 of everything that can change a result: all but the engine's limits and where the lakehouse lies."""
+        content = self.model_dump(mode="json", exclude={"engine": True, "lakehouse": {"root"}, "registry": True})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _require_one_date(recipe: Recipe) -> None:
+    """A hash split has one T: settings that need several are refused by name."""
+    observations = recipe.observations
+    if observations.validation or observations.oot:
+        raise ValueError("observations.validation and observations.oot need split.by: time")
+    if len(observations.train.dates()) > 1:
+        raise ValueError("observations.train must hold one date with split.by: user_hash")
+    if recipe.influence.pairs != "all":
+        raise ValueError("influence.pairs: later needs several dates; use all with split.by: user_hash")
+    if recipe.influence.checkpoints != "all" or recipe.influence.decay == "sample":
+        raise ValueError("influence.checkpoints: own and influence.decay: sample need several dates")
+    if recipe.split.test_share <= 0 or recipe.split.validation_share <= 0:
+        raise ValueError("split.test_share and split.validation_share must be above 0 with split.by: user_hash")
+
+
+def _require_closed_windows(recipe: Recipe) -> None:
+    """Every split's label window closes before the next split's first T."""
+    observations, horizon = recipe.observations, recipe.labels.horizons[0]
+    if observations.validation is None or observations.oot is None:
+        raise ValueError("split.by: time needs observations.validation and observations.oot")
+    named = {"train": observations.train, "validation": observations.validation, "oot": observations.oot}
+    for (earlier, former), (later, following) in zip(list(named.items())[:-1], list(named.items())[1:], strict=True):
+        closes = (former.last.year * 12 + former.last.month) + horizon.window_months
+        if closes > following.first.year * 12 + following.first.month:
+            raise ValueError(
+                f"the label window of observations.{earlier} ({former.last} + {horizon.window_months} months) "
+                f"reaches into observations.{later} (first {following.first})"
+            )
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe and applies ``a.b=c`` overrides.
+
+    Args:
+        path: a YAML file, or ``-`` free name of a shipped recipe.
+        overrides: ``field.path=value``; values are YAML.
+
+    Raises:
+        ConfigError: the file is missing or broken, a key is unknown or a value not allowed.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"recipe {file} does not exist", action="give the path of a recipe, e.g. recipes/demo.yaml")
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"recipe {file} is not valid YAML: {error}", action="correct the line named above") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"recipe {file} must be a mapping of sections", action="start from recipes/demo.yaml")
+    for override in overrides:
+        _apply(content, override)
+    return parse_recipe(content, origin=str(file))
+
+
+def parse_recipe(content: dict[str, Any], *, origin: str) -> Recipe:
+    """Validates the content of a recipe; ``origin`` is named in errors."""
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        lines = [_explain(origin, item["loc"], item["type"], item["msg"]) for item in error.errors()]
+        raise ConfigError("\n".join(lines), action=f"edit {origin} (or the --set argument)") from error
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    path, separator, value = override.partition("=")
+    if not separator or not path:
+        raise ConfigError(f"--set {override!r} is not of the form a.b=c", action="write e.g. --set mix.fraction=0.5")
+    *parents, leaf = path.split(".")
+    node = content
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {override!r}: {parent} is a value, not a section", action="check the field path")
+        node = child
+    node[leaf] = yaml.safe_load(value)
+
+
+def _explain(origin: str, location: tuple[int | str, ...], kind: str, message: str) -> str:
+    field = ".".join(str(part) for part in location) or "recipe"
+    if kind != "extra_forbidden":
+        return f"{origin}: {field}: {message.removeprefix('Value error, ')}"
+    owner = _section_at(location[:-1])
+    return f"{origin}: {field}: unknown key; allowed here: {', '.join(owner.model_fields)}"
+
+
+def _section_at(location: tuple[int | str, ...]) -> type[Section]:
+    owner: type[Section] = Recipe
+    for part in location:
+        field = owner.model_fields.get(str(part))
+        options = [field.annotation, *get_args(field.annotation)] if field else []
+        sections = [option for option in options if isinstance(option, type) and issubclass(option, Section)]
+        owner = sections[0] if sections else owner
+    return owner

@@ -1,0 +1,1 @@
+"""Gate, score scaling, registry and model card."""

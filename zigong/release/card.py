@@ -1,0 +1,127 @@
+"""The model card: what a released model is, what it was measured on, and what it must not be used for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from jinja2 import Environment, StrictUndefined
+
+from zigong.evaluation.metrics import Interval
+from zigong.release.gate import Decision
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardResult:
+    """One row of the card's table: a model on a split."""
+
+    model: str
+    split: str
+    samples: int
+    auc: Interval
+    ks: Interval
+    mcc: Interval | None = None
+    difference: Interval | None = None  # AUC of the released model minus this one's
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardFacts:
+    """Everything the card says. Mappings are printed in their own order, one line per entry."""
+
+    model_id: str
+    base: str
+    question: str
+    dataset_id: str
+    data: Mapping[str, str]  # such as "train": "2023-01-01 to 2023-06-01, 4,812 samples, 6.1% bad"
+    results: tuple[CardResult, ...]
+    threshold: float
+    decision: Decision
+    scaling: str
+    influence: Mapping[str, str] = field(default_factory=dict)
+    limits: tuple[str, ...] = ()
+    intended_use: tuple[str, ...] = (
+        "Rank clients who already hold a loan by the risk of falling behind, for limit and collection decisions that "
+        "a person answers for.",
+    )
+    not_for: tuple[str, ...] = (
+        "First applications: the model reads behaviour on a running loan.",
+        "Decisions about a client without human review or without the reasons the law asks for.",
+    )
+
+
+_TEMPLATE = """\
+# {{ facts.model_id | inline }}
+
+A language model that reads a client's behaviour as a timeline and answers: {{ facts.question | inline }}
+Base: {{ facts.base | inline }}, with a LoRA adapter. Dataset: `{{ facts.dataset_id | inline }}`.
+
+## Data
+
+{% for name, text in facts.data.items() -%}
+- {{ name | inline }}: {{ text | inline }}
+{% endfor %}
+## Measured quality
+
+Intervals come from drawing whole persons with replacement. "Against" is the AUC of this model minus the row's, paired.
+
+| model | split | samples | AUC | KS | MCC | against |
+|---|---|---:|---:|---:|---:|---:|
+{% for row in facts.results -%}
+| {{ row.model | inline }} | {{ row.split | inline }} | {{ "{:,}".format(row.samples) }} | {{ row.auc | interval }} \
+| {{ row.ks | interval }} | {{ row.mcc | interval }} | {{ row.difference | interval(sign="+") }} |
+{% endfor %}
+A sample is called bad at a probability of {{ "%.4f" | format(facts.threshold) }} or more, the best MCC on `select`.
+Scaling: {{ facts.scaling | inline }}
+
+## Gate
+
+{{ facts.decision.decision }}:
+
+{% for check in facts.decision.checks -%}
+- {{ "passed" if check.passed else "FAILED" }}: {{ check.sentence | inline }}
+{% endfor %}
+{% if facts.influence -%}
+## How its samples were selected
+
+{% for name, text in facts.influence.items() -%}
+- {{ name | inline }}: {{ text | inline }}
+{% endfor %}
+{% endif -%}
+## Intended use
+
+{% for line in facts.intended_use -%}
+- {{ line | inline }}
+{% endfor %}
+Not for:
+
+{% for line in facts.not_for -%}
+- {{ line | inline }}
+{% endfor %}
+{% if facts.limits -%}
+## Limits
+
+{% for line in facts.limits -%}
+- {{ line | inline }}
+{% endfor %}
+{%- endif -%}
+"""
+
+
+def model_card(facts: CardFacts) -> str:
+    """The card in markdown; names from data can neither break the tables nor smuggle in HTML or links."""
+    # Markdown, not HTML: `inline` neutralises what this format gives a meaning to.
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701
+    environment.filters |= {"inline": _inline, "interval": _interval}
+    return environment.from_string(_TEMPLATE).render(facts=facts)
+
+
+def _inline(text: object) -> str:
+    flat = re.sub(r"\s+", " ", str(text)).strip()
+    return re.sub(r"([\\`|<>\[\]])", r"\\\1", flat)
+
+
+def _interval(found: Interval | None, sign: str = "") -> str:
+    if found is None:
+        return ""
+    return f"{found.value:{sign}.3f} ({found.low:{sign}.3f} to {found.high:{sign}.3f})"

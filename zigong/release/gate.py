@@ -1,0 +1,168 @@
+"""Whether a challenger may replace the champion: a pure decision over scores of the same held-out samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zigong.errors import ConfigError
+from zigong.evaluation.metrics import BootstrapResult, Interval, clustered_bootstrap
+from zigong.recipe import Evaluation, Gate
+
+Floats = NDArray[np.float64]
+
+CHALLENGER, CHAMPION, LAST_STATUS, LIGHTGBM = "challenger", "champion", "last_status", "lightgbm"
+
+_ROUNDING = 1e-9  # two equal AUCs, summed in another order, differ by less
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One condition of the gate and what was found."""
+
+    name: str
+    passed: bool
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What the gate said.
+
+    Attributes:
+        decision: released only when every check passed.
+        reasons: one sentence each; those of the failed checks when refused, of all checks when released.
+        checks: every condition, passed or not.
+        figures: the numbers the sentences quote, ready for metrics and tables.
+    """
+
+    decision: Literal["released", "refused"]
+    reasons: tuple[str, ...]
+    checks: tuple[Check, ...]
+    figures: Mapping[str, float]
+
+
+def decide(
+    *,
+    labels: NDArray[np.integer],
+    clusters: NDArray[np.generic],
+    scores: Mapping[str, Floats],
+    threshold: float,
+    gate: Gate,
+    evaluation: Evaluation,
+    seed: int,
+) -> Decision:
+    """Holds a challenger against the lookup, the champion and a constant.
+
+    Released means all of:
+
+    - the paired AUC difference to the last-status lookup has a lower bound above 0 (``gate.beat_last_status``);
+    - MCC at the threshold, which was chosen on ``select`` and not here, lies above ``gate.min_mcc``;
+    - non-inferiority: the lower bound of the paired AUC difference to the champion is not below
+      ``-gate.max_auc_loss``. The burden lies with the challenger: too few samples to exclude a larger loss refuse it.
+
+    The difference to LightGBM is information and never decides.
+
+    Args:
+        labels: of the held-out split, 1 = bad; shape [samples].
+        clusters: person of each sample; shape [samples].
+        scores: p_bad of ``challenger`` and ``last_status``, and of ``champion`` and ``lightgbm`` where they exist.
+        threshold: at or above which the challenger calls a sample bad.
+        gate: conditions.
+        evaluation: number of resamples and confidence.
+        seed: of the resamples.
+
+    Raises:
+        ConfigError: the challenger or the lookup has no scores.
+        DataError: scores do not cover the samples, or a class is missing.
+    """
+    absent = {CHALLENGER, LAST_STATUS} - set(scores)
+    if absent:
+        raise ConfigError(
+            f"expected scores of challenger and last_status, found none of {', '.join(sorted(absent))}",
+            action="score both on the held-out split before the gate",
+        )
+    result = clustered_bootstrap(
+        labels,
+        scores,
+        clusters,
+        replicates=evaluation.bootstrap,
+        confidence=evaluation.confidence,
+        seed=seed,
+        reference=CHALLENGER,
+        thresholds={CHALLENGER: threshold},
+    )
+    checks = _checks(result, gate, evaluation.confidence)
+    failed = tuple(check.sentence for check in checks if not check.passed)
+    return Decision(
+        decision="refused" if failed else "released",
+        reasons=failed or tuple(check.sentence for check in checks),
+        checks=checks,
+        figures=_figures(result, threshold),
+    )
+
+
+def _checks(result: BootstrapResult, gate: Gate, confidence: float) -> tuple[Check, ...]:
+    checks = [_exceeds_mcc(result.mcc[CHALLENGER], gate.min_mcc)]
+    if gate.beat_last_status:
+        checks.insert(0, _beats_lookup(result.auc_differences[LAST_STATUS], confidence))
+    if CHAMPION in result.auc_differences:
+        checks.append(_not_inferior(result.auc_differences[CHAMPION], gate.max_auc_loss, confidence))
+    else:
+        checks.append(Check(name="not_inferior", passed=True, sentence="There is no champion to hold it against."))
+    return tuple(checks)
+
+
+def _beats_lookup(difference: Interval, confidence: float) -> Check:
+    passed = difference.low > _ROUNDING
+    verdict = "above" if passed else "not clearly above"
+    return Check(
+        name="beats_last_status",
+        passed=passed,
+        sentence=f"AUC is {verdict} the last-status lookup: {_spelled(difference, confidence)}, and the lower bound "
+        "must exceed 0.",
+    )
+
+
+def _exceeds_mcc(found: Interval, least: float) -> Check:
+    passed = found.value > least
+    return Check(
+        name="min_mcc",
+        passed=passed,
+        sentence=f"MCC at the threshold from select is {found.value:.3f}, which is {'' if passed else 'not '}above "
+        f"the required {least:.3f}.",
+    )
+
+
+def _not_inferior(difference: Interval, tolerated: float, confidence: float) -> Check:
+    passed = difference.low >= -tolerated - _ROUNDING
+    verdict = "excludes" if passed else "does not exclude"
+    return Check(
+        name="not_inferior",
+        passed=passed,
+        sentence=f"Against the champion {_spelled(difference, confidence)}, which {verdict} a loss of more than "
+        f"{tolerated:.4f}.",
+    )
+
+
+def _spelled(difference: Interval, confidence: float) -> str:
+    return (
+        f"the paired difference is {difference.value:+.4f} "
+        f"({confidence:.0%} interval {difference.low:+.4f} to {difference.high:+.4f})"
+    )
+
+
+def _figures(result: BootstrapResult, threshold: float) -> dict[str, float]:
+    named = {
+        "auc": result.auc[CHALLENGER],
+        "ks": result.ks[CHALLENGER],
+        "mcc": result.mcc[CHALLENGER],
+        **{f"auc_minus_{other}": difference for other, difference in result.auc_differences.items()},
+    }
+    ends = {f"{name}_{end}": getattr(found, end) for name, found in named.items() for end in ("low", "high")}
+    values = {name: found.value for name, found in named.items()}
+    return {**values, **ends, "threshold": threshold, "persons": float(result.clusters)}

@@ -1,0 +1,44 @@
+"""Which base and which champion serve a lakehouse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from zigong.errors import ConfigError
+from zigong.lakehouse.paths import LakehousePaths
+from zigong.recipe import Recipe
+from zigong.release.registry import ModelRegistry, champion
+from zigong.run import Run
+
+
+def registry_of(recipe: Recipe) -> ModelRegistry:
+    """The registry a recipe names: by default an sqlite file under the lakehouse."""
+    folder = LakehousePaths.at(recipe.lakehouse.root).local("registry")
+    return ModelRegistry(
+        uri=recipe.registry.uri or f"sqlite:///{folder / 'mlflow.db'}",
+        artifacts=folder / "artifacts",
+        model_name=recipe.registry.model_name,
+        experiment=recipe.registry.experiment,
+    )
+
+
+def serving_base(run: Run) -> Path:
+    """The base whose tokenizer a run's prompts are encoded with.
+
+    The base this run trained, or the one the recipe names, or, in a run that only scores, the champion's.
+
+    Raises:
+        ConfigError: there is none of the three.
+    """
+    trained = run.artifact("base")
+    if trained.is_dir():
+        return trained
+    if run.recipe.base.path is not None:
+        return Path(run.recipe.base.path).resolve()
+    serving = champion(registry_of(run.recipe))
+    if serving is None:
+        raise ConfigError(
+            f"run {run.run_id} has no base model: none was trained in it, none is named, and there is no champion",
+            action="run build_base in this run, or set base.path",
+        )
+    return serving.base

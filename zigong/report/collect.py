@@ -1,0 +1,243 @@
+"""Gathers what a run left in its folder and in the tables into one report."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.dataset as ds
+
+from zigong.errors import DataError
+from zigong.evaluation.calibration import calibrated, fit_calibration
+from zigong.instructions.dataset import final_split
+from zigong.job import Job
+from zigong.lakehouse.paths import LakehousePaths
+from zigong.quality.suite import build_docs, open_context
+from zigong.release.briefing import lead, measured, models_of, question_of
+from zigong.release.scaling import card_scores
+from zigong.report.run_report import (
+    DataQuality,
+    Diagnostic,
+    HeldOut,
+    InfluenceSection,
+    ModelRow,
+    QuarantineRow,
+    Reproduce,
+    RunReport,
+    SelectionGroup,
+    SplitResult,
+    SplitRow,
+    StepRow,
+    TableRow,
+    Verdict,
+)
+from zigong.report.write_report import write_report
+from zigong.run import Outcome, Run
+from zigong.runner import steps_of
+
+PACKAGES = (
+    "pyspark",
+    "delta-spark",
+    "ray",
+    "torch",
+    "transformers",
+    "peft",
+    "great-expectations",
+    "mlflow",
+    "lightgbm",
+)
+
+
+def write_run_report(run: Run) -> Path:
+    """Writes ``report.html`` into the run's folder; a partial run reports what it has."""
+    return write_report(collect(run), run.folder / "report.html")
+
+
+def collect(run: Run) -> RunReport:
+    """Everything a report tells, read from pinned versions."""
+    job = Job(step="report", run=run, paths=LakehousePaths.at(run.recipe.lakehouse.root))
+    manifest, facts = run.manifest(), run.manifest()["facts"]
+    outcomes = [outcome for step in steps_of(run.recipe) if (outcome := run.outcome(step.name))]
+    members = _members(job) if "dataset_id" in facts else None
+    measured_already = "oot.samples" in run.metrics()
+    return RunReport(
+        recipe=run.recipe.name,
+        run_id=run.run_id,
+        verdict=_verdict(run, outcomes),
+        started_at=datetime.fromisoformat(manifest["created_at"]),
+        finished_at=_finished(outcomes),
+        steps=_steps(run),
+        question=question_of(run.recipe),
+        facts={name: str(value) for name, value in facts.items() if isinstance(value, str)},
+        tables=tuple(_table(name, counts) for outcome in outcomes for name, counts in outcome.tables.items()),
+        quality=_quality(job),
+        splits=_splits(members) if members is not None else (),
+        results=(_result(run),) if measured_already else (),
+        held_out=_held_out(job, members) if measured_already and members is not None else None,
+        influence=_influence(job, members) if "mix_id" in facts and members is not None else None,
+        reproduce=Reproduce(
+            command=f"zigong run recipes/{run.recipe.name}.yaml",
+            seed=run.recipe.seed,
+            digest=manifest["recipe_digest"],
+            versions={name: version(name) for name in PACKAGES},
+            pins={table: str(number) for table, number in manifest["tables"].items()},
+        ),
+    )
+
+
+def _verdict(run: Run, outcomes: list[Outcome]) -> Verdict:
+    if any(outcome.code for outcome in outcomes):
+        return "blocked" if any(outcome.kind == "data" for outcome in outcomes) else "failed"
+    if len(outcomes) < len(steps_of(run.recipe)):
+        return "running"
+    decision: Verdict = run.manifest()["facts"].get("decision", "completed")
+    return decision
+
+
+def _finished(outcomes: list[Outcome]) -> datetime | None:
+    ends = [datetime.fromisoformat(item.started_at) + timedelta(seconds=item.seconds) for item in outcomes]
+    return max(ends, default=None)
+
+
+def _steps(run: Run) -> tuple[StepRow, ...]:
+    rows = []
+    for step in steps_of(run.recipe):
+        outcome = run.outcome(step.name)
+        if outcome is None:
+            rows.append(StepRow(name=step.name, status="pending"))
+        elif outcome.code:
+            note = f"{outcome.message} Next: {outcome.action}"
+            rows.append(StepRow(name=step.name, status="failed", seconds=outcome.seconds, note=note))
+        else:
+            note = ", ".join(f"{name}: {counts['published']:,}" for name, counts in outcome.tables.items())
+            rows.append(StepRow(name=step.name, status="succeeded", seconds=outcome.seconds, note=note))
+    return tuple(rows)
+
+
+def _table(name: str, counts: dict[str, Any]) -> TableRow:
+    return TableRow(
+        table=name,
+        rows_in=counts["rows_in"],
+        published=counts["published"],
+        quarantined=counts["quarantined"],
+        dropped=counts["dropped"],
+        version="" if counts["version"] is None else str(counts["version"]),
+    )
+
+
+def _quality(job: Job) -> DataQuality:
+    suites = job.run.folder / "quality"
+    docs = build_docs(open_context(suites)) if suites.is_dir() else None
+    try:
+        found = job.arrow(
+            "quarantine", ["table_name", "reasons"], where=ds.field("run_id") == job.run.run_id
+        ).to_pandas()
+    except DataError:
+        found = pd.DataFrame({"table_name": [], "reasons": []})
+    counts = found.explode("reasons").groupby(["table_name", "reasons"]).size()
+    return DataQuality(
+        quarantine=tuple(QuarantineRow(table=t, rule=rule, rows=int(rows)) for (t, rule), rows in counts.items()),
+        data_docs=str(docs.relative_to(job.run.folder)) if docs else None,
+    )
+
+
+def _members(job: Job) -> pd.DataFrame:
+    splits = ["train", "test", "target", "select", "oot"]
+    wanted = ["sample_id", "split", "observation_date", "label", job.recipe.split.unit]
+    members: pd.DataFrame = job.sample_source().members(splits).select(wanted).to_pandas()
+    return members.rename(columns={job.recipe.split.unit: "unit"})
+
+
+def _splits(members: pd.DataFrame) -> tuple[SplitRow, ...]:
+    order = ["train", "test", "target", "select", "oot"]
+    return tuple(
+        SplitRow(
+            split=name,
+            first=part["observation_date"].min(),
+            last=part["observation_date"].max(),
+            samples=len(part),
+            bad=int(part["label"].sum()),
+            persons=int(part["unit"].nunique()),
+        )
+        for name in order
+        if len(part := members[members["split"] == name])
+    )
+
+
+def _result(run: Run) -> SplitResult:
+    figures = run.metrics()
+    return SplitResult(
+        split=final_split(run.recipe),
+        samples=int(figures["oot.samples"]),
+        bad=int(figures["oot.bad"]),
+        rows=tuple(
+            ModelRow(
+                model=model,
+                auc=measured(figures, f"oot.auc.{model}"),
+                ks=measured(figures, f"oot.ks.{model}"),
+                mcc=measured(figures, f"oot.mcc.{model}"),
+                difference=lead(figures, model),
+                brier=figures[f"oot.brier.{model}"],
+                log_loss=figures[f"oot.log_loss.{model}"],
+            )
+            for model in models_of(figures)
+        ),
+    )
+
+
+def _held_out(job: Job, members: pd.DataFrame) -> HeldOut:
+    split = final_split(job.recipe)
+    chosen = (ds.field("dataset_id") == job.run.fact("dataset_id")) & ds.field("split").isin([split, "select"])
+    answers = job.arrow("evaluation_answers", ["sample_id", "model_id", "p_bad"], where=chosen).to_pandas()
+    final = {job.run.fact("model_id"): "zigong"}
+    wide = answers.replace({"model_id": final}).pivot(index="sample_id", columns="model_id", values="p_bad")
+    known = [model for model in models_of(job.run.metrics()) if model in wide]
+    truth = members.set_index("sample_id").loc[wide.index]
+    select, shown = (truth["split"] == "select").to_numpy(), (truth["split"] == split).to_numpy()
+    labels, own = truth["label"].to_numpy(), wide["zigong"].to_numpy()
+    p_calibrated = calibrated(fit_calibration(own[select], labels[select]), own[shown])
+    return HeldOut(
+        split=split,
+        labels=labels[shown],
+        scores={model: wide[model].to_numpy()[shown] for model in known},
+        p_calibrated=p_calibrated,
+        card_scores=card_scores(p_calibrated, job.recipe.card),
+    )
+
+
+def _influence(job: Job, members: pd.DataFrame) -> InfluenceSection:
+    facts = job.run.manifest()["facts"]
+    chosen = (ds.field("dataset_id") == facts["dataset_id"]) & (ds.field("scorer_id") == facts["scorer_id"])
+    scores = job.arrow("influence_scores", ["sample_id", "score"], where=chosen).to_pandas()
+    mix = job.arrow("training_mix", ["sample_id", "share"], where=ds.field("mix_id") == facts["mix_id"]).to_pandas()
+    pool = members[members["split"] == "train"].merge(scores, on="sample_id", how="left")
+    shares = pool.merge(mix, on="sample_id", how="inner")
+    groups = {"pool": pool, **{f"mix: {name}": part for name, part in shares.groupby("share")}}
+    figures = job.run.metrics()
+    settings = job.recipe.influence.model_dump(mode="json", exclude={"batch_tokens"})
+    scored = pool.dropna(subset=["score"])
+    return InfluenceSection(
+        labels=scored["label"].to_numpy(),
+        scores=scored["score"].to_numpy(dtype=np.float64),
+        groups=tuple(_group(name, part) for name, part in groups.items()),
+        diagnostics=tuple(
+            Diagnostic(name=name.removeprefix("influence."), value=f"{value:+.3f}")
+            for name, value in figures.items()
+            if name.startswith("influence.")
+        ),
+        settings={name: str(value) for name, value in settings.items()},
+    )
+
+
+def _group(name: str, part: pd.DataFrame) -> SelectionGroup:
+    return SelectionGroup(
+        name=name,
+        samples=len(part),
+        bad_rate=float(part["label"].mean()),
+        persons=int(part["unit"].nunique()),
+        mean_score=float(part["score"].mean()),
+    )

@@ -1,0 +1,205 @@
+"""What a run report is made of: one frozen value, filled by the job and rendered by ``write_report``.
+
+Only the header and the steps are required; a run that failed half-way reports what it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zigong.evaluation.metrics import Interval
+from zigong.release.gate import Decision
+
+Floats = NDArray[np.float64]
+Verdict = Literal["released", "refused", "blocked", "failed", "completed", "running"]
+StepStatus = Literal["succeeded", "skipped", "failed", "running", "pending"]
+
+_HEADLINE_SPLITS = ("oot", "test", "select")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRow:
+    """One step of the run; ``note`` says what it did, or why it failed and what to do."""
+
+    name: str
+    status: StepStatus
+    seconds: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableRow:
+    """The row account of one published table: in = published + quarantined + dropped."""
+
+    table: str
+    rows_in: int
+    published: int
+    quarantined: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)  # reason -> rows
+    version: str = ""
+    verdict: str = ""
+
+    @property
+    def unaccounted(self) -> int:
+        """Rows that are neither published nor explained; anything but 0 is an error."""
+        return self.rows_in - self.published - self.quarantined - sum(self.dropped.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuarantineRow:
+    """How many rows of a table broke a rule."""
+
+    table: str
+    rule: str
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataQuality:
+    """What the audits found; ``data_docs`` is a path relative to the report."""
+
+    quarantine: tuple[QuarantineRow, ...] = ()
+    failures: tuple[str, ...] = ()
+    data_docs: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitRow:
+    """Size and span of one split."""
+
+    split: str
+    first: date
+    last: date
+    samples: int
+    bad: int
+    persons: int | None = None
+    indeterminate: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRow:
+    """Figures of one model on a split; ``difference`` is AUC of the final model minus this one's, paired."""
+
+    model: str
+    auc: Interval
+    ks: Interval
+    mcc: Interval | None = None
+    difference: Interval | None = None
+    brier: float | None = None
+    log_loss: float | None = None
+    misses: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitResult:
+    """All models on one split."""
+
+    split: str
+    samples: int
+    bad: int
+    rows: tuple[ModelRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Raw answers of the headline split, from which the plots are drawn; nothing of them is printed row by row.
+
+    Attributes:
+        split: name of the split.
+        labels: 1 = bad; shape [samples].
+        scores: p_bad per model; shape [samples] each. Must hold the final model.
+        p_calibrated: calibrated p_bad of the final model; shape [samples].
+        card_scores: points of the final model; shape [samples].
+    """
+
+    split: str
+    labels: NDArray[np.integer]
+    scores: Mapping[str, Floats]
+    p_calibrated: Floats | None = None
+    card_scores: NDArray[np.integer] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionGroup:
+    """A set of training samples, described so that groups can be compared."""
+
+    name: str
+    samples: int
+    bad_rate: float
+    persons: int | None = None
+    mean_score: float | None = None
+    mean_loss: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnostic:
+    """One figure about the trustworthiness of the influence scores."""
+
+    name: str
+    value: str
+    note: str = ""
+    warns: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfluenceSection:
+    """Scores of the pool and what was selected by them; ``labels`` and ``scores`` have shape [pool]."""
+
+    labels: NDArray[np.integer] | None = None
+    scores: Floats | None = None
+    groups: tuple[SelectionGroup, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduce:
+    """What it takes to get the same run again."""
+
+    command: str
+    seed: int
+    digest: str
+    versions: Mapping[str, str] = field(default_factory=dict)  # package -> version
+    pins: Mapping[str, str] = field(default_factory=dict)  # table -> version read
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunReport:
+    """One run, from raw rows to the decision of the gate."""
+
+    recipe: str
+    run_id: str
+    verdict: Verdict
+    started_at: datetime
+    finished_at: datetime | None
+    steps: tuple[StepRow, ...]
+    question: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    final_model: str = "zigong"
+    tables: tuple[TableRow, ...] = ()
+    quality: DataQuality | None = None
+    splits: tuple[SplitRow, ...] = ()
+    results: tuple[SplitResult, ...] = ()
+    held_out: HeldOut | None = None
+    influence: InfluenceSection | None = None
+    decision: Decision | None = None
+    reproduce: Reproduce | None = None
+
+    @property
+    def headline(self) -> SplitResult | None:
+        """The result that decides: out of time first, then held-out users, then select."""
+        by_name = {result.split: result for result in self.results}
+        named = [by_name[split] for split in _HEADLINE_SPLITS if split in by_name]
+        return next(iter([*named, *self.results]), None)
+
+    @property
+    def final_row(self) -> ModelRow | None:
+        """The final model's row of the headline result."""
+        rows = self.headline.rows if self.headline else ()
+        return next((row for row in rows if row.model == self.final_model), None)

@@ -1,0 +1,126 @@
+"""Renders a RunReport into one HTML file that needs nothing else: no network, no scripts, no second file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from zigong.errors import ConfigError
+from zigong.report.charts import (
+    Band,
+    band_chart,
+    distribution_chart,
+    forest_chart,
+    ks_chart,
+    risk_bands,
+    roc_chart,
+)
+from zigong.report.run_report import RunReport
+
+_SPLIT_NAMES = {
+    "oot": "the out-of-time split",
+    "test": "held-out persons",
+    "select": "the selection split",
+    "target": "the target split",
+    "train": "the training split",
+}
+
+
+def write_report(report: RunReport, path: str | Path) -> Path:
+    """Writes the report, whole or not at all, and returns its path.
+
+    Raises:
+        ConfigError: ``quality.data_docs`` is not a relative path.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    partial.write_text(report_html(report), encoding="utf-8")
+    partial.replace(target)
+    return target
+
+
+def report_html(report: RunReport) -> str:
+    """The report as HTML; every name from data is escaped."""
+    if report.quality and report.quality.data_docs:
+        _require_relative(report.quality.data_docs)
+    room = files("zigong.report")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {
+        "count": _count,
+        "duration": _duration,
+        "figure": _figure,
+        "moment": _moment,
+        "percent": _percent,
+        "scientific": _scientific,
+        "split_name": lambda split: _SPLIT_NAMES.get(split, split),
+    }
+    template = environment.from_string(room.joinpath("report.html").read_text(encoding="utf-8"))
+    css = Markup(room.joinpath("report.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
+    return template.render(report=report, css=css, charts=_charts(report), bands=_bands(report))
+
+
+def _charts(report: RunReport) -> Mapping[str, Markup | None]:
+    names = ("forest", "roc", "ks", "bands", "card", "influence")
+    drawn: dict[str, Markup | None] = dict.fromkeys(names)
+    if report.headline and report.headline.rows:
+        drawn["forest"] = forest_chart(report.headline.rows, report.final_model)
+    if report.held_out:
+        drawn["roc"] = roc_chart(report.held_out, report.final_model)
+        drawn["ks"] = ks_chart(report.held_out, report.final_model)
+        drawn["bands"] = band_chart(_bands(report))
+        if report.held_out.card_scores is not None:
+            scores = report.held_out.card_scores.astype(float)
+            drawn["card"] = distribution_chart(scores, report.held_out.labels, "points", whole=True)
+    influence = report.influence
+    if influence and influence.scores is not None and influence.labels is not None:
+        drawn["influence"] = distribution_chart(influence.scores, influence.labels, "influence score")
+    return drawn
+
+
+def _bands(report: RunReport) -> tuple[Band, ...]:
+    return risk_bands(report.held_out, report.final_model) if report.held_out else ()
+
+
+def _require_relative(link: str) -> None:
+    address = urlsplit(link)
+    if address.scheme or address.netloc or PurePosixPath(link).is_absolute():
+        raise ConfigError(
+            f"expected quality.data_docs relative to the report, found {link!r}",
+            action="give the path from the report's folder to the Data Docs, such as ../data_docs/index.html",
+        )
+
+
+def _count(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
+
+
+def _figure(value: float | None, signed: bool = False, places: int = 3) -> str:
+    return "-" if value is None else f"{value:{'+' if signed else ''}.{places}f}"
+
+
+def _scientific(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2e}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _moment(value: datetime) -> str:
+    return f"{value:%Y-%m-%d %H:%M} {value.tzname() or ''}".strip()
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60:02d} m" if minutes >= 60 else f"{minutes} m {rest:02d} s"

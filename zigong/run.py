@@ -1,0 +1,159 @@
+"""The run context: run id, recipe digest, manifest and the outcome of every step; what resume goes by."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from zigong.errors import ConfigError
+from zigong.recipe import Recipe, parse_recipe
+
+RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,80}$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a step, or a whole run, ended; launchers that swallow exit codes are read through it.
+
+    Attributes:
+        kind: ok, or the kind of the error (config, data, conflict, infra, internal).
+        code: exit code.
+        tables: per table the counts of its publish.
+    """
+
+    step: str
+    kind: str
+    code: int
+    retryable: bool
+    message: str
+    action: str
+    started_at: str
+    seconds: float
+    arguments: dict[str, str | None] = field(default_factory=dict)
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run in its folder ``<lakehouse>/_runs/<run id>``."""
+
+    run_id: str
+    recipe: Recipe
+    folder: Path
+
+    def artifact(self, name: str) -> Path:
+        """Folder of a model or another artefact of this run."""
+        return self.folder / "artifacts" / name
+
+    def outcome(self, step: str) -> Outcome | None:
+        """The outcome of a step, None when it never ended."""
+        file = self.folder / "steps" / step / "outcome.json"
+        return Outcome(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+
+    def write_outcome(self, outcome: Outcome) -> None:
+        """Records how a step ended, in the step's folder and as the run's last outcome."""
+        for folder in (self.folder / "steps" / outcome.step, self.folder):
+            write_json(folder / "outcome.json", asdict(outcome))
+
+    def manifest(self) -> dict[str, Any]:
+        """What this run read, wrote and was made with."""
+        content: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
+        return content
+
+    def pinned_version(self, table: str) -> int | None:
+        """The version of a table this run pinned or wrote, None before either."""
+        version: int | None = self.manifest()["tables"].get(table)
+        return version
+
+    def pin(self, table: str, version: int) -> None:
+        """Pins a table to a version for the rest of the run."""
+        manifest = self.manifest()
+        manifest["tables"][table] = version
+        write_json(self.folder / "manifest.json", manifest)
+
+    def note(self, **facts: object) -> None:
+        """Adds named facts (ids, digests, splits) to the manifest."""
+        manifest = self.manifest()
+        manifest["facts"].update(facts)
+        write_json(self.folder / "manifest.json", manifest)
+
+    def fact(self, name: str) -> Any:
+        """A fact an earlier step noted.
+
+        Raises:
+            ConfigError: the step that notes it has not run in this run.
+        """
+        facts = self.manifest()["facts"]
+        if name not in facts:
+            raise ConfigError(
+                f"run {self.run_id} has no {name} yet",
+                action="run the earlier steps of this run first (`zigong run RECIPE --run-id "
+                f"{self.run_id}` resumes where it stopped)",
+            )
+        return facts[name]
+
+    def metrics(self) -> dict[str, float]:
+        """The flat figures of the run: name to number."""
+        file = self.folder / "metrics.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+    def add_metrics(self, figures: Mapping[str, float]) -> None:
+        """Merges figures into metrics.json."""
+        write_json(self.folder / "metrics.json", {**self.metrics(), **figures})
+
+
+def open_run(recipe: Recipe, runs_folder: Path, run_id: str | None) -> Run:
+    """Makes a run, or reopens it to resume.
+
+    Raises:
+        ConfigError: the run id is malformed or belongs to another recipe.
+    """
+    name = run_id or f"{recipe.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    if not RUN_ID.match(name):
+        raise ConfigError(f"run id {name!r} must match {RUN_ID.pattern}", action="choose another --run-id")
+    run = Run(run_id=name, recipe=recipe, folder=runs_folder / name)
+    if (run.folder / "manifest.json").is_file():
+        _require_same_recipe(run)
+        return run
+    run.folder.mkdir(parents=True, exist_ok=True)
+    write_json(run.folder / "recipe.json", recipe.model_dump(mode="json"))
+    created = {"run_id": name, "recipe": recipe.name, "recipe_digest": recipe.digest()}
+    clock = {"created_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    write_json(run.folder / "manifest.json", {**created, **clock, "tables": {}, "facts": {}})
+    return run
+
+
+def list_runs(runs_folder: Path) -> list[Run]:
+    """All runs of a lakehouse, oldest first."""
+    folders = [file.parent for file in runs_folder.glob("*/manifest.json")]
+    runs = [_reopen(folder) for folder in folders]
+    return sorted(runs, key=lambda run: (run.manifest()["created_at"], run.run_id))
+
+
+def write_json(file: Path, content: object) -> None:
+    """Writes JSON whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=file.parent, suffix=".part", delete=False, encoding="utf-8") as part:
+        json.dump(content, part, indent=2, sort_keys=True, default=str)
+        part.write("\n")
+    Path(part.name).replace(file)
+
+
+def _reopen(folder: Path) -> Run:
+    content = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+    return Run(run_id=folder.name, recipe=parse_recipe(content, origin=str(folder / "recipe.json")), folder=folder)
+
+
+def _require_same_recipe(run: Run) -> None:
+    known, given = run.manifest()["recipe_digest"], run.recipe.digest()
+    if known != given:
+        raise ConfigError(
+            f"run id {run.run_id} belongs to recipe digest {known[:12]}, but this recipe has {given[:12]}",
+            action="choose a new --run-id, or give the recipe and --set arguments the run was started with",
+        )

@@ -1,0 +1,1 @@
+"""Influence scores to the training mix."""

@@ -1,0 +1,1 @@
+"""Base model, adapters, trainer and checkpoint manifests."""

@@ -1,0 +1,126 @@
+"""LoRA adapters: made from a seed, saved as safetensors, loaded after a check of their digest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from zigong.errors import ConfigError, DataError
+from zigong.recipe import Lora
+from zigong.training.base import load_model
+from zigong.training.folders import files_digest, refuse_pickles, write_json
+
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+
+
+def new_adapter(base_folder: Path, lora: Lora, *, seed: int) -> PeftModel:
+    """The frozen base model with a fresh adapter: A drawn from ``seed``, B zero.
+
+    Raises:
+        ConfigError: a target names no linear layer of the base model.
+    """
+    config = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.targets),
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    model = load_model(base_folder)
+    absent = [target for target in lora.targets if not any(name.endswith(target) for name, _ in model.named_modules())]
+    if absent:
+        raise ConfigError(f"lora.targets {absent} name no layer of {base_folder}", action="name its linear layers")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        adapted = get_peft_model(model, config)
+    adapted.peft_config["default"].base_model_name_or_path = None  # a saved adapter names no path of this machine
+    return adapted
+
+
+def save_adapter(adapted: PeftModel, folder: Path) -> str:
+    """Writes the weights and the config that PEFT reads, and returns their digest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(adapter_weights(adapted), folder / WEIGHTS, metadata={"format": "pt"})
+    config = {**adapted.peft_config["default"].to_dict(), "inference_mode": True}
+    # PEFT keeps the targets as a set, whose order changes from process to process
+    write_json(
+        folder / CONFIG, {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+    )
+    return adapter_digest(folder)
+
+
+def adapter_weights(adapted: PeftModel) -> dict[str, Tensor]:
+    """A copy of the adapter's weights under PEFT's names."""
+    state = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    return {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
+
+
+def adapter_digest(folder: Path) -> str:
+    """SHA-256 over weights and config of an adapter folder.
+
+    Raises:
+        ConfigError: weights or config are missing, or pickled weights lie beside them.
+    """
+    refuse_pickles(folder)
+    files = {name: folder / name for name in (WEIGHTS, CONFIG)}
+    missing = [name for name, file in files.items() if not file.is_file()]
+    if missing:
+        raise ConfigError(f"{folder} lacks {', '.join(missing)}", action="train the adapter anew")
+    return files_digest(files)
+
+
+def read_adapter(folder: Path, *, digest: str | None) -> dict[str, Tensor]:
+    """The weights of an adapter folder.
+
+    Args:
+        folder: as written by :func:`save_adapter`.
+        digest: what the manifest promises; None where no manifest names one.
+
+    Raises:
+        ConfigError: a file is missing or pickled.
+        DataError: the folder is not what the manifest describes.
+    """
+    found = adapter_digest(folder)
+    if digest is not None and found != digest:
+        raise DataError(
+            f"{folder}: digest {found[:12]} differs from the manifest's {digest[:12]}",
+            action="train the adapter anew; its files were changed or mixed up",
+        )
+    weights: dict[str, Tensor] = load_file(folder / WEIGHTS)
+    return weights
+
+
+def load_adapted(base_folder: Path, adapter_folder: Path, *, digest: str | None = None) -> PeftModel:
+    """The base model with a saved adapter, frozen, without dropout.
+
+    Raises:
+        ConfigError: a file is missing or pickled, or the adapter does not fit the base model.
+        DataError: the adapter is not what the manifest describes.
+    """
+    weights = read_adapter(adapter_folder, digest=digest)
+    config = LoraConfig.from_pretrained(adapter_folder)
+    config.inference_mode = True
+    adapted = get_peft_model(load_model(base_folder), config)
+    set_weights(adapted, weights)
+    return adapted.eval()
+
+
+def set_weights(adapted: PeftModel, weights: dict[str, Tensor]) -> None:
+    """Puts saved weights into the adapter of a model.
+
+    Raises:
+        ConfigError: names or shapes differ: the adapter belongs to another base model.
+    """
+    present = {name: tensor.shape for name, tensor in get_peft_model_state_dict(adapted).items()}
+    given = {name: tensor.shape for name, tensor in weights.items()}
+    if present != given:
+        wrong = sorted(set(present.items()) ^ set(given.items()))[:2]
+        raise ConfigError(
+            f"adapter and base model do not fit, first difference {wrong}", action="check base and adapter"
+        )
+    set_peft_model_state_dict(adapted, weights)

@@ -1,0 +1,304 @@
+"""The base model: a tokenizer and a tiny Mistral made from the lender's own event lines, or a folder on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+from transformers.utils.logging import disable_progress_bar
+
+from zigong.errors import ConfigError, DataError
+from zigong.recipe import TinyBase
+from zigong.training.folders import files_digest, promoted_folder, read_json, refuse_pickles, required, write_json
+from zigong.training.losses import token_losses
+from zigong.training.optimise import Progress, Step, learning_rate, shuffled_batches, take_steps
+from zigong.training.samples import Indices, TokenIds, labelled_batch, token_budget_batches
+
+PAD, UNKNOWN, END = "[PAD]", "[UNK]", "[EOS]"
+MANIFEST = "manifest.json"
+WINDOW_BATCHES = 16  # batches' worth of timelines that are sorted by length together
+WARMUP_SHARE = 0.05
+GRADIENT_NORM = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseManifest:
+    """What a base model is and what it cost.
+
+    Attributes:
+        digest: SHA-256 over weights, model config and tokenizer file.
+        tokenizer_digest: SHA-256 of the tokenizer file.
+        parameters: trainable numbers of the model.
+        tokens: predicted tokens of pre-training, all epochs.
+        steps: optimiser steps.
+        seconds: wall time of pre-training.
+        final_loss: mean loss in nats per token over the last twentieth of the steps.
+        seed: seed of weights and order.
+        config: the recipe's section.
+    """
+
+    digest: str
+    tokenizer_digest: str
+    parameters: int
+    tokens: int
+    steps: int
+    seconds: float
+    final_loss: float
+    seed: int
+    config: dict[str, Any]
+
+
+def train_tokenizer(lines: Iterable[str], fixed_lines: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A word-level tokenizer over the words of ``lines``; every fixed line costs one token.
+
+    Words are sorted by their text, so equal lines in any order give an equal tokenizer. Encoding a text equals
+    encoding its lines one after the other.
+
+    Args:
+        lines: rendered event and profile lines known before the train cut-off.
+        fixed_lines: constant text of the template: questions, and the choices.
+
+    Raises:
+        ConfigError: a fixed line is empty or has several lines.
+        DataError: a line the tokenizer was made from does not encode without unknown words.
+    """
+    wrong = [line for line in fixed_lines if not line.strip() or line != line.strip() or "\n" in line]
+    if wrong:
+        raise ConfigError(f"fixed lines must be single stripped lines, found {wrong!r}", action="edit the template")
+    splitter, fixed = WhitespaceSplit(), set(fixed_lines)
+    unique = sorted(set(lines) - fixed)
+    words = {word for line in unique for word, _ in splitter.pre_tokenize_str(line)} - fixed - {PAD, UNKNOWN, END}
+    vocabulary = {word: index for index, word in enumerate([PAD, UNKNOWN, END, *sorted(words)])}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = splitter
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in (PAD, UNKNOWN, END)])
+    tokenizer.add_tokens([AddedToken(line, single_word=True, normalized=False) for line in sorted(fixed)])
+    unknown = vocabulary[UNKNOWN]
+    broken = [line for line, made in zip(unique, tokenizer.encode_batch(unique), strict=True) if unknown in made.ids]
+    if broken:
+        raise DataError(
+            f"{len(broken)} lines hold a fixed line inside a word, or {UNKNOWN} itself",
+            action="change the choice or question that stands inside a word of the events",
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD, unk_token=UNKNOWN, eos_token=END, clean_up_tokenization_spaces=False
+    )
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """SHA-256 of the tokenizer file of a model folder, as 64 hex digits.
+
+    Raises:
+        ConfigError: the folder has no ``tokenizer.json``.
+    """
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise ConfigError(f"{file} does not exist", action="give a model folder with a fast tokenizer")
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def base_digest(folder: Path) -> str:
+    """SHA-256 over weights, model config and tokenizer of a model folder.
+
+    Raises:
+        ConfigError: there are no safetensors weights, or pickled ones.
+    """
+    refuse_pickles(folder)
+    weights = {file.name: file for file in folder.glob("*.safetensors")}
+    if not weights:
+        raise ConfigError(f"{folder} holds no *.safetensors weights", action="give base.path a Hugging Face folder")
+    return files_digest({**weights, **{name: folder / name for name in ("config.json", "tokenizer.json")}})
+
+
+def train_base(
+    timelines: Sequence[Sequence[int]],
+    tokenizer: PreTrainedTokenizerFast,
+    tiny: TinyBase,
+    *,
+    seed: int,
+    torch_threads: int,
+    folder: Path,
+    progress: Progress | None = None,
+) -> BaseManifest:
+    """Trains a tiny Mistral by next-token prediction on whole timelines and saves it with its tokenizer.
+
+    Args:
+        timelines: token ids of each user's events; long ones are divided into pieces of ``tiny.context_length``.
+        tokenizer: goes into the folder beside the weights.
+        tiny: size and training of the model.
+        seed: of the weights and of the order. Equal seeds and thread counts give equal weights.
+        torch_threads: threads of one operation.
+        folder: where the model goes; it appears whole or not at all.
+        progress: called with step, steps and loss.
+
+    Raises:
+        DataError: no timeline has two tokens.
+    """
+    pieces = [piece for timeline in timelines for piece in timeline_pieces(timeline, tiny.context_length)]
+    if not pieces:
+        raise DataError("no timeline has two tokens to learn from", action="check the events before the train cut-off")
+    started = time.monotonic()
+    disable_progress_bar()
+    torch.set_num_threads(torch_threads)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = MistralForCausalLM(tiny_config(tiny, tokenizer))
+    losses = _pretrain(model, pieces, tiny, seed=seed, progress=progress)
+    with promoted_folder(folder) as partial:
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        manifest = BaseManifest(
+            digest=base_digest(partial),
+            tokenizer_digest=tokenizer_digest(partial),
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            tokens=sum(tokens for tokens, _ in losses),
+            steps=len(losses),
+            seconds=round(time.monotonic() - started, 3),
+            final_loss=float(np.mean([loss for _, loss in losses[-max(1, len(losses) // 20) :]])),
+            seed=seed,
+            config=tiny.model_dump(mode="json"),
+        )
+        write_json(partial / MANIFEST, asdict(manifest))
+    return manifest
+
+
+def timeline_pieces(timeline: Sequence[int], context_length: int) -> list[TokenIds]:
+    """Pieces of at most ``context_length`` tokens, overlapping by one: all tokens but the first are predicted."""
+    ids = np.asarray(timeline, dtype=np.int32)
+    return [ids[start : start + context_length] for start in range(0, max(0, len(ids) - 1), context_length - 1)]
+
+
+def tiny_config(tiny: TinyBase, tokenizer: PreTrainedTokenizerFast) -> MistralConfig:
+    """The configuration of the tiny Mistral: full attention, one key head per query head.
+
+    Raises:
+        ConfigError: the heads do not divide the hidden size.
+    """
+    if tiny.hidden_size % tiny.heads:
+        raise ConfigError(
+            f"base.tiny: hidden_size {tiny.hidden_size} is no multiple of heads {tiny.heads}",
+            action="choose heads that divide hidden_size",
+        )
+    return MistralConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=tiny.hidden_size,
+        intermediate_size=tiny.ffn_size,
+        num_hidden_layers=tiny.layers,
+        num_attention_heads=tiny.heads,
+        num_key_value_heads=tiny.heads,
+        max_position_embeddings=tiny.context_length,
+        sliding_window=None,
+        tie_word_embeddings=False,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+
+
+def _pretrain(
+    model: MistralForCausalLM, pieces: list[TokenIds], tiny: TinyBase, *, seed: int, progress: Progress | None
+) -> list[tuple[int, float]]:
+    """Trains all parameters; returns the predicted tokens and the loss of each step."""
+    labels = np.array([len(piece) - 1 for piece in pieces])
+    batches = _pretraining_batches(labels, tiny, seed)
+    total = len(batches)
+    steps = [
+        Step(
+            batches=(batch,),
+            rate=learning_rate(step, total, peak=tiny.learning_rate, warmup=int(total * WARMUP_SHARE)),
+        )
+        for step, batch in enumerate(batches)
+    ]
+    losses: list[tuple[int, float]] = []
+
+    def report(loss: float) -> None:
+        losses.append((int(labels[batches[len(losses)]].sum()), loss))
+        if progress is not None:
+            progress(len(losses), total, loss)
+
+    def summed_loss(batch: Indices) -> Tensor:
+        firsts, rests = [pieces[i][:1] for i in batch], [pieces[i][1:] for i in batch]
+        return token_losses(model, labelled_batch(firsts, rests)).sum()
+
+    model.train()
+    take_steps(
+        steps,
+        optimizer=torch.optim.AdamW(model.parameters(), lr=tiny.learning_rate, weight_decay=0.01),
+        summed_loss=summed_loss,
+        weight=lambda batch: int(labels[batch].sum()),
+        clip=GRADIENT_NORM,
+        report=report,
+    )
+    return losses
+
+
+def _pretraining_batches(labels: Indices, tiny: TinyBase, seed: int) -> list[Indices]:
+    """The batches of all epochs, cut where ``max_tokens`` predicted tokens are reached."""
+    generator = np.random.default_rng(seed)
+    window = max(1, WINDOW_BATCHES * tiny.batch_tokens // int(labels.mean() + 1))
+    batches = [
+        batch
+        for _ in range(tiny.epochs)
+        for batch in shuffled_batches(
+            labels + 1, generator, window=window, divide=lambda sizes: token_budget_batches(sizes, tiny.batch_tokens)
+        )
+    ]
+    if tiny.max_tokens is None:
+        return batches
+    reached = np.cumsum([labels[batch].sum() for batch in batches])
+    return batches[: int(np.searchsorted(reached, tiny.max_tokens)) + 1]
+
+
+def read_base_manifest(folder: Path) -> BaseManifest:
+    """Reads the manifest of a base model that was trained here.
+
+    Raises:
+        ConfigError: the manifest is missing or lacks a key.
+    """
+    path = folder / MANIFEST
+    content = read_json(path)
+    return BaseManifest(**{key: required(content, key, where=str(path)) for key in BaseManifest.__dataclass_fields__})
+
+
+def load_base(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Loads a base model in fp32 for evaluation, and its tokenizer; only safetensors, never foreign code.
+
+    Raises:
+        ConfigError: the folder has no safetensors weights, or pickled ones.
+    """
+    return load_model(folder), AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+
+
+def load_model(folder: Path) -> PreTrainedModel:
+    """Loads the weights of :func:`load_base` without the tokenizer."""
+    refuse_pickles(folder)
+    if not any(folder.glob("*.safetensors")):
+        raise ConfigError(f"{folder} holds no *.safetensors weights", action="give base.path a Hugging Face folder")
+    disable_progress_bar()
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        folder,
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+        dtype=torch.float32,
+        attn_implementation="sdpa",
+    )
+    return model.eval()

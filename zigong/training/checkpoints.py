@@ -1,0 +1,130 @@
+"""What the agent leaves behind: one adapter per period, and the manifest that names, orders and weighs them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from zigong.errors import ConfigError
+from zigong.recipe import Lora
+from zigong.training.adapters import read_adapter
+from zigong.training.folders import read_json, required, write_json
+
+CHECKPOINTS = "checkpoints.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """The adapter at the end of one period.
+
+    Attributes:
+        name: unique in the manifest.
+        period: 0 is the first.
+        last_observation_date: t_i, the last observation date of the period.
+        eta: SUM of the learning rates of the period's steps.
+        adapter: folder of the adapter, relative to the manifest.
+        adapter_digest: SHA-256 over its weights and config.
+        samples: samples of the period.
+        steps: optimiser steps of the period.
+    """
+
+    name: str
+    period: int
+    last_observation_date: date
+    eta: float
+    adapter: str
+    adapter_digest: str
+    samples: int
+    steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointManifest:
+    """All checkpoints of one agent, in time order.
+
+    Attributes:
+        folder: where the manifest lies.
+        checkpoints: in the order of their periods.
+        base_digest: the base model they were trained on.
+        lora: their adapter settings.
+        count_eos: whether the end token bore loss.
+        context_length: longest sample.
+        months_per_period: calendar months from the first to the last observation date, both included, divided by
+            the number of checkpoints, at least 1: the unit of T - t_i.
+        data: what they were trained on: dataset and table versions, seed.
+    """
+
+    folder: Path
+    checkpoints: tuple[Checkpoint, ...]
+    base_digest: str
+    lora: Lora
+    count_eos: bool
+    context_length: int
+    months_per_period: float
+    data: Mapping[str, Any]
+
+    def weights(self, checkpoint: Checkpoint) -> dict[str, Tensor]:
+        """The adapter's weights, once their digest is verified.
+
+        Raises:
+            ConfigError: a file is missing or pickled.
+            DataError: the files differ from the manifest.
+        """
+        return read_adapter(self.folder / checkpoint.adapter, digest=checkpoint.adapter_digest)
+
+
+def months_between(first: date, second: date) -> int:
+    """Calendar months from ``first`` to ``second``; days do not count."""
+    return (second.year - first.year) * 12 + second.month - first.month
+
+
+def months_per_period(dates: Sequence[date], periods: int) -> float:
+    """The unit of T - t_i for agents trained on ``dates``; see :class:`CheckpointManifest`."""
+    return max(1.0, (months_between(min(dates), max(dates)) + 1) / periods)
+
+
+def write_checkpoints(manifest: CheckpointManifest, folder: Path) -> None:
+    """Writes the manifest into ``folder``, beside the adapters it names."""
+    write_json(
+        folder / CHECKPOINTS,
+        {
+            "checkpoints": [
+                {**asdict(item), "last_observation_date": item.last_observation_date.isoformat()}
+                for item in manifest.checkpoints
+            ],
+            "base_digest": manifest.base_digest,
+            "lora": manifest.lora.model_dump(mode="json"),
+            "count_eos": manifest.count_eos,
+            "context_length": manifest.context_length,
+            "months_per_period": manifest.months_per_period,
+            "data": dict(manifest.data),
+        },
+    )
+
+
+def read_checkpoints(folder: Path) -> CheckpointManifest:
+    """Reads the manifest of a folder.
+
+    Raises:
+        ConfigError: the manifest is missing, lacks a key, or its periods are not 0, 1, 2, ...
+    """
+    where = str(folder / CHECKPOINTS)
+    content = read_json(folder / CHECKPOINTS)
+    keys = [key for key in CheckpointManifest.__dataclass_fields__ if key != "folder"]
+    values = {key: required(content, key, where=where) for key in keys}
+    checkpoints = tuple(_checkpoint(item, where=where) for item in values["checkpoints"])
+    if not checkpoints or [item.period for item in checkpoints] != list(range(len(checkpoints))):
+        raise ConfigError(f"{where}: periods must be 0, 1, 2, ... in order", action="train the agent anew")
+    return CheckpointManifest(
+        **{**values, "folder": folder, "checkpoints": checkpoints, "lora": Lora.model_validate(values["lora"])}
+    )
+
+
+def _checkpoint(item: Mapping[str, Any], *, where: str) -> Checkpoint:
+    values = {key: required(item, key, where=f"{where}: checkpoints") for key in Checkpoint.__dataclass_fields__}
+    return Checkpoint(**{**values, "last_observation_date": date.fromisoformat(values["last_observation_date"])})

@@ -1,0 +1,38 @@
+"""Losses at label positions: the one place where a batch meets the model."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
+
+from zigong.training.samples import LabelledBatch
+
+
+def label_logits(model: PreTrainedModel, batch: LabelledBatch) -> Tensor:
+    """Logits [M, V] at the label positions only; the vocabulary is never multiplied with the other positions.
+
+    Position ids count the tokens of a row, as its mask does: pads stand on the right and have none of their own.
+    """
+    backbone = model.base_model(
+        input_ids=batch.input_ids,
+        attention_mask=batch.attention_mask,
+        position_ids=(batch.attention_mask.cumsum(1) - 1).clamp(min=0),
+        use_cache=False,
+    )
+    hidden = backbone.last_hidden_state[batch.label_rows, batch.label_positions]
+    logits: Tensor = model.get_output_embeddings()(hidden)
+    return logits.float()
+
+
+def token_losses(model: PreTrainedModel, batch: LabelledBatch) -> Tensor:
+    """Negative log-likelihood of each label token: [M]."""
+    return cross_entropy(label_logits(model, batch), batch.label_targets, reduction="none")
+
+
+def sample_losses(model: PreTrainedModel, batch: LabelledBatch) -> Tensor:
+    """Each sample's own mean over its label tokens: [N]."""
+    losses = token_losses(model, batch)
+    ones = losses.new_ones(losses.shape)
+    totals = losses.new_zeros(len(batch))
+    return totals.index_add(0, batch.label_rows, losses) / totals.index_add(0, batch.label_rows, ones)

@@ -1,0 +1,104 @@
+"""Batches in random order with little padding, learning rates, and the one loop that takes optimiser steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from zigong.training.samples import Indices
+
+Progress = Callable[[int, int, float], None]
+Divide = Callable[[Indices], list[Indices]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Step:
+    """One optimiser step: its batches, whose gradients add up, and its learning rate."""
+
+    batches: tuple[Indices, ...]
+    rate: float
+
+
+def learning_rate(
+    step: int, total: int, *, peak: float, warmup: int, schedule: Literal["constant", "cosine"] = "cosine"
+) -> float:
+    """Linear warm-up over ``warmup`` steps, then constant or a half cosine that ends near zero.
+
+    Args:
+        step: 0 is the first step.
+        total: steps of the whole training.
+        peak: the rate after warm-up.
+        warmup: steps whose rate is ``peak * (step + 1) / (warmup + 1)``.
+        schedule: what follows.
+    """
+    if step < warmup:
+        return peak * (step + 1) / (warmup + 1)
+    if schedule == "constant":
+        return peak
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+def shuffled_batches(lengths: Indices, generator: np.random.Generator, *, window: int, divide: Divide) -> list[Indices]:
+    """Batches in random order whose samples are alike in length.
+
+    Samples are shuffled, and only within windows of the shuffled order sorted and divided; so padding stays small and
+    every batch stays a draw from the whole.
+
+    Args:
+        lengths: [N] tokens of each sample.
+        generator: source of the order; equal generators give equal batches.
+        window: samples of a window.
+        divide: lengths of a window -> index arrays into it.
+    """
+    order = generator.permutation(len(lengths))
+    parts = (order[start : start + window] for start in range(0, len(order), window))
+    batches = [part[inner] for part in parts for inner in divide(lengths[part])]
+    return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def equal_batches(lengths: Indices, size: int) -> list[Indices]:
+    """Divides samples, sorted by length, into batches of ``size`` samples; the last one may be smaller."""
+    order = np.argsort(lengths, kind="stable")
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def take_steps(
+    steps: Sequence[Step],
+    *,
+    optimizer: torch.optim.Optimizer,
+    summed_loss: Callable[[Indices], Tensor],
+    weight: Callable[[Indices], int],
+    clip: float | None,
+    report: Callable[[float], None],
+) -> None:
+    """Takes every step: its gradient is that of (sum of losses) / (sum of weights) over the batches of the step.
+
+    Args:
+        steps: batches and rates, in order.
+        optimizer: holds the parameters.
+        summed_loss: indices of a batch -> the sum of its losses.
+        weight: indices of a batch -> what its sum is divided by: samples, or label tokens.
+        clip: largest norm of a gradient, None = unbounded.
+        report: called after each step with its mean loss.
+    """
+    parameters: list[nn.Parameter] = [item for group in optimizer.param_groups for item in group["params"]]
+    for step in steps:
+        total = sum(weight(batch) for batch in step.batches)
+        mean = 0.0
+        for batch in step.batches:
+            loss = summed_loss(batch) / total
+            loss.backward()  # type: ignore[no-untyped-call]
+            mean += float(loss.detach())
+        if clip is not None:
+            nn.utils.clip_grad_norm_(parameters, clip)
+        for group in optimizer.param_groups:
+            group["lr"] = step.rate
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        report(mean)

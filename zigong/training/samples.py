@@ -1,0 +1,204 @@
+"""Instruction samples as columns, and their way into batches whose logits are computed at label positions only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from zigong.errors import DataError
+
+TokenIds = npt.NDArray[np.int32]
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Samples:
+    """Samples as columns of equal length: what training and scoring read.
+
+    Attributes:
+        sample_id: unique keys.
+        user_id: pseudonyms.
+        observation_date: date of T in the business time zone.
+        matured_at: when the label was mature, aware UTC.
+        label: [N], 1 = bad.
+        input_ids: token ids of each prompt, at least one.
+        completion_ids: token ids of each answer, at least one.
+    """
+
+    sample_id: tuple[str, ...]
+    user_id: tuple[str, ...]
+    observation_date: tuple[date, ...]
+    matured_at: tuple[datetime, ...]
+    label: Indices
+    input_ids: tuple[TokenIds, ...]
+    completion_ids: tuple[TokenIds, ...]
+
+    def __post_init__(self) -> None:
+        sizes = {name: len(getattr(self, name)) for name in self.__dataclass_fields__}
+        if len(set(sizes.values())) > 1:
+            raise DataError(f"sample columns differ in length: {sizes}", action="build them from one table")
+        if len(set(self.sample_id)) != len(self.sample_id):
+            twice = [key for key, count in Counter(self.sample_id).most_common(3) if count > 1]
+            raise DataError(f"sample_id is not unique, for example {twice}", action="deduplicate dataset_members")
+        for name, column in (("prompt", self.input_ids), ("completion", self.completion_ids)):
+            empty = [key for key, ids in zip(self.sample_id, column, strict=True) if not len(ids)]
+            if empty:
+                raise DataError(
+                    f"{len(empty)} samples have no {name} tokens, first {empty[0]}",
+                    action="quarantine them: without tokens they can neither train nor be scored",
+                )
+
+    def __len__(self) -> int:
+        return len(self.sample_id)
+
+    @classmethod
+    def from_arrow(cls, table: pa.Table) -> Self:
+        """Reads the joined columns of instruction_samples and dataset_members.
+
+        Raises:
+            DataError: a column is missing, a key stands twice, or a prompt or completion is empty.
+        """
+        missing = sorted(set(cls.__dataclass_fields__) - set(table.column_names))
+        if missing:
+            raise DataError(f"samples lack the columns {missing}", action="join instruction_samples to dataset_members")
+        return cls(
+            sample_id=tuple(table["sample_id"].to_pylist()),
+            user_id=tuple(table["user_id"].to_pylist()),
+            observation_date=tuple(table["observation_date"].to_pylist()),
+            matured_at=tuple(_aware(moment) for moment in table["matured_at"].to_pylist()),
+            label=np.asarray(table["label"].to_numpy(), dtype=np.int64),
+            input_ids=token_lists(table["input_ids"]),
+            completion_ids=token_lists(table["completion_ids"]),
+        )
+
+    def take(self, indices: npt.ArrayLike) -> Self:
+        """The samples at ``indices``, in that order."""
+        chosen = [int(index) for index in np.asarray(indices, dtype=np.int64)]
+        return type(self)(
+            sample_id=tuple(self.sample_id[i] for i in chosen),
+            user_id=tuple(self.user_id[i] for i in chosen),
+            observation_date=tuple(self.observation_date[i] for i in chosen),
+            matured_at=tuple(self.matured_at[i] for i in chosen),
+            label=self.label[chosen],
+            input_ids=tuple(self.input_ids[i] for i in chosen),
+            completion_ids=tuple(self.completion_ids[i] for i in chosen),
+        )
+
+
+def _aware(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def token_lists(column: pa.ChunkedArray) -> tuple[TokenIds, ...]:
+    """One int32 array per row of an Arrow column of lists of integers; a null counts as empty."""
+    lists: list[TokenIds] = []
+    for chunk in column.chunks:
+        filled = chunk.cast(pa.large_list(pa.int32()))
+        values = filled.values.to_numpy(zero_copy_only=False)
+        edges = filled.offsets.to_numpy()
+        empty = filled.is_null().to_numpy(zero_copy_only=False)
+        lists += [values[a:a] if no else values[a:b] for a, b, no in zip(edges[:-1], edges[1:], empty, strict=True)]
+    return tuple(lists)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelledBatch:
+    """Right-padded token ids of N samples, and the M positions whose next token bears loss.
+
+    Attributes:
+        input_ids: [N, S] int64; S is the longest row.
+        attention_mask: [N, S] int64, 1 on tokens. Pads stand on the right, so causal attention never reaches them.
+        label_rows: [M] row of each label.
+        label_positions: [M] position whose hidden state predicts the label: one before it.
+        label_targets: [M] token ids of the labels.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    label_rows: Tensor
+    label_positions: Tensor
+    label_targets: Tensor
+
+    def __len__(self) -> int:
+        return int(self.input_ids.shape[0])
+
+
+def labelled_batch(prompts: Sequence[TokenIds], completions: Sequence[TokenIds]) -> LabelledBatch:
+    """Joins each prompt to its completion, whose tokens are the labels, and pads on the right."""
+    prompt_sizes = np.array([len(ids) for ids in prompts])
+    label_sizes = np.array([len(ids) for ids in completions])
+    sizes = prompt_sizes + label_sizes
+    input_ids = np.zeros((len(sizes), int(sizes.max())), dtype=np.int64)
+    for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+        input_ids[row, : len(prompt)] = prompt
+        input_ids[row, len(prompt) : len(prompt) + len(completion)] = completion
+    rows = np.repeat(np.arange(len(sizes)), label_sizes)
+    starts = np.repeat(prompt_sizes - 1 - np.cumsum(label_sizes) + label_sizes, label_sizes)
+    positions = starts + np.arange(int(label_sizes.sum()))
+    return LabelledBatch(
+        input_ids=torch.from_numpy(input_ids),
+        attention_mask=torch.from_numpy((np.arange(input_ids.shape[1]) < sizes[:, None]).astype(np.int64)),
+        label_rows=torch.from_numpy(rows),
+        label_positions=torch.from_numpy(positions),
+        label_targets=torch.from_numpy(input_ids[rows, positions + 1]),
+    )
+
+
+def token_budget_batches(lengths: npt.ArrayLike, budget: int) -> list[Indices]:
+    """Divides samples into batches of at most ``budget`` padded tokens, sorted by length (ties: by index).
+
+    A sample longer than the budget is a batch of its own. The division is a function of the lengths alone.
+    """
+    sizes = np.asarray(lengths, dtype=np.int64)
+    batches: list[Indices] = []
+    start = 0
+    order = np.argsort(sizes, kind="stable")
+    for end in range(1, len(order) + 1):
+        if end == len(order) or int(sizes[order[end]]) * (end + 1 - start) > budget:
+            batches.append(order[start:end])
+            start = end
+    return batches
+
+
+def answer_ids(completion: TokenIds, *, eos_id: int, count_eos: bool) -> TokenIds:
+    """The completion tokens that bear loss: with exactly one end token when it counts, else without."""
+    bare = completion[:-1] if completion[-1] == eos_id else completion
+    return np.append(bare, np.int32(eos_id)) if count_eos else bare
+
+
+def trainable(samples: Samples, *, eos_id: int, count_eos: bool, context_length: int) -> Samples:
+    """The samples with the completions that bear loss.
+
+    Raises:
+        DataError: a sample is longer than ``context_length`` (nothing is ever cut), or its completion is only the end
+            token and that does not count.
+    """
+    answers = tuple(answer_ids(ids, eos_id=eos_id, count_eos=count_eos) for ids in samples.completion_ids)
+    for key, prompt, answer in zip(samples.sample_id, samples.input_ids, answers, strict=True):
+        if len(prompt) + len(answer) > context_length:
+            raise DataError(
+                f"sample {key} has {len(prompt)} + {len(answer)} tokens, context_length allows {context_length}",
+                action="raise context_length or lower instructions.max_events; samples are never cut",
+            )
+    columns = {name: getattr(samples, name) for name in samples.__dataclass_fields__}
+    return Samples(**{**columns, "completion_ids": answers})
+
+
+def sample_lengths(samples: Samples) -> Indices:
+    """Tokens of each sample, prompt and completion together: [N]."""
+    pairs: Iterable[tuple[TokenIds, TokenIds]] = zip(samples.input_ids, samples.completion_ids, strict=True)
+    return np.array([len(prompt) + len(answer) for prompt, answer in pairs], dtype=np.int64)
+
+
+def batch_of(samples: Samples, indices: Indices) -> LabelledBatch:
+    """The samples at ``indices`` as one batch."""
+    return labelled_batch([samples.input_ids[i] for i in indices], [samples.completion_ids[i] for i in indices])

@@ -1,0 +1,300 @@
+"""Completion-only LoRA training: the final model in random order, the agent in time order."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from torch import Tensor
+
+from zigong.errors import ConfigError, DataError
+from zigong.recipe import Agent, Training
+from zigong.training.adapters import new_adapter, save_adapter
+from zigong.training.base import MANIFEST, base_digest
+from zigong.training.checkpoints import Checkpoint, CheckpointManifest, months_per_period, write_checkpoints
+from zigong.training.folders import promoted_folder, write_json
+from zigong.training.losses import sample_losses
+from zigong.training.optimise import Progress, Step, equal_batches, learning_rate, shuffled_batches, take_steps
+from zigong.training.samples import Indices, Samples, batch_of, sample_lengths, trainable
+
+WINDOW_BATCHES = 16  # batches' worth of samples that are sorted by length together
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterManifest:
+    """What an adapter is and what it cost.
+
+    Attributes:
+        adapter_digest: SHA-256 over weights and config.
+        base_digest: the base model it belongs to.
+        samples: distinct samples trained, each ``epochs`` times.
+        steps: optimiser steps.
+        tokens: tokens of prompts and completions, all epochs.
+        seconds: wall time.
+        final_loss: mean loss over the last twentieth of the steps.
+        seed: seed of the adapter and of the order.
+        settings: the recipe's section.
+    """
+
+    adapter_digest: str
+    base_digest: str
+    samples: int
+    steps: int
+    tokens: int
+    seconds: float
+    final_loss: float
+    seed: int
+    settings: dict[str, Any]
+
+
+def train_adapter(
+    base_folder: Path,
+    samples: Samples,
+    settings: Training,
+    *,
+    seed: int,
+    torch_threads: int,
+    folder: Path,
+    progress: Progress | None = None,
+) -> AdapterManifest:
+    """Trains the final model's adapter on samples in random order.
+
+    The result depends on the samples, not on their order in the table.
+
+    Args:
+        base_folder: the base model.
+        samples: everything to train on, each once per epoch.
+        settings: recipe section ``finetune``.
+        seed: of the adapter, the order and the dropout.
+        torch_threads: threads of one operation.
+        folder: where the adapter and its manifest go; it appears whole or not at all.
+        progress: called with step, steps and loss.
+
+    Raises:
+        DataError: a sample is too long or bears no loss, or not every sample was trained.
+        ConfigError: base or adapter settings do not fit.
+    """
+    started = time.monotonic()
+    adapted = new_adapter(base_folder, settings.lora, seed=seed)
+    ordered = _ordered(adapted, samples, settings)
+    plan = _plan(ordered, [np.arange(len(ordered))], settings, seed=seed)
+    losses = _train(adapted, ordered, plan, settings, seed=seed, torch_threads=torch_threads, progress=progress)
+    with promoted_folder(folder) as place:
+        manifest = AdapterManifest(
+            adapter_digest=save_adapter(adapted, place),
+            base_digest=base_digest(base_folder),
+            samples=len(ordered),
+            steps=len(losses),
+            tokens=int(sample_lengths(ordered).sum()) * settings.epochs,
+            seconds=round(time.monotonic() - started, 3),
+            final_loss=float(np.mean(losses[-max(1, len(losses) // 20) :])),
+            seed=seed,
+            settings=settings.model_dump(mode="json"),
+        )
+        write_json(place / MANIFEST, asdict(manifest))
+    return manifest
+
+
+def train_agent(
+    base_folder: Path,
+    samples: Samples,
+    settings: Agent,
+    *,
+    seed: int,
+    torch_threads: int,
+    folder: Path,
+    data: Mapping[str, Any],
+    progress: Progress | None = None,
+) -> CheckpointManifest:
+    """Trains the lightweight scorer period by period, in time order, and saves one adapter per period.
+
+    The optimiser lives through all periods; within a period the order is random. The rate is constant after warm-up,
+    so no period outweighs another by the schedule alone.
+
+    Args:
+        base_folder: the base model.
+        samples: train samples.
+        settings: recipe section ``agent``.
+        seed: of the adapter, the order within periods and the dropout.
+        torch_threads: threads of one operation.
+        folder: where adapters and manifest go; it appears whole or not at all.
+        data: names and versions of what the samples are; stands in the manifest.
+        progress: called with step, steps and loss.
+
+    Raises:
+        DataError: a sample is too long or bears no loss, or not every sample was trained.
+        ConfigError: there are fewer dates (or, with one date, samples) than checkpoints.
+    """
+    adapted = new_adapter(base_folder, settings.lora, seed=seed)
+    ordered = _ordered(adapted, samples, settings)
+    periods = sample_periods(ordered, settings.checkpoints, seed=seed)
+    plan = _plan(ordered, periods, settings, seed=seed)
+    checkpoints: list[Checkpoint] = []
+    with promoted_folder(folder) as place:
+
+        def keep(number: int) -> None:
+            dates = [ordered.observation_date[index] for index in periods[number]]
+            checkpoints.append(_save_checkpoint(adapted, place, number, max(dates), plan[number], samples=len(dates)))
+
+        _train(
+            adapted,
+            ordered,
+            plan,
+            settings,
+            seed=seed,
+            torch_threads=torch_threads,
+            progress=progress,
+            after_period=keep,
+        )
+        manifest = CheckpointManifest(
+            folder=folder,
+            checkpoints=tuple(checkpoints),
+            base_digest=base_digest(base_folder),
+            lora=settings.lora,
+            count_eos=settings.count_eos,
+            context_length=settings.context_length,
+            months_per_period=months_per_period(ordered.observation_date, settings.checkpoints),
+            data=dict(data),
+        )
+        write_checkpoints(manifest, place)
+    return manifest
+
+
+def sample_periods(samples: Samples, count: int, *, seed: int) -> list[Indices]:
+    """Divides samples into ``count`` contiguous periods of near-equal numbers of observation dates.
+
+    Samples of a single date have no order in time: they are divided by a seeded hash of their keys, so that the
+    formula still has its checkpoints.
+
+    Raises:
+        ConfigError: there are fewer dates (or, with one date, samples) than periods.
+    """
+    dates = sorted(set(samples.observation_date))
+    units = len(dates) if len(dates) > 1 else len(samples)
+    if units < count:
+        kind = "observation dates" if len(dates) > 1 else "samples of one date"
+        raise ConfigError(
+            f"agent.checkpoints is {count}, but there are {units} {kind}", action="lower agent.checkpoints"
+        )
+    if len(dates) == 1:
+        hashed = sorted(
+            range(len(samples)), key=lambda i: hashlib.sha256(f"{seed}:{samples.sample_id[i]}".encode()).digest()
+        )
+        return [np.sort(part) for part in np.array_split(np.array(hashed), count)]
+    parts = np.array_split(np.arange(len(dates)), count)
+    period_of = {dates[index]: number for number, part in enumerate(parts) for index in part}
+    numbers = np.array([period_of[day] for day in samples.observation_date])
+    return [np.flatnonzero(numbers == number) for number in range(count)]
+
+
+def _ordered(adapted: PeftModel, samples: Samples, settings: Training) -> Samples:
+    """The samples with the completions that bear loss, by date and key: the table's order is of no account."""
+    known = trainable(
+        samples,
+        eos_id=adapted.config.eos_token_id,
+        count_eos=settings.count_eos,
+        context_length=settings.context_length,
+    )
+    return known.take(sorted(range(len(known)), key=lambda i: (known.observation_date[i], known.sample_id[i])))
+
+
+def _plan(samples: Samples, periods: Sequence[Indices], settings: Training, *, seed: int) -> list[list[Step]]:
+    """The steps of each period: random within it, each epoch anew, ``accumulation`` batches to a step."""
+    sizes, generator = sample_lengths(samples), np.random.default_rng(seed)
+    plans: list[list[tuple[Indices, ...]]] = []
+    for period in periods:
+        batches = [
+            period[batch]
+            for _ in range(settings.epochs)
+            for batch in shuffled_batches(
+                sizes[period],
+                generator,
+                window=WINDOW_BATCHES * settings.batch_size,
+                divide=lambda inner: equal_batches(inner, settings.batch_size),
+            )
+        ]
+        starts = range(0, len(batches), settings.accumulation)
+        plans.append([tuple(batches[start : start + settings.accumulation]) for start in starts])
+    total = sum(len(plan) for plan in plans)
+    rates = iter(
+        learning_rate(
+            step, total, peak=settings.learning_rate, warmup=settings.warmup_steps, schedule=settings.schedule
+        )
+        for step in range(total)
+    )
+    return [[Step(batches=batches, rate=next(rates)) for batches in plan] for plan in plans]
+
+
+def _train(
+    adapted: PeftModel,
+    samples: Samples,
+    plan: Sequence[Sequence[Step]],
+    settings: Training,
+    *,
+    seed: int,
+    torch_threads: int,
+    progress: Progress | None,
+    after_period: Callable[[int], None] = lambda _: None,
+) -> list[float]:
+    """Takes all steps with one optimiser and returns their losses; every sample must have been trained every epoch."""
+    torch.set_num_threads(torch_threads)
+    total, losses = sum(len(steps) for steps in plan), list[float]()
+    trained = np.zeros(len(samples), dtype=np.int64)
+    model = adapted.get_base_model()
+
+    def summed_loss(batch: Indices) -> Tensor:
+        np.add.at(trained, batch, 1)
+        return sample_losses(model, batch_of(samples, batch)).sum()
+
+    def report(loss: float) -> None:
+        losses.append(loss)
+        if progress is not None:
+            progress(len(losses), total, loss)
+
+    parameters = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(
+        parameters, lr=settings.learning_rate, betas=(0.9, 0.999), weight_decay=settings.weight_decay
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # dropout
+        adapted.train()
+        for number, steps in enumerate(plan):
+            take_steps(steps, optimizer=optimizer, summed_loss=summed_loss, weight=len, clip=None, report=report)
+            after_period(number)
+    adapted.eval()
+    _require_all_trained(samples, trained, settings.epochs)
+    return losses
+
+
+def _require_all_trained(samples: Samples, trained: Indices, epochs: int) -> None:
+    wrong = np.flatnonzero(trained != epochs)
+    if len(wrong):
+        raise DataError(
+            f"{len(samples)} samples were delivered, but {len(wrong)} were not trained {epochs} times, "
+            f"first {samples.sample_id[wrong[0]]} ({trained[wrong[0]]} times)",
+            action="report this with the recipe; the batches do not cover the samples",
+        )
+
+
+def _save_checkpoint(
+    adapted: PeftModel, place: Path, number: int, last_date: date, steps: Sequence[Step], *, samples: int
+) -> Checkpoint:
+    name = f"period_{number:02d}"
+    return Checkpoint(
+        name=name,
+        period=number,
+        last_observation_date=last_date,
+        eta=float(sum(step.rate for step in steps)),
+        adapter=name,
+        adapter_digest=save_adapter(adapted, place / name),
+        samples=samples,
+        steps=len(steps),
+    )
