@@ -1,0 +1,1 @@
+"""Thin entry points: parse arguments, open the engine, call the library, report."""

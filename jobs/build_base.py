@@ -1,0 +1,55 @@
+"""Trains tokenizer and tiny base on event lines known before the train cut-off: behavior_events -> a model folder."""
+
+import shutil
+
+from zigong.behavior.sequences import timelines_before
+from zigong.console import progress
+from zigong.instructions.build import history_lines
+from zigong.instructions.corpus import encoded, fixed_lines, read_lines, vocabulary_lines, write_lines
+from zigong.instructions.dataset import may_pretrain
+from zigong.instructions.encode import LineEncoder
+from zigong.job import Job, main
+from zigong.training.base import train_base, train_tokenizer
+
+
+def build_base(job: Job) -> None:
+    """Held-out users stay unseen; so does everything known at or after the last training date."""
+    recipe = job.recipe
+    tiny = recipe.base.tiny
+    if tiny is None:
+        return
+    profiles = job.read("user_profiles")
+    cutoff = recipe.observations.train.last
+    timelines = timelines_before(
+        job.read("behavior_events"), profiles, cutoff=cutoff, timezone=recipe.business_timezone
+    ).where(may_pretrain(recipe))
+    corpus = job.run.artifact("corpus")
+    told = history_lines(timelines, recipe.instructions, cutoff=cutoff, timezone=recipe.business_timezone)
+    write_lines(told, corpus)
+    lines = read_lines(corpus)
+    shutil.rmtree(corpus)  # behaviour text has no business outside the tables
+    words = vocabulary_lines(lines, profiles, recipe)
+    tokenizer = train_tokenizer(words, fixed_lines(recipe))
+    with progress("pre-training (steps)") as advance:
+        manifest = train_base(
+            encoded(lines, LineEncoder(tokenizer.backend_tokenizer), recipe),
+            tokenizer,
+            tiny,
+            seed=recipe.seed,
+            torch_threads=recipe.engine.torch_threads,
+            folder=job.run.artifact("base"),
+            progress=lambda step, steps, loss: advance(step, steps, f"loss {loss:.3f}"),
+        )
+    job.run.note(base_digest=manifest.digest)
+    job.run.add_metrics(
+        {
+            "base.parameters": manifest.parameters,
+            "base.tokens": manifest.tokens,
+            "base.final_loss": manifest.final_loss,
+            "base.tokens_per_second": manifest.tokens / manifest.seconds,
+        }
+    )
+
+
+if __name__ == "__main__":
+    main("build_base", build_base)

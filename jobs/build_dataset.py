@@ -1,0 +1,28 @@
+"""Gives samples their answers and splits: instruction_samples, performance_labels -> dataset_members."""
+
+from zigong.instructions.dataset import build_members
+from zigong.instructions.encode import LineEncoder
+from zigong.instructions.templates import load_template
+from zigong.job import Job, main
+from zigong.release.serving import serving_base
+
+
+def build_dataset(job: Job) -> None:
+    """Every mature, determined sample of the recipe's dates in exactly one split."""
+    dates = job.observation_dates()
+    settings = job.recipe.instructions
+    encoder = LineEncoder.of(serving_base(job.run))
+    choices = load_template(settings.template, settings.language).choices
+    dataset = build_members(
+        job.read("instruction_samples").where(dates.predicate),
+        job.read("performance_labels").where(dates.predicate),
+        job.recipe,
+        {answer: encoder.completion(answer) for answer in choices},
+    )
+    cells = f"dataset_id = '{dataset.dataset_id}'"
+    job.publish("dataset_members", dataset.members, cells=cells, dropped=dataset.dropped)
+    job.run.note(dataset_id=dataset.dataset_id)
+
+
+if __name__ == "__main__":
+    main("build_dataset", build_dataset)

@@ -1,0 +1,17 @@
+"""Renders every sequence as a prompt and its token ids: user_sequences -> instruction_samples."""
+
+from zigong.instructions.build import RenderPlan, instruction_samples
+from zigong.job import Job, main
+from zigong.release.serving import serving_base
+
+
+def build_instructions(job: Job) -> None:
+    """One sample per sequence of the recipe's dates."""
+    dates = job.observation_dates()
+    plan = RenderPlan.of(job.recipe, str(serving_base(job.run)))
+    sequences = job.read("user_sequences").where(dates.predicate)
+    job.publish("instruction_samples", instruction_samples(sequences, plan), cells=dates.predicate)
+
+
+if __name__ == "__main__":
+    main("build_instructions", build_instructions)

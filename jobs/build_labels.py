@@ -1,0 +1,35 @@
+"""Chooses whom to observe and what became of them: behavior_events -> observation_points, performance_labels."""
+
+from schemas.mappings import load_mapping
+from zigong.behavior.labels import performance_labels
+from zigong.behavior.observation import observation_points
+from zigong.job import Job, main
+
+
+def build_labels(job: Job) -> None:
+    """The spine with the reason of every excluded point, and the labels of the eligible ones."""
+    recipe, dates = job.recipe, job.observation_dates()
+    mapping = load_mapping(recipe.source.mapping)
+    events = job.read("behavior_events")
+    points = observation_points(
+        events,
+        dates=dates.days,
+        timezone=recipe.business_timezone,
+        cohort=recipe.observations.cohort,
+        mapping=mapping,
+    )
+    job.publish("observation_points", points, cells=dates.predicate)
+    labels = performance_labels(
+        events,
+        job.read("observation_points").where(dates.predicate),
+        horizons=recipe.labels.horizons,
+        reporting_lag_days=recipe.labels.reporting_lag_days,
+        as_of_date=recipe.as_of,
+        timezone=recipe.business_timezone,
+        mapping=mapping,
+    )
+    job.publish("performance_labels", labels, cells=dates.predicate)
+
+
+if __name__ == "__main__":
+    main("build_labels", build_labels)
