@@ -1,0 +1,165 @@
+"""The three schedules of a lakehouse as Airflow DAGs: graphs only; every step is a command of the jobs environment.
+
+The schedulers' environment holds neither engines nor ZiGong: put ``dist/zigong.zip`` on its PYTHONPATH for
+``zigong.pipeline``. Settings are environment variables of the workers, so that no DAG, XCom or connection carries any:
+
+- ZIGONG_PLAN: the plan.json that ``zigong compile RECIPE --output plan.json`` wrote.
+- ZIGONG_HOME: folder that holds ``jobs/`` and ``dist/zigong.zip``.
+- ZIGONG_PYTHON: interpreter of the jobs environment.
+- ZIGONG_RAY_ADDRESS: where Ray takes jobs; without it, Ray steps start a local Ray.
+- ZIGONG_SPARK_SUBMIT: program and cluster arguments; without it, spark-submit of the jobs environment.
+- ZIGONG_DELTA_JARS: folder of Delta's jars, where packages cannot be resolved.
+- ZIGONG_USER_KEY: the key of the pseudonyms; read by the jobs alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.standard.hooks.subprocess import SubprocessHook
+from airflow.sdk import Asset, AssetOrTimeSchedule, BaseOperator, Context, CronDataIntervalTimetable, chain, dag
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from zigong import pipeline
+
+REQUEST = Asset(name="zigong_retrain_request", uri="zigong://retrain-request")
+RELEASES = Asset(name="zigong_releases", uri="zigong://releases")
+COMMON: dict[str, Any] = {
+    "catchup": False,
+    "max_active_runs": 1,
+    "tags": ["zigong"],
+    "default_args": {
+        "retries": 3,
+        "retry_delay": timedelta(minutes=2),
+        "retry_exponential_backoff": True,
+        "max_retry_delay": timedelta(minutes=30),
+        "execution_timeout": timedelta(hours=24),
+        "do_xcom_push": False,
+    },
+}
+
+
+def setting(name: str) -> str:
+    """A setting that must be there.
+
+    Raises:
+        ValueError: it is not; shown as the import error of the DAGs.
+    """
+    value = os.environ.get(name)
+    if not value:
+        raise ValueError(f"environment variable {name} is missing; docs/operations.md (Airflow) lists them all")
+    return value
+
+
+class StepOperator(BaseOperator):
+    """Runs one step as a command; a failure that no retry can mend fails the task for good."""
+
+    def __init__(self, *, step: str, **options: Any) -> None:
+        super().__init__(task_id=step, **options)
+        self.step = step
+        self.hook = SubprocessHook()
+        self.stop: list[str] = []
+
+    def execute(self, context: Context) -> None:
+        """Runs the command of this step and reads how it ended from its outcome."""
+        plan = pipeline.read_plan(setting("ZIGONG_PLAN"))
+        run_id = pipeline.run_name(self.dag_id, context["dag_run"].run_id)
+        outcome_file = plan.outcome_file(run_id, self.step)
+        before = written(outcome_file)
+        command = self.command(plan, run_id, context)
+        code = self.hook.run_command(command, env=jobs_environment(), cwd=setting("ZIGONG_HOME")).exit_code
+        if code == 0:
+            return
+        after = written(outcome_file)
+        outcome = json.loads(after) if after and after != before else None  # an earlier try says nothing about this one
+        failure = AirflowException if pipeline.worth_retrying(code, outcome) else AirflowFailException
+        told = f"{outcome['kind']} error: {outcome['message']}\nnext: {outcome['action']}" if outcome else "no outcome"
+        raise failure(f"{self.step} of run {run_id} ended with exit code {code}; {told}\noutcome: {outcome_file}")
+
+    def command(self, plan: pipeline.Plan, run_id: str, context: Context) -> list[str]:
+        """The command of this step for a DAG run."""
+        home, python = setting("ZIGONG_HOME"), setting("ZIGONG_PYTHON")
+        first, end = (context.get(f"data_interval_{edge}") for edge in ("start", "end"))
+        days = [moment.in_timezone(plan.timezone).date() if moment else None for moment in (first, end)]
+        schedule = self.dag_id.removeprefix("zigong_")
+        arguments = [
+            *pipeline.job_arguments(plan, run_id=run_id),
+            *pipeline.interval_arguments(schedule, self.step, *days),
+        ]
+        engine, address = pipeline.step_named(self.step).engine, os.environ.get("ZIGONG_RAY_ADDRESS")
+        if engine == pipeline.SPARK:
+            submit = shlex.split(os.environ.get("ZIGONG_SPARK_SUBMIT") or beside(python, "spark-submit"))
+            jars = os.environ.get("ZIGONG_DELTA_JARS")
+            return pipeline.spark_command(plan, self.step, arguments, home=home, spark_submit=submit, jars=jars)
+        if engine == pipeline.RAY and address:
+            ray, submission = beside(python, "ray"), f"{run_id}-{self.step}-{context['ti'].try_number}"
+            self.stop = [ray, "job", "stop", "--address", address, submission]
+            return pipeline.ray_command(
+                self.step, arguments, home=home, address=address, ray=ray, submission=submission
+            )
+        return pipeline.local_command(self.step, arguments, python=python)
+
+    def on_kill(self) -> None:
+        """Stops the command, and the job it has submitted to a cluster."""
+        process = self.hook.sub_process
+        if process is not None and process.poll() is None:
+            self.hook.send_sigterm()
+        if self.stop:
+            subprocess.run(self.stop, check=False, env=jobs_environment(), timeout=60)
+
+
+def beside(python: str, program: str) -> str:
+    """A program of the environment that an interpreter belongs to."""
+    return str(Path(python).with_name(program))
+
+
+def jobs_environment() -> dict[str, str]:
+    """The worker's environment, turned from the schedulers' Python to that of the jobs."""
+    python, home = setting("ZIGONG_PYTHON"), setting("ZIGONG_HOME")
+    path = f"{Path(python).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    return {**os.environ, "PATH": path, "PYTHONPATH": f"{home}/dist/zigong.zip", "PYSPARK_PYTHON": python}
+
+
+def written(file: Path) -> str | None:
+    """The content of a file, None where there is none."""
+    return file.read_text(encoding="utf-8") if file.is_file() else None
+
+
+def chain_steps(schedule: str) -> None:
+    """The steps of a schedule, one after the other."""
+    steps = pipeline.scheduled_steps(pipeline.read_plan(setting("ZIGONG_PLAN")), schedule)
+    chain(*(StepOperator(step=step, outlets=[RELEASES] if step == "release_model" else []) for step in steps))
+
+
+def local_time(cron: str) -> CronDataIntervalTimetable:
+    """A schedule in the business time zone; an interval's dates are those of its two ends."""
+    return CronDataIntervalTimetable(cron, timezone=pipeline.read_plan(setting("ZIGONG_PLAN")).timezone)
+
+
+@dag(schedule=local_time("0 4 * * *"), **COMMON)
+def zigong_daily() -> None:
+    """Every night: the events that became known the day before, then the labels and sequences they touch."""
+    chain_steps("daily")
+
+
+@dag(schedule=AssetOrTimeSchedule(timetable=local_time("0 12 2 * *"), assets=[REQUEST]), **COMMON)
+def zigong_retrain() -> None:
+    """Every month, and on an event of the asset `zigong_retrain_request`: the compiled recipe, up to a release."""
+    chain_steps("retrain")
+
+
+@dag(schedule=local_time("0 8 1 * *"), **COMMON)
+def zigong_score() -> None:
+    """On the first of every month: the champion's Behavior Card scores at that observation date."""
+    chain_steps("score")
+
+
+zigong_daily()
+zigong_retrain()
+zigong_score()
