@@ -1,0 +1,198 @@
+"""The rules of time once more, as plain loops over rows: what the Spark transforms are held against."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND, HOUR, DAY = 1, 3_600_000_000, 86_400_000_000
+ZONE = ZoneInfo("Europe/Berlin")
+OUTCOMES, CLOSINGS = ("statement", "closed"), ("closed",)
+
+
+@dataclass(frozen=True)
+class Version:
+    source: str
+    event_id: str
+    known_at: int
+    op: str
+    user_id: str
+    event_type: str
+    event_at: int
+    days_past_due: int | None
+    word: str | None
+
+
+@dataclass(frozen=True)
+class Profile:
+    user_id: str
+    valid_from: int
+    known_at: int
+    person_id: str | None
+    word: str
+
+
+def micros(instant: datetime) -> int:
+    return (instant - EPOCH) // timedelta(microseconds=1)
+
+
+def midnight(day: date) -> int:
+    return micros(datetime(day.year, day.month, day.day, tzinfo=ZONE))
+
+
+def month(instant: int) -> int:
+    local = (EPOCH + timedelta(microseconds=instant)).astimezone(ZONE)
+    return local.year * 12 + local.month
+
+
+def add_months(day: date, months: int) -> date:
+    index = day.year * 12 + day.month - 1 + months
+    return date(index // 12, index % 12 + 1, 1)
+
+
+def history(log: list[Version], user_id: str, instant: int) -> list[Version]:
+    newest: dict[tuple[str, str], Version] = {}
+    for version in log:
+        key = (version.source, version.event_id)
+        if version.known_at < instant and (key not in newest or newest[key].known_at < version.known_at):
+            newest[key] = version
+    rows = [v for v in newest.values() if v.op == "upsert" and v.event_at < instant and v.user_id == user_id]
+    return sorted(rows, key=lambda v: (v.event_at, v.known_at, v.source, v.event_id))
+
+
+def outcomes(rows: list[Version]) -> list[Version]:
+    return [row for row in rows if row.event_type in OUTCOMES]
+
+
+def last_stated(rows: list[Version]) -> int | None:
+    stated = [row.days_past_due for row in rows if row.days_past_due is not None]
+    return stated[-1] if stated else None
+
+
+def point(log: list[Version], user_id: str, day: date, cohort: dict[str, int]) -> dict[str, object] | None:
+    rows = history(log, user_id, midnight(day))
+    if not rows:
+        return None
+    credit = outcomes(rows)
+    months = len({month(row.event_at) for row in credit})
+    arrears = last_stated(credit) or 0
+    is_open = bool(credit) and credit[-1].event_type not in CLOSINGS
+    reason = None
+    if not credit:
+        reason = "no_history"
+    elif months < cohort["min_history_months"]:
+        reason = "short_history"
+    elif day.year * 12 + day.month - month(credit[-1].event_at) > cohort["max_months_since_last_event"]:
+        reason = "stale"
+    elif not is_open:
+        reason = "loan_closed"
+    elif arrears > cohort["max_days_past_due"]:
+        reason = "in_arrears"
+    return {
+        "eligible": reason is None,
+        "reason": reason,
+        "months_of_history": months,
+        "events_known": len(rows),
+        "last_event_type": credit[-1].event_type if credit else None,
+        "last_event_at": rows[-1].event_at,
+        "days_past_due": arrears,
+        "loan_open": is_open,
+    }
+
+
+def label(log: list[Version], user_id: str, day: date, window: int, threshold: int, as_of: date) -> tuple[object, ...]:
+    rows = outcomes(history(log, user_id, midnight(as_of)))
+    opens, closes = midnight(day), midnight(add_months(day, window))
+    inside = [row for row in rows if opens <= row.event_at < closes]
+    states = [row.days_past_due for row in inside if row.days_past_due is not None]
+    carried = last_stated([row for row in rows if row.event_at < opens])
+    worst = max([*states, *([carried] if carried is not None else [])], default=None)
+    observed = len({month(row.event_at) for row in inside})
+    if worst is not None and worst >= threshold:
+        return worst, observed, "bad"
+    return worst, observed, "indeterminate" if observed < window else "good"
+
+
+def kept(rows: list[Version], max_events: int) -> list[Version]:
+    by_month: dict[int, list[Version]] = {}
+    for row in rows:
+        by_month.setdefault(month(row.event_at), []).append(row)
+    result: list[Version] = []
+    for _, whole in sorted(by_month.items(), reverse=True):
+        if len(result) + len(whole) > max_events:
+            break
+        result = whole + result
+    return result or rows[-max_events:]
+
+
+def profile(profiles: list[Profile], user_id: str, instant: int) -> dict[str, str]:
+    known = [p for p in profiles if p.user_id == user_id and p.valid_from < instant and p.known_at < instant]
+    return {"word": max(known, key=lambda p: (p.valid_from, p.known_at)).word} if known else {}
+
+
+def person(profiles: list[Profile], user_id: str) -> str:
+    naming = [p for p in profiles if p.user_id == user_id and p.person_id]
+    return min(naming, key=lambda p: (p.known_at, p.valid_from)).person_id or "" if naming else user_id
+
+
+def events_hash(rows: list[Version]) -> str:
+    return hashlib.sha256(",".join(f"{r.source}:{r.event_id}:{r.known_at}" for r in rows).encode()).hexdigest()
+
+
+def random_log(seed: int, users: int) -> list[Version]:
+    """Corrections, retractions, returns after them, moves between users, ties, and instants at the very edges."""
+    draw = random.Random(seed)  # noqa: S311
+    edges = [midnight(date(2023, m, 1)) + shift for m in range(1, 12) for shift in (-1, 0, 1)]
+    clock_changes = [micros(datetime(2023, 3, 26, 1, tzinfo=UTC)), micros(datetime(2023, 10, 29, 1, tzinfo=UTC))]
+    log = []
+    for user in range(users):
+        for number in range(draw.choice((1, 3, 8, 14, 25))):
+            near = draw.choice((*edges, *clock_changes, midnight(date(2023, 1, 1)) + draw.randrange(330) * DAY))
+            at = near + draw.choice((0, 0, 0, -HOUR, HOUR, draw.randrange(DAY)))
+            known = at + draw.choice((0, 0, MICROSECOND, HOUR, 3 * DAY, 45 * DAY, -5 * DAY))
+            version = Version(
+                source=draw.choice(("core", "shop")),
+                event_id=f"{user:03d}-{number:02d}",
+                known_at=known,
+                op="upsert",
+                user_id=f"u{user:03d}",
+                event_type=draw.choice(("statement",) * 6 + ("login", "order", "closed")),
+                event_at=at,
+                days_past_due=draw.choice((0, 0, 0, 0, 5, 29, 30, 61, None)),
+                word=draw.choice(("red", "blue", None)),
+            )
+            log.append(version)
+            for _ in range(draw.choice((0, 0, 0, 1, 2, 3))):
+                log.append(_changed(draw, log[-1], users))
+    return log
+
+
+def _changed(draw: random.Random, version: Version, users: int) -> Version:
+    known = version.known_at + draw.choice((MICROSECOND, HOUR, 10 * DAY, 40 * DAY))
+    later = replace(version, known_at=known, op=draw.choice(("upsert", "upsert", "retract")))
+    change = draw.randrange(5)
+    if change == 0:
+        return replace(later, days_past_due=draw.choice((0, 31, 90)))
+    if change == 1:
+        return replace(later, event_at=version.event_at + draw.choice((-DAY, DAY, 35 * DAY)))
+    if change == 2:
+        return replace(later, event_type=draw.choice(("statement", "login", "closed")))
+    if change == 3:
+        return replace(later, user_id=f"u{draw.randrange(users):03d}")
+    return later
+
+
+def random_profiles(seed: int, users: int) -> list[Profile]:
+    draw = random.Random(seed)  # noqa: S311
+    profiles = {}
+    for user in range(users):
+        for number in range(draw.randrange(4)):
+            valid = midnight(date(2023, draw.randrange(1, 11), 1)) + draw.choice((0, -1, DAY))
+            known = valid + draw.choice((0, DAY, 40 * DAY))
+            person_id = draw.choice((None, f"p{user // 2}", f"p{user // 3}"))
+            profiles[user, valid, known] = Profile(f"u{user:03d}", valid, known, person_id, f"v{number}")
+    return list(profiles.values())

@@ -1,0 +1,100 @@
+"""The simulated lender is the same however Spark divides it, errs in every way, and has a future worth learning."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from schemas.mappings import load_mapping
+from zigong.behavior.ingest import deduplicated, events_from, read_raw, rejected_rows
+from zigong.behavior.labels import performance_labels
+from zigong.behavior.observation import observation_points
+from zigong.behavior.simulate import simulate_lender
+from zigong.recipe import Cohort, Horizon, Simulation
+
+KEY = b"a-key-for-these-tests-only"
+SIMULATION = Simulation(users=600, first_month=date(2023, 1, 1), months=12)
+DIVISIONS = ("spark.sql.leafNodeDefaultParallelism", "spark.sql.shuffle.partitions")
+
+
+@pytest.fixture(scope="module")
+def folder(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("lender")
+    simulate_lender(spark, SIMULATION, seed=3, folder=str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def events(spark: SparkSession, folder: Path) -> DataFrame:
+    mapping = load_mapping("simulated")
+    raw = read_raw(spark, mapping, str(folder))
+    assert rejected_rows(raw, mapping, KEY).count() == 0
+    events = events_from(spark, raw, mapping, key=KEY, buckets=4, timezone="Asia/Shanghai")
+    return deduplicated(events).kept.localCheckpoint()
+
+
+def contents(spark: SparkSession, folder: Path) -> list[list[str]]:
+    frames = [spark.read.parquet(f"{folder}/{name}.parquet") for name in ("events", "profiles")]
+    return [sorted(row[0] for row in frame.select(F.to_json(F.struct("*"))).collect()) for frame in frames]
+
+
+def test_rows_do_not_depend_on_how_spark_divides_the_work(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+    before = {name: spark.conf.get(name, None) for name in DIVISIONS}
+    try:
+        for name, parts in zip(DIVISIONS, (7, 5), strict=True):
+            spark.conf.set(name, parts)
+        simulate_lender(spark, SIMULATION, seed=3, folder=str(tmp_path))
+    finally:
+        for name, value in before.items():
+            spark.conf.unset(name) if value is None else spark.conf.set(name, value)
+    assert contents(spark, tmp_path) == contents(spark, folder)
+
+
+def test_another_seed_is_another_lender(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+    simulate_lender(spark, SIMULATION, seed=4, folder=str(tmp_path))
+    ours, theirs = contents(spark, folder)[0], contents(spark, tmp_path)[0]
+    assert len(set(ours) & set(theirs)) < 0.01 * len(ours)
+
+
+def test_the_platform_is_told_late_twice_wrong_and_in_vain(spark: SparkSession, folder: Path) -> None:
+    told = spark.read.parquet(f"{folder}/events.parquet")
+    rows = told.count()
+    assert 0.005 < 1 - told.distinct().count() / rows < 0.02
+    assert 0.01 < told.where("known_at > event_at + INTERVAL 20 HOURS").count() / rows < 0.08
+    assert told.where("known_at <= event_at").count() == 0
+    assert told.where("op = 'retract'").count() > 10
+    corrected = (
+        told.where("event_type = 'statement'").groupBy("event_key").agg(F.countDistinct("days_past_due").alias("n"))
+    )
+    assert corrected.where("n > 1").count() > 20
+
+
+def test_the_future_depends_on_the_past(events: DataFrame) -> None:
+    mapping, timezone = load_mapping("simulated"), "Asia/Shanghai"
+    cohort = Cohort(min_history_months=3, max_months_since_last_event=1, max_days_past_due=29)
+    dates = [date(2023, month, 1) for month in (5, 7, 9)]
+    points = observation_points(
+        events, dates=dates, timezone=timezone, cohort=cohort, mapping=mapping
+    ).localCheckpoint()
+    labels = performance_labels(
+        events,
+        points,
+        horizons=[Horizon(window_months=3, dpd_threshold=30)],
+        reporting_lag_days=2,
+        as_of_date=date(2024, 1, 5),
+        timezone=timezone,
+        mapping=mapping,
+    )
+    known = labels.where("outcome != 'indeterminate'").join(points, on=["user_id", "observation_at"])
+    (rates,) = known.select(
+        F.avg((F.col("outcome") == "bad").cast("int")).alias("all"),
+        F.avg(F.when(F.col("days_past_due") > 0, (F.col("outcome") == "bad").cast("int"))).alias("in_arrears"),
+        F.count("*").alias("known"),
+    ).collect()
+    assert rates["known"] > 600
+    assert 0.06 < rates["all"] < 0.18
+    assert rates["in_arrears"] > 2.5 * rates["all"]

@@ -1,0 +1,71 @@
+"""Mappings are closed: what they may say is known, and a mistake is named with file, field and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from schemas.mappings import load_mapping, mapping_names, parse_mapping
+
+GOOD = """
+name: toy
+data: public
+title: toy
+files: {rows: {path: rows.csv, format: csv, columns: {A: {type: int, required: true}}}}
+events: SELECT 1
+profiles: SELECT 1
+known_at: {lag: INTERVAL 1 DAY}
+outcome_events: [paid, closed]
+closing_events: [closed]
+"""
+
+
+def test_every_shipped_mapping_loads_under_its_own_name() -> None:
+    assert {"credit_record", "simulated", "taiwan"} <= set(mapping_names())
+    for name in mapping_names():
+        mapping = load_mapping(name)
+        assert mapping.name == name
+        assert mapping.known_at_basis == ("measured" if name == "simulated" else "assumed")
+
+
+def test_a_mapping_file_loads_by_path(tmp_path: Path) -> None:
+    path = tmp_path / "toy.yaml"
+    path.write_text(GOOD)
+    assert load_mapping(path) == load_mapping(str(path))
+    assert load_mapping(path).files[0].columns[0].required
+
+
+@pytest.mark.parametrize(
+    ("found", "put", "complaint"),
+    [
+        ("title: toy", "title: toy\ncolour: red", "toy.yaml: colour: unknown key; allowed here: name, data, title"),
+        ("title: toy\n", "", "toy.yaml: title is missing"),
+        (
+            "required: true",
+            "needed: true",
+            "toy.yaml: files: rows: columns: A: needed: unknown key; allowed here: type",
+        ),
+        ("required: true", "required: yes please", "A: required: expected true or false, found 'yes please'"),
+        ("type: int", "type: number", "A: type: expected one of int, bigint"),
+        ("data: public", "data: secret", "data: expected one of simulated, public, private, found 'secret'"),
+        ("format: csv", "format: xml", "format: expected one of csv, parquet"),
+        ("{lag: INTERVAL 1 DAY}", "{lag: INTERVAL 1 DAY, column: known_at}", "known_at: expected exactly one of"),
+        ("INTERVAL 1 DAY", "1; DROP TABLE x", "lag: expected an interval"),
+        ("[closed]", "[gone]", "closing_events: expected types out of outcome_events"),
+        ("[paid, closed]", "[Paid Up]", "outcome_events: expected lower-case words"),
+        ("[paid, closed]", "[]", "outcome_events: expected at least one event type"),
+        ("title: toy", "title: [", "not valid YAML"),
+    ],
+)
+def test_a_mistake_is_named_with_its_field(found: str, put: str, complaint: str) -> None:
+    assert found in GOOD
+    with pytest.raises(ValueError, match="toy") as error:
+        parse_mapping(GOOD.replace(found, put), origin="toy.yaml")
+    assert str(error.value).startswith("toy.yaml")
+    assert complaint in str(error.value)
+
+
+def test_an_unknown_name_lists_the_shipped_mappings() -> None:
+    with pytest.raises(ValueError, match="credit_record, simulated, taiwan"):
+        load_mapping("no_such_source")

@@ -1,0 +1,49 @@
+"""Taiwan's two empty cells go to quarantine, all other clients become seven events, and the label is the source's."""
+
+from __future__ import annotations
+
+import os
+from datetime import date
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from schemas.mappings import load_mapping
+from zigong.behavior.ingest import deduplicated, events_from, read_raw, rejected_rows
+from zigong.behavior.labels import performance_labels
+from zigong.behavior.observation import observation_points
+from zigong.recipe import Cohort, Horizon
+
+DATA = Path(os.environ.get("ZIGONG_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")) / "taiwan"
+KEY = b"zigong-public-demo-key"
+
+pytestmark = [
+    pytest.mark.realdata,
+    pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is absent: set ZIGONG_DATA to the folder of the data sets"),
+]
+
+
+def test_no_client_is_lost_and_labels_are_the_sources_own(spark: SparkSession) -> None:
+    mapping, timezone = load_mapping("taiwan"), "UTC"
+    raw = read_raw(spark, mapping, str(DATA))
+    rejected = rejected_rows(raw, mapping, KEY).collect()
+    assert [row["reasons"] for row in rejected] == [["missing:AGE"], ["missing:AGE"]]
+    versions = deduplicated(events_from(spark, raw, mapping, key=KEY, buckets=8, timezone=timezone))
+    events = versions.kept.localCheckpoint()
+    assert events.count() == 7 * (30_000 - len(rejected))
+    assert {row[0] for row in events.select("event_type").distinct().collect()} <= set(mapping.outcome_events)
+    points = observation_points(
+        events, dates=[date(2005, 10, 1)], timezone=timezone, cohort=Cohort(min_history_months=6), mapping=mapping
+    ).localCheckpoint()
+    labels = performance_labels(
+        events,
+        points,
+        horizons=[Horizon(window_months=1, dpd_threshold=30)],
+        reporting_lag_days=0,
+        as_of_date=date(2005, 11, 1),
+        timezone=timezone,
+        mapping=mapping,
+    )
+    counts = {row["outcome"]: row["count"] for row in labels.groupBy("outcome").count().collect()}
+    assert counts == {"bad": 6_636, "good": 30_000 - 2 - 6_636}

@@ -1,0 +1,180 @@
+"""Checks of the DAGs inside the schedulers' environment, where test_dags.py starts them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.serialization.serialized_objects import DagSerialization
+from airflow.utils.state import DagRunState, TaskInstanceState
+
+from zigong import pipeline
+
+# A job that ends as the file beside it says: an exit code and, unless it is null, an outcome.
+JOB = """
+import json, pathlib, sys
+told = json.loads(pathlib.Path("ending.json").read_text())
+pairs = list(zip(sys.argv[1::2], sys.argv[2::2]))
+root = [value.partition("=")[2] for name, value in pairs if value.startswith("lakehouse.root=")][-1]
+folder = pathlib.Path(root, "_runs", dict(pairs)["--run-id"], "steps", "build_base")
+folder.mkdir(parents=True, exist_ok=True)
+if told["outcome"]:
+    (folder / "outcome.json").write_text(json.dumps(told["outcome"]))
+sys.exit(told["code"])
+"""
+
+
+@pytest.fixture(scope="module")
+def bag() -> DagBag:
+    return DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
+
+
+def test_all_dags_import_where_no_engine_is_installed(bag: DagBag) -> None:
+    assert bag.import_errors == {}
+    assert set(bag.dags) == {"zigong_daily", "zigong_retrain", "zigong_score"}
+    assert not {"torch", "ray", "pyspark", "zigong.recipe"} & set(sys.modules)
+
+
+@pytest.mark.parametrize("schedule", list(pipeline.SCHEDULES))
+def test_a_dag_is_the_chain_of_its_schedule(bag: DagBag, schedule: str) -> None:
+    dag, names = bag.dags[f"zigong_{schedule}"], pipeline.SCHEDULES[schedule]
+    order = [task.task_id for task in dag.topological_sort()]
+    assert tuple(order) == names
+    for task, following in zip(dag.topological_sort(), [*names[1:], None], strict=True):
+        assert task.downstream_task_ids == ({following} if following else set())
+        assert 0 < task.retries <= 5
+        assert task.retry_exponential_backoff
+        assert task.max_retry_delay is not None
+
+
+def test_dags_run_one_at_a_time_and_never_catch_up(bag: DagBag) -> None:
+    for dag in bag.dags.values():
+        assert (dag.max_active_runs, dag.catchup, set(dag.tags)) == (1, False, {"zigong"})
+        assert dag.doc_md
+
+
+def test_retraining_can_be_asked_for_by_an_asset(bag: DagBag) -> None:
+    text = json.dumps(DagSerialization.to_dict(bag.dags["zigong_retrain"]), default=str)
+    assert "zigong_retrain_request" in text
+
+
+def test_serialized_dags_hold_no_setting_of_the_workers(bag: DagBag) -> None:
+    settings = [value for name, value in os.environ.items() if name.startswith("ZIGONG_") and name != "ZIGONG_HOME"]
+    assert os.environ["ZIGONG_USER_KEY"] in settings
+    for dag in bag.dags.values():
+        text = json.dumps(DagSerialization.to_dict(dag), default=str)
+        assert not [value for value in settings if value in text]
+
+
+def test_a_missing_setting_is_an_import_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ZIGONG_PLAN")
+    (message,) = DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"]).import_errors.values()
+    assert "environment variable ZIGONG_PLAN is missing" in message
+
+
+# How a failed command ends
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A release folder whose only job ends as told."""
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "build_base.py").write_text(JOB, encoding="utf-8")
+    plan = json.loads(Path(os.environ["ZIGONG_PLAN"]).read_text(encoding="utf-8"))
+    (tmp_path / "plan.json").write_text(json.dumps({**plan, "root": str(tmp_path / "lake")}), encoding="utf-8")
+    monkeypatch.setenv("ZIGONG_PLAN", str(tmp_path / "plan.json"))
+    monkeypatch.setenv("ZIGONG_HOME", str(tmp_path))
+    monkeypatch.setenv("ZIGONG_PYTHON", sys.executable)
+    yield tmp_path
+    shutil.rmtree(tmp_path)
+
+
+def end_as(bag: DagBag, home: Path, code: int, outcome: dict[str, Any] | None) -> None:
+    (home / "ending.json").write_text(json.dumps({"code": code, "outcome": outcome}), encoding="utf-8")
+    run = SimpleNamespace(run_id="asset_triggered__2024-01-01T00:00:00+00:00")
+    bag.dags["zigong_retrain"].get_task("build_base").execute({"dag_run": run, "ti": SimpleNamespace(try_number=1)})
+
+
+def told(kind: str, *, retryable: bool, at: str = "first") -> dict[str, Any]:
+    return {"kind": kind, "retryable": retryable, "message": "the reason", "action": "the cure", "started_at": at}
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome", "ends"),
+    [
+        (1, told("config", retryable=False), AirflowFailException),
+        (1, told("data", retryable=False), AirflowFailException),
+        (1, told("internal", retryable=False), AirflowFailException),
+        (1, told("conflict", retryable=True), AirflowException),
+        (5, told("infra", retryable=True), AirflowException),
+        (2, None, AirflowFailException),  # refused before there was a run to leave an outcome in
+        (137, None, AirflowException),
+    ],
+)
+def test_the_outcome_decides_between_failing_and_retrying(
+    bag: DagBag, home: Path, code: int, outcome: dict[str, Any] | None, ends: type[Exception]
+) -> None:
+    with pytest.raises(AirflowException) as failure:
+        end_as(bag, home, code, outcome)
+    assert type(failure.value) is ends
+    assert f"exit code {code}" in str(failure.value)
+    if outcome:
+        assert "the reason" in str(failure.value)
+        assert "the cure" in str(failure.value)
+
+
+def test_the_outcome_of_an_earlier_try_is_not_taken_for_this_one(bag: DagBag, home: Path) -> None:
+    with pytest.raises(AirflowFailException):
+        end_as(bag, home, 1, told("data", retryable=False))
+    with pytest.raises(AirflowException, match="no outcome") as failure:
+        end_as(bag, home, 137, None)
+    assert type(failure.value) is AirflowException
+
+
+def test_a_command_that_succeeds_ends_well(bag: DagBag, home: Path) -> None:
+    end_as(bag, home, 0, told("ok", retryable=False))
+
+
+def test_a_ray_step_is_submitted_to_the_cluster_and_stopped_there(
+    bag: DagBag, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ``ray`` beside the interpreter is called; here it is a program that notes its arguments."""
+    (home / "bin").mkdir()
+    (home / "bin/ray").write_text(f'#!/bin/sh\necho "$PYTHONPATH" "$@" >> {home}/calls.txt\n', encoding="utf-8")
+    (home / "bin/ray").chmod(0o755)
+    monkeypatch.setenv("ZIGONG_PYTHON", str(home / "bin/python"))
+    monkeypatch.setenv("ZIGONG_RAY_ADDRESS", "http://head:8265")
+    task, dag_run = bag.dags["zigong_retrain"].get_task("train_agent"), SimpleNamespace(run_id="manual__1")
+    task.execute({"dag_run": dag_run, "ti": SimpleNamespace(try_number=2)})
+    task.on_kill()
+    submitted, stopped = (home / "calls.txt").read_text(encoding="utf-8").splitlines()
+    job, archive = f"{pipeline.run_name('zigong_retrain', 'manual__1')}-train_agent-2", f"{home}/dist/zigong.zip"
+    submit = f"job submit --address http://head:8265 --submission-id {job} --working-dir {archive} -- python -m"
+    assert submitted.startswith(f"{archive} {submit} jobs.train_agent --recipe ")
+    assert stopped == f"{archive} job stop --address http://head:8265 {job}"
+
+
+# The real thing
+
+
+def test_zigong_daily_runs_to_success(bag: DagBag) -> None:
+    """Once without an interval, as the first load; once for a night, ingest alone."""
+    first = bag.dags["zigong_daily"].test(logical_date=None)
+    assert states(first) == dict.fromkeys(pipeline.SCHEDULES["daily"], TaskInstanceState.SUCCESS)
+    night = datetime.fromisoformat(os.environ["CHECKED_NIGHT"])
+    second = bag.dags["zigong_daily"].test(logical_date=night, mark_success_pattern="build_.*")
+    assert (first.state, second.state) == (DagRunState.SUCCESS, DagRunState.SUCCESS)
+
+
+def states(run: Any) -> dict[str, TaskInstanceState]:
+    return {task.task_id: task.state for task in run.get_task_instances()}

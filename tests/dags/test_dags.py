@@ -1,0 +1,123 @@
+"""The DAGs, checked inside the schedulers' environment, and what zigong_daily leaves in the lakehouse."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deltalake import DeltaTable
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCHEDULERS = REPOSITORY / ".venv-airflow/bin"
+ARCHIVE = REPOSITORY / "dist/zigong.zip"
+SECRET = "a-secret-that-must-stay-in-the-worker"
+OURS = re.compile(r"^(PYTHON|PYSPARK|SPARK|RAY|ZIGONG|AIRFLOW|VIRTUAL_ENV)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What the checks in the schedulers' environment left."""
+
+    code: int
+    output: str
+    root: Path
+    airflow_home: Path
+
+    def outcomes(self, step: str) -> list[dict[str, Any]]:
+        files = self.root.glob(f"_runs/zigong_daily-*/steps/{step}/outcome.json")
+        return sorted((json.loads(file.read_text("utf-8")) for file in files), key=lambda told: str(told["started_at"]))
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> Checked:
+    if not (SCHEDULERS / "airflow").is_file() or not ARCHIVE.is_file():
+        pytest.fail(".venv-airflow or dist/zigong.zip is missing: run `make airflow-env dist`")
+    folder = tmp_path_factory.mktemp("airflow")
+    root, home = folder / "lake", folder / "home"
+    environment = scheduler_environment(folder, root, home)
+    compile_plan(folder / "plan.json", root)
+    home.mkdir()
+    subprocess.run([SCHEDULERS / "airflow", "db", "migrate"], env=environment, check=True, capture_output=True)
+    checks = [SCHEDULERS / "python", "-m", "pytest", "-q", "--noconftest", "-c", os.devnull, "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*checks, "--rootdir", str(folder), str(REPOSITORY / "tests/dags/airflow_checks.py")],
+        check=False,
+        env=environment,
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=580,
+    )
+    return Checked(code=done.returncode, output=done.stdout, root=root, airflow_home=home)
+
+
+def compile_plan(file: Path, root: Path) -> None:
+    smallest = ["--set", "source.simulation.users=40", "--set", f"lakehouse.root={root}"]
+    command = [Path(sys.executable).with_name("zigong"), "compile", "tests/tiny.yaml", *smallest, "--output", str(file)]
+    subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
+
+
+def scheduler_environment(folder: Path, root: Path, home: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not OURS.match(name)}
+    return {
+        **kept,
+        "PYTHONPATH": str(ARCHIVE),
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "airflow_dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        "ZIGONG_PLAN": str(folder / "plan.json"),
+        "ZIGONG_HOME": str(REPOSITORY),
+        "ZIGONG_PYTHON": sys.executable,
+        "ZIGONG_USER_KEY": SECRET,
+        "CHECKED_NIGHT": "2023-03-27T04:00:00+08:00",
+        "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1",  # saves half of the processor time of short runs
+    }
+
+
+def test_every_check_in_the_schedulers_environment_passes(checked: Checked) -> None:
+    assert checked.code == 0, checked.output[-20_000:]
+
+
+def test_zigong_daily_publishes_what_its_outcomes_count(checked: Checked) -> None:
+    for step, tables in {
+        "ingest_events": ["user_profiles"],
+        "build_labels": ["observation_points", "performance_labels"],
+        "build_sequences": ["user_sequences"],
+    }.items():
+        told = checked.outcomes(step)[0]
+        assert told["kind"] == "ok"
+        assert told["arguments"] == {"from_date": None, "to_date": None}
+        for table in tables:
+            rows = DeltaTable(str(checked.root / "tables" / table)).to_pyarrow_dataset().count_rows()
+            assert rows == told["tables"][table]["published"] > 0
+
+
+def test_a_night_ingests_the_known_date_before_it(checked: Checked) -> None:
+    load, night = checked.outcomes("ingest_events")
+    assert night["arguments"] == {"from_date": "2023-03-26", "to_date": "2023-03-27"}
+    assert 0 < night["tables"]["behavior_events"]["published"] < load["tables"]["behavior_events"]["published"]
+    rows = DeltaTable(str(checked.root / "tables/behavior_events")).to_pyarrow_dataset().count_rows()
+    assert rows == load["tables"]["behavior_events"]["published"]
+
+
+def test_the_key_of_the_pseudonyms_stays_in_the_workers_environment(checked: Checked) -> None:
+    """Neither the database (DAGs, XCom, rendered fields) nor a log or a file of a run holds it."""
+    folders = (checked.airflow_home, checked.root / "_runs")
+    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+    assert files
+    assert not [file for file in files if SECRET.encode() in file.read_bytes()]
+
+
+def test_compile_names_the_lakehouse_and_the_time_zone(tmp_path: Path) -> None:
+    compile_plan(tmp_path / "plan.json", tmp_path / "lake")
+    plan = json.loads((tmp_path / "plan.json").read_text("utf-8"))
+    assert (plan["root"], plan["timezone"]) == (str(tmp_path / "lake"), "Asia/Shanghai")

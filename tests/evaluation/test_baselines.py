@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from zigong.errors import DataError
+from zigong.evaluation import metrics
+from zigong.evaluation.baselines import BASELINES, aligned, feature_space, fit_baselines
+from zigong.evaluation.features import LAGS, NO_STATUS, baseline_features
+
+EVENT = pa.struct(
+    {
+        "event_type": pa.string(),
+        "event_at": pa.timestamp("us", tz="UTC"),
+        "known_at": pa.timestamp("us", tz="UTC"),
+        "amount": pa.decimal128(18, 2),
+        "currency": pa.string(),
+        "days_past_due": pa.int32(),
+        "attributes": pa.map_(pa.string(), pa.string()),
+    }
+)
+SCHEMA = pa.schema(
+    {
+        "observation_at": pa.timestamp("us", tz="UTC"),
+        "profile": pa.map_(pa.string(), pa.string()),
+        "events": pa.list_(EVENT),
+    }
+)
+OUTCOMES = ("on_time", "late")
+SHANGHAI = "Asia/Shanghai"
+
+
+def _event(kind: str, at: datetime, dpd: int | None = None, amount: str | None = None) -> dict:
+    return {
+        "event_type": kind,
+        "event_at": at,
+        "known_at": at,
+        "amount": Decimal(amount) if amount else None,
+        "currency": "CNY" if amount else None,
+        "days_past_due": dpd,
+        "attributes": [],
+    }
+
+
+def _table(rows: list[tuple[datetime, dict[str, str], list[dict]]]) -> pa.Table:
+    items = [{"observation_at": t, "profile": list(p.items()), "events": e} for t, p, e in rows]
+    return pa.Table.from_pylist(items, schema=SCHEMA)
+
+
+def _random_rows(seed: int, users: int) -> list[tuple[datetime, dict[str, str], list[dict]]]:
+    """Clients whose next default hangs on how often they were late lately; the profile is noise."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for _ in range(users):
+        risk = rng.random()
+        t = datetime(2024, int(rng.integers(1, 4)), 1, tzinfo=ZoneInfo(SHANGHAI)).astimezone(UTC)
+        events = []
+        for day in sorted(rng.integers(1, 500, size=int(rng.integers(0, 30))), reverse=True):
+            kind = str(rng.choice(["on_time", "late", "call", "loan"], p=[0.6 - risk / 2, risk / 2, 0.2, 0.2]))
+            dpd = int(rng.integers(1, 60)) if kind == "late" else 0 if kind == "on_time" else None
+            amount = f"{rng.integers(100, 9000) / 100:.2f}" if kind == "loan" else None
+            events.append(_event(kind, t - timedelta(days=int(day), seconds=1), dpd, amount))
+        profile = {"city": str(rng.choice(["A", "B"])), "income": str(int(rng.integers(1000, 9000)))}
+        rows.append((t, {} if rng.random() < 0.1 else profile, events))
+    return rows
+
+
+def _naive_features(t: datetime, profile: dict[str, str], events: list[dict], kinds: list[str]) -> dict[str, object]:
+    zone = ZoneInfo(SHANGHAI)
+    local = t.astimezone(zone)
+
+    def back(event: dict) -> int:
+        at = event["event_at"].astimezone(zone)
+        return (local.year - at.year) * 12 + local.month - at.month
+
+    outcomes = [event for event in events if event["event_type"] in OUTCOMES][::-1]
+    found: dict[str, object] = {}
+    for lag in range(1, LAGS + 1):
+        event = outcomes[lag - 1] if lag <= len(outcomes) else None
+        found[f"status_lag_{lag}"] = event["event_type"] if event else NO_STATUS
+        found[f"dpd_lag_{lag}"] = event["days_past_due"] if event else None
+    for window in (3, 6, 12):
+        near = [event for event in events if back(event) <= window]
+        for kind in kinds:
+            found[f"count_{kind}_{window}m"] = sum(event["event_type"] == kind for event in near)
+        found[f"max_dpd_{window}m"] = max(
+            (e["days_past_due"] for e in near if e["days_past_due"] is not None), default=None
+        )
+    found["amount_loan_3m"] = float(sum(e["amount"] for e in events if e["amount"] and back(e) <= 3))
+    found["months_of_history"] = max((back(event) for event in events), default=0)
+    found["gap_days"] = (t - events[-1]["event_at"]) / timedelta(days=1) if events else None
+    found["outcome_gap_days"] = (t - outcomes[0]["event_at"]) / timedelta(days=1) if outcomes else None
+    return found | {f"profile_{key}": profile.get(key) for key in ("city", "income")}
+
+
+def test_features_equal_a_loop_over_sequences_whatever_the_chunks():
+    rows = _random_rows(1, users=60)
+    table = pa.concat_tables([_table(rows[:7]), _table(rows[7:7]), _table(rows[7:])])
+    found = baseline_features(table, OUTCOMES, SHANGHAI)
+    naive = pd.DataFrame([_naive_features(*row, kinds=["call", "late", "loan", "on_time"]) for row in rows])
+    assert set(found.columns) == set(naive.columns)
+    assert found.index.tolist() == list(range(60))
+    for name in naive:
+        if name.startswith(("status", "profile")):
+            assert (
+                found[name].astype(object).where(found[name].notna(), None).tolist()
+                == naive[name].where(naive[name].notna(), None).tolist()
+            )
+        else:
+            np.testing.assert_allclose(found[name].astype(float), naive[name].astype(float), rtol=1e-6, err_msg=name)
+
+
+def test_the_month_of_an_event_is_that_of_the_business_time_zone():
+    midnight = datetime(2024, 7, 1, tzinfo=ZoneInfo(SHANGHAI)).astimezone(UTC)
+    march = _event("late", datetime(2024, 3, 31, 15, tzinfo=UTC), 5)  # 23:00 on 31 March in Shanghai
+    table = _table([(midnight, {}, [march])])  # T is still 30 June in UTC
+    found = {zone: baseline_features(table, OUTCOMES, zone) for zone in (SHANGHAI, "UTC")}
+    assert found[SHANGHAI]["months_of_history"].tolist() == [4]
+    assert found[SHANGHAI]["count_late_3m"].tolist() == [0]
+    assert found["UTC"]["months_of_history"].tolist() == [3]
+
+
+def test_no_event_after_another_user_leaks_into_a_row():
+    rows = _random_rows(2, users=20)
+    whole = baseline_features(_table(rows), OUTCOMES, SHANGHAI)
+    for position in (0, 7, 19):
+        alone = baseline_features(_table([rows[position]]), OUTCOMES, SHANGHAI)
+        for name in set(alone) - {"profile_city", "profile_income"}:
+            left, right = whole[name].iloc[position], alone[name].iloc[0]
+            assert left == right or (pd.isna(left) and pd.isna(right)), name
+
+
+def test_clients_without_events_or_profile_still_get_a_row():
+    found = baseline_features(_table([(datetime(2024, 1, 1, tzinfo=UTC), {}, [])]), OUTCOMES, "UTC")
+    assert found["status_lag_1"].tolist() == [NO_STATUS]
+    assert found[["gap_days", "outcome_gap_days"]].isna().all(axis=None)
+
+
+def test_a_table_without_events_column_is_refused_by_name():
+    with pytest.raises(DataError, match="events"):
+        baseline_features(_table(_random_rows(1, 3)).drop_columns(["events"]), OUTCOMES, "UTC")
+
+
+def _learned(seed: int = 3) -> tuple[pd.DataFrame, np.ndarray]:
+    features = baseline_features(_table(_random_rows(seed, users=900)), OUTCOMES, SHANGHAI)
+    risk = 0.05 + 0.75 * (features["count_late_6m"] >= 2)
+    return features, (np.random.default_rng(seed).random(len(features)) < risk).astype(int)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    features, labels = _learned()
+    return features, labels, fit_baselines(features, labels, seed=5)
+
+
+def test_every_baseline_answers_probabilities_for_samples_it_never_saw(fitted):
+    _, _, predictors = fitted
+    unseen, _ = _learned(seed=4)
+    assert tuple(predictors) == BASELINES
+    for name, predict in predictors.items():
+        p = predict(unseen)
+        assert p.shape == (len(unseen),), name
+        assert ((p >= 0) & (p <= 1)).all(), name
+
+
+def test_what_decides_default_is_learned_and_majority_knows_nothing(fitted):
+    _, train_labels, predictors = fitted
+    unseen, labels = _learned(seed=4)
+    found = {name: metrics.auc(labels, predict(unseen)) for name, predict in predictors.items()}
+    assert found["majority"] == 0.5
+    assert np.unique(predictors["majority"](unseen)) == pytest.approx([train_labels.mean()])
+    assert min(found["logistic"], found["lightgbm"], found["lightgbm_no_profile"]) > 0.8
+    assert 0.5 < found["last_status"] < found["lightgbm_no_profile"]
+
+
+def test_the_same_seed_gives_the_same_trees(fitted):
+    features, labels, predictors = fitted
+    again = fit_baselines(features, labels, seed=5)
+    for name in BASELINES:
+        np.testing.assert_array_equal(again[name](features), predictors[name](features))
+
+
+def test_only_the_model_with_profile_reads_the_profile(fitted):
+    features, _, predictors = fitted
+    changed = features.assign(profile_income="1", profile_city="B")
+    for name in set(BASELINES) - {"lightgbm"}:
+        np.testing.assert_array_equal(predictors[name](changed), predictors[name](features))
+    assert (predictors["lightgbm"](changed) != predictors["lightgbm"](features)).any()
+
+
+def test_last_status_is_the_smoothed_bad_rate_of_status_and_arrears_band():
+    rows = [
+        (datetime(2024, 1, 1, tzinfo=UTC), {}, [_event("late", datetime(2023, 12, 1, tzinfo=UTC), dpd)])
+        for dpd in (5, 29, 30, 31)
+    ]
+    features = baseline_features(_table(rows), OUTCOMES, "UTC")
+    predict = fit_baselines(features, np.array([1, 0, 1, 1]), seed=1)["last_status"]
+    assert predict(features) == pytest.approx([(1 + 0.75) / 3] * 2 + [(2 + 0.75) / 3] * 2)
+    never_seen = baseline_features(_table([(rows[0][0], {}, [])]), OUTCOMES, "UTC")
+    assert predict(never_seen) == pytest.approx([0.75])
+
+
+def test_splits_are_brought_into_the_shape_of_training(fitted):
+    features, _, _ = fitted
+    space = feature_space(features, with_profile=True)
+    other = features.drop(columns=["count_loan_3m", "profile_income"]).assign(
+        status_lag_1="never_seen", profile_city="C", count_new_3m=1.0
+    )
+    found = aligned(space, other)
+    assert list(found.columns) == [*space.numbers, *space.words]
+    assert "profile_income" in space.numbers
+    assert (found["count_loan_3m"] == 0).all()
+    assert found[["profile_income", "status_lag_1", "profile_city"]].isna().all(axis=None)
+
+
+def test_one_class_cannot_train_a_baseline(fitted):
+    features, _, _ = fitted
+    with pytest.raises(DataError, match="0 bad"):
+        fit_baselines(features, np.zeros(len(features), dtype=int), seed=1)

@@ -1,0 +1,112 @@
+"""Rendering: chronological, gaps instead of dates, and a structure that values cannot change."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zigong.instructions.render import Event, Rendered, render_prompt, round_number, word
+from zigong.instructions.templates import load_template
+from zigong.recipe import Horizon, Instructions
+
+TEMPLATE = load_template("behavior_card@1", "en")
+HORIZON = Horizon(window_months=6, dpd_threshold=30)
+
+
+def event(kind: str, *when: int, **fields: object) -> Event:
+    return Event(event_type=kind, event_at=datetime(*when, tzinfo=UTC), **fields)  # type: ignore[arg-type]
+
+
+def told(events: list[Event], at: datetime, settings: Instructions, zone: str = "UTC", **changes: object) -> Rendered:
+    arguments: dict[str, object] = {"profile": {}, "folded": 0, **changes}
+    return render_prompt(
+        events,
+        arguments["profile"],  # type: ignore[arg-type]
+        arguments["folded"],  # type: ignore[arg-type]
+        at,
+        template=TEMPLATE,
+        settings=settings,
+        horizon=HORIZON,
+        zone=ZoneInfo(zone),
+    )
+
+
+def test_a_prompt_tells_gaps_fields_summary_profile_and_ends_with_the_question() -> None:
+    events = [
+        event("login", 2024, 1, 1),
+        event("statement", 2024, 1, 4, days_past_due=30, amount=Decimal("349.00"), attributes={"kind": "cash"}),
+    ]
+    prompt = told(events, datetime(2024, 2, 1, tzinfo=UTC), Instructions(), profile={"b": "2", "a": "1"}, folded=40)
+    assert prompt.text.split("\n") == [
+        "start login",
+        "+3d statement dpd30 ~500 kind=cash",
+        "+28d",
+        "earlier ~50",
+        "profile a=1 b=2",
+        "Question: will this client be 30 or more days past due within 6 months? Answer:",
+    ]
+
+
+def test_the_gap_to_t_reads_as_a_next_event_would_begin() -> None:
+    months = Instructions(gap_unit="month", event_fields=())
+    last = datetime(2024, 1, 31, 23, 59, 59, 999999, tzinfo=UTC)
+    first = Event(event_type="on_time", event_at=last)
+    later = Event(event_type="on_time", event_at=datetime(2024, 2, 29, 23, 59, 59, 999999, tzinfo=UTC))
+    asked = told([first], datetime(2024, 2, 1, tzinfo=UTC), months)
+    grown = told([first, later], datetime(2024, 3, 1, tzinfo=UTC), months)
+    assert asked.branch[0] == "+1mo"
+    assert grown.history == ("start on_time", "+1mo on_time")
+
+
+def test_samples_of_one_user_share_the_history_as_a_prefix() -> None:
+    events = [event("login", 2024, 1, day) for day in (1, 5, 9)]
+    early = told(events[:2], datetime(2024, 1, 6, tzinfo=UTC), Instructions())
+    late = told(events, datetime(2024, 1, 10, tzinfo=UTC), Instructions())
+    assert late.history[: len(early.history)] == early.history
+
+
+def test_gaps_are_told_in_business_dates_not_in_utc() -> None:
+    events = [event("login", 2024, 1, 1, 15), event("login", 2024, 1, 1, 17)]
+    at = datetime(2024, 1, 1, 18, tzinfo=UTC)
+    assert told(events, at, Instructions()).history[1] == "+0d login"
+    assert told(events, at, Instructions(), "Asia/Shanghai").history[1] == "+1d login"
+
+
+def test_long_gaps_are_told_in_months_and_seasons_by_calendar() -> None:
+    events = [event("login", 2024, 1, 31), event("login", 2024, 7, 1)]
+    assert told(events, datetime(2024, 7, 2, tzinfo=UTC), Instructions(season="month")).history == (
+        "start jan login",
+        "+6mo jul login",
+    )
+
+
+@given(st.text(max_size=200))
+def test_no_value_can_add_lines_spaces_or_special_tokens(value: str) -> None:
+    escaped = word(value)
+    assert escaped.split() == [escaped]
+    assert not set(escaped) & set("[]{}<>:\n\r\t\x00")
+    prompt = told([event("order", 2024, 1, 1, attributes={"merchant": value})], datetime(2024, 1, 2), Instructions())
+    assert len(prompt.lines) == 3
+    assert len(prompt.history[0].split()) == 3
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "~0"),
+        (1, "~1"),
+        (349, "~500"),
+        (120, "~100"),
+        (999, "~1k"),
+        (-1234, "-~1k"),
+        (2.4e6, "~2m"),
+        (0.07, "~0.05"),
+    ],
+)
+def test_numbers_are_rounded_to_the_1_2_5_series(number: float, text: str) -> None:
+    assert round_number(number) == text

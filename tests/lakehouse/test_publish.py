@@ -1,0 +1,98 @@
+"""Stage, audit, promote on real Delta tables."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from pathlib import Path
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from zigong.errors import DataError
+from zigong.lakehouse.paths import LakehousePaths
+from zigong.lakehouse.publish import Published, publish
+from zigong.lakehouse.tables import arrow_pinned, latest_version, open_pinned
+from zigong.quality.audit import contract_rules
+
+POINTS = "observation_points"
+DAY = date(2024, 1, 1)
+CELLS = "observation_date = DATE'2024-01-01'"
+
+
+def points(spark: SparkSession, users: list[str], **changes: object) -> DataFrame:
+    row = {
+        "observation_at": datetime(2024, 1, 1),
+        "user_bucket": 0,
+        "eligible": True,
+        "reason": None,
+        "months_of_history": 3,
+        "events_known": 4,
+        "last_event_type": "statement",
+        "last_event_at": datetime(2023, 12, 31),
+        "days_past_due": 0,
+        "loan_open": True,
+        "observation_date": DAY,
+        **changes,
+    }
+    schema = (
+        "user_id string, observation_at timestamp, user_bucket int, eligible boolean, reason string, "
+        "months_of_history int, events_known int, last_event_type string, last_event_at timestamp, "
+        "days_past_due int, loan_open boolean, observation_date date"
+    )
+    return spark.createDataFrame([(user, *row.values()) for user in users], schema)
+
+
+def put(spark: SparkSession, root: Path, frame: DataFrame, run_id: str, **options: object) -> Published:
+    paths = LakehousePaths.at(str(root))
+    rules = contract_rules(root / "_runs" / run_id)
+    return publish(
+        spark, paths, frame, table=POINTS, cells=CELLS, run_id=run_id, step="build_labels", rules=rules, **options
+    )
+
+
+def test_a_broken_row_goes_to_quarantine_with_its_reason_and_nothing_is_lost(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    frame = points(spark, ["a", "b"]).unionByName(points(spark, ["c"], eligible=False))
+
+    done = put(spark, tmp_path, frame, "r1", dropped={"duplicate": 2})
+
+    assert (done.rows_in, done.published, done.quarantined, done.dropped) == (5, 2, 1, {"duplicate": 2})
+    paths = LakehousePaths.at(str(tmp_path))
+    rejected = arrow_pinned(paths, "quarantine", latest_version(paths, "quarantine")).to_pylist()
+    assert [row["reasons"] for row in rejected] == [["reason_states_exclusion"]]
+    assert '"user_id":"c"' in rejected[0]["payload"]
+
+
+def test_a_rerun_of_the_same_run_changes_nothing(spark: SparkSession, tmp_path: Path) -> None:
+    first = put(spark, tmp_path, points(spark, ["a", "b"]), "r1")
+    again = put(spark, tmp_path, points(spark, ["x"]), "r1")
+
+    assert again == first
+    assert latest_version(LakehousePaths.at(str(tmp_path)), POINTS) == first.version
+
+
+def test_a_blocked_table_leaves_the_published_version_and_says_why(spark: SparkSession, tmp_path: Path) -> None:
+    first = put(spark, tmp_path, points(spark, ["a"]), "r1")
+
+    with pytest.raises(DataError, match="expect_compound_columns_to_be_unique"):
+        put(spark, tmp_path, points(spark, ["b", "b"]), "r2")
+
+    paths = LakehousePaths.at(str(tmp_path))
+    assert latest_version(paths, POINTS) == first.version
+    verdicts = arrow_pinned(paths, "verdicts", latest_version(paths, "verdicts"), columns=["run_id", "verdict"])
+    assert {row["run_id"]: row["verdict"] for row in verdicts.to_pylist()} == {"r1": "passed", "r2": "blocked"}
+
+
+def test_a_pinned_version_keeps_its_rows_when_the_table_moves_on(spark: SparkSession, tmp_path: Path) -> None:
+    first = put(spark, tmp_path, points(spark, ["a"]), "r1")
+    second = put(spark, tmp_path, points(spark, ["b", "c"]), "r2")
+
+    paths = LakehousePaths.at(str(tmp_path))
+    assert [r["user_id"] for r in open_pinned(spark, paths, POINTS, first.version).collect()] == ["a"]
+    assert arrow_pinned(paths, POINTS, second.version, columns=["user_id"]).num_rows == 2
+
+
+def test_reading_a_table_nobody_published_names_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="behavior_card_scores was never published"):
+        latest_version(LakehousePaths.at(str(tmp_path)), "behavior_card_scores")

@@ -1,0 +1,96 @@
+"""Rules derived from the contracts: what they let through and what they name."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from schemas.contracts import parse_contract, table_contract, table_names
+from tests.finished import FinishedRun
+from zigong.instructions.dataset import window_closes_before
+from zigong.lakehouse.tables import open_pinned
+from zigong.quality.dataset import dataset_violations, judge
+from zigong.quality.rows import REASONS, conform
+
+CONTRACT = """
+apiVersion: v3.1.0
+kind: DataContract
+id: t
+name: t
+version: 2.0.0
+status: active
+schema:
+  - name: t
+    physicalType: table
+    properties:
+      - {name: k, logicalType: string, physicalType: string, required: true, primaryKey: true, primaryKeyPosition: 1}
+      - name: kind
+        logicalType: string
+        physicalType: string
+        quality:
+          - {name: kind_is_known, type: library, metric: invalidValues, mustBe: 0, arguments: {validValues: [a, "b'c"]}}
+      - {name: x, logicalType: number, physicalType: double}
+    quality:
+      - {name: some, type: library, metric: rowCount, mustBeGreaterThan: 2}
+      - {name: x_is_finite, type: custom, engine: spark-row, implementation: "NOT isnan(x) AND abs(x) < 1e308"}
+"""
+
+
+def test_a_contract_yields_its_columns_key_and_rules() -> None:
+    contract = parse_contract(CONTRACT)
+    assert (contract.key, contract.min_rows, contract.version) == (("k",), 3, "2.0.0")
+    assert [rule.name for rule in contract.row_rules] == ["k_is_present", "kind_is_known", "x_is_finite"]
+    assert contract.ddl == "`k` string, `kind` string, `x` double"
+
+
+def test_every_broken_rule_of_a_row_is_named_and_null_breaks_only_presence(spark: SparkSession) -> None:
+    rows = [("1", "a", 1.0), ("2", "b'c", None), ("3", None, 0.0), (None, "z", float("nan")), ("5", "a", float("inf"))]
+    frame = spark.createDataFrame(rows, "k string, kind string, x double")
+    found = [row[REASONS] for row in conform(frame, parse_contract(CONTRACT)).collect()]
+    assert found == [[], [], [], ["k_is_present", "kind_is_known", "x_is_finite"], ["x_is_finite"]]
+
+
+@pytest.mark.parametrize("name", table_names())
+def test_every_contract_has_a_key_or_says_it_has_none_and_partitions_among_its_columns(name: str) -> None:
+    contract = table_contract(name)
+    assert contract.key or name == "quarantine"
+    assert {*contract.key, *contract.partitions} <= set(contract.column_names)
+    assert contract.purpose
+    assert all(column.description for column in contract.columns)
+
+
+def test_a_planted_leak_of_each_kind_refuses_the_dataset(
+    spark: SparkSession, tiny_run: FinishedRun, tmp_path: Path
+) -> None:
+    """The real dataset passes; with one row changed it does not, and the rule is named."""
+    run, tables = tiny_run.run, tiny_run.run.manifest()["tables"]
+    members = open_pinned(spark, tiny_run.paths, "dataset_members", tables["dataset_members"]).where(
+        f"dataset_id = '{run.fact('dataset_id')}'"
+    )
+    samples = open_pinned(spark, tiny_run.paths, "instruction_samples", tables["instruction_samples"])
+    first = members.where("split = 'train'").orderBy("sample_id").limit(1)
+
+    def failures(frame: object, name: str) -> str:
+        counted = dataset_violations(frame, samples, run.recipe, window_closes_before(run.recipe))  # type: ignore[arg-type]
+        return " ".join(judge(counted, tmp_path / name).failures)
+
+    from pyspark.sql import functions as F
+
+    assert failures(members, "sound") == ""
+    late = F.lit(datetime(2030, 1, 1, tzinfo=UTC))
+    moved = F.lit(datetime(2023, 4, 20, tzinfo=UTC))
+    plants = {
+        "sample_in_two_splits": first.withColumn("split", F.lit("test")),
+        "unit_in_train_and_test": first.withColumns({"sample_id": F.lit("new"), "split": F.lit("test")}),
+        "sample_is_missing": first.withColumn("sample_id", F.lit("new")),
+        "label_disagrees_with_answer": first.withColumn("label", 1 - F.col("label")),
+        "answer_is_no_choice": first.withColumn("completion", F.lit("Perhaps")),
+        "label_is_immature": first.withColumn("matured_at", late),
+        "window_reaches_into_next_split": first.withColumns({"observation_at": moved}),
+    }
+    for rule, planted in plants.items():
+        assert rule in failures(members.unionByName(planted), rule), rule
+    assert run.recipe.observations.train.last == date(2023, 4, 1)

@@ -1,0 +1,95 @@
+"""On credit_record the cohort and its labels are the published table of counts, row by row."""
+
+from __future__ import annotations
+
+import os
+from datetime import date
+from pathlib import Path
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from schemas.mappings import load_mapping
+from zigong.behavior.ingest import deduplicated, events_from, profiles_from, read_raw, rejected_rows
+from zigong.behavior.labels import performance_labels
+from zigong.behavior.observation import observation_points
+from zigong.recipe import Recipe, load_recipe
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DATA = Path(os.environ.get("ZIGONG_DATA", REPOSITORY.parent / "shared" / "data")) / "credit_record"
+KEY = b"zigong-public-demo-key"
+
+pytestmark = [
+    pytest.mark.realdata,
+    pytest.mark.soak,  # a million rows: minutes
+    pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is absent: set ZIGONG_DATA to the folder of the data sets"),
+]
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Recipe:
+    return load_recipe(REPOSITORY / "recipes" / "credit_record.yaml")
+
+
+@pytest.fixture(scope="module")
+def counts(spark: SparkSession, recipe: Recipe) -> dict[str, tuple[int, ...]]:
+    mapping = load_mapping("credit_record")
+    raw = read_raw(spark, mapping, str(DATA))
+    versions = deduplicated(events_from(spark, raw, mapping, key=KEY, buckets=8, timezone=recipe.business_timezone))
+    events = versions.kept.localCheckpoint()
+    assert events.count() == 1_048_575
+    assert rejected_rows(raw, mapping, KEY).count() == 0
+    points = observation_points(
+        events,
+        dates=recipe.observations.dates(),
+        timezone=recipe.business_timezone,
+        cohort=recipe.observations.cohort,
+        mapping=mapping,
+    ).localCheckpoint()
+    labels = performance_labels(
+        events,
+        points,
+        horizons=recipe.labels.horizons,
+        reporting_lag_days=recipe.labels.reporting_lag_days,
+        as_of_date=recipe.as_of,
+        timezone=recipe.business_timezone,
+        mapping=mapping,
+    )
+    return _by_split(labels, recipe)
+
+
+def _by_split(labels: DataFrame, recipe: Recipe) -> dict[str, tuple[int, ...]]:
+    ranges = {name: getattr(recipe.observations, name) for name in ("train", "validation", "oot")}
+    split = F.coalesce(*(F.when(F.col("observation_date").between(r.first, r.last), n) for n, r in ranges.items()))
+    counted = labels.groupBy(split.alias("split")).agg(
+        F.count("*").alias("eligible"),
+        *(F.count_if(F.col("outcome") == outcome).alias(outcome) for outcome in ("bad", "good", "indeterminate")),
+        F.countDistinct("user_id").alias("accounts"),
+    )
+    return {row["split"]: tuple(row)[1:] for row in counted.collect()}
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        ("train", (131_628, 6_334, 116_097, 9_197, 16_182)),
+        ("validation", (10_068, 465, 8_744, 859, 10_068)),
+        ("oot", (11_295, 599, 9_835, 861, 11_295)),
+    ],
+)
+def test_eligible_bad_good_indeterminate_and_accounts_are_exact(
+    counts: dict[str, tuple[int, ...]], split: str, expected: tuple[int, ...]
+) -> None:
+    assert counts[split] == expected
+
+
+def test_profiles_name_the_persons_behind_the_accounts(spark: SparkSession, recipe: Recipe) -> None:
+    mapping = load_mapping("credit_record")
+    raw = read_raw(spark, mapping, str(DATA))
+    profiles = profiles_from(spark, raw, mapping, key=KEY, timezone=recipe.business_timezone)
+    (found,) = profiles.select(F.count("*"), F.countDistinct("person_id"), F.min("valid_from")).collect()
+    assert tuple(found)[:2] == (36_457, 9_728)
+    words = profiles.select(F.explode("attributes").alias("name", "word")).distinct()
+    assert words.where(~F.col("word").rlike("^[a-z0-9_]+$")).count() == 0
+    assert date(2015, 1, 1) <= found[2].date()

@@ -1,0 +1,158 @@
+"""What a user sees when something is wrong: one clear message, the exit code of its kind, and an outcome.json."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+from typer.testing import CliRunner, Result
+
+from tests.finished import REPOSITORY, TINY
+from zigong.cli import app
+
+CREDIT = REPOSITORY / "recipes" / "credit_record.yaml"
+PROFILE_COLUMNS = (
+    "ID,CODE_GENDER,FLAG_OWN_CAR,FLAG_OWN_REALTY,CNT_CHILDREN,AMT_INCOME_TOTAL,NAME_INCOME_TYPE,NAME_EDUCATION_TYPE,"
+    "NAME_FAMILY_STATUS,NAME_HOUSING_TYPE,DAYS_BIRTH,DAYS_EMPLOYED,FLAG_MOBIL,FLAG_WORK_PHONE,FLAG_PHONE,FLAG_EMAIL,"
+    "OCCUPATION_TYPE,CNT_FAM_MEMBERS"
+)
+
+
+def zigong(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def told(result: Result) -> str:
+    return " ".join((result.output + (result.stderr if result.stderr_bytes else "")).split())
+
+
+def outcome(root: Path, run_id: str) -> dict[str, object]:
+    return json.loads((root / "_runs" / run_id / "outcome.json").read_text())
+
+
+def credit_files(folder: Path, header: str, rows: list[str]) -> None:
+    folder.mkdir()
+    for name, lines in (("credit_record", [header, *rows]), ("application_record", [PROFILE_COLUMNS])):
+        with gzip.open(folder / f"{name}.csv.gz", "wt") as file:
+            file.write("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", str(TINY), "--set", "agent.lerning_rate=1"], "agent.lerning_rate: unknown key"),
+        (["plan", "nowhere.yaml"], "recipe nowhere.yaml does not exist"),
+        (["report", "nothing", "--root", "/nonexistent"], "no run nothing"),
+    ],
+)
+def test_a_wrong_configuration_ends_with_exit_code_2(
+    arguments: list[str], said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    program = subprocess.run(
+        [sys.executable, "-c", "from zigong.cli import app; app()", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=REPOSITORY,
+        env={**os.environ, "COLUMNS": "300"},
+    )
+    assert program.returncode == 2
+    assert said in program.stderr
+    assert "next:" in program.stderr
+    assert "Traceback" not in program.stderr
+
+
+def test_a_missing_source_folder_is_named_with_the_next_action(tmp_path: Path, spark: SparkSession) -> None:
+    result = zigong("run", str(CREDIT), "--run-id", "x", "--set", f"lakehouse.root={tmp_path}")
+    assert result.exit_code == 2
+    assert outcome(tmp_path, "x") == outcome(tmp_path, "x") | {
+        "kind": "config",
+        "code": 2,
+        "message": "source.path is missing: mapping credit_record reads raw files",
+        "action": "--set source.path=FOLDER of the raw files",
+    }
+
+
+def test_a_missing_file_and_a_wrong_column_are_named(tmp_path: Path, spark: SparkSession) -> None:
+    for run_id, header, said in (("f", None, "credit_record.csv.gz"), ("c", "ID,MONTH,STATUS", "MONTHS_BALANCE")):
+        folder = tmp_path / f"raw_{run_id}"
+        credit_files(folder, header or "ID", ["1,0,X"])
+        if header is None:
+            (folder / "credit_record.csv.gz").unlink()
+        root = tmp_path / "lake"
+        overrides = ["--set", f"lakehouse.root={root}", "--set", f"source.path={folder}"]
+        result = zigong("run", str(CREDIT), "--run-id", run_id, *overrides)
+        assert result.exit_code == 3
+        assert outcome(root, run_id)["kind"] == "data"
+        assert said in str(outcome(root, run_id)["message"])
+
+
+def test_a_rejected_table_is_blocked_and_says_what_was_observed(tmp_path: Path, spark: SparkSession) -> None:
+    """Every status is unknown: all raw rows go to quarantine, and a table without rows is not published."""
+    credit_files(tmp_path / "raw", "ID,MONTHS_BALANCE,STATUS", ["1,0,Z", "1,-1,Z"])
+    root = tmp_path / "lake"
+    overrides = ["--set", f"lakehouse.root={root}", "--set", f"source.path={tmp_path / 'raw'}"]
+    result = zigong("run", str(CREDIT), "--run-id", "r", *overrides)
+    assert result.exit_code == 3
+    ended = outcome(root, "r")
+    assert "table behavior_events: the audit blocked" in str(ended["message"])
+    assert "expect_table_row_count_to_be_between" in str(ended["message"])
+    assert ended["tables"]["raw_credit_record"]["quarantined"] == 2  # type: ignore[index]
+
+
+def test_a_run_id_reused_with_another_recipe_is_refused(tmp_path: Path) -> None:
+    root = f"lakehouse.root={tmp_path}"
+    program = [sys.executable, "-m", "jobs.mix_samples", "--recipe", str(TINY), "--set", root, "--run-id", "mine"]
+    environment = {**os.environ, "COLUMNS": "300"}
+    first = subprocess.run(program, capture_output=True, text=True, check=False, cwd=REPOSITORY, env=environment)
+    assert first.returncode == 2
+    assert "run mine has no dataset_id yet" in first.stderr
+    again = subprocess.run(
+        [*program, "--set", "seed=99"], capture_output=True, text=True, check=False, cwd=REPOSITORY, env=environment
+    )
+    assert again.returncode == 2
+    assert "run id mine belongs to recipe digest" in again.stderr
+
+
+def test_a_missing_java_is_named_with_what_to_install(tmp_path: Path) -> None:
+    command = ["-m", "jobs.ingest_events", "--recipe", str(TINY), "--set", f"lakehouse.root={tmp_path}"]
+    environment = {key: value for key, value in os.environ.items() if key != "JAVA_HOME"}
+    program = subprocess.run(
+        [sys.executable, *command, "--run-id", "j"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=REPOSITORY,
+        env={**environment, "PATH": str(tmp_path), "COLUMNS": "300"},
+    )
+    assert program.returncode == 5
+    ended = outcome(tmp_path, "j")
+    assert (ended["kind"], ended["retryable"]) == ("infra", True)
+    assert "Java is missing" in str(ended["message"])
+    assert "openjdk-17-jre-headless" in str(ended["action"])
+
+
+def test_a_private_source_refuses_the_published_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from zigong.errors import ConfigError
+    from zigong.job import PUBLISHED_KEY, Job
+    from zigong.lakehouse.paths import LakehousePaths
+    from zigong.recipe import load_recipe
+    from zigong.run import open_run
+
+    def job(key: str) -> Job:
+        recipe = load_recipe(TINY, [f"lakehouse.root={tmp_path}", f"lakehouse.key={key}"])
+        return Job(step="x", run=open_run(recipe, tmp_path / "_runs", key), paths=LakehousePaths.at(str(tmp_path)))
+
+    with pytest.raises(ConfigError, match="published protects nobody"):
+        job("published").user_key("private")
+    monkeypatch.setenv("ZIGONG_USER_KEY", PUBLISHED_KEY)
+    with pytest.raises(ConfigError, match="must hold a secret"):
+        job("env").user_key("private")
+    monkeypatch.setenv("ZIGONG_USER_KEY", "a-secret-of-this-lender")
+    assert job("env").user_key("private") == b"a-secret-of-this-lender"

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+
+from zigong.errors import ConfigError, DataError
+from zigong.ray_shards import ShardManifest, close_ray, map_shards, open_ray
+from zigong.recipe import Engine
+
+ENGINE = Engine(ray_cpus=2, ray_object_store_mb=100)
+
+
+class Squares:
+    """Squares the numbers of a shard, and notes each build and each shard in files."""
+
+    def __init__(self, *, notes: Path, power: int = 2) -> None:
+        self.notes, self.power = notes, power
+        (notes / f"built_{os.getpid()}").touch()
+
+    def __call__(self, shard: Mapping[str, Any]) -> pa.Table:
+        (self.notes / f"{shard['shard']}_{os.getpid()}").touch()
+        numbers = shard["numbers"]
+        if 13 in numbers:
+            raise DataError("13 is refused", action="leave it out")
+        if 0 in numbers:
+            raise ZeroDivisionError("0 is no number of ours")
+        if "kill_once" in shard and not (self.notes / "killed").exists():
+            (self.notes / "killed").touch()
+            os._exit(1)
+        return pa.table({"key": numbers, "value": [number**self.power for number in numbers]})
+
+
+def refuse_to_build(**_: object) -> Squares:
+    raise DataError("the engine cannot be built", action="check its inputs")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def local_ray() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # the actors import Squares from this file
+        open_ray(ENGINE)
+    yield
+    close_ray()
+    assert not ray.is_initialized()
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    (tmp_path / "notes").mkdir()
+    return tmp_path / "notes"
+
+
+def _shards(count: int) -> list[dict[str, Any]]:
+    return [{"shard": f"part-{index}", "numbers": [10 * index + 1, 10 * index + 2]} for index in range(1, count + 1)]
+
+
+def _run(shards: list[dict[str, Any]], notes: Path, *, fingerprint: str = "f", **more: Any) -> list[ShardManifest]:
+    arguments = {"notes": notes, **more.pop("arguments", {})}
+    stage = notes.parent / "stage"
+    worker = more.pop("worker", Squares)
+    return map_shards(shards, worker, arguments, stage_folder=stage, fingerprint=fingerprint, engine=ENGINE, **more)
+
+
+def _computed(notes: Path) -> set[str]:
+    names = {file.name.split("_")[0] for file in notes.iterdir() if file.name.startswith("part-")}
+    for file in list(notes.iterdir()):
+        file.unlink()
+    return names
+
+
+def test_shards_hold_what_the_worker_returned_and_one_actor_builds_once(notes: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    manifests = _run(_shards(4), notes, progress=lambda *done: seen.append(done))
+    assert [item.shard for item in manifests] == [f"part-{index}" for index in range(1, 5)]
+    assert {(item.rows, item.keys, item.fingerprint) for item in manifests} == {(2, 2, "f")}
+    assert pq.read_table(notes.parent / "stage" / "part-3.parquet")["value"].to_pylist() == [31**2, 32**2]
+    content = json.loads((notes.parent / "stage" / "part-1.json").read_text())
+    assert ShardManifest(**content) == manifests[0]
+    assert seen == [(done, 4) for done in range(5)]
+    assert len([file for file in notes.iterdir() if file.name.startswith("built")]) == 1
+    assert not [file for file in (notes.parent / "stage").iterdir() if file.name.startswith(".")]
+
+
+def test_a_rerun_computes_exactly_what_is_not_whole(notes: Path) -> None:
+    shards, stage = _shards(5), notes.parent / "stage"
+    first = _run(shards, notes)
+    assert _computed(notes) == {f"part-{index}" for index in range(1, 6)}
+    assert _run(shards, notes) == first
+    assert _computed(notes) == set()
+    (stage / "part-1.parquet").unlink()
+    (stage / "part-2.json").unlink()
+    with (stage / "part-3.parquet").open("ab") as file:
+        file.write(b"x")
+    shards[3]["numbers"] = [7]
+    again = _run(shards, notes)
+    assert _computed(notes) == {"part-1", "part-2", "part-3", "part-4"}
+    assert [item.rows for item in again] == [2, 2, 2, 1, 2]
+    _run(shards, notes, fingerprint="g")
+    assert _computed(notes) == {f"part-{index}" for index in range(1, 6)}
+
+
+def test_a_named_failure_keeps_its_kind_message_and_action(notes: Path) -> None:
+    with pytest.raises(DataError, match="13 is refused") as caught:
+        _run([*_shards(1), {"shard": "bad", "numbers": [13]}], notes)
+    assert caught.value.action == "leave it out"
+    assert not (notes.parent / "stage" / "bad.json").exists()
+
+
+def test_any_other_failure_keeps_its_type(notes: Path) -> None:
+    with pytest.raises(ZeroDivisionError, match="no number of ours"):
+        _run([{"shard": "zero", "numbers": [0]}], notes)
+
+
+def test_a_worker_that_cannot_be_built_fails_by_name(notes: Path) -> None:
+    with pytest.raises(DataError, match="cannot be built"):
+        _run(_shards(1), notes, worker=refuse_to_build)
+
+
+def test_a_killed_actor_is_replaced_and_nothing_is_lost(notes: Path) -> None:
+    shards = _shards(3)
+    shards[1]["kill_once"] = True
+    assert [item.rows for item in _run(shards, notes)] == [2, 2, 2]
+    assert (notes / "killed").exists()
+
+
+@pytest.mark.parametrize("names", [["a", "a"], ["", "b"], ["../a", "b"], [".a", "b"]])
+def test_shard_names_are_unique_file_names(notes: Path, names: list[str]) -> None:
+    with pytest.raises(ConfigError, match="unique names"):
+        _run([{"shard": name, "numbers": [1]} for name in names], notes)
+
+
+def test_a_relative_stage_folder_is_refused() -> None:
+    with pytest.raises(ConfigError, match="not absolute"):
+        map_shards(_shards(1), Squares, {}, stage_folder=Path("stage"), fingerprint="f", engine=ENGINE)

@@ -1,0 +1,137 @@
+"""One complete run on real engines: nothing is lost, figures are there, and the same recipe gives the same rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyspark.sql import SparkSession
+from typer.testing import CliRunner
+
+from schemas.contracts import table_contract
+from tests.finished import FinishedRun, finish
+from zigong.cli import app
+from zigong.lakehouse.tables import arrow_pinned
+from zigong.pipeline import STEPS
+
+MODELS = ("zigong", "lightgbm", "lightgbm_no_profile", "logistic", "last_status", "majority")
+TABLES = sorted({table for step in STEPS for table in step.writes} - {"verdicts"})
+PER_RUN = {"releases"}  # tables whose rows name the run
+
+
+@pytest.fixture(scope="session")
+def second_run(tiny_run: FinishedRun) -> FinishedRun:
+    """The same recipe in the same lakehouse under a new run id."""
+    return finish(Path(tiny_run.root), "second")
+
+
+def rows_of(run: FinishedRun, table: str) -> pa.Table:
+    version = run.run.manifest()["tables"][table]
+    return arrow_pinned(run.paths, table, version)
+
+
+def digest(table: pa.Table) -> tuple[int, int]:
+    """Rows and an order-independent checksum."""
+    texts = (json.dumps(row, sort_keys=True, default=str) for row in table.to_pylist())
+    return table.num_rows, sum(int(hashlib.sha256(text.encode()).hexdigest(), 16) for text in texts)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_step_wrote_its_table_in_the_columns_of_its_contract(tiny_run: FinishedRun, table: str) -> None:
+    rows = rows_of(tiny_run, table)
+    assert rows.num_rows > 0
+    assert set(rows.column_names) == set(table_contract(table).column_names)
+
+
+def test_rows_in_are_published_quarantined_or_dropped_with_a_reason(tiny_run: FinishedRun) -> None:
+    accounts = {
+        name: counts
+        for step in STEPS
+        if (outcome := tiny_run.run.outcome(step.name)) is not None
+        for name, counts in outcome.tables.items()
+    }
+    assert accounts.keys() >= set(TABLES)
+    for name, counts in accounts.items():
+        out = counts["published"] + counts["quarantined"] + sum(counts["dropped"].values())
+        assert counts["rows_in"] == out, name
+    assert accounts["behavior_events"]["dropped"]["duplicate"] > 0
+
+
+def test_the_metrics_hold_every_model_with_intervals_and_every_table(tiny_run: FinishedRun) -> None:
+    figures = tiny_run.run.metrics()
+    for model in MODELS:
+        for metric in ("auc", "ks"):
+            low, value, high = (figures[f"oot.{metric}{end}.{model}"] for end in ("_low", "", "_high"))
+            assert 0 <= low <= high <= 1
+            assert 0 <= value <= 1
+    assert figures["oot.auc.majority"] == 0.5
+    for table in TABLES:
+        assert figures.keys() >= {f"rows.{table}.{kind}" for kind in ("published", "quarantined", "dropped")}
+    assert all(isinstance(value, int | float) for value in figures.values())
+
+
+@pytest.mark.parametrize("table", [table for table in TABLES if table not in PER_RUN])
+def test_the_same_recipe_under_a_new_run_id_gives_the_same_rows(
+    tiny_run: FinishedRun, second_run: FinishedRun, table: str
+) -> None:
+    assert digest(rows_of(second_run, table)) == digest(rows_of(tiny_run, table))
+
+
+def test_model_figures_are_equal_on_one_machine(tiny_run: FinishedRun, second_run: FinishedRun) -> None:
+    first, second = tiny_run.run.metrics(), second_run.run.metrics()
+    measured = [name for name in first if name.startswith(("oot.", "select.", "influence."))]
+    assert measured
+    assert {name: second[name] for name in measured} == {name: first[name] for name in measured}
+
+
+def test_a_rerun_of_a_known_model_registers_no_second_version(tiny_run: FinishedRun, second_run: FinishedRun) -> None:
+    versions = {run.run_id: run for run in (tiny_run, second_run)}
+    rows = rows_of(second_run, "releases").to_pylist()
+    registered = {row["run_id"]: row["registry_version"] for row in rows if row["run_id"] in versions}
+    assert registered == {"first": "1", "second": "1"}
+
+
+def test_resuming_a_finished_run_changes_nothing(tiny_run: FinishedRun) -> None:
+    before = tiny_run.run.manifest()["tables"]
+    assert finish(Path(tiny_run.root), "first").run.manifest()["tables"] == before
+
+
+def test_no_sequence_knows_anything_at_or_after_t(tiny_run: FinishedRun) -> None:
+    rows = rows_of(tiny_run, "user_sequences").select(["observation_at", "events", "certificate"]).to_pylist()
+    for row in rows:
+        assert row["certificate"]["max_known_at"] < row["observation_at"]
+        assert all(event["event_at"] < row["observation_at"] for event in row["events"])
+
+
+def test_nobody_trains_and_tests_and_every_split_has_samples(tiny_run: FinishedRun) -> None:
+    members = rows_of(tiny_run, "dataset_members").to_pandas()
+    assert set(members["split"]) == {"train", "test", "target", "select", "oot"}
+    by_split = members.groupby("split")["user_id"].agg(set)
+    assert not by_split["train"] & by_split["test"]
+    assert not by_split["target"] & by_split["select"]
+    assert not members["sample_id"].duplicated().any()
+
+
+def test_the_mix_holds_30_percent_influence(tiny_run: FinishedRun) -> None:
+    mix = rows_of(tiny_run, "training_mix").to_pandas()
+    pool = rows_of(tiny_run, "influence_scores").num_rows
+    assert len(mix) == pool // 2
+    assert (mix["share"] == "influence").sum() == round(0.3 * len(mix))
+
+
+def test_the_report_is_one_file_that_names_every_step_and_table(tiny_run: FinishedRun, spark: SparkSession) -> None:
+    answer = CliRunner().invoke(app, ["report", tiny_run.run_id, "--root", tiny_run.root])
+    assert answer.exit_code == 0, answer.output
+    page = (tiny_run.run.folder / "report.html").read_text(encoding="utf-8")
+    assert all(name in page for name in (*(step.name for step in STEPS), *TABLES, *MODELS))
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_runs_are_listed_with_outcome_and_the_path_of_their_metrics(tiny_run: FinishedRun) -> None:
+    answer = CliRunner().invoke(app, ["runs", "ls", "--json", "--root", tiny_run.root])
+    (row,) = [row for row in json.loads(answer.stdout) if row["run_id"] == tiny_run.run_id]
+    assert row["outcome"] == "ok"
+    assert Path(row["metrics"]).is_file()
