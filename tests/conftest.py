@@ -1,4 +1,4 @@
-"""Shared fixtures: one Spark session and one finished tiny run for all tests, both made when first asked for."""
+"""Shared fixtures: one Spark session, one Ray cluster and one finished tiny run, each made when first asked for."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 from pyspark.sql import SparkSession
 
 from tests.finished import REPOSITORY, TINY, FinishedRun, finish
 from zigong.lakehouse.session import open_spark
+from zigong.ray_shards import close_ray, open_ray
 from zigong.recipe import load_recipe
 
 
@@ -22,7 +24,15 @@ def spark() -> Iterator[SparkSession]:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+def local_ray() -> Iterator[None]:
+    open_ray(load_recipe(TINY).engine)
+    yield
+    close_ray()
+    assert not ray.is_initialized()
+
+
+@pytest.fixture(scope="session")
+def tiny_run(spark: SparkSession, local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     return finish(tmp_path_factory.mktemp("lakehouse"), "first")
 
 

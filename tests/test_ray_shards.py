@@ -1,55 +1,19 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 
+from tests.shard_workers import Squares, refuse_to_build
 from zigong.errors import ConfigError, DataError
-from zigong.ray_shards import ShardManifest, close_ray, map_shards, open_ray
+from zigong.ray_shards import ShardManifest, map_shards
 from zigong.recipe import Engine
 
 ENGINE = Engine(ray_cpus=2, ray_object_store_mb=100)
-
-
-class Squares:
-    """Squares the numbers of a shard, and notes each build and each shard in files."""
-
-    def __init__(self, *, notes: Path, power: int = 2) -> None:
-        self.notes, self.power = notes, power
-        (notes / f"built_{os.getpid()}").touch()
-
-    def __call__(self, shard: Mapping[str, Any]) -> pa.Table:
-        (self.notes / f"{shard['shard']}_{os.getpid()}").touch()
-        numbers = shard["numbers"]
-        if 13 in numbers:
-            raise DataError("13 is refused", action="leave it out")
-        if 0 in numbers:
-            raise ZeroDivisionError("0 is no number of ours")
-        if "kill_once" in shard and not (self.notes / "killed").exists():
-            (self.notes / "killed").touch()
-            os._exit(1)
-        return pa.table({"key": numbers, "value": [number**self.power for number in numbers]})
-
-
-def refuse_to_build(**_: object) -> Squares:
-    raise DataError("the engine cannot be built", action="check its inputs")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # the actors import Squares from this file
-        open_ray(ENGINE)
-    yield
-    close_ray()
-    assert not ray.is_initialized()
+pytestmark = pytest.mark.usefixtures("local_ray")
 
 
 @pytest.fixture

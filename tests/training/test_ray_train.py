@@ -1,24 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from zigong.errors import ConfigError, DataError
-from zigong.ray_shards import close_ray, open_ray
 from zigong.recipe import Engine
 from zigong.training.ray_train import run_on_ray
 
 ENGINE = Engine(ray_cpus=2, ray_object_store_mb=100)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
-    open_ray(ENGINE)
-    yield
-    close_ray()
+pytestmark = pytest.mark.usefixtures("local_ray")
 
 
 def test_the_worker_trains_and_its_result_comes_back(tmp_path: Path) -> None:
