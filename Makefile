@@ -7,7 +7,7 @@ AIRFLOW_VENV := .venv-airflow
 BARE_VENV := build/venv-bare
 UV := build/uv/bin/uv
 BIN := $(VENV)/bin
-export PYTHONDONTWRITEBYTECODE ?= 1
+export UV_COMPILE_BYTECODE ?= 1
 export UV_LINK_MODE ?= hardlink
 
 .DEFAULT_GOAL := help
@@ -28,7 +28,7 @@ lint: env ## ruff, mypy --strict, import rules
 	$(BIN)/lint-imports
 
 unit: env java dist airflow-env bare-env
-	$(BIN)/pytest -m "not soak"
+	$(BIN)/pytest -m "not soak" -n 2 --dist loadgroup --no-loadscope-reorder
 
 soak: env java dist ## kills and long runs
 	$(BIN)/pytest -m soak --timeout 3600

@@ -10,7 +10,7 @@ from zigong.job import Job, main
 
 
 def ingest_events(job: Job) -> None:
-    """Replaces exactly the source's known_date partitions of the range, or all of them."""
+    """Replaces exactly the source's known_date partitions of the range, or all of them; a night may bring nothing."""
     recipe, dates = job.recipe, job.dates
     mapping = load_mapping(recipe.source.mapping)
     key, timezone = job.user_key(mapping.data), recipe.business_timezone
@@ -34,18 +34,21 @@ def ingest_events(job: Job) -> None:
     )
     profiles = profiles_from(job.spark, raw, mapping, key=key, timezone=timezone)
     ours = f"source = '{mapping.name}'"
-    publish_versions(job, "behavior_events", events, f"{ours} AND {dates.predicate('known_date')}")
+    night = f"{ours} AND {dates.predicate('known_date')}"
+    publish_versions(job, "behavior_events", events, night, may_be_empty=dates.bounded)
     publish_versions(job, "user_profiles", profiles, ours)
 
 
-def publish_versions(job: Job, table: str, rows: DataFrame, cells: str) -> None:
+def publish_versions(job: Job, table: str, rows: DataFrame, cells: str, *, may_be_empty: bool = False) -> None:
     """Publishes one row per key; repetitions are dropped and counted, contradictions go to quarantine."""
     versions = deduplicated(rows, table=table)
     dropped = {"duplicate": versions.duplicates.count()}
     conflicting = versions.conflicting.select(
         F.array(F.lit("conflicting_version")).alias("reasons"), F.to_json(F.struct("*")).alias("payload")
     )
-    job.publish(table, versions.kept, cells=cells, rejected=conflicting, dropped=dropped)
+    job.publish(
+        table, versions.kept, cells=cells, rejected=conflicting, dropped=dropped, may_be_empty=may_be_empty
+    )
 
 
 if __name__ == "__main__":

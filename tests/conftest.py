@@ -16,6 +16,18 @@ from zigong.ray_shards import close_ray, open_ray
 from zigong.recipe import load_recipe
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Divides the tests for `pytest -n 2 --dist loadgroup`: those of the finished run first and in one process."""
+
+    def group(item: pytest.Item) -> str:
+        return "finished run" if "tiny_run" in getattr(item, "fixturenames", ()) else str(item.path)
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+    items.sort(key=lambda item: group(item) != "finished run")
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     session = open_spark(load_recipe(TINY).engine, app_name="zigong-tests")

@@ -39,6 +39,11 @@ class Dates:
     first: date | None = None
     end: date | None = None
 
+    @property
+    def bounded(self) -> bool:
+        """Whether the range has an end."""
+        return self.first is not None or self.end is not None
+
     def predicate(self, column: str) -> str:
         """SQL predicate of the range; true when it is unbounded."""
         bounds = [
@@ -88,7 +93,7 @@ class Job:
         """The Spark session, opened when first asked for."""
         from zigong.lakehouse.session import open_spark
 
-        return open_spark(self.recipe.engine, app_name=f"zigong {self.step}")
+        return open_spark(self.recipe.engine, app_name=f"zigong {self.step}", log=self.run.folder / "spark.log")
 
     def version(self, table: str) -> int:
         """The version of a table this run reads: the one it wrote or pinned before, else the newest, pinned now."""
@@ -131,12 +136,14 @@ class Job:
         cells: str,
         rejected: DataFrame | None = None,
         dropped: Mapping[str, int] | None = None,
+        may_be_empty: bool = False,
     ) -> None:
         """Stages, audits and promotes ``frame`` as the whole content of ``cells``; pins the new version.
 
         Args:
             rejected: rows the transform already refused (columns ``reasons`` and ``payload``).
             dropped: rows the transform left out, by reason.
+            may_be_empty: whether cells without rows are in order.
         """
         from zigong.lakehouse.publish import publish
         from zigong.quality.audit import contract_rules
@@ -152,6 +159,7 @@ class Job:
             rules=contract_rules(self.run.folder),
             rejected=rejected,
             dropped=dropped,
+            may_be_empty=may_be_empty,
         )
         self.run.pin(table, done.version)
         self._count(table, done.counts(), version=done.version)

@@ -143,6 +143,8 @@ def test_the_outcome_of_an_earlier_try_is_not_taken_for_this_one(bag: DagBag, ho
 
 def test_a_command_that_succeeds_ends_well(bag: DagBag, home: Path) -> None:
     end_as(bag, home, 0, told("ok", retryable=False))
+    (ended,) = (home / "lake/_runs").glob("*/steps/build_base/outcome.json")
+    assert json.loads(ended.read_text(encoding="utf-8"))["kind"] == "ok"
 
 
 def test_a_ray_step_is_submitted_to_the_cluster_and_stopped_there(

@@ -96,3 +96,16 @@ def test_a_pinned_version_keeps_its_rows_when_the_table_moves_on(spark: SparkSes
 def test_reading_a_table_nobody_published_names_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="behavior_card_scores was never published"):
         latest_version(LakehousePaths.at(str(tmp_path)), "behavior_card_scores")
+
+
+def test_a_night_without_rows_is_no_failure_where_that_is_in_order(spark: SparkSession, tmp_path: Path) -> None:
+    assert put(spark, tmp_path, points(spark, []), "r0", may_be_empty=True).published == 0
+    put(spark, tmp_path, points(spark, ["a", "b"]), "r1")
+    with pytest.raises(DataError, match="audit blocked 0 rows"):
+        put(spark, tmp_path, points(spark, []), "r2")
+
+    done = put(spark, tmp_path, points(spark, []), "r3", may_be_empty=True)
+
+    assert (done.verdict, done.rows_in, done.published) == ("passed", 0, 0)
+    assert open_pinned(spark, LakehousePaths.at(str(tmp_path)), POINTS, done.version).count() == 0
+    assert put(spark, tmp_path, points(spark, []), "r3", may_be_empty=True) == done

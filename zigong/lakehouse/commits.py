@@ -67,9 +67,15 @@ def own_commits(paths: LakehousePaths, table: str, run_id: str) -> list[dict[str
     for entry in DeltaTable(paths.table(table)).history():
         known = json.loads(entry.get("userMetadata") or "{}")
         if known.get("run_id") == run_id:
-            rows = (entry.get("operationMetrics") or {}).get("numOutputRows", -1)
-            found.append({**known, "version": entry["version"], "rows_written": int(rows)})
+            written = _rows_written(entry.get("operationMetrics") or {})
+            found.append({**known, "version": entry["version"], "rows_written": written})
     return found
+
+
+def _rows_written(metrics: Mapping[str, str]) -> int:
+    """Rows of a commit by Spark's metrics, which leave them out where no file was written; -1 where nothing tells."""
+    unknown = 0 if metrics.get("numFiles") == "0" else -1
+    return int(metrics.get("numOutputRows", unknown))
 
 
 def _schema(contract: TableContract) -> StructType:

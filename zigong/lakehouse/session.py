@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pyspark.errors import PySparkException, PySparkRuntimeError
@@ -17,12 +19,13 @@ DELTA_PACKAGE = "io.delta:delta-spark_4.2_2.13:4.4.0"
 JARS_VARIABLE = "ZIGONG_DELTA_JARS"  # folder of jars for machines that cannot resolve packages
 
 
-def open_spark(engine: Engine, *, app_name: str) -> SparkSession:
+def open_spark(engine: Engine, *, app_name: str, log: Path | None = None) -> SparkSession:
     """Opens the session, or joins the one that spark-submit or a test started.
 
     Args:
         engine: limits from the recipe; a master given to spark-submit wins.
         app_name: name shown in Spark's UI and logs.
+        log: file for what a JVM that is started here prints; None: standard error.
 
     Raises:
         InfraError: Java is missing or the session does not start.
@@ -35,12 +38,32 @@ def open_spark(engine: Engine, *, app_name: str) -> SparkSession:
     if "SPARK_ENV_LOADED" not in os.environ:  # set by spark-submit, which brings master and packages itself
         builder = builder.master(engine.spark_master)
     try:
-        session = builder.getOrCreate()
+        with _standard_error_in(log):
+            session = builder.getOrCreate()
         session.range(1).count()
     except (PySparkException, PySparkRuntimeError, OSError) as error:
-        raise InfraError(f"Spark did not start: {error}", action="run `zigong doctor`") from error
+        told = f" (it said more in {log})" if log else ""
+        raise InfraError(f"Spark did not start: {error}{told}", action="run `zigong doctor`") from error
     session.sparkContext.setLogLevel("ERROR")
     return session
+
+
+@contextmanager
+def _standard_error_in(log: Path | None) -> Iterator[None]:
+    """Points file descriptor 2 at ``log`` while a JVM starts, which keeps it for good: pages of Ivy and log4j lines."""
+    if log is None or "SPARK_ENV_LOADED" in os.environ:
+        yield
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    try:
+        with log.open("ab") as file:
+            os.dup2(file.fileno(), 2)
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
 
 
 def _require_java() -> None:

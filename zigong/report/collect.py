@@ -80,7 +80,7 @@ def collect(run: Run) -> RunReport:
         held_out=_held_out(job, members) if measured_already and members is not None else None,
         influence=_influence(job, members) if "mix_id" in facts and members is not None else None,
         reproduce=Reproduce(
-            command=f"zigong run recipes/{run.recipe.name}.yaml",
+            command=f"zigong run {run.folder / 'recipe.json'}",
             seed=run.recipe.seed,
             digest=manifest["recipe_digest"],
             versions={name: version(name) for name in PACKAGES},

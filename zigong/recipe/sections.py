@@ -1,23 +1,11 @@
-"""The recipe: one YAML file that describes one complete run.
-
-Every section is a frozen model; the rooms receive only their own section. Unknown keys and bad values end in a
-ConfigError that names the file, the field path and what is allowed.
-"""
+"""The sections of a recipe: frozen, closed to unknown keys, each given to one room."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
 from datetime import date
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import Annotated, Literal, Self, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-
-from zigong.errors import ConfigError
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -157,11 +145,7 @@ class Instructions(Section):
     language: Literal["en", "zh"] = "en"
     gap_unit: Literal["day", "month"] = "day"
     season: Literal["none", "month", "weekday"] = "none"
-    event_fields: tuple[Literal["days_past_due", "amount", "attributes"], ...] = (
-        "days_past_due",
-        "amount",
-        "attributes",
-    )
+    event_fields: tuple[EventField, ...] = get_args(EventField)
     profile: bool = Field(True, description="whether the profile stands before the question")
     max_events: Positive = Field(120, description="newest events kept; older whole calendar months fold")
 
@@ -277,145 +261,3 @@ class Registry(Section):
     uri: str | None = Field(None, description="MLflow address; default: sqlite under the lakehouse")
     model_name: str = "behavior_card"
     experiment: str = "zigong"
-
-
-class Recipe(Section):
-    """One complete run."""
-
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    seed: int = 7
-    business_timezone: str = "UTC"
-    as_of: date = Field(description="nothing known at or after this date exists for the run")
-    lakehouse: Lakehouse
-    engine: Engine = Engine()
-    source: Source
-    observations: Observations
-    labels: Labels = Labels()
-    split: Split = Split()
-    instructions: Instructions = Instructions()
-    base: Base = Base()
-    agent: Agent = Agent()
-    influence: Influence = Influence()
-    mix: Mix = Mix()
-    finetune: Training = Training()
-    evaluation: Evaluation = Evaluation()
-    gate: Gate = Gate()
-    card: Card = Card()
-    registry: Registry = Registry()
-
-    @field_validator("business_timezone")
-    @classmethod
-    def _known_zone(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError) as error:
-            raise ValueError(f"{name!r} is not an IANA time zone such as Europe/Berlin") from error
-        return name
-
-    @model_validator(mode="after")
-    def _dates_fit_the_split(self) -> Self:
-        if self.split.by == "user_hash":
-            _require_one_date(self)
-        else:
-            _require_closed_windows(self)
-        return self
-
-    def digest(self) -> str:
-        """SHA-256 of everything that can change a result: all but the engine's limits and where the lakehouse lies."""
-        content = self.model_dump(mode="json", exclude={"engine": True, "lakehouse": {"root"}, "registry": True})
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _require_one_date(recipe: Recipe) -> None:
-    """A hash split has one T: settings that need several are refused by name."""
-    observations = recipe.observations
-    if observations.validation or observations.oot:
-        raise ValueError("observations.validation and observations.oot need split.by: time")
-    if len(observations.train.dates()) > 1:
-        raise ValueError("observations.train must hold one date with split.by: user_hash")
-    if recipe.influence.pairs != "all":
-        raise ValueError("influence.pairs: later needs several dates; use all with split.by: user_hash")
-    if recipe.influence.checkpoints != "all" or recipe.influence.decay == "sample":
-        raise ValueError("influence.checkpoints: own and influence.decay: sample need several dates")
-    if recipe.split.test_share <= 0 or recipe.split.validation_share <= 0:
-        raise ValueError("split.test_share and split.validation_share must be above 0 with split.by: user_hash")
-
-
-def _require_closed_windows(recipe: Recipe) -> None:
-    """Every split's label window closes before the next split's first T."""
-    observations, horizon = recipe.observations, recipe.labels.horizons[0]
-    if observations.validation is None or observations.oot is None:
-        raise ValueError("split.by: time needs observations.validation and observations.oot")
-    named = {"train": observations.train, "validation": observations.validation, "oot": observations.oot}
-    for (earlier, former), (later, following) in zip(list(named.items())[:-1], list(named.items())[1:], strict=True):
-        closes = (former.last.year * 12 + former.last.month) + horizon.window_months
-        if closes > following.first.year * 12 + following.first.month:
-            raise ValueError(
-                f"the label window of observations.{earlier} ({former.last} + {horizon.window_months} months) "
-                f"reaches into observations.{later} (first {following.first})"
-            )
-
-
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe and applies ``a.b=c`` overrides.
-
-    Args:
-        path: a YAML file, or ``-`` free name of a shipped recipe.
-        overrides: ``field.path=value``; values are YAML.
-
-    Raises:
-        ConfigError: the file is missing or broken, a key is unknown or a value not allowed.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise ConfigError(f"recipe {file} does not exist", action="give the path of a recipe, e.g. recipes/demo.yaml")
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"recipe {file} is not valid YAML: {error}", action="correct the line named above") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"recipe {file} must be a mapping of sections", action="start from recipes/demo.yaml")
-    for override in overrides:
-        _apply(content, override)
-    return parse_recipe(content, origin=str(file))
-
-
-def parse_recipe(content: dict[str, Any], *, origin: str) -> Recipe:
-    """Validates the content of a recipe; ``origin`` is named in errors."""
-    try:
-        return Recipe.model_validate(content)
-    except ValidationError as error:
-        lines = [_explain(origin, item["loc"], item["type"], item["msg"]) for item in error.errors()]
-        raise ConfigError("\n".join(lines), action=f"edit {origin} (or the --set argument)") from error
-
-
-def _apply(content: dict[str, Any], override: str) -> None:
-    path, separator, value = override.partition("=")
-    if not separator or not path:
-        raise ConfigError(f"--set {override!r} is not of the form a.b=c", action="write e.g. --set mix.fraction=0.5")
-    *parents, leaf = path.split(".")
-    node = content
-    for parent in parents:
-        child = node.setdefault(parent, {})
-        if not isinstance(child, dict):
-            raise ConfigError(f"--set {override!r}: {parent} is a value, not a section", action="check the field path")
-        node = child
-    node[leaf] = yaml.safe_load(value)
-
-
-def _explain(origin: str, location: tuple[int | str, ...], kind: str, message: str) -> str:
-    field = ".".join(str(part) for part in location) or "recipe"
-    if kind != "extra_forbidden":
-        return f"{origin}: {field}: {message.removeprefix('Value error, ')}"
-    owner = _section_at(location[:-1])
-    return f"{origin}: {field}: unknown key; allowed here: {', '.join(owner.model_fields)}"
-
-
-def _section_at(location: tuple[int | str, ...]) -> type[Section]:
-    owner: type[Section] = Recipe
-    for part in location:
-        field = owner.model_fields.get(str(part))
-        options = [field.annotation, *get_args(field.annotation)] if field else []
-        sections = [option for option in options if isinstance(option, type) and issubclass(option, Section)]
-        owner = sections[0] if sections else owner
-    return owner

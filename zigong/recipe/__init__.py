@@ -1,0 +1,42 @@
+"""The recipe: one YAML file that describes one complete run. The rooms receive only their own section."""
+
+from zigong.recipe.load import load_recipe, parse_recipe
+from zigong.recipe.recipe import Recipe
+from zigong.recipe.sections import (
+    Agent,
+    Card,
+    Cohort,
+    DateRange,
+    Engine,
+    Evaluation,
+    Gate,
+    Horizon,
+    Influence,
+    Instructions,
+    Lora,
+    Mix,
+    Simulation,
+    TinyBase,
+    Training,
+)
+
+__all__ = [
+    "Agent",
+    "Card",
+    "Cohort",
+    "DateRange",
+    "Engine",
+    "Evaluation",
+    "Gate",
+    "Horizon",
+    "Influence",
+    "Instructions",
+    "Lora",
+    "Mix",
+    "Recipe",
+    "Simulation",
+    "TinyBase",
+    "Training",
+    "load_recipe",
+    "parse_recipe",
+]

@@ -1,0 +1,108 @@
+"""A whole recipe: its sections, what they must agree on, and the digest that names it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import date
+from typing import Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import Field, field_validator, model_validator
+
+from zigong.recipe.sections import (
+    Agent,
+    Base,
+    Card,
+    Engine,
+    Evaluation,
+    Gate,
+    Influence,
+    Instructions,
+    Labels,
+    Lakehouse,
+    Mix,
+    Observations,
+    Registry,
+    Section,
+    Source,
+    Split,
+    Training,
+)
+
+
+class Recipe(Section):
+    """One complete run."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    seed: int = 7
+    business_timezone: str = "UTC"
+    as_of: date = Field(description="nothing known at or after this date exists for the run")
+    lakehouse: Lakehouse
+    engine: Engine = Engine()
+    source: Source
+    observations: Observations
+    labels: Labels = Labels()
+    split: Split = Split()
+    instructions: Instructions = Instructions()
+    base: Base = Base()
+    agent: Agent = Agent()
+    influence: Influence = Influence()
+    mix: Mix = Mix()
+    finetune: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    gate: Gate = Gate()
+    card: Card = Card()
+    registry: Registry = Registry()
+
+    @field_validator("business_timezone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"{name!r} is not an IANA time zone such as Europe/Berlin") from error
+        return name
+
+    @model_validator(mode="after")
+    def _dates_fit_the_split(self) -> Self:
+        if self.split.by == "user_hash":
+            _require_one_date(self)
+        else:
+            _require_closed_windows(self)
+        return self
+
+    def digest(self) -> str:
+        """SHA-256 of everything that can change a result: all but the engine's limits and where the lakehouse lies."""
+        content = self.model_dump(mode="json", exclude={"engine": True, "lakehouse": {"root"}, "registry": True})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _require_one_date(recipe: Recipe) -> None:
+    """A hash split has one T: settings that need several are refused by name."""
+    observations = recipe.observations
+    if observations.validation or observations.oot:
+        raise ValueError("observations.validation and observations.oot need split.by: time")
+    if len(observations.train.dates()) > 1:
+        raise ValueError("observations.train must hold one date with split.by: user_hash")
+    if recipe.influence.pairs != "all":
+        raise ValueError("influence.pairs: later needs several dates; use all with split.by: user_hash")
+    if recipe.influence.checkpoints != "all" or recipe.influence.decay == "sample":
+        raise ValueError("influence.checkpoints: own and influence.decay: sample need several dates")
+    if recipe.split.test_share <= 0 or recipe.split.validation_share <= 0:
+        raise ValueError("split.test_share and split.validation_share must be above 0 with split.by: user_hash")
+
+
+def _require_closed_windows(recipe: Recipe) -> None:
+    """Every split's label window closes before the next split's first T."""
+    observations, horizon = recipe.observations, recipe.labels.horizons[0]
+    if observations.validation is None or observations.oot is None:
+        raise ValueError("split.by: time needs observations.validation and observations.oot")
+    named = {"train": observations.train, "validation": observations.validation, "oot": observations.oot}
+    for (earlier, former), (later, following) in zip(list(named.items())[:-1], list(named.items())[1:], strict=True):
+        closes = (former.last.year * 12 + former.last.month) + horizon.window_months
+        if closes > following.first.year * 12 + following.first.month:
+            raise ValueError(
+                f"the label window of observations.{earlier} ({former.last} + {horizon.window_months} months) "
+                f"reaches into observations.{later} (first {following.first})"
+            )
