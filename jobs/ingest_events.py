@@ -46,9 +46,7 @@ def publish_versions(job: Job, table: str, rows: DataFrame, cells: str, *, may_b
     conflicting = versions.conflicting.select(
         F.array(F.lit("conflicting_version")).alias("reasons"), F.to_json(F.struct("*")).alias("payload")
     )
-    job.publish(
-        table, versions.kept, cells=cells, rejected=conflicting, dropped=dropped, may_be_empty=may_be_empty
-    )
+    job.publish(table, versions.kept, cells=cells, rejected=conflicting, dropped=dropped, may_be_empty=may_be_empty)
 
 
 if __name__ == "__main__":
