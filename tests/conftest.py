@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,13 +16,17 @@ from zigong.lakehouse.session import open_spark
 from zigong.ray_shards import close_ray, open_ray
 from zigong.recipe import load_recipe
 
+# Spark Connect, which GX imports, takes a main module without a file, as a worker of xdist has, for its doctests: exit.
+if not hasattr(sys.modules["__main__"], "__file__"):
+    sys.modules["__main__"].__file__ = pytest.__file__
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Divides the tests for `pytest -n 2 --dist loadgroup`: those of the finished run first and in one process."""
 
     def group(item: pytest.Item) -> str:
-        return "finished run" if "tiny_run" in getattr(item, "fixturenames", ()) else str(item.path)
+        return "finished run" if "tiny_run" in getattr(item, "fixturenames", ()) else item.path.name
 
     for item in items:
         item.add_marker(pytest.mark.xdist_group(group(item)))

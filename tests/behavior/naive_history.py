@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND, HOUR, DAY = 1, 3_600_000_000, 86_400_000_000
@@ -143,56 +147,96 @@ def events_hash(rows: list[Version]) -> str:
     return hashlib.sha256(",".join(f"{r.source}:{r.event_id}:{r.known_at}" for r in rows).encode()).hexdigest()
 
 
-def random_log(seed: int, users: int) -> list[Version]:
-    """Corrections, retractions, returns after them, moves between users, ties, and instants at the very edges."""
-    draw = random.Random(seed)  # noqa: S311
-    edges = [midnight(date(2023, m, 1)) + shift for m in range(1, 12) for shift in (-1, 0, 1)]
-    clock_changes = [micros(datetime(2023, 3, 26, 1, tzinfo=UTC)), micros(datetime(2023, 10, 29, 1, tzinfo=UTC))]
+def by_user(log: list[Version]) -> dict[str, list[Version]]:
+    """For each user every version of every event that ever was theirs: all that the rules below can need."""
+    versions: defaultdict[tuple[str, str], list[Version]] = defaultdict(list)
+    for version in log:
+        versions[version.source, version.event_id].append(version)
+    users: defaultdict[str, list[Version]] = defaultdict(list)
+    for event in versions.values():
+        for user_id in {version.user_id for version in event}:
+            users[user_id] += event
+    return users
+
+
+EDGES = [midnight(date(2023, m, 1)) + shift for m in range(1, 12) for shift in (-1, 0, 1)]
+CLOCK_CHANGES = [micros(datetime(2023, 3, 26, 1, tzinfo=UTC)), micros(datetime(2023, 10, 29, 1, tzinfo=UTC))]
+DAYS = st.integers(0, 329).map(lambda day: midnight(date(2023, 1, 1)) + day * DAY)
+SHIFTS = st.one_of(st.sampled_from((0, 0, 0, -HOUR, HOUR)), st.integers(0, DAY - 1))
+DELAYS = st.sampled_from((0, 0, MICROSECOND, HOUR, 3 * DAY, 45 * DAY, -5 * DAY))
+CHANGES = ("nothing", "days_past_due", "event_at", "event_type", "user_id")
+
+
+@st.composite
+def lives(draw: st.DrawFn) -> list[Version]:
+    """The log of one user, ``self``: corrections, retractions, returns after them, moves to another user, ``other``,
+    ties, instants at the very edges of T and of the clock changes, events dated after their own arrival."""
     log = []
-    for user in range(users):
-        for number in range(draw.choice((1, 3, 8, 14, 25))):
-            near = draw.choice((*edges, *clock_changes, midnight(date(2023, 1, 1)) + draw.randrange(330) * DAY))
-            at = near + draw.choice((0, 0, 0, -HOUR, HOUR, draw.randrange(DAY)))
-            known = at + draw.choice((0, 0, MICROSECOND, HOUR, 3 * DAY, 45 * DAY, -5 * DAY))
-            version = Version(
-                source=draw.choice(("core", "shop")),
-                event_id=f"{user:03d}-{number:02d}",
-                known_at=known,
+    for number in range(draw(st.sampled_from((1, 3, 8, 14, 25)))):
+        at = draw(st.one_of(st.sampled_from((*EDGES, *CLOCK_CHANGES)), DAYS)) + draw(SHIFTS)
+        log.append(
+            Version(
+                source=draw(st.sampled_from(("core", "shop"))),
+                event_id=f"{number:02d}",
+                known_at=at + draw(DELAYS),
                 op="upsert",
-                user_id=f"u{user:03d}",
-                event_type=draw.choice(("statement",) * 6 + ("login", "order", "closed")),
+                user_id="self",
+                event_type=draw(st.sampled_from(("statement",) * 6 + ("login", "order", "closed"))),
                 event_at=at,
-                days_past_due=draw.choice((0, 0, 0, 0, 5, 29, 30, 61, None)),
-                word=draw.choice(("red", "blue", None)),
+                days_past_due=draw(st.sampled_from((0, 0, 0, 0, 5, 29, 30, 61, None))),
+                word=draw(st.sampled_from(("red", "blue", None))),
             )
-            log.append(version)
-            for _ in range(draw.choice((0, 0, 0, 1, 2, 3))):
-                log.append(_changed(draw, log[-1], users))
+        )
+        for _ in range(draw(st.sampled_from((0, 0, 0, 1, 2, 3)))):
+            log.append(_changed(draw, log[-1]))
     return log
 
 
-def _changed(draw: random.Random, version: Version, users: int) -> Version:
-    known = version.known_at + draw.choice((MICROSECOND, HOUR, 10 * DAY, 40 * DAY))
-    later = replace(version, known_at=known, op=draw.choice(("upsert", "upsert", "retract")))
-    change = draw.randrange(5)
-    if change == 0:
-        return replace(later, days_past_due=draw.choice((0, 31, 90)))
-    if change == 1:
-        return replace(later, event_at=version.event_at + draw.choice((-DAY, DAY, 35 * DAY)))
-    if change == 2:
-        return replace(later, event_type=draw.choice(("statement", "login", "closed")))
-    if change == 3:
-        return replace(later, user_id=f"u{draw.randrange(users):03d}")
+def _changed(draw: st.DrawFn, version: Version) -> Version:
+    known = version.known_at + draw(st.sampled_from((MICROSECOND, HOUR, 10 * DAY, 40 * DAY)))
+    later = replace(version, known_at=known, op=draw(st.sampled_from(("upsert", "upsert", "retract"))))
+    match draw(st.sampled_from(CHANGES)):
+        case "days_past_due":
+            return replace(later, days_past_due=draw(st.sampled_from((0, 31, 90))))
+        case "event_at":
+            return replace(later, event_at=version.event_at + draw(st.sampled_from((-DAY, DAY, 35 * DAY))))
+        case "event_type":
+            return replace(later, event_type=draw(st.sampled_from(("statement", "login", "closed"))))
+        case "user_id":
+            return replace(later, user_id="other")
     return later
 
 
-def random_profiles(seed: int, users: int) -> list[Profile]:
-    draw = random.Random(seed)  # noqa: S311
+NEIGHBOURS = {"self": 0, "other": 1}  # how many users further on
+
+
+def drawn_log(users: int) -> list[Version]:
+    """The lives of so many users, as Hypothesis draws them: always the same ones. ``other`` is the next user."""
+    drawn: list[list[Version]] = []
+
+    @seed(1)
+    @settings(max_examples=users, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @given(lives())
+    def draw(life: list[Version]) -> None:
+        drawn.append(life)
+
+    draw()
+    assert len(drawn) >= users, f"Hypothesis found {len(drawn)} different lives only"
+    names = {(user, who): f"u{(user + step) % users:05d}" for user in range(users) for who, step in NEIGHBOURS.items()}
+    return [
+        replace(version, event_id=f"{user:05d}-{version.event_id}", user_id=names[user, version.user_id])
+        for user, life in enumerate(drawn[:users])
+        for version in life
+    ]
+
+
+def random_profiles(users: int) -> list[Profile]:
+    draw = random.Random(5)  # noqa: S311
     profiles = {}
     for user in range(users):
         for number in range(draw.randrange(4)):
             valid = midnight(date(2023, draw.randrange(1, 11), 1)) + draw.choice((0, -1, DAY))
             known = valid + draw.choice((0, DAY, 40 * DAY))
             person_id = draw.choice((None, f"p{user // 2}", f"p{user // 3}"))
-            profiles[user, valid, known] = Profile(f"u{user:03d}", valid, known, person_id, f"v{number}")
+            profiles[user, valid, known] = Profile(f"u{user:05d}", valid, known, person_id, f"v{number}")
     return list(profiles.values())

@@ -1,16 +1,19 @@
-"""Points, labels and sequences of random logs equal plain loops over the rules, and the future changes no past row."""
+"""Points, labels and sequences of drawn logs equal plain loops over the rules, and the future changes no past row.
+
+Hypothesis draws the log of each user; all users are cases of one Spark job.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from dataclasses import astuple, replace
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import astuple, dataclass, replace
 from datetime import date, datetime
-from types import SimpleNamespace
 
 import naive_history as naive
 import pytest
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract
@@ -20,12 +23,12 @@ from zigong.behavior.observation import observation_points
 from zigong.behavior.sequences import timelines_before, user_sequences
 from zigong.recipe import Cohort, Horizon
 
-USERS, SEED, MAX_EVENTS, TIMEZONE = 250, 5, 6, "Europe/Berlin"
+USERS, MANY_USERS, MAX_EVENTS, TIMEZONE = 1_000, 10_000, 6, "Europe/Berlin"
 DATES = [date(2023, month, 1) for month in (2, 4, 5, 8, 11)]
 CUT = date(2023, 5, 1)
 AS_OF = date(2023, 10, 15)
 COHORT = {"min_history_months": 2, "max_months_since_last_event": 2, "max_days_past_due": 29}
-HORIZONS = (Horizon(window_months=1, dpd_threshold=30), Horizon(window_months=3, dpd_threshold=60))
+HORIZONS = tuple(Horizon(window_months=months, dpd_threshold=dpd) for months in (1, 3) for dpd in (30, 60))
 MAPPING = parse_mapping(
     """
     {name: toy, data: private, title: toy, files: {}, events: SELECT 1, profiles: SELECT 1,
@@ -71,32 +74,39 @@ def as_profiles(spark: SparkSession, profiles: list[naive.Profile]) -> DataFrame
     )
 
 
-def built(
-    spark: SparkSession, log: list[naive.Version], profiles: list[naive.Profile], dates: list[date]
-) -> SimpleNamespace:
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """A log with its profiles, and what Spark makes of them; rows are collected once."""
+
+    users: list[str]
+    log: list[naive.Version]
+    profiles: list[naive.Profile]
+    events: DataFrame
+    points: DataFrame
+    sequences: DataFrame
+
+
+def built(spark: SparkSession, users: int, log: list[naive.Version], profiles: list[naive.Profile]) -> World:
     events = as_events(spark, log).localCheckpoint()
     points = observation_points(
-        events, dates=dates, timezone=TIMEZONE, cohort=Cohort(**COHORT), mapping=MAPPING
+        events, dates=DATES, timezone=TIMEZONE, cohort=Cohort(**COHORT), mapping=MAPPING
     ).localCheckpoint()
     sequences = user_sequences(
         events, as_profiles(spark, profiles), points, max_events=MAX_EVENTS, policy_id="p1", timezone=TIMEZONE
     )
-    return SimpleNamespace(events=events, points=points, sequences=sequences.localCheckpoint())
+    names = [f"u{number:05d}" for number in range(users)]
+    return World(
+        users=names, log=log, profiles=profiles, events=events, points=points, sequences=sequences.localCheckpoint()
+    )
+
+
+def drawn(spark: SparkSession, users: int) -> World:
+    return built(spark, users, naive.drawn_log(users), naive.random_profiles(users))
 
 
 @pytest.fixture(scope="module")
-def log() -> list[naive.Version]:
-    return naive.random_log(SEED, USERS)
-
-
-@pytest.fixture(scope="module")
-def profiles() -> list[naive.Profile]:
-    return naive.random_profiles(SEED, USERS)
-
-
-@pytest.fixture(scope="module")
-def world(spark: SparkSession, log: list[naive.Version], profiles: list[naive.Profile]) -> Iterator[SimpleNamespace]:
-    yield built(spark, log, profiles, DATES)
+def world(spark: SparkSession) -> Iterator[World]:
+    yield drawn(spark, USERS)
 
 
 def instant(value: datetime) -> int:
@@ -109,14 +119,14 @@ def rows_by_key(frame: DataFrame) -> dict[tuple[str, date], dict[str, object]]:
     return rows
 
 
-def test_points_equal_the_naive_rules(world: SimpleNamespace, log: list[naive.Version]) -> None:
-    found = rows_by_key(world.points)
+def check_points(world: World) -> None:
+    found, logs = rows_by_key(world.points), naive.by_user(world.log)
     expected = {}
-    for user in range(USERS):
+    for user_id in world.users:
         for day in DATES:
-            row = naive.point(log, f"u{user:03d}", day, COHORT)
+            row = naive.point(logs[user_id], user_id, day, COHORT)
             if row is not None:
-                expected[f"u{user:03d}", day] = row
+                expected[user_id, day] = row
     assert found.keys() == expected.keys()
     for key, row in expected.items():
         seen = {name: found[key][name] for name in row} | {"last_event_at": instant(found[key]["last_event_at"])}
@@ -126,7 +136,8 @@ def test_points_equal_the_naive_rules(world: SimpleNamespace, log: list[naive.Ve
     assert reasons == {None, "no_history", "short_history", "stale", "loan_closed", "in_arrears"}
 
 
-def test_labels_equal_the_naive_rules_for_every_horizon(world: SimpleNamespace, log: list[naive.Version]) -> None:
+def check_labels(world: World) -> None:
+    logs = naive.by_user(world.log)
     labels = performance_labels(
         world.events,
         world.points,
@@ -142,28 +153,38 @@ def test_labels_equal_the_naive_rules_for_every_horizon(world: SimpleNamespace, 
     assert len(found) == len(eligible) * len(HORIZONS)
     for row in found:
         day, window = row["observation_date"], row["window_months"]
-        expected = naive.label(log, row["user_id"], day, window, row["dpd_threshold"], AS_OF)
+        expected = naive.label(logs[row["user_id"]], row["user_id"], day, window, row["dpd_threshold"], AS_OF)
         assert (row["max_days_past_due"], row["months_observed"], row["outcome"]) == expected, row
         closes = naive.add_months(day, window)
         assert instant(row["matured_at"]) == naive.midnight(closes.replace(day=4))
     assert {row["outcome"] for row in found} == {"good", "bad", "indeterminate"}
+    bad = {key_of(row) for row in found if row["outcome"] == "bad"}
+    for user_id, day, months, dpd in bad:  # a longer window or a lower threshold is never less bad
+        assert bad >= {
+            (user_id, day, h.window_months, h.dpd_threshold)
+            for h in HORIZONS
+            if h.window_months >= months and h.dpd_threshold <= dpd
+        }
+    assert len({key[2:] for key in bad}) == len(HORIZONS)
 
 
-def test_sequences_equal_the_naive_rules(
-    world: SimpleNamespace, log: list[naive.Version], profiles: list[naive.Profile]
-) -> None:
-    found = rows_by_key(world.sequences)
+def key_of(row: Row) -> tuple[str, date, int, int]:
+    return row["user_id"], row["observation_date"], row["window_months"], row["dpd_threshold"]
+
+
+def check_sequences(world: World) -> None:
+    found, logs, profiles = rows_by_key(world.sequences), naive.by_user(world.log), profiles_by_user(world.profiles)
     assert found.keys() == {(r["user_id"], r["observation_date"]) for r in world.points.collect() if r["eligible"]}
     for (user_id, day), row in found.items():
-        rows = naive.history(log, user_id, naive.midnight(day))
+        rows = naive.history(logs[user_id], user_id, naive.midnight(day))
         kept = naive.kept(rows, MAX_EVENTS)
         seen = [(e["event_type"], instant(e["event_at"]), instant(e["known_at"])) for e in row["events"]]
         assert seen == [(v.event_type, v.event_at, v.known_at) for v in kept]
         assert [e["days_past_due"] for e in row["events"]] == [v.days_past_due for v in kept]
         assert [e["attributes"] for e in row["events"]] == [{"word": v.word} if v.word else {} for v in kept]
         assert row["counts"] == {"events": len(rows), "kept": len(kept), "folded": len(rows) - len(kept)}
-        assert row["profile"] == naive.profile(profiles, user_id, naive.midnight(day))
-        assert row["person_id"] == naive.person(profiles, user_id)
+        assert row["profile"] == naive.profile(profiles[user_id], user_id, naive.midnight(day))
+        assert row["person_id"] == naive.person(profiles[user_id], user_id)
         assert row["certificate"]["events_hash"] == naive.events_hash(rows)
         assert row["certificate"]["events_used"] == len(rows)
         assert instant(row["certificate"]["max_event_at"]) == max(v.event_at for v in rows)
@@ -173,10 +194,27 @@ def test_sequences_equal_the_naive_rules(
     assert len({row["sequence_id"] for row in found.values()}) == len(found)
 
 
-def test_nothing_known_or_happening_from_t_on_changes_a_row_of_t(
-    spark: SparkSession, world: SimpleNamespace, log: list[naive.Version], profiles: list[naive.Profile]
-) -> None:
-    other = built(spark, other_future(log), [*other_profiles(profiles)], DATES)
+def profiles_by_user(profiles: list[naive.Profile]) -> dict[str, list[naive.Profile]]:
+    found: defaultdict[str, list[naive.Profile]] = defaultdict(list)
+    for profile in profiles:
+        found[profile.user_id].append(profile)
+    return found
+
+
+@pytest.mark.parametrize("check", [check_points, check_labels, check_sequences])
+def test_spark_equals_the_naive_rules(world: World, check: Callable[[World], None]) -> None:
+    check(world)
+
+
+@pytest.mark.soak
+def test_spark_equals_the_naive_rules_in_ten_times_as_many_cases(spark: SparkSession) -> None:
+    world = drawn(spark, MANY_USERS)
+    for check in (check_points, check_labels, check_sequences):
+        check(world)
+
+
+def test_nothing_known_or_happening_from_t_on_changes_a_row_of_t(spark: SparkSession, world: World) -> None:
+    other = built(spark, USERS, other_future(world.log), other_profiles(world.profiles))
     for name in ("points", "sequences"):
         before = {key: row for key, row in rows_by_key(getattr(world, name)).items() if key[1] <= CUT}
         after = {key: row for key, row in rows_by_key(getattr(other, name)).items() if key[1] <= CUT}
@@ -209,24 +247,20 @@ def other_profiles(profiles: list[naive.Profile]) -> list[naive.Profile]:
     return [*unnamed, *later]
 
 
-def test_timelines_before_a_date_hold_whole_histories_of_all_users(
-    spark: SparkSession, world: SimpleNamespace, log: list[naive.Version], profiles: list[naive.Profile]
-) -> None:
-    found = timelines_before(world.events, as_profiles(spark, profiles), cutoff=CUT, timezone=TIMEZONE).collect()
-    expected = {
-        user: rows
-        for user in (f"u{n:03d}" for n in range(USERS))
-        if (rows := naive.history(log, user, naive.midnight(CUT)))
-    }
+def test_timelines_before_a_date_hold_whole_histories_of_all_users(spark: SparkSession, world: World) -> None:
+    logs, profiles = naive.by_user(world.log), profiles_by_user(world.profiles)
+    told = timelines_before(world.events, as_profiles(spark, world.profiles), cutoff=CUT, timezone=TIMEZONE)
+    found = told.collect()
+    expected = {u: rows for u in world.users if (rows := naive.history(logs[u], u, naive.midnight(CUT)))}
     assert {row["user_id"] for row in found} == expected.keys()
     for row in found:
         seen = [(e["event_type"], instant(e["event_at"])) for e in row["events"]]
         assert seen == [(v.event_type, v.event_at) for v in expected[row["user_id"]]]
-        assert row["person_id"] == naive.person(profiles, row["user_id"])
+        assert row["person_id"] == naive.person(profiles[row["user_id"]], row["user_id"])
 
 
 @pytest.mark.parametrize("table", ["points", "sequences"])
-def test_columns_and_types_are_those_of_the_contract(spark: SparkSession, world: SimpleNamespace, table: str) -> None:
+def test_columns_and_types_are_those_of_the_contract(spark: SparkSession, world: World, table: str) -> None:
     contract = table_contract({"points": "observation_points", "sequences": "user_sequences"}[table])
     frame = getattr(world, table)
     assert dict(frame.dtypes) == dict(spark.createDataFrame([], contract.ddl).dtypes)

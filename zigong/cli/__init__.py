@@ -1,0 +1,24 @@
+"""The command line."""
+
+import typer
+
+from zigong.cli import audit, run, runs
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="From behaviour data to a released Behavior Card.",
+)
+app.command("run")(run.run_recipe)
+app.command("plan")(run.plan_recipe)
+app.command("compile")(run.compile_recipe)
+app.command("doctor")(run.doctor)
+app.command("report")(run.report)
+app.command("audit-leakage")(audit.audit_leakage)
+
+runs_app = typer.Typer(no_args_is_help=True, help="Runs of a lakehouse.")
+runs_app.command("ls")(runs.list_all)
+app.add_typer(runs_app, name="runs")
+
+__all__ = ["app"]

@@ -1,0 +1,62 @@
+"""``zigong runs``: what ran in a lakehouse."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from zigong.cli.shared import OnlyRecipe, Root, named_errors, runs_folder_of
+from zigong.console import CONSOLE
+from zigong.run import Run, list_runs
+from zigong.runner import steps_of
+
+
+def list_all(
+    recipe: OnlyRecipe = None,
+    root: Root = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON list on standard output")] = False,
+) -> None:
+    """List runs with their outcomes; without --recipe or --root, of every lakehouse under build/lakehouse."""
+    with named_errors():
+        rows = [_run_row(item) for folder in _all_runs_folders(recipe, root) for item in list_runs(folder)]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    table = Table(title="runs")
+    for column in ("run", "recipe", "created", "steps", "outcome", "metrics"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(str(row[key]) for key in ("run_id", "recipe", "created_at", "steps", "outcome", "metrics")))
+    CONSOLE.print(table)
+
+
+def _all_runs_folders(recipe: Path | None, root: str | None) -> list[Path]:
+    if recipe is not None or root is not None:
+        return [runs_folder_of(recipe, root)]
+    return sorted(Path("build/lakehouse").resolve().glob("*/_runs"))
+
+
+def _run_row(run: Run) -> dict[str, object]:
+    steps = steps_of(run.recipe)
+    outcomes = [outcome for step in steps if (outcome := run.outcome(step.name)) is not None]
+    failed = [outcome for outcome in outcomes if outcome.code]
+    done = sum(1 for outcome in outcomes if outcome.code == 0)
+    state = f"{failed[0].kind} in {failed[0].step}" if failed else "ok" if done == len(steps) else "unfinished"
+    manifest = run.manifest()
+    return {
+        "run_id": run.run_id,
+        "recipe": manifest["recipe"],
+        "recipe_digest": manifest["recipe_digest"],
+        "created_at": manifest["created_at"],
+        "steps": f"{done}/{len(steps)}",
+        "outcome": state,
+        "folder": str(run.folder),
+        "metrics": str(run.folder / "metrics.json"),
+        "report": str(run.folder / "report.html"),
+        "last": asdict(outcomes[-1]) if outcomes else None,
+    }

@@ -1,0 +1,53 @@
+"""What the commands share: their argument style, and errors that end in one clear message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from zigong.console import CONSOLE
+from zigong.errors import ConfigError, ZigongError
+from zigong.job import runs_folder
+from zigong.lakehouse.paths import LakehousePaths
+from zigong.recipe import load_recipe
+from zigong.run import Run, list_runs
+
+RecipeFile = Annotated[Path, typer.Argument(help="recipe file", metavar="RECIPE")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", help="override a field of the recipe")]
+RunId = Annotated[str | None, typer.Option("--run-id", help="run to resume; a new one when absent")]
+Root = Annotated[str | None, typer.Option("--root", help="root of the lakehouse")]
+OnlyRecipe = Annotated[Path | None, typer.Option("--recipe", help="recipe that names the lakehouse")]
+
+
+@contextmanager
+def named_errors() -> Iterator[None]:
+    """Our errors end in one clear message and the exit code of their kind."""
+    try:
+        yield
+    except ZigongError as error:
+        CONSOLE.print(f"[red]{error.kind} error[/]: {escape(str(error))}", highlight=False)
+        raise typer.Exit(error.exit_code) from error
+
+
+def runs_folder_of(recipe: Path | None, root: str | None) -> Path:
+    """Where the runs of the lakehouse lie that a command names; by default the demo's."""
+    if recipe is not None:
+        return runs_folder(load_recipe(recipe))
+    return LakehousePaths.at(root or "build/lakehouse/demo").local("_runs")
+
+
+def named_run(run_id: str, recipe: Path | None, root: str | None) -> Run:
+    """The run of that id.
+
+    Raises:
+        ConfigError: the lakehouse has no such run.
+    """
+    found = [item for item in list_runs(runs_folder_of(recipe, root)) if item.run_id == run_id]
+    if not found:
+        raise ConfigError(f"no run {run_id}", action="`zigong runs ls` lists the runs of a lakehouse")
+    return found[0]

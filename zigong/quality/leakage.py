@@ -1,0 +1,82 @@
+"""Proves the certificates of user_sequences against the event log, by another way than the one that built them.
+
+The builder filters one sorted array per user; here every point is joined to the versions known before it, and SQL
+windows find the newest of each event. What both ways agree on is not one way's mistake.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.window import Window
+
+RULES = ("certificate_reaches_t", "event_reaches_t", "certificate_differs")
+
+
+def leakage_violations(sequences: DataFrame, events: DataFrame) -> DataFrame:
+    """Rows of user_sequences that know too much, or something else than the log says.
+
+    Args:
+        sequences: rows of user_sequences.
+        events: behavior_events, at the version the sequences were built from, whole histories.
+
+    Returns:
+        rule, user_id, observation_at, expected, found; no row when every certificate holds. Rules:
+        ``certificate_reaches_t``: the newest event or knowledge used is not before T. ``event_reaches_t``: a listed
+        event is not before T. ``certificate_differs``: the log as of T gives other events.
+    """
+    t = F.col("observation_at")
+    reaching = sequences.where((F.col("certificate.max_event_at") >= t) | (F.col("certificate.max_known_at") >= t))
+    late = F.filter("events", lambda event: (event["event_at"] >= t) | (event["known_at"] >= t))
+    listed = sequences.where(F.size(late) > 0)
+    compared = sequences.join(_recomputed(sequences, events), ["user_id", "observation_at"], "left")
+    stated, true = F.col("certificate").cast(_AS_TEXT), F.col("recomputed").cast(_AS_TEXT)
+    differing = compared.where(~stated.eqNullSafe(true))
+    found = (
+        _named("certificate_reaches_t", reaching, expected=t.cast("string"), found=_text("certificate")),
+        _named("event_reaches_t", listed, expected=t.cast("string"), found=F.to_json(late[0])),
+        _named("certificate_differs", differing, expected=_text("recomputed"), found=_text("certificate")),
+    )
+    return reduce(DataFrame.unionByName, found)
+
+
+_AS_TEXT = "struct<max_event_at:string,max_known_at:string,events_used:string,events_hash:string>"
+
+
+def _named(rule: str, rows: DataFrame, *, expected: Column, found: Column) -> DataFrame:
+    return rows.select(
+        F.lit(rule).alias("rule"), "user_id", "observation_at", expected.alias("expected"), found.alias("found")
+    )
+
+
+def _text(certificate: str) -> Column:
+    return F.to_json(certificate)
+
+
+def _recomputed(sequences: DataFrame, events: DataFrame) -> DataFrame:
+    """The certificate of every point, from the log alone."""
+    points = sequences.select("user_id", "observation_at", F.col("user_id").alias("_of"))
+    named = ["source", "event_id"]
+    # An event may have moved to the user from another one, or away: every event that ever was theirs is looked at.
+    theirs = events.select("user_id", *named).distinct().join(points, "user_id")
+    known = theirs.select(*named, "_of", "observation_at").join(
+        events.select(*named, "known_at", "op", "user_id", "event_at"), named
+    )
+    newest = Window.partitionBy("_of", "observation_at", *named).orderBy(F.desc("known_at"))
+    held = (
+        known.where("known_at < observation_at")
+        .withColumn("_rank", F.row_number().over(newest))
+        .where("_rank = 1 AND op = 'upsert' AND event_at < observation_at AND user_id = _of")
+    )
+    name = F.concat_ws(":", "source", "event_id", F.unix_micros("known_at").cast("string"))
+    ordered = F.array_sort(F.collect_list(F.struct("event_at", "known_at", "source", "event_id", name.alias("name"))))
+    return held.groupBy(F.col("_of").alias("user_id"), "observation_at").agg(
+        F.struct(
+            F.max("event_at").alias("max_event_at"),
+            F.max("known_at").alias("max_known_at"),
+            F.count("*").cast("int").alias("events_used"),
+            F.sha2(F.array_join(F.transform(ordered, lambda row: row["name"]), ","), 256).alias("events_hash"),
+        ).alias("recomputed")
+    )
