@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from zigong.behavior.business_time import local_midnight
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.render import round_number, word
-from zigong.instructions.templates import load_template
+from zigong.instructions.templates import Template, load_template
 from zigong.recipe import Recipe
 
 Lines = list[list[str]]
@@ -48,7 +48,7 @@ def vocabulary_lines(lines: Lines, profiles: DataFrame, recipe: Recipe) -> list[
         template.summary.format(folded=round_number(step * 10**power)) for step in (1, 2, 5) for power in range(6)
     }
     if recipe.instructions.profile:
-        distinct |= {template.profile.format(words=words) for words in _profile_words(profiles, recipe)}
+        distinct |= {template.profile.format(words=words) for words in _profile_words(profiles, recipe, template)}
     return sorted(distinct)
 
 
@@ -72,7 +72,7 @@ def encoded(lines: Lines, encoder: LineEncoder, recipe: Recipe) -> list[list[int
     return timelines
 
 
-def _profile_words(profiles: DataFrame, recipe: Recipe) -> Sequence[str]:
+def _profile_words(profiles: DataFrame, recipe: Recipe, template: Template) -> Sequence[str]:
     cutoff = local_midnight(F.lit(recipe.observations.train.last), recipe.business_timezone)
     pairs = profiles.where(F.col("known_at") < cutoff).select(F.explode("attributes").alias("key", "value"))
-    return [f"{word(row['key'])}={word(row['value'])}" for row in pairs.distinct().collect()]
+    return [f"{word(row['key'], template)}={word(row['value'], template)}" for row in pairs.distinct().collect()]

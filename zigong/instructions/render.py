@@ -22,6 +22,7 @@ MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DAYS_BEFORE_MONTHS = 60  # longer gaps are told in months: a word a day would never be learnt
 WORD_LENGTH = 40
+READ_OF_A_VALUE = 400  # letters; values may be of any size
 _NOT_A_WORD = re.compile(r"[^\w.+\-]+")
 
 
@@ -78,7 +79,7 @@ def render_prompt(
     if folded:
         branch.append(template.summary.format(folded=round_number(folded)))
     if settings.profile and profile:
-        words = " ".join(f"{word(key)}={word(profile[key])}" for key in sorted(profile))
+        words = " ".join(f"{word(key, template)}={word(profile[key], template)}" for key in sorted(profile))
         branch.append(template.profile.format(words=words))
     return Rendered(history=tuple(history), branch=(*branch, template.ask(horizon)))
 
@@ -89,7 +90,7 @@ def render_history(events: Sequence[Event], *, template: Template, settings: Ins
     for event in events:
         day = local_date(event["event_at"], zone)
         gap = render_gap(previous, day, template=template, settings=settings)
-        lines.append(" ".join((gap, word(event["event_type"]), *_fields(event, settings))))
+        lines.append(" ".join((gap, word(event["event_type"], template), *_fields(event, template, settings))))
         previous = day
     return lines
 
@@ -110,9 +111,13 @@ def local_date(moment: datetime, zone: ZoneInfo) -> date:
     return aware.astimezone(zone).date()
 
 
-def word(text: str) -> str:
-    """One word without white space, brackets or colons: behaviour text cannot change the structure of a prompt."""
-    return _NOT_A_WORD.sub("_", text)[:WORD_LENGTH] or "_"
+def word(text: str, template: Template) -> str:
+    """One word without white space, brackets or colons: behaviour text cannot change the structure of a prompt.
+
+    A choice of the template gets an underscore: a merchant called Yes says nothing about the answer.
+    """
+    bare = _NOT_A_WORD.sub("_", text[:READ_OF_A_VALUE])[:WORD_LENGTH] or "_"
+    return template.choice_in_text.sub(r"\g<0>_", bare)
 
 
 def round_number(number: float) -> str:
@@ -135,7 +140,7 @@ def _gap(previous: date, day: date, unit: str) -> str:
     return f"+{months}mo" if unit == "month" or days > DAYS_BEFORE_MONTHS else f"+{days}d"
 
 
-def _fields(event: Event, settings: Instructions) -> list[str]:
+def _fields(event: Event, template: Template, settings: Instructions) -> list[str]:
     words: list[str] = []
     late, amount, attributes = event.get("days_past_due"), event.get("amount"), event.get("attributes")
     if "days_past_due" in settings.event_fields and late:
@@ -144,5 +149,5 @@ def _fields(event: Event, settings: Instructions) -> list[str]:
         words.append(round_number(float(amount)))
     if "attributes" in settings.event_fields and attributes:
         pairs: Any = attributes.items() if isinstance(attributes, Mapping) else attributes
-        words += [f"{word(key)}={word(value)}" for key, value in sorted(pairs)]
+        words += [f"{word(key, template)}={word(value, template)}" for key, value in sorted(pairs)]
     return words

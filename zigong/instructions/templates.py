@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 
 import yaml
@@ -30,6 +31,11 @@ class Template:
     summary: str
     question: str
     choices: tuple[str, str]
+
+    @cached_property
+    def choice_in_text(self) -> re.Pattern[str]:
+        """Finds a choice that stands as a word of its own inside other text, where a tokenizer would see it."""
+        return re.compile(rf"(?<!\w)(?:{'|'.join(re.escape(choice) for choice in self.choices)})(?!\w)")
 
     def ask(self, horizon: Horizon) -> str:
         """The question line for a horizon; it ends with the answer cue."""

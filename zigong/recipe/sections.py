@@ -220,7 +220,7 @@ class Influence(Section):
     normalise: Literal["dot"] = "dot"
     precondition: Literal["none"] = "none"
     max_targets: Positive = Field(2000, description="cap of target samples by unit hash")
-    batch_tokens: Positive = 16384
+    batch_tokens: Positive = Field(4096, description="padded tokens of one pass; what fits a CPU's cache, or a GPU")
 
 
 class Mix(Section):
@@ -236,7 +236,7 @@ class Evaluation(Section):
 
     bootstrap: Positive = 300
     confidence: Rate = 0.95
-    batch_tokens: Positive = 32768
+    batch_tokens: Positive = Field(8192, description="padded tokens of one pass")
 
 
 class Gate(Section):
