@@ -73,6 +73,7 @@ def test_the_metrics_hold_every_model_with_intervals_and_every_table(tiny_run: F
     assert all(isinstance(value, int | float) for value in figures.values())
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("table", [table for table in TABLES if table not in PER_RUN])
 def test_the_same_recipe_under_a_new_run_id_gives_the_same_rows(
     tiny_run: FinishedRun, second_run: FinishedRun, table: str
@@ -80,6 +81,7 @@ def test_the_same_recipe_under_a_new_run_id_gives_the_same_rows(
     assert digest(rows_of(second_run, table)) == digest(rows_of(tiny_run, table))
 
 
+@pytest.mark.soak
 def test_model_figures_are_equal_on_one_machine(tiny_run: FinishedRun, second_run: FinishedRun) -> None:
     first, second = tiny_run.run.metrics(), second_run.run.metrics()
     measured = [name for name in first if name.startswith(("oot.", "select.", "influence."))]
@@ -87,6 +89,7 @@ def test_model_figures_are_equal_on_one_machine(tiny_run: FinishedRun, second_ru
     assert {name: second[name] for name in measured} == {name: first[name] for name in measured}
 
 
+@pytest.mark.soak
 def test_a_rerun_of_a_known_model_registers_no_second_version(tiny_run: FinishedRun, second_run: FinishedRun) -> None:
     versions = {run.run_id: run for run in (tiny_run, second_run)}
     rows = rows_of(second_run, "releases").to_pylist()

@@ -14,11 +14,24 @@ from pathlib import Path
 from typing import Protocol
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 CONSOLE = Console(stderr=True)
 LOG = logging.getLogger("zigong")
 SECONDS_BETWEEN_LINES = 15.0
+
+
+def say(text: str) -> None:
+    """Prints text with rich markup, and breaks no line of it: paths can be copied from a log."""
+    CONSOLE.print(text, highlight=False, soft_wrap=True)
+
+
+def say_error(kind: str, message: str, action: str, *, outcome: Path | None = None) -> None:
+    """Prints how something failed, what to do next, and where the outcome is kept."""
+    say(f"[red]{kind} error[/]: {escape(message)}\n  next: {escape(action)}")
+    if outcome is not None:
+        say(f"  outcome: {escape(str(outcome))}")
 
 
 class Advance(Protocol):

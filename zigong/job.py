@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zigong.console import CONSOLE, LOG, set_up_logging
+from zigong.console import LOG, say_error, set_up_logging
 from zigong.errors import ConfigError, ZigongError
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.recipe import Recipe, load_recipe
@@ -252,13 +252,12 @@ def main(step: str, body: Body, arguments: Sequence[str] | None = None) -> None:
         recipe = load_recipe(given.recipe, given.set)
         run = open_run(recipe, runs_folder(recipe), given.run_id)
     except ZigongError as error:
-        CONSOLE.print(f"[red]{error.kind} error[/]: {error}", markup=True, highlight=False)
+        say_error(error.kind, error.message, error.action)
         raise SystemExit(error.exit_code) from error
     set_up_logging(run.run_id)
     outcome = run_step(step, body, run, Dates(first=given.from_date, end=given.to_date))
     if outcome.code:
-        CONSOLE.print(f"{outcome.kind} error: {outcome.message}\n  next: {outcome.action}", markup=False)
-        CONSOLE.print(f"  outcome: {run.folder / 'outcome.json'}", markup=False)
+        say_error(outcome.kind, outcome.message, outcome.action, outcome=run.folder / "outcome.json")
         raise SystemExit(outcome.code)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zigong.cli.shared import OnlyRecipe, Root, named_errors, named_run
-from zigong.console import CONSOLE
+from zigong.console import say
 from zigong.errors import DataError
 from zigong.job import Job
 from zigong.lakehouse.paths import LakehousePaths
@@ -31,7 +31,7 @@ def audit_leakage(run_id: str, recipe: OnlyRecipe = None, root: Root = None) -> 
                 f"{_first(violations)}",
                 action="do not train on it: find the change of the log or of the build, then rebuild those dates",
             )
-        CONSOLE.print(f"{sequences.count():,} certificates hold: nothing in them depends on anything at or after T")
+        say(f"{sequences.count():,} certificates hold: nothing in them depends on anything at or after T")
 
 
 def _first(violations: DataFrame) -> str:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from zigong.cli.shared import OnlyRecipe, Overrides, RecipeFile, Root, RunId, named_errors, named_run
-from zigong.console import CONSOLE
+from zigong.console import CONSOLE, say, say_error
 from zigong.doctor import examine
 from zigong.estimate import estimate_run
 from zigong.lakehouse.paths import LakehousePaths
@@ -30,16 +30,14 @@ def run_recipe(
     with named_errors():
         loaded = load_recipe(recipe, overrides or [])
         opened = start(loaded, run_id)
-        CONSOLE.print(f"[bold]{loaded.name}[/]  run [cyan]{opened.run_id}[/]  recipe digest {loaded.digest()[:12]}")
+        say(f"[bold]{loaded.name}[/]  run [cyan]{opened.run_id}[/]  recipe digest {loaded.digest()[:12]}")
         last = _follow(opened, until)
         if last is not None and last.code:
-            CONSOLE.print(f"[red]{last.kind} error in {last.step}[/]: {escape(last.message)}", highlight=False)
-            CONSOLE.print(
-                f"  next: {escape(last.action)}\n  outcome: {opened.folder / 'outcome.json'}", highlight=False
-            )
+            message, outcome = f"{last.step}: {last.message}", opened.folder / "outcome.json"
+            say_error(last.kind, message, last.action, outcome=outcome)
         page = _write_report(opened)
         _print_summary(opened)
-        CONSOLE.print(f"report   {page}\nmetrics  {opened.folder / 'metrics.json'}", soft_wrap=True, highlight=False)
+        say(f"report   {page}\nmetrics  {opened.folder / 'metrics.json'}")
         if last is not None and last.code:
             raise typer.Exit(last.code)
 
@@ -78,7 +76,7 @@ def compile_recipe(
             steps=tuple(step.name for step in steps_of(loaded)),
         )
         write_plan(plan, output)
-        CONSOLE.print(f"wrote {output}", highlight=False)
+        say(f"wrote {output}")
 
 
 def doctor() -> None:
@@ -97,7 +95,7 @@ def doctor() -> None:
 def report(run_id: str, recipe: OnlyRecipe = None, root: Root = None) -> None:
     """Write the report of a run again."""
     with named_errors():
-        CONSOLE.print(str(_write_report(named_run(run_id, recipe, root))), highlight=False)
+        say(str(_write_report(named_run(run_id, recipe, root))))
 
 
 def _follow(run: Run, until: str | None) -> Outcome | None:
@@ -112,7 +110,7 @@ def _follow(run: Run, until: str | None) -> Outcome | None:
 def _print_step(step: Step, outcome: Outcome, *, before: bool) -> None:
     mark = "[yellow]done before[/]" if before else "[green]ok[/]" if outcome.code == 0 else f"[red]{outcome.kind}[/]"
     counts = ", ".join(f"{name} {table['published']:,}" for name, table in outcome.tables.items())
-    CONSOLE.print(f"  {step.name:<20} {mark:<22} {outcome.seconds:7.1f} s  [dim]{counts}[/]", highlight=False)
+    say(f"  {step.name:<20} {mark:<22} {outcome.seconds:7.1f} s  [dim]{counts}[/]")
 
 
 def _print_summary(run: Run) -> None:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from zigong.console import CONSOLE
+from zigong.console import say_error
 from zigong.errors import ConfigError, ZigongError
 from zigong.job import runs_folder
 from zigong.lakehouse.paths import LakehousePaths
@@ -30,7 +29,7 @@ def named_errors() -> Iterator[None]:
     try:
         yield
     except ZigongError as error:
-        CONSOLE.print(f"[red]{error.kind} error[/]: {escape(str(error))}", highlight=False)
+        say_error(error.kind, error.message, error.action)
         raise typer.Exit(error.exit_code) from error
 
 
