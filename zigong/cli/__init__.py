@@ -2,7 +2,7 @@
 
 import typer
 
-from zigong.cli import audit, run, runs
+from zigong.cli import audit, maintain, run, runs
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -16,6 +16,7 @@ app.command("compile")(run.compile_recipe)
 app.command("doctor")(run.doctor)
 app.command("report")(run.report)
 app.command("audit-leakage")(audit.audit_leakage)
+app.command("maintain")(maintain.maintain_tables)
 
 runs_app = typer.Typer(no_args_is_help=True, help="Runs of a lakehouse.")
 runs_app.command("ls")(runs.list_all)

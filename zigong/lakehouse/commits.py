@@ -34,6 +34,7 @@ def create_if_missing(paths: LakehousePaths, contract: TableContract) -> None:
         configuration={
             "delta.enableDeletionVectors": "false",
             "delta.checkpointPolicy": "classic",
+            "delta.enableExpiredLogCleanup": "false",  # a kept run reads its versions however old they are
             "delta.dataSkippingStatsColumns": ",".join(columns),
         },
     )

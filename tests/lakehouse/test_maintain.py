@@ -1,0 +1,85 @@
+"""Maintenance compacts, removes what nothing needs, and keeps what a run pins."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+from typer.testing import CliRunner
+
+from tests.finished import TINY
+from zigong.cli import app
+from zigong.errors import ConfigError
+from zigong.lakehouse.commits import replace_rows
+from zigong.lakehouse.maintain import maintain, pins
+from zigong.lakehouse.paths import LakehousePaths
+from zigong.lakehouse.tables import arrow_pinned, latest_version
+from zigong.recipe import load_recipe
+from zigong.run import open_run
+
+VERDICT = {
+    "verdict": "passed",
+    "rows_in": 1,
+    "rows_published": 1,
+    "rows_quarantined": 0,
+    "rows_dropped": 0,
+    "failures": [],
+    "rules_version": "1",
+}
+
+
+@pytest.fixture
+def paths(spark: SparkSession, tmp_path: Path) -> LakehousePaths:
+    """Verdicts of three tables, one commit each, then the first one replaced: versions 1 to 4 of one table."""
+    made = LakehousePaths.at(str(tmp_path))
+    for name in ("t0", "t1", "t2", "t0"):
+        row = {**VERDICT, "run_id": "r", "table_name": name, "decided_at": datetime.now(UTC)}
+        where = f"run_id = 'r' AND table_name = '{name}'"
+        replace_rows(made, "verdicts", [row], where=where, metadata={"run_id": "r"})
+    return made
+
+
+def tables_at(paths: LakehousePaths, version: int) -> list[str]:
+    return sorted(arrow_pinned(paths, "verdicts", version)["table_name"].to_pylist())
+
+
+def test_pins_collect_every_version_that_a_manifest_names() -> None:
+    manifests = [{"tables": {"x": 3, "y": 1}}, {"tables": {"x": 2}}, {"tables": {"x": 3}}]
+    assert pins(manifests) == {"x": (2, 3), "y": (1,)}
+
+
+def test_small_files_become_one_and_pinned_versions_stay_readable(paths: LakehousePaths) -> None:
+    before = tables_at(paths, 4)
+    done = maintain(paths, "verdicts", (2,), retain_hours=0, dry_run=False)
+    assert (done.files_before, done.files_after, done.pinned) == (3, 1, (2,))
+    assert done.removed > 0
+    assert tables_at(paths, latest_version(paths, "verdicts")) == before == ["t0", "t1", "t2"]
+    assert tables_at(paths, 2) == ["t0", "t1"]
+    with pytest.raises(FileNotFoundError):
+        tables_at(paths, 4)
+
+
+def test_young_files_and_dry_runs_leave_every_version_readable(paths: LakehousePaths) -> None:
+    tried = maintain(paths, "verdicts", (), retain_hours=0, dry_run=True)
+    assert tried.removed == 1  # of the row that was replaced
+    assert len(DeltaTable(paths.table("verdicts")).file_uris()) == 3
+    maintain(paths, "verdicts", (), dry_run=False)
+    newest = latest_version(paths, "verdicts")
+    assert [len(tables_at(paths, version)) for version in (1, 2, 3, 4, newest)] == [1, 2, 3, 3, 3]
+
+
+def test_a_negative_age_is_refused(paths: LakehousePaths) -> None:
+    with pytest.raises(ConfigError, match="is negative"):
+        maintain(paths, "verdicts", (), retain_hours=-1, dry_run=True)
+
+
+def test_the_command_keeps_what_the_runs_of_the_lakehouse_pin(paths: LakehousePaths) -> None:
+    recipe = load_recipe(TINY, [f"lakehouse.root={paths.root}"])
+    open_run(recipe, Path(paths.local("_runs")), "kept").pin("verdicts", 3)
+    answer = CliRunner().invoke(app, ["maintain", "--root", paths.root, "--retain-hours", "0"])
+    assert answer.exit_code == 0, answer.output
+    assert tables_at(paths, 3) == ["t0", "t1", "t2"]
+    assert latest_version(paths, "verdicts") > 4

@@ -1,0 +1,35 @@
+"""``zigong maintain``: compaction and removal of files that nothing needs any more."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from zigong.cli.shared import OnlyRecipe, Root, named_errors, runs_folder_of
+from zigong.console import CONSOLE
+from zigong.lakehouse.maintain import HOURS_OF_READERS, maintain, pins, published_tables
+from zigong.lakehouse.paths import LakehousePaths
+from zigong.run import list_runs
+
+
+def maintain_tables(
+    recipe: OnlyRecipe = None,
+    root: Root = None,
+    retain_hours: Annotated[int, typer.Option(help="files younger than this stay in any case")] = HOURS_OF_READERS,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only show what would be removed")] = False,
+) -> None:
+    """Compact the tables and remove old files; versions that a kept run pins stay readable."""
+    shown = Table(title="maintain (dry run)" if dry_run else "maintain")
+    for column in ("table", "files before", "files after", "removed", "pinned versions", "version"):
+        shown.add_column(column, justify="left" if column == "table" else "right")
+    with named_errors():
+        folder = runs_folder_of(recipe, root)
+        paths = LakehousePaths.at(str(folder.parent))
+        pinned = pins(run.manifest() for run in list_runs(folder))
+        for table in published_tables(paths):
+            done = maintain(paths, table, pinned.get(table, ()), retain_hours=retain_hours, dry_run=dry_run)
+            counts = (done.files_before, done.files_after, done.removed, len(done.pinned), done.version)
+            shown.add_row(table, *(f"{count:,}" for count in counts))
+    CONSOLE.print(shown)

@@ -1,0 +1,102 @@
+"""Upkeep of the Delta tables: small files become large ones, and files that no kept version needs are removed.
+
+A kept run can be replayed: no file of a version that its manifest pins is ever removed, however old it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
+
+from zigong.errors import ConfigError, ConflictError
+from zigong.lakehouse.paths import LakehousePaths
+
+HOURS_OF_READERS = 168  # a week: longer than any job reads
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upkeep:
+    """What was done to one table.
+
+    Attributes:
+        files_before: files of the newest version.
+        files_after: the same after compaction; equal in a dry run.
+        removed: files that were removed, or would be.
+        pinned: versions that kept runs pin.
+        version: newest version afterwards.
+    """
+
+    table: str
+    files_before: int
+    files_after: int
+    removed: int
+    pinned: tuple[int, ...]
+    version: int
+
+
+def published_tables(paths: LakehousePaths) -> tuple[str, ...]:
+    """Names of the tables that exist, sorted."""
+    folder = Path(paths.local("tables"))
+    found = folder.iterdir() if folder.is_dir() else ()
+    return tuple(sorted(entry.name for entry in found if DeltaTable.is_deltatable(str(entry))))
+
+
+def pins(manifests: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, tuple[int, ...]]:
+    """The versions of each table that run manifests pin, sorted."""
+    found: dict[str, set[int]] = {}
+    for manifest in manifests:
+        for table, version in manifest["tables"].items():
+            found.setdefault(table, set()).add(version)
+    return {table: tuple(sorted(versions)) for table, versions in found.items()}
+
+
+def maintain(
+    paths: LakehousePaths, table: str, pinned: tuple[int, ...], *, retain_hours: int = HOURS_OF_READERS, dry_run: bool
+) -> Upkeep:
+    """Compacts a table and removes the files that neither its newest nor a pinned version needs.
+
+    Args:
+        pinned: versions whose files stay for good.
+        retain_hours: age below which a file stays whatever needs it: somebody may still read it.
+        dry_run: only count.
+
+    Raises:
+        ConfigError: ``retain_hours`` is negative.
+        ConflictError: another writer changed the files that were being compacted.
+    """
+    if retain_hours < 0:
+        raise ConfigError(f"--retain-hours {retain_hours} is negative", action="give hours from 0 on")
+    opened = DeltaTable(paths.table(table))
+    before = len(opened.file_uris())
+    if not dry_run:
+        _compact(opened, table)
+    removed = opened.vacuum(
+        retention_hours=retain_hours,
+        dry_run=dry_run,
+        enforce_retention_duration=False,
+        full=True,
+        keep_versions=list(pinned),
+    )
+    opened.update_incremental()
+    return Upkeep(
+        table=table,
+        files_before=before,
+        files_after=len(opened.file_uris()),
+        removed=len(removed),
+        pinned=pinned,
+        version=int(opened.version()),
+    )
+
+
+def _compact(opened: DeltaTable, table: str) -> None:
+    try:
+        opened.optimize.compact()
+    except CommitFailedError as error:
+        raise ConflictError(
+            f"table {table}: another writer changed the files that were being compacted: {error}",
+            action="run zigong maintain again when that writer has ended",
+        ) from error
