@@ -1,6 +1,7 @@
 """Renders every sequence as a prompt and its token ids: user_sequences -> instruction_samples."""
 
 from zigong.instructions.build import RenderPlan, instruction_samples
+from zigong.instructions.sharing import prefix_sharing
 from zigong.job import Job, main
 from zigong.release.serving import serving_base
 
@@ -11,6 +12,10 @@ def build_instructions(job: Job) -> None:
     plan = RenderPlan.of(job.recipe, str(serving_base(job.run)))
     sequences = job.read("user_sequences").where(dates.predicate)
     job.publish("instruction_samples", instruction_samples(sequences, plan), cells=dates.predicate)
+    sharing = prefix_sharing(job.read("instruction_samples").where(dates.predicate))
+    told = f"{sharing.shared:.0%} of {sharing.tokens:,} prompt tokens repeat the user's prompt before"
+    job.run.note(shared_prefix=told)
+    job.run.add_metrics({"instructions.tokens": sharing.tokens, "instructions.tree_tokens": sharing.tree_tokens})
 
 
 if __name__ == "__main__":
