@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 COLUMN_TYPES = ("int", "bigint", "double", "string", "timestamp", "date")  # and decimal(p,s)
-FORMATS = ("csv", "parquet")
+FORMATS = ("csv", "json", "parquet", "delta")  # json: one object a line
 DATA_KINDS = ("simulated", "public", "private")
 _DECIMAL = re.compile(r"decimal\(\d+,\s*\d+\)")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")

@@ -24,7 +24,8 @@ class RawTables:
     """The raw files of one source, cell by cell.
 
     Attributes:
-        cells: by file name, the raw cells (strings, or parquet's own types) and ``_reasons``, empty for a good row.
+        cells: by file name, the raw cells (strings, or the types of parquet and Delta) and ``_reasons``, empty for a
+            good row.
         good: by file name, the rows without reasons in the types of the mapping.
     """
 
@@ -66,35 +67,70 @@ def _rejected(cells: DataFrame, file: SourceFile, pseudonym: Callable[[Column], 
 
 
 def _cells(spark: SparkSession, file: SourceFile, path: str) -> DataFrame:
-    where = str(Path(path) / file.path) if "://" not in path else f"{path.rstrip('/')}/{file.path}"
-    try:
-        if file.format == "parquet":
-            found = spark.read.parquet(where).withColumn(_CORRUPT, F.lit(None).cast("string"))
-        else:
-            found = _csv(spark, where)
-    except AnalysisException as error:
-        if error.getCondition() != "PATH_NOT_FOUND":
-            raise
-        raise DataError(
-            f"raw file {file.name}: {where} does not exist", action="give its folder as source.path of the recipe"
-        ) from error
-    missing = [column.name for column in file.columns if column.name not in found.columns]
+    found = found_cells(spark, file, path)
+    missing = missing_columns(file, found)
     if missing:
         raise DataError(
-            f"raw file {file.name} ({where}): column {', '.join(missing)} is missing; "
+            f"raw file {file.name} ({_where(file, path)}): column {', '.join(missing)} is missing; "
             f"found {', '.join(name for name in found.columns if name != _CORRUPT)}",
             action="correct the columns of the source mapping, or give the file it was written for",
         )
     return found
 
 
-def _csv(spark: SparkSession, where: str) -> DataFrame:
+def found_cells(spark: SparkSession, file: SourceFile, path: str) -> DataFrame:
+    """The columns a file has, before any is judged, and a mark on the rows that cannot be read.
+
+    Raises:
+        DataError: the file does not exist, or is not of its format.
+    """
+    where = _where(file, path)
+    try:
+        return _READERS[file.format](spark, where, file)
+    except AnalysisException as error:
+        if "NOT_FOUND" in str(error.getCondition()) or "NOT_EXIST" in str(error.getCondition()):
+            message = f"{where} does not exist{' as a Delta table' if file.format == 'delta' else ''}"
+            action = "give its folder as source.path of the recipe"
+        else:
+            message = f"{where} cannot be read as {file.format}: {str(error).splitlines()[0]}"
+            action = "correct path or format of the file in the source mapping"
+        raise DataError(f"raw file {file.name}: {message}", action=action) from error
+
+
+def missing_columns(file: SourceFile, found: DataFrame) -> tuple[str, ...]:
+    """Columns of the mapping that the file does not have, in the order of the mapping."""
+    return tuple(column.name for column in file.columns if column.name not in found.columns)
+
+
+def _where(file: SourceFile, path: str) -> str:
+    return f"{path.rstrip('/')}/{file.path}" if "://" in path else str(Path(path) / file.path)
+
+
+def _csv(spark: SparkSession, where: str, file: SourceFile) -> DataFrame:
     """All columns as text; a row with too many or too few cells is kept and marked."""
     reader = spark.read.option("header", True).option("mode", "PERMISSIVE")
     names = reader.csv(where).columns
     schema = StructType([StructField(name, StringType()) for name in (*names, _CORRUPT)])
     # With column pruning the parser would count only the cells that are asked for, and miss malformed rows.
     return reader.option("columnNameOfCorruptRecord", _CORRUPT).option("columnPruning", False).csv(where, schema=schema)
+
+
+def _json(spark: SparkSession, where: str, file: SourceFile) -> DataFrame:
+    """The declared fields as text; a field that an object lacks is an empty cell, a broken line is kept and marked."""
+    schema = StructType([StructField(name, StringType()) for name in (*(c.name for c in file.columns), _CORRUPT)])
+    reader = spark.read.option("mode", "PERMISSIVE").option("columnNameOfCorruptRecord", _CORRUPT)
+    return reader.json(where, schema=schema)
+
+
+def _parquet(spark: SparkSession, where: str, file: SourceFile) -> DataFrame:
+    return spark.read.parquet(where).withColumn(_CORRUPT, F.lit(None).cast("string"))
+
+
+def _delta(spark: SparkSession, where: str, file: SourceFile) -> DataFrame:
+    return spark.read.format("delta").load(where).withColumn(_CORRUPT, F.lit(None).cast("string"))
+
+
+_READERS = {"csv": _csv, "json": _json, "parquet": _parquet, "delta": _delta}
 
 
 def _judged(found: DataFrame, file: SourceFile) -> DataFrame:
