@@ -50,6 +50,8 @@ def test_a_mapping_file_loads_by_path(tmp_path: Path) -> None:
         ("type: int", "type: number", "A: type: expected one of int, bigint"),
         ("data: public", "data: secret", "data: expected one of simulated, public, private, found 'secret'"),
         ("format: csv", "format: xml", "format: expected one of csv, json, parquet, delta"),
+        ("format: csv", "format: csv, separator: '||'", "separator: expected one character, found '||'"),
+        ("format: csv", "format: json, header: false", "header: expected no such option"),
         ("{lag: INTERVAL 1 DAY}", "{lag: INTERVAL 1 DAY, column: known_at}", "known_at: expected exactly one of"),
         ("INTERVAL 1 DAY", "1; DROP TABLE x", "lag: expected an interval"),
         ("[closed]", "[gone]", "closing_events: expected types out of outcome_events"),
