@@ -180,7 +180,7 @@ def _judged_file(cells: DataFrame, file: SourceFile, absent: tuple[str, ...], fi
     """Appends what is wrong with the cells of a file; returns its number of rows."""
     section = f"files: {file.name}"
     try:
-        rows = cells.count()
+        rows: int = cells.count()
         findings += [finding for finding in _bad_cells(cells, file, section) if finding.column not in absent]
     except (PySparkException, Py4JJavaError) as error:
         findings.append(Finding(section=section, problem=f"reading fails: {_cause(error)}", action="check the file"))

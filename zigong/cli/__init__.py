@@ -23,6 +23,7 @@ app.add_typer(runs_app, name="runs")
 
 source_app = typer.Typer(no_args_is_help=True, help="Raw sources and their mappings.")
 source_app.command("check")(sources.check)
+source_app.command("new")(sources.new)
 app.add_typer(source_app, name="source")
 
 __all__ = ["app"]

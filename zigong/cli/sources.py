@@ -1,4 +1,4 @@
-"""``zigong source``: what is wrong with a source mapping and its files."""
+"""``zigong source``: what is wrong with a source mapping and its files, and a first mapping for new files."""
 
 from __future__ import annotations
 
@@ -49,6 +49,27 @@ def check(
                 action="correct what the table names, then check again; nothing was written",
             )
         CONSOLE.print("[green]ok[/]: ingest would publish every row")
+
+
+def new(
+    files: Annotated[list[Path], typer.Argument(help="sample files: csv, json (one object a line), parquet")],
+    output: Annotated[Path, typer.Option(help="mapping file to write")],
+    name: Annotated[str | None, typer.Option(help="name of the source; default: that of the first file")] = None,
+) -> None:
+    """Write a commented starting mapping from sample files."""
+    from zigong.behavior.source_draft import drafted_mapping
+
+    with named_errors():
+        if output.exists():
+            raise ConfigError(f"{output} exists", action="give another --output, or move the file away")
+        draft = drafted_mapping(files, name=name)
+        output.write_text(draft.text, encoding="utf-8")
+        CONSOLE.print(
+            f"{escape(str(output))}: answer its TODOs, then run\n"
+            f"  zigong source check {escape(str(output))} --path {escape(str(draft.folder))}",
+            soft_wrap=True,
+            highlight=False,
+        )
 
 
 def _findings_table(name: str, findings: Iterable[Finding]) -> Table:
