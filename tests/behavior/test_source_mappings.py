@@ -22,7 +22,7 @@ closing_events: [closed]
 
 
 def test_every_shipped_mapping_loads_under_its_own_name() -> None:
-    assert {"credit_record", "simulated", "taiwan"} <= set(mapping_names())
+    assert {"australian", "credit_record", "german", "simulated", "taiwan"} <= set(mapping_names())
     for name in mapping_names():
         mapping = load_mapping(name)
         assert mapping.name == name
@@ -69,5 +69,5 @@ def test_a_mistake_is_named_with_its_field(found: str, put: str, complaint: str)
 
 
 def test_an_unknown_name_lists_the_shipped_mappings() -> None:
-    with pytest.raises(ValueError, match="credit_record, simulated, taiwan"):
+    with pytest.raises(ValueError, match="australian, credit_record, german, simulated, taiwan"):
         load_mapping("no_such_source")
