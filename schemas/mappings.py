@@ -18,9 +18,11 @@ from typing import Any
 import yaml
 
 COLUMN_TYPES = ("int", "bigint", "double", "string", "timestamp", "date")  # and decimal(p,s)
-FORMATS = ("csv", "parquet")
+FORMATS = ("csv", "json", "parquet", "delta")  # json: one object a line
 DATA_KINDS = ("simulated", "public", "private")
 _DECIMAL = re.compile(r"decimal\(\d+,\s*\d+\)")
+_CSV_OPTIONS = ("separator", "header")
+_CHARACTER = re.compile(r"[^\r\n]")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _LAG = re.compile(r"INTERVAL \d+ (MICROSECOND|SECOND|MINUTE|HOUR|DAY)S?", re.IGNORECASE)
@@ -44,6 +46,8 @@ class SourceFile:
     name: str
     path: str  # relative to the recipe's source.path
     format: str
+    separator: str  # csv: between cells
+    header: bool  # csv: whether the first line names the columns; else they are the mapping's, in its order
     null_values: tuple[str, ...]  # texts that mean an empty cell, beside the empty text
     columns: tuple[SourceColumn, ...]
 
@@ -198,11 +202,16 @@ def _mapping(root: _Node, origin: str, digest: str) -> SourceMapping:
 
 
 def _file(name: str, section: _Node) -> SourceFile:
-    node = section.fields(required=("path", "format", "columns"), optional=("null_values",))
+    node = section.fields(required=("path", "format", "columns"), optional=("null_values", *_CSV_OPTIONS))
+    for option in _CSV_OPTIONS:
+        if option in node and node["format"].content != "csv":
+            raise node[option].wrong("no such option, because the format is not csv")
     return SourceFile(
         name=name,
         path=node["path"].text(),
         format=node["format"].one_of(FORMATS),
+        separator=node["separator"].matching(_CHARACTER, "one character") if "separator" in node else ",",
+        header=node["header"].flag() if "header" in node else True,
         null_values=node["null_values"].texts() if "null_values" in node else (),
         columns=tuple(_column(column, item) for column, item in node["columns"].named()),
     )

@@ -22,7 +22,7 @@ closing_events: [closed]
 
 
 def test_every_shipped_mapping_loads_under_its_own_name() -> None:
-    assert {"credit_record", "simulated", "taiwan"} <= set(mapping_names())
+    assert {"australian", "credit_record", "german", "simulated", "taiwan"} <= set(mapping_names())
     for name in mapping_names():
         mapping = load_mapping(name)
         assert mapping.name == name
@@ -49,7 +49,9 @@ def test_a_mapping_file_loads_by_path(tmp_path: Path) -> None:
         ("required: true", "required: yes please", "A: required: expected true or false, found 'yes please'"),
         ("type: int", "type: number", "A: type: expected one of int, bigint"),
         ("data: public", "data: secret", "data: expected one of simulated, public, private, found 'secret'"),
-        ("format: csv", "format: xml", "format: expected one of csv, parquet"),
+        ("format: csv", "format: xml", "format: expected one of csv, json, parquet, delta"),
+        ("format: csv", "format: csv, separator: '||'", "separator: expected one character, found '||'"),
+        ("format: csv", "format: json, header: false", "header: expected no such option"),
         ("{lag: INTERVAL 1 DAY}", "{lag: INTERVAL 1 DAY, column: known_at}", "known_at: expected exactly one of"),
         ("INTERVAL 1 DAY", "1; DROP TABLE x", "lag: expected an interval"),
         ("[closed]", "[gone]", "closing_events: expected types out of outcome_events"),
@@ -67,5 +69,5 @@ def test_a_mistake_is_named_with_its_field(found: str, put: str, complaint: str)
 
 
 def test_an_unknown_name_lists_the_shipped_mappings() -> None:
-    with pytest.raises(ValueError, match="credit_record, simulated, taiwan"):
+    with pytest.raises(ValueError, match="australian, credit_record, german, simulated, taiwan"):
         load_mapping("no_such_source")

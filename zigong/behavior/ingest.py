@@ -166,9 +166,10 @@ def _queried(
     if section == "events" and mapping.known_at_lag is None:
         expected = (*expected, "known_at")
     # The mapping's author writes SQL by design; no client's data ever enters these texts.
+    # A text may end in a comment, so its closing bracket stands on a line of its own.
     views = [f"{name} AS (SELECT * FROM {{{name}}})" for name in raw.good]  # noqa: S608
-    views += [f"{name} AS ({_formatted(text, timezone)})" for name, text in mapping.derived]
-    query = f"WITH {', '.join(views)} SELECT * FROM ({_formatted(sql, timezone)})"  # noqa: S608
+    views += [f"{name} AS ({_formatted(text, timezone)}\n)" for name, text in mapping.derived]
+    query = f"WITH {', '.join(views)} SELECT * FROM ({_formatted(sql, timezone)}\n)"  # noqa: S608
     try:
         found = spark.sql(query, **raw.good)
     except AnalysisException as error:

@@ -16,7 +16,7 @@ from schemas.mappings import SourceColumn, SourceFile, SourceMapping
 from zigong.behavior.pseudonyms import pseudonymiser
 from zigong.errors import DataError
 
-_CORRUPT, _REASONS = "_corrupt_record", "_reasons"
+_CORRUPT, REASONS = "_corrupt_record", "_reasons"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,8 @@ class RawTables:
     """The raw files of one source, cell by cell.
 
     Attributes:
-        cells: by file name, the raw cells (strings, or parquet's own types) and ``_reasons``, empty for a good row.
+        cells: by file name, the raw cells (strings, or the types of parquet and Delta) and ``_reasons``, empty for a
+            good row.
         good: by file name, the rows without reasons in the types of the mapping.
     """
 
@@ -38,9 +39,20 @@ def read_raw(spark: SparkSession, mapping: SourceMapping, path: str) -> RawTable
     Raises:
         DataError: a file or a column is missing.
     """
-    cells = {file.name: _judged(_cells(spark, file, path), file) for file in mapping.files}
+    return raw_tables(mapping, {file.name: _cells(spark, file, path) for file in mapping.files})
+
+
+def raw_tables(mapping: SourceMapping, found: Mapping[str, DataFrame]) -> RawTables:
+    """Judges every cell of the files, given by name as ``found_cells`` returns them, with all declared columns."""
+    cells = {file.name: _judged(found[file.name], file) for file in mapping.files}
     good = {file.name: _typed(cells[file.name], file) for file in mapping.files}
     return RawTables(cells=cells, good=good)
+
+
+def padded(spark: SparkSession, file: SourceFile, found: DataFrame | None) -> DataFrame:
+    """A file, or no rows where there is none, with every declared column: those it lacks are empty."""
+    rows = spark.createDataFrame([], StructType([StructField(_CORRUPT, StringType())])) if found is None else found
+    return rows.select("*", *(F.lit(None).cast("string").alias(name) for name in missing_columns(file, rows)))
 
 
 def rejected_rows(raw: RawTables, mapping: SourceMapping, key: bytes) -> DataFrame:
@@ -59,42 +71,79 @@ def _rejected(cells: DataFrame, file: SourceFile, pseudonym: Callable[[Column], 
         (pseudonym(_quoted(column)) if column.identifier else _quoted(column).cast("string")).alias(column.name)
         for column in file.columns
     ]
-    bad = cells.where(F.size(_REASONS) > 0).select(_REASONS, F.struct(*shown).alias("row"))
+    bad = cells.where(F.size(REASONS) > 0).select(REASONS, F.struct(*shown).alias("row"))
     return bad.select(
-        F.lit(file.name).alias("file_name"), F.col(_REASONS).alias("reasons"), F.to_json("row").alias("payload")
+        F.lit(file.name).alias("file_name"), F.col(REASONS).alias("reasons"), F.to_json("row").alias("payload")
     )
 
 
 def _cells(spark: SparkSession, file: SourceFile, path: str) -> DataFrame:
-    where = str(Path(path) / file.path) if "://" not in path else f"{path.rstrip('/')}/{file.path}"
-    try:
-        if file.format == "parquet":
-            found = spark.read.parquet(where).withColumn(_CORRUPT, F.lit(None).cast("string"))
-        else:
-            found = _csv(spark, where)
-    except AnalysisException as error:
-        if error.getCondition() != "PATH_NOT_FOUND":
-            raise
-        raise DataError(
-            f"raw file {file.name}: {where} does not exist", action="give its folder as source.path of the recipe"
-        ) from error
-    missing = [column.name for column in file.columns if column.name not in found.columns]
+    found = found_cells(spark, file, path)
+    missing = missing_columns(file, found)
     if missing:
         raise DataError(
-            f"raw file {file.name} ({where}): column {', '.join(missing)} is missing; "
-            f"found {', '.join(name for name in found.columns if name != _CORRUPT)}",
+            f"raw file {file.name} ({_where(file, path)}): column {', '.join(missing)} is missing; "
+            f"found {', '.join(column_names(found))}",
             action="correct the columns of the source mapping, or give the file it was written for",
         )
     return found
 
 
-def _csv(spark: SparkSession, where: str) -> DataFrame:
+def found_cells(spark: SparkSession, file: SourceFile, path: str) -> DataFrame:
+    """The columns a file has, before any is judged, and a mark on the rows that cannot be read.
+
+    Raises:
+        DataError: the file does not exist, or is not of its format.
+    """
+    where = _where(file, path)
+    try:
+        return _read(spark, where, file)
+    except AnalysisException as error:
+        if "NOT_FOUND" in str(error.getCondition()) or "NOT_EXIST" in str(error.getCondition()):
+            message = f"{where} does not exist{' as a Delta table' if file.format == 'delta' else ''}"
+            action = "give its folder as source.path of the recipe"
+        else:
+            message = f"{where} cannot be read as {file.format}: {str(error).splitlines()[0]}"
+            action = "correct path or format of the file in the source mapping"
+        raise DataError(f"raw file {file.name}: {message}", action=action) from error
+
+
+def column_names(found: DataFrame) -> tuple[str, ...]:
+    """The columns a file has itself."""
+    return tuple(name for name in found.columns if name != _CORRUPT)
+
+
+def missing_columns(file: SourceFile, found: DataFrame) -> tuple[str, ...]:
+    """Columns of the mapping that the file does not have, in the order of the mapping."""
+    return tuple(column.name for column in file.columns if column.name not in found.columns)
+
+
+def _where(file: SourceFile, path: str) -> str:
+    return f"{path.rstrip('/')}/{file.path}" if "://" in path else str(Path(path) / file.path)
+
+
+def _read(spark: SparkSession, where: str, file: SourceFile) -> DataFrame:
+    if file.format == "csv":
+        return _csv(spark, where, file)
+    if file.format == "json":
+        return _json(spark, where, file)
+    return spark.read.format(file.format).load(where).withColumn(_CORRUPT, F.lit(None).cast("string"))
+
+
+def _csv(spark: SparkSession, where: str, file: SourceFile) -> DataFrame:
     """All columns as text; a row with too many or too few cells is kept and marked."""
-    reader = spark.read.option("header", True).option("mode", "PERMISSIVE")
-    names = reader.csv(where).columns
+    reader = spark.read.option("header", file.header).option("sep", file.separator).option("mode", "PERMISSIVE")
+    names = reader.csv(where).columns if file.header else [column.name for column in file.columns]
     schema = StructType([StructField(name, StringType()) for name in (*names, _CORRUPT)])
     # With column pruning the parser would count only the cells that are asked for, and miss malformed rows.
     return reader.option("columnNameOfCorruptRecord", _CORRUPT).option("columnPruning", False).csv(where, schema=schema)
+
+
+def _json(spark: SparkSession, where: str, file: SourceFile) -> DataFrame:
+    """The declared fields as text; a field that an object lacks is an empty cell, a broken line is kept and marked."""
+    schema = StructType([StructField(name, StringType()) for name in (*(c.name for c in file.columns), _CORRUPT)])
+    reader = spark.read.option("mode", "PERMISSIVE").option("columnNameOfCorruptRecord", _CORRUPT)
+    return reader.json(where, schema=schema)
 
 
 def _judged(found: DataFrame, file: SourceFile) -> DataFrame:
@@ -108,7 +157,7 @@ def _judged(found: DataFrame, file: SourceFile) -> DataFrame:
     cells = found.select(*cleaned, _CORRUPT)
     reasons = [F.when(F.col(_CORRUPT).isNotNull(), F.lit("malformed_row"))]
     reasons += [reason for column in file.columns for reason in _column_reasons(column)]
-    return cells.withColumn(_REASONS, F.array_compact(F.array(*reasons))).drop(_CORRUPT)
+    return cells.withColumn(REASONS, F.array_compact(F.array(*reasons))).drop(_CORRUPT)
 
 
 def _column_reasons(column: SourceColumn) -> list[Column]:
@@ -126,7 +175,7 @@ def _column_reasons(column: SourceColumn) -> list[Column]:
 
 
 def _typed(cells: DataFrame, file: SourceFile) -> DataFrame:
-    good = cells.where(F.size(_REASONS) == 0)
+    good = cells.where(F.size(REASONS) == 0)
     return good.select(*(_value(column).alias(column.name) for column in file.columns))
 
 

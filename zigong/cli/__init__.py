@@ -2,7 +2,7 @@
 
 import typer
 
-from zigong.cli import audit, maintain, run, runs
+from zigong.cli import audit, maintain, run, runs, sources
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,5 +21,10 @@ app.command("maintain")(maintain.maintain_tables)
 runs_app = typer.Typer(no_args_is_help=True, help="Runs of a lakehouse.")
 runs_app.command("ls")(runs.list_all)
 app.add_typer(runs_app, name="runs")
+
+source_app = typer.Typer(no_args_is_help=True, help="Raw sources and their mappings.")
+source_app.command("check")(sources.check)
+source_app.command("new")(sources.new)
+app.add_typer(source_app, name="source")
 
 __all__ = ["app"]

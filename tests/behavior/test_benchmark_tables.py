@@ -1,0 +1,49 @@
+"""German and Australian credit: every client has a profile before T and one outcome after it, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from schemas.mappings import load_mapping
+from zigong.behavior.ingest import deduplicated, events_from, profiles_from, read_raw, rejected_rows
+from zigong.behavior.source_check import check_source
+
+DATA = Path(os.environ.get("ZIGONG_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")) / "calm"
+KEY = b"zigong-public-demo-key"
+T = datetime(2000, 1, 1)
+
+pytestmark = [
+    pytest.mark.realdata,
+    pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is absent: set ZIGONG_DATA to the folder of the data sets"),
+]
+
+
+@pytest.mark.parametrize(("name", "good", "bad"), [("german", 700, 300), ("australian", 307, 383)])
+def test_every_client_has_a_profile_and_an_outcome_and_an_empty_sequence(
+    spark: SparkSession, name: str, good: int, bad: int
+) -> None:
+    mapping = load_mapping(name)
+    raw = read_raw(spark, mapping, str(DATA))
+    assert raw.cells["applicants"].count() == good + bad
+    assert rejected_rows(raw, mapping, KEY).count() == 0
+    versions = deduplicated(events_from(spark, raw, mapping, key=KEY, buckets=8, timezone="UTC"))
+    assert versions.duplicates.count() == versions.conflicting.count() == 0
+    outcomes = {row["user_id"]: row for row in versions.kept.collect()}
+    assert sum(row["event_type"] == "good_risk" for row in outcomes.values()) == good
+    assert sum(row["days_past_due"] == 30 for row in outcomes.values()) == bad
+    assert all(row["event_at"] > T for row in outcomes.values())
+    profiles = profiles_from(spark, raw, mapping, key=KEY, timezone="UTC").collect()
+    assert {row["user_id"] for row in profiles} == outcomes.keys()
+    assert len(profiles) == len(outcomes) == good + bad
+    assert all(row["valid_from"] < T and row["known_at"] < T for row in profiles)
+    assert {len(row["attributes"]) for row in profiles} == {len(raw.good["applicants"].columns) - 1}
+
+
+@pytest.mark.parametrize("name", ["german", "australian"])
+def test_the_check_finds_nothing(spark: SparkSession, name: str) -> None:
+    assert check_source(spark, load_mapping(name), str(DATA), timezone="Asia/Shanghai").findings == ()

@@ -1,0 +1,380 @@
+"""Everything that is wrong with a source mapping and its files, found before anything is written.
+
+Raw values never leave this module: examples show the shape of a cell only (letters become a, digits become 9), and
+cells of identifier columns are not shown at all.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from schemas.contracts import table_contract
+from schemas.mappings import SourceFile, SourceMapping
+from zigong.behavior.ingest import Versions, deduplicated, events_from, profiles_from
+from zigong.behavior.raw import REASONS, column_names, found_cells, missing_columns, padded, raw_tables
+from zigong.errors import DataError
+from zigong.quality.rows import broken_rules, conform
+
+EXAMPLES = 3
+EXAMPLE_LENGTH = 40
+_FOLLOWING = ("user_bucket_is_present", "known_date_is_present")  # null where user_key or known_at is
+_TODO = re.compile(r"\bTODO\b:?\s*(.*)")
+_ACTIONS = {
+    "missing": "fill the cell at the source, or drop `required` from the column",
+    "bad_cast": "correct the type of the column; a text that means an empty cell belongs into null_values",
+    "not_finite": "correct the source, or list the text in null_values",
+    "unknown_value": "add the value to `values` of the column, or correct the source",
+    "malformed_row": "correct the line: too many or too few cells, an open quote, or no JSON object",
+}
+_RULE_ACTIONS = {
+    "event_type_is_a_word": "let the SQL yield lower-case words such as loan_paid: a-z, 0-9, _; at most 64 characters",
+    "amount_has_currency": "let the SQL yield an ISO 4217 code beside every amount",
+    "op_is_known": "let the SQL yield 'upsert', or 'retract' for an event that is withdrawn",
+    "days_past_due_not_negative": "let the SQL yield null or a number from 0",
+    "before_1970": "look for a wrong unit, a wrong anchor date or a text that means empty",
+    "far_future": "look for a wrong unit, a wrong anchor date or a text that means 'never'",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One problem, or one thing to know.
+
+    Attributes:
+        section: file or part of the mapping it lies in, such as ``files: loans`` or ``events``.
+        column: its column, where it lies in one.
+        problem: what was found.
+        rows: how many rows it concerns; None: not a matter of rows.
+        examples: up to three masked examples.
+        action: what to do.
+        blocking: False for what loses nothing and may be meant so.
+    """
+
+    section: str
+    problem: str
+    action: str
+    column: str | None = None
+    rows: int | None = None
+    examples: tuple[str, ...] = ()
+    blocking: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a source yields; all times are UTC."""
+
+    file_rows: Mapping[str, int]
+    events: int
+    profiles: int
+    users: int
+    event_types: Mapping[str, int]
+    first_event_at: datetime | None
+    last_event_at: datetime | None
+    first_known_at: datetime | None
+    last_known_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceCheck:
+    """All findings on a source; no summary where files, columns or SQL are too broken to count events."""
+
+    findings: tuple[Finding, ...]
+    summary: Summary | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether ingest would publish every row."""
+        return not any(finding.blocking for finding in self.findings)
+
+
+def check_source(spark: SparkSession, mapping: SourceMapping, path: str, *, timezone: str) -> SourceCheck:
+    """Finds every problem of a mapping and its files below ``path``; writes nothing.
+
+    Args:
+        path: folder of the raw files, as source.path of a recipe.
+        timezone: business time zone.
+    """
+    findings = _open_questions(mapping)
+    found = {file.name: _found(spark, file, path, findings) for file in mapping.files}
+    whole = all(frame is not None and not missing_columns(file, frame) for file, frame in _pairs(mapping, found))
+    raw = raw_tables(mapping, {file.name: padded(spark, file, frame) for file, frame in _pairs(mapping, found)})
+    file_rows = {}
+    for file, frame in _pairs(mapping, found):
+        if frame is not None:
+            file_rows[file.name] = _judged_file(raw.cells[file.name], file, missing_columns(file, frame), findings)
+    key = secrets.token_bytes(32)  # nothing is kept, so any key serves
+
+    def events() -> DataFrame:
+        return events_from(spark, raw, mapping, key=key, buckets=1, timezone=timezone)
+
+    def profiles() -> DataFrame:
+        return profiles_from(spark, raw, mapping, key=key, timezone=timezone)
+
+    stated = [_stated(section, query, findings) for section, query in (("events", events), ("profiles", profiles))]
+    if not whole or None in stated:
+        return SourceCheck(findings=tuple(findings), summary=None)
+    versions = [
+        _versions(frame, table, findings)
+        for frame, table in zip(stated, ("behavior_events", "user_profiles"), strict=True)
+    ]
+    if versions[0] is None or versions[1] is None:
+        return SourceCheck(findings=tuple(findings), summary=None)
+    summary = _summary(file_rows, versions[0].kept, versions[1].kept)
+    findings += _outcomes(mapping, summary)
+    return SourceCheck(findings=tuple(findings), summary=summary)
+
+
+def _pairs(mapping: SourceMapping, found: Mapping[str, DataFrame | None]) -> list[tuple[SourceFile, DataFrame | None]]:
+    return [(file, found[file.name]) for file in mapping.files]
+
+
+def _open_questions(mapping: SourceMapping) -> list[Finding]:
+    """What is left to do in the texts of a mapping, as ``zigong source new`` marks it."""
+    texts = {"title": mapping.title, "description": mapping.description, "license": mapping.license}
+    texts |= {f"derived: {name}": text for name, text in mapping.derived}
+    texts |= {"events": mapping.events_sql, "profiles": mapping.profiles_sql}
+    return [
+        Finding(
+            section=section, problem=f"open: {question.strip() or 'TODO'}", action="answer it, then delete the TODO"
+        )
+        for section, text in texts.items()
+        for question in _TODO.findall(text)
+    ]
+
+
+def _found(spark: SparkSession, file: SourceFile, path: str, findings: list[Finding]) -> DataFrame | None:
+    section = f"files: {file.name}"
+    try:
+        found = found_cells(spark, file, path)
+    except DataError as error:
+        findings.append(Finding(section=section, problem=error.message, action=error.action))
+        return None
+    except (PySparkException, Py4JJavaError) as error:
+        findings.append(
+            Finding(section=section, problem=f"cannot be read as {file.format}: {_cause(error)}", action="check format")
+        )
+        return None
+    names = ", ".join(column_names(found))
+    findings += [
+        Finding(
+            section=section,
+            column=name,
+            problem=f"the file has no such column; it has {names}",
+            action="correct the name in columns, or give the file the mapping was written for",
+        )
+        for name in missing_columns(file, found)
+    ]
+    return found
+
+
+def _judged_file(cells: DataFrame, file: SourceFile, absent: tuple[str, ...], findings: list[Finding]) -> int:
+    """Appends what is wrong with the cells of a file; returns its number of rows."""
+    section = f"files: {file.name}"
+    try:
+        rows: int = cells.count()
+        findings += [finding for finding in _bad_cells(cells, file, section) if finding.column not in absent]
+    except (PySparkException, Py4JJavaError) as error:
+        findings.append(Finding(section=section, problem=f"reading fails: {_cause(error)}", action="check the file"))
+        return 0
+    if rows == 0:
+        findings.append(Finding(section=section, problem="the file has no rows", action="give the whole file"))
+    return rows
+
+
+def _bad_cells(cells: DataFrame, file: SourceFile, section: str) -> list[Finding]:
+    reason = F.col("reason")
+    shown = [
+        F.when(F.substring_index(reason, ":", 1).isin("missing", "malformed_row"), None).when(
+            reason.endswith(f":{column.name}"), _shape(F.col(f"`{column.name}`"))
+        )
+        for column in file.columns
+        if not column.identifier
+    ]
+    found = cells.select("*", F.explode(REASONS).alias("reason")).select(
+        "reason", F.coalesce(*shown, F.lit(None).cast("string")).alias("example")
+    )
+    return [
+        _cell_finding(section, row["reason"], row["rows"], tuple(row["examples"]))
+        for row in found.groupBy("reason")
+        .agg(F.count("*").alias("rows"), _some(F.col("example")).alias("examples"))
+        .orderBy("reason")
+        .collect()
+    ]
+
+
+def _cell_finding(section: str, reason: str, rows: int, examples: tuple[str, ...]) -> Finding:
+    kind, _, column = reason.partition(":")
+    return Finding(
+        section=section,
+        column=column or None,
+        problem=kind.replace("_", " "),
+        rows=rows,
+        examples=examples,
+        action=_ACTIONS[kind],
+    )
+
+
+def _shape(cell: Column) -> Column:
+    """The shape of a cell: letters become a, digits become 9, and no more than its beginning is kept."""
+    masked = F.regexp_replace(F.regexp_replace(cell.cast("string"), r"[\p{L}\p{M}]", "a"), r"\p{N}", "9")
+    return F.substring(masked, 1, EXAMPLE_LENGTH)
+
+
+def _some(examples: Column) -> Column:
+    return F.slice(F.array_sort(F.collect_set(examples)), 1, EXAMPLES)
+
+
+def _stated(section: str, query: Callable[[], DataFrame], findings: list[Finding]) -> DataFrame | None:
+    """The rows a section's SQL yields, not computed yet; None where it does not run."""
+    try:
+        return query()
+    except DataError as error:
+        findings.append(Finding(section=section, problem=error.message, action=error.action))
+    except PySparkException as error:
+        findings.append(Finding(section=section, problem=_cause(error), action=f"correct {section} of the mapping"))
+    return None
+
+
+def _versions(frame: DataFrame, table: str, findings: list[Finding]) -> Versions | None:
+    """Appends what is wrong with the rows of a table; None where computing them fails."""
+    section = "events" if table == "behavior_events" else "profiles"
+    try:
+        versions = deduplicated(frame, table=table)
+    except (PySparkException, Py4JJavaError) as error:
+        findings.append(
+            Finding(
+                section=section,
+                problem=f"the SQL fails on some rows: {_cause(error)}",
+                action="use try_cast or CASE where a value may not fit",
+            )
+        )
+        return None
+    findings += _broken(versions.kept, table, section) + _repeated(versions, table, section)
+    return versions
+
+
+def _broken(rows: DataFrame, table: str, section: str) -> list[Finding]:
+    """Rules of the table's contract that rows break, and times that cannot be meant."""
+    contract = table_contract(table)
+    times = [name for name in ("event_at", "valid_from", "known_at") if name in contract.column_names]
+    early = [F.when(F.col(name) < F.lit("1970-01-01").cast("timestamp"), f"before_1970:{name}") for name in times]
+    next_year = F.current_timestamp() + F.expr("INTERVAL 1 YEAR")
+    late = [F.when(F.col(name) > next_year, f"far_future:{name}") for name in times]
+    rules = F.concat(broken_rules(contract), F.array_compact(F.array(*early, *late)))
+    word = F.col("event_type") if section == "events" else F.lit(None).cast("string")
+    example = F.when(F.col("rule") == "event_type_is_a_word", _shape(word))
+    found = conform(rows, contract).select("*", F.explode(rules).alias("rule"))
+    counted = found.groupBy("rule").agg(F.count("*").alias("rows"), _some(example).alias("examples"))
+    return [
+        _rule_finding(section, row["rule"], row["rows"], tuple(row["examples"]))
+        for row in counted.orderBy("rule").collect()
+        if row["rule"] not in _FOLLOWING
+    ]
+
+
+def _rule_finding(section: str, rule: str, rows: int, examples: tuple[str, ...]) -> Finding:
+    kind, _, column = rule.partition(":")
+    if kind.endswith("_is_present"):
+        column = {"user_id": "user_key", "event_id": "event_key"}.get(name := kind.removesuffix("_is_present"), name)
+        return Finding(
+            section=section, column=column, problem="null", rows=rows, action=f"let the SQL yield {column} in every row"
+        )
+    return Finding(
+        section=section,
+        column=column or None,
+        problem=kind.replace("_", " "),
+        rows=rows,
+        examples=examples,
+        action=_RULE_ACTIONS.get(kind, f"see rule {kind} of the table's contract in schemas/tables"),
+    )
+
+
+def _repeated(versions: Versions, table: str, section: str) -> list[Finding]:
+    findings = []
+    if repeated := versions.duplicates.count():
+        problem = "exact repetitions of a row; ingest drops and counts them"
+        action = "nothing, if the source repeats rows; else make event_key finer"
+        findings.append(Finding(section=section, problem=problem, rows=repeated, action=action, blocking=False))
+    if contradicting := versions.conflicting.count():
+        findings.append(
+            Finding(
+                section=section,
+                column="event_key" if section == "events" else "user_key",
+                problem=f"duplicate keys with other contents; they differ in {', '.join(_differing(versions, table))}",
+                rows=contradicting,
+                action="make the key finer, or let known_at tell the versions apart",
+            )
+        )
+    return findings
+
+
+def _differing(versions: Versions, table: str) -> list[str]:
+    """Columns in which rows of one key contradict each other."""
+    contract = table_contract(table)
+    others = [name for name in contract.column_names if name not in contract.key]
+    text = {name: F.coalesce(F.to_json(F.struct(name)), F.lit("")) for name in others}
+    keys = versions.conflicting.select(*contract.key).distinct()
+    rows = versions.kept.unionByName(versions.conflicting).join(keys, [*contract.key], "left_semi")
+    differs = [(F.size(F.collect_set(text[name])) > 1).cast("int").alias(name) for name in others]
+    by_key = rows.groupBy(*contract.key).agg(*differs)
+    counts = by_key.agg(*(F.max(name).alias(name) for name in others)).first()
+    return [name for name in others if counts[name]]
+
+
+def _summary(file_rows: Mapping[str, int], events: DataFrame, profiles: DataFrame) -> Summary:
+    types = {row["event_type"]: row["count"] for row in events.groupBy("event_type").count().collect()}
+    span = events.agg(
+        F.min("event_at").alias("first_event_at"),
+        F.max("event_at").alias("last_event_at"),
+        F.min("known_at").alias("first_known_at"),
+        F.max("known_at").alias("last_known_at"),
+        F.count_distinct("user_id").alias("users"),
+    ).first()
+    return Summary(
+        file_rows=dict(file_rows),
+        events=sum(types.values()),
+        profiles=profiles.count(),
+        event_types=dict(sorted((str(name), count) for name, count in types.items())),
+        **span.asDict(),
+    )
+
+
+def _outcomes(mapping: SourceMapping, summary: Summary) -> list[Finding]:
+    """Types of the mapping that no event has: a typing error, or a sample too small to hold them."""
+    if summary.events == 0:
+        return [Finding(section="events", problem="no events", action="check joins and filters of the SQL")]
+    absent = {
+        section: [word for word in words if word not in summary.event_types]
+        for section, words in (("outcome_events", mapping.outcome_events), ("closing_events", mapping.closing_events))
+    }
+    none_at_all = len(absent["outcome_events"]) == len(mapping.outcome_events)
+    return [
+        Finding(
+            section=section,
+            problem=f"never occur: {', '.join(words)}",
+            action="correct the words, or the event_type of the SQL; without outcomes no client gets a label"
+            if none_at_all
+            else "nothing, if the files are a sample; else correct the words",
+            blocking=none_at_all,
+        )
+        for section, words in absent.items()
+        if words
+    ]
+
+
+def _cause(error: PySparkException | Py4JJavaError) -> str:
+    """Spark's name for an error and the SQL it points at; its full text may hold raw values."""
+    if isinstance(error, Py4JJavaError):
+        return str(error.java_exception.getClass().getSimpleName())
+    fragments = [context.fragment() for context in error.getQueryContext()]
+    where = f" in {' '.join(fragments[0].split())}" if fragments and fragments[0] else ""
+    return f"{error.getCondition() or type(error).__name__}{where}"

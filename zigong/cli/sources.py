@@ -1,0 +1,100 @@
+"""``zigong source``: what is wrong with a source mapping and its files, and a first mapping for new files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from schemas.mappings import load_mapping
+from zigong.cli.shared import named_errors
+from zigong.console import CONSOLE, say
+from zigong.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from zigong.behavior.source_check import Finding, Summary
+
+
+def check(
+    mapping: Annotated[str, typer.Argument(help="name of a shipped mapping, or a mapping file", metavar="MAPPING")],
+    path: Annotated[str, typer.Option(help="folder of the raw files")],
+    timezone: Annotated[str, typer.Option(help="business time zone, as in the recipe")] = "UTC",
+) -> None:
+    """Explain every problem of a mapping and its raw files. Writes nothing."""
+    from zigong.behavior.source_check import check_source
+    from zigong.lakehouse.session import open_spark
+    from zigong.recipe import Engine
+
+    with named_errors():
+        try:
+            loaded, zone = load_mapping(mapping), ZoneInfo(timezone).key
+        except (ValueError, KeyError) as error:
+            raise ConfigError(str(error), action="correct the mapping file or the argument") from error
+        spark = open_spark(Engine(), app_name="zigong source check", log=Path(os.devnull))
+        result = check_source(spark, loaded, path, timezone=zone)
+        if result.findings:
+            CONSOLE.print(_findings_table(loaded.name, result.findings))
+        if result.summary is not None:
+            _print_summary(result.summary)
+        blocking = sum(1 for finding in result.findings if finding.blocking)
+        if not result.ok:
+            raise DataError(
+                f"source {loaded.name}: {blocking} problems in the mapping or its files",
+                action="correct what the table names, then check again; nothing was written",
+            )
+        say("[green]ok[/]: ingest would publish every row")
+
+
+def new(
+    files: Annotated[list[Path], typer.Argument(help="sample files: csv, json (one object a line), parquet")],
+    output: Annotated[Path, typer.Option(help="mapping file to write")],
+    name: Annotated[str | None, typer.Option(help="name of the source; default: that of the first file")] = None,
+) -> None:
+    """Write a commented starting mapping from sample files."""
+    from zigong.behavior.source_draft import drafted_mapping
+
+    with named_errors():
+        if output.exists():
+            raise ConfigError(f"{output} exists", action="give another --output, or move the file away")
+        draft = drafted_mapping(files, name=name)
+        output.write_text(draft.text, encoding="utf-8")
+        say(
+            f"{escape(str(output))}: answer its TODOs, then run\n"
+            f"  zigong source check {escape(str(output))} --path {escape(str(draft.folder))}"
+        )
+
+
+def _findings_table(name: str, findings: Iterable[Finding]) -> Table:
+    table = Table(title=f"{name}: findings")
+    for column in ("where", "problem", "rows", "examples (masked)", "what to do"):
+        table.add_column(column, overflow="fold", justify="right" if column == "rows" else "left")
+    for finding in findings:
+        where = f"{finding.section}: {finding.column}" if finding.column else finding.section
+        table.add_row(
+            escape(where),
+            f"[{'red' if finding.blocking else 'yellow'}]{escape(finding.problem)}[/]",
+            "" if finding.rows is None else f"{finding.rows:,}",
+            escape("\n".join(finding.examples)),
+            escape(finding.action),
+        )
+    return table
+
+
+def _print_summary(summary: Summary) -> None:
+    table = Table(title="what the source yields")
+    table.add_column("what")
+    table.add_column("found", overflow="fold")
+    for name, rows in summary.file_rows.items():
+        table.add_row(f"rows of {name}", f"{rows:,}")
+    table.add_row("events", f"{summary.events:,} of {summary.users:,} users")
+    table.add_row("profiles", f"{summary.profiles:,}")
+    table.add_row("event types", ", ".join(f"{name} {rows:,}" for name, rows in summary.event_types.items()))
+    table.add_row("event_at (UTC)", f"{summary.first_event_at} to {summary.last_event_at}")
+    table.add_row("known_at (UTC)", f"{summary.first_known_at} to {summary.last_known_at}")
+    CONSOLE.print(table)
