@@ -16,6 +16,7 @@ from zigong.behavior.source_check import check_source
 DATA = Path(os.environ.get("ZIGONG_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")) / "calm"
 KEY = b"zigong-public-demo-key"
 T = datetime(2000, 1, 1)
+SLOW = pytest.mark.soak  # its codes are words of 20 columns, and Spark takes minutes over the plan
 
 pytestmark = [
     pytest.mark.realdata,
@@ -23,7 +24,9 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize(("name", "good", "bad"), [("german", 700, 300), ("australian", 307, 383)])
+@pytest.mark.parametrize(
+    ("name", "good", "bad"), [pytest.param("german", 700, 300, marks=SLOW), ("australian", 307, 383)]
+)
 def test_every_client_has_a_profile_and_an_outcome_and_an_empty_sequence(
     spark: SparkSession, name: str, good: int, bad: int
 ) -> None:
@@ -44,6 +47,6 @@ def test_every_client_has_a_profile_and_an_outcome_and_an_empty_sequence(
     assert {len(row["attributes"]) for row in profiles} == {len(raw.good["applicants"].columns) - 1}
 
 
-@pytest.mark.parametrize("name", ["german", "australian"])
+@pytest.mark.parametrize("name", [pytest.param("german", marks=SLOW), "australian"])
 def test_the_check_finds_nothing(spark: SparkSession, name: str) -> None:
     assert check_source(spark, load_mapping(name), str(DATA), timezone="Asia/Shanghai").findings == ()
