@@ -253,14 +253,14 @@ def _event_lines(sample: _Sample) -> list[str]:
         f"    '{sample.name}' AS event_type,  -- TODO: a word for each kind of event",
         f"    {event_at} AS event_at,  -- TODO: when it happened; a date alone means the start of its day",
         f"    {amount or 'CAST(NULL AS DECIMAL(18, 2))'} AS amount,",
-        f"    {_CURRENCY if amount else 'CAST(NULL AS STRING)'} AS currency,",
+        f"    {_CURRENCY if amount else 'CAST(NULL AS STRING) AS currency,'}",
         "    CAST(NULL AS INT) AS days_past_due,  -- TODO: where an outcome states it",
         "    CAST(map() AS MAP<STRING, STRING>) AS attributes  -- TODO: map('channel', channel, ...)",
         f"  FROM {sample.name}",
     ]
 
 
-_CURRENCY = "'XXX'"  # ISO 4217 for no currency
+_CURRENCY = "'XXX' AS currency,  -- TODO: the ISO 4217 code of the amount"  # XXX says that there is none
 
 
 def _profile_lines(sample: _Sample) -> list[str]:
