@@ -34,8 +34,6 @@ _ACTIONS = {
     "not_finite": "correct the source, or list the text in null_values",
     "unknown_value": "add the value to `values` of the column, or correct the source",
     "malformed_row": "correct the line: too many or too few cells, an open quote, or no JSON object",
-}
-_RULE_ACTIONS = {
     "event_type_is_a_word": "let the SQL yield lower-case words such as loan_paid: a-z, 0-9, _; at most 64 characters",
     "amount_has_currency": "let the SQL yield an ISO 4217 code beside every amount",
     "op_is_known": "let the SQL yield 'upsert', or 'retract' for an event that is withdrawn",
@@ -203,24 +201,12 @@ def _bad_cells(cells: DataFrame, file: SourceFile, section: str) -> list[Finding
         "reason", F.coalesce(*shown, F.lit(None).cast("string")).alias("example")
     )
     return [
-        _cell_finding(section, row["reason"], row["rows"], tuple(row["examples"]))
+        _rule_finding(section, row["reason"], row["rows"], tuple(row["examples"]))
         for row in found.groupBy("reason")
         .agg(F.count("*").alias("rows"), _some(F.col("example")).alias("examples"))
         .orderBy("reason")
         .collect()
     ]
-
-
-def _cell_finding(section: str, reason: str, rows: int, examples: tuple[str, ...]) -> Finding:
-    kind, _, column = reason.partition(":")
-    return Finding(
-        section=section,
-        column=column or None,
-        problem=kind.replace("_", " "),
-        rows=rows,
-        examples=examples,
-        action=_ACTIONS[kind],
-    )
 
 
 def _shape(cell: Column) -> Column:
@@ -294,7 +280,7 @@ def _rule_finding(section: str, rule: str, rows: int, examples: tuple[str, ...])
         problem=kind.replace("_", " "),
         rows=rows,
         examples=examples,
-        action=_RULE_ACTIONS.get(kind, f"see rule {kind} of the table's contract in schemas/tables"),
+        action=_ACTIONS.get(kind, f"see rule {kind} of the table's contract in schemas/tables"),
     )
 
 
