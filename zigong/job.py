@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zigong.console import LOG, say_error, set_up_logging
+from zigong.dates import Dates, ObservationDates
 from zigong.errors import ConfigError, ZigongError
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.recipe import Recipe, load_recipe
@@ -30,47 +31,6 @@ if TYPE_CHECKING:
 
 PUBLISHED_KEY = "zigong-public-demo-key"  # pseudonyms of public and simulated data only
 KEY_VARIABLE = "ZIGONG_USER_KEY"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dates:
-    """The half-open range of dates a backfill is limited to; None = unbounded."""
-
-    first: date | None = None
-    end: date | None = None
-
-    @property
-    def bounded(self) -> bool:
-        """Whether the range has an end."""
-        return self.first is not None or self.end is not None
-
-    def predicate(self, column: str) -> str:
-        """SQL predicate of the range; true when it is unbounded."""
-        bounds = [
-            f"{column} {sign} DATE'{day.isoformat()}'"
-            for sign, day in ((">=", self.first), ("<", self.end))
-            if day is not None
-        ]
-        return " AND ".join(bounds) or "true"
-
-    def within(self, days: Sequence[date]) -> tuple[date, ...]:
-        """The dates of ``days`` that lie in the range."""
-        return tuple(
-            day for day in days if (self.first is None or day >= self.first) and (self.end is None or day < self.end)
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObservationDates:
-    """The observation dates a step builds, and the cells of a table partitioned by them."""
-
-    days: tuple[date, ...]
-
-    @property
-    def predicate(self) -> str:
-        """SQL predicate of exactly these dates."""
-        listed = ", ".join(f"DATE'{day.isoformat()}'" for day in self.days)
-        return f"observation_date IN ({listed})"
 
 
 @dataclass(kw_only=True)

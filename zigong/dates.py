@@ -1,0 +1,48 @@
+"""The dates a job is limited to, and their SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dates:
+    """The half-open range of dates a backfill is limited to; None = unbounded."""
+
+    first: date | None = None
+    end: date | None = None
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the range has an end."""
+        return self.first is not None or self.end is not None
+
+    def predicate(self, column: str) -> str:
+        """SQL predicate of the range; true when it is unbounded."""
+        bounds = [
+            f"{column} {sign} DATE'{day.isoformat()}'"
+            for sign, day in ((">=", self.first), ("<", self.end))
+            if day is not None
+        ]
+        return " AND ".join(bounds) or "true"
+
+    def within(self, days: Sequence[date]) -> tuple[date, ...]:
+        """The dates of ``days`` that lie in the range."""
+        return tuple(
+            day for day in days if (self.first is None or day >= self.first) and (self.end is None or day < self.end)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservationDates:
+    """The observation dates a step builds, and the cells of a table partitioned by them."""
+
+    days: tuple[date, ...]
+
+    @property
+    def predicate(self) -> str:
+        """SQL predicate of exactly these dates."""
+        listed = ", ".join(f"DATE'{day.isoformat()}'" for day in self.days)
+        return f"observation_date IN ({listed})"
