@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import ray
 from pyspark.sql import SparkSession
 
-from tests.finished import REPOSITORY, TINY, FinishedRun, finish
+from tests.finished import TINY, FinishedRun, finish
 from zigong.lakehouse.session import open_spark
 from zigong.ray_shards import close_ray, open_ray
 from zigong.recipe import load_recipe
@@ -51,12 +49,3 @@ def local_ray() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny_run(spark: SparkSession, local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     return finish(tmp_path_factory.mktemp("lakehouse"), "first")
-
-
-@pytest.fixture(scope="session")
-def public_data() -> Path:
-    """The folder of the public data files, which the project does not ship."""
-    folder = Path(os.environ.get("ZIGONG_DATA", REPOSITORY.parent / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"no public data in {folder}; set ZIGONG_DATA to the folder that holds credit_record and taiwan")
-    return folder

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
 from schemas.mappings import load_mapping
+from tests.public_data import public_data
 from zigong.behavior.ingest import deduplicated, events_from, profiles_from, read_raw, rejected_rows
 from zigong.behavior.source_check import check_source
 
-DATA = Path(os.environ.get("ZIGONG_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")) / "calm"
+DATA, MARKS = public_data("calm")
 KEY = b"zigong-public-demo-key"
 T = datetime(2000, 1, 1)
 SLOW = pytest.mark.soak  # its codes are words of 20 columns, and Spark takes minutes over the plan
 
-pytestmark = [
-    pytest.mark.realdata,
-    pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is absent: set ZIGONG_DATA to the folder of the data sets"),
-]
+pytestmark = MARKS
 
 
 @pytest.mark.parametrize(

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from datetime import date
-from pathlib import Path
 
-import pytest
 from pyspark.sql import SparkSession
 
 from schemas.mappings import load_mapping
+from tests.public_data import public_data
 from zigong.behavior.ingest import deduplicated, events_from, read_raw, rejected_rows
 from zigong.behavior.labels import performance_labels
 from zigong.behavior.observation import observation_points
 from zigong.recipe import Cohort, Horizon
 
-DATA = Path(os.environ.get("ZIGONG_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")) / "taiwan"
+DATA, MARKS = public_data("taiwan")
 KEY = b"zigong-public-demo-key"
 
-pytestmark = [
-    pytest.mark.realdata,
-    pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is absent: set ZIGONG_DATA to the folder of the data sets"),
-]
+pytestmark = MARKS
 
 
 def test_no_client_is_lost_and_labels_are_the_sources_own(spark: SparkSession) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import date
 from pathlib import Path
 
@@ -11,19 +10,19 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from schemas.mappings import load_mapping
+from tests.public_data import public_data
 from zigong.behavior.ingest import deduplicated, events_from, profiles_from, read_raw, rejected_rows
 from zigong.behavior.labels import performance_labels
 from zigong.behavior.observation import observation_points
 from zigong.recipe import Recipe, load_recipe
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DATA = Path(os.environ.get("ZIGONG_DATA", REPOSITORY.parent / "shared" / "data")) / "credit_record"
+DATA, MARKS = public_data("credit_record")
 KEY = b"zigong-public-demo-key"
 
 pytestmark = [
-    pytest.mark.realdata,
     pytest.mark.soak,  # a million rows: minutes
-    pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is absent: set ZIGONG_DATA to the folder of the data sets"),
+    *MARKS,
 ]
 
 
