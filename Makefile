@@ -27,7 +27,7 @@ lint: env ## ruff, mypy --strict, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: env java dist airflow-env bare-env
+unit: env java dist airflow-env bare-env build/.doctor
 	$(BIN)/pytest -m "not soak" -n 2 --dist loadgroup --no-loadscope-reorder
 
 soak: env java dist ## kills and long runs
@@ -66,6 +66,12 @@ $(BARE_VENV)/.built: requirements/jobs.txt | $(UV)
 dist/zigong.zip: $(shell find zigong schemas jobs -type f -not -name '*.pyc') pyproject.toml README.md | $(UV)
 	rm -rf build/lib dist && $(UV) build --quiet --wheel --out-dir dist
 	cp dist/zigong-*.whl $@
+
+# Starts Spark with Delta once, so that programs which start side by side later find the jars instead of fetching them
+# over one another.
+build/.doctor: requirements/jobs.txt $(VENV)/.built | java
+	$(BIN)/zigong doctor
+	touch $@
 
 java: ## find Java 17, or install it where that can be done
 	@bash .ci/java.sh
