@@ -144,7 +144,7 @@ def person(profiles: list[Profile], user_id: str) -> str:
 
 
 def events_hash(rows: list[Version]) -> str:
-    return hashlib.sha256(",".join(f"{r.source}:{r.event_id}:{r.known_at}" for r in rows).encode()).hexdigest()
+    return hashlib.sha256(",".join(f"{r.source}\t{r.event_id}\t{r.known_at}" for r in rows).encode()).hexdigest()
 
 
 def by_user(log: list[Version]) -> dict[str, list[Version]]:

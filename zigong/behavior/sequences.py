@@ -69,11 +69,11 @@ def timelines_before(events: DataFrame, profiles: DataFrame, *, cutoff: date, ti
 def _with_profiles(timelines: DataFrame, profiles: DataFrame) -> DataFrame:
     """Adds person_id and the sorted profile versions of every user."""
     version = F.struct(
-        "valid_from", "known_at", "source", F.array_sort(F.map_entries("attributes")).alias("attributes")
+        "valid_from", "known_at", "source", F.sort_array(F.map_entries("attributes")).alias("attributes")
     )
     naming = F.col("person_id").isNotNull()
     by_user = profiles.groupBy("user_id").agg(
-        F.array_sort(F.collect_list(version)).alias("profiles"),
+        F.sort_array(F.collect_list(version)).alias("profiles"),
         F.min(F.when(naming, F.struct("known_at", "valid_from", "source", "person_id"))).alias("first_person"),
     )
     return timelines.join(by_user, on="user_id", how="left").select(
@@ -121,17 +121,11 @@ def _stated(history: Column) -> Column:
 
 def _certificate(history: Column) -> Column:
     """What the row was built from: the hash covers every version as of T in order, the folded ones included."""
-    names = F.transform(
-        history,
-        lambda version: F.concat_ws(
-            ":", version["source"], version["event_id"], F.unix_micros(version["known_at"]).cast("string")
-        ),
-    )
     return F.struct(
         F.array_max(history["event_at"]).alias("max_event_at"),
         F.array_max(history["known_at"]).alias("max_known_at"),
         F.size(history).alias("events_used"),
-        F.sha2(F.array_join(names, ","), 256).alias("events_hash"),
+        F.sha2(F.array_join(history["name"], ","), 256).alias("events_hash"),
     )
 
 

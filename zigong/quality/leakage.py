@@ -70,7 +70,7 @@ def _recomputed(sequences: DataFrame, events: DataFrame) -> DataFrame:
         .withColumn("_rank", F.row_number().over(newest))
         .where("_rank = 1 AND op = 'upsert' AND event_at < observation_at AND user_id = _of")
     )
-    name = F.concat_ws(":", "source", "event_id", F.unix_micros("known_at").cast("string"))
+    name = F.concat_ws("\t", "source", "event_id", F.unix_micros("known_at").cast("string"))
     ordered = F.array_sort(F.collect_list(F.struct("event_at", "known_at", "source", "event_id", name.alias("name"))))
     return held.groupBy(F.col("_of").alias("user_id"), "observation_at").agg(
         F.struct(
