@@ -11,7 +11,8 @@ export UV_COMPILE_BYTECODE ?= 1
 export UV_LINK_MODE ?= hardlink
 
 .DEFAULT_GOAL := help
-.PHONY: help env java dist demo test lint unit soak bench locks clean airflow-env
+BENCH_VENV := build/venv-bench
+.PHONY: help env java dist demo test lint unit soak bench bench-influence bench-sequences locks clean airflow-env bench-env
 
 help: ## list every target
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -33,12 +34,18 @@ unit: env java dist airflow-env bare-env build/.doctor
 soak: env java dist ## kills and long runs
 	$(BIN)/pytest -m soak --timeout 3600
 
-bench: env java ## measured comparisons; tables on the terminal, figures in build/bench
-	for file in benchmarks/*.py; do $(BIN)/python $$file; done
+bench: bench-influence bench-sequences ## measured comparisons; tables on the terminal, figures in build/bench
+
+bench-influence: env ## TracSeq scoring against one sample at a time
+	$(BIN)/python benchmarks/influence.py
+
+bench-sequences: env java bench-env ## sequences against DuckDB, Polars and textbook Spark, to 100 million events (an hour)
+	$(BIN)/python benchmarks/sequences.py
 
 env: $(VENV)/.built ## the environment of the jobs, from locked requirements
 airflow-env: $(AIRFLOW_VENV)/.built ## the environment of the schedulers
 bare-env: $(BARE_VENV)/.built
+bench-env: $(BENCH_VENV)/.built
 dist: dist/zigong.zip ## the one archive that spark-submit and ray job submit ship
 
 $(UV):
@@ -63,6 +70,11 @@ $(BARE_VENV)/.built: requirements/jobs.txt | $(UV)
 	$(UV) pip install --quiet --python $(BARE_VENV) --require-hashes -r requirements/jobs.txt
 	touch $@
 
+$(BENCH_VENV)/.built: requirements/bench.txt | $(UV)
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(BENCH_VENV)
+	$(UV) pip install --quiet --python $(BENCH_VENV) --require-hashes -r requirements/bench.txt
+	touch $@
+
 dist/zigong.zip: $(shell find zigong schemas jobs -type f -not -name '*.pyc') pyproject.toml README.md | $(UV)
 	rm -rf build/lib dist && $(UV) build --quiet --wheel --out-dir dist
 	cp dist/zigong-*.whl $@
@@ -79,6 +91,7 @@ java: ## find Java 17, or install it where that can be done
 locks: $(UV) ## resolve the requirements again
 	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/jobs.in -o requirements/jobs.txt
 	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/dev.in -o requirements/dev.txt
+	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/bench.in -o requirements/bench.txt
 	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/airflow.in -o requirements/airflow.txt
 
 clean: ## remove environments, builds and local lakehouses

@@ -1,0 +1,37 @@
+"""Wall and CPU seconds of a piece of work, the processes it started included. Standard library only."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+def measure(work: Callable[[], object]) -> dict[str, float]:
+    """Runs ``work`` and returns ``wall`` and ``cpu`` in seconds."""
+    started, before = time.perf_counter(), _cpu_seconds()
+    work()
+    return {"wall": time.perf_counter() - started, "cpu": _cpu_seconds() - before}
+
+
+def tell(figures: dict[str, float]) -> None:
+    """Prints the figures as the last line, where the driver reads them."""
+    print(json.dumps(figures), flush=True)
+
+
+def _cpu_seconds() -> float:
+    """Of this process, of its living descendants, and of the ended ones they waited for (Linux)."""
+    ticks, waiting = 0, [os.getpid()]
+    while waiting:
+        process = Path(f"/proc/{waiting.pop()}")
+        try:
+            fields = (process / "stat").read_text().rsplit(")", 1)[1].split()
+            waiting += [
+                int(child) for task in (process / "task").iterdir() for child in (task / "children").read_text().split()
+            ]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        ticks += sum(int(field) for field in fields[11:15])
+    return ticks / os.sysconf("SC_CLK_TCK")
