@@ -6,16 +6,37 @@ delta-rs answers in milliseconds what a Spark job needs seconds for.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+from delta.exceptions import (
+    ConcurrentAppendException,
+    ConcurrentDeleteDeleteException,
+    ConcurrentDeleteReadException,
+    ConcurrentTransactionException,
+    ConcurrentWriteException,
+    DeltaConcurrentModificationException,
+)
 from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
+from deltalake.exceptions import CommitFailedError
 from pyspark.sql.types import StructField, StructType
 
 from schemas.contracts import TableContract, table_contract
+from zigong.errors import ConflictError
 from zigong.lakehouse.paths import LakehousePaths
 
+COMMIT_ATTEMPTS = 3
+# Delta's Python classes share no base: each kind of lost race is named. The last one is delta-rs's.
+LOST_RACES = (
+    ConcurrentAppendException,
+    ConcurrentDeleteDeleteException,
+    ConcurrentDeleteReadException,
+    ConcurrentTransactionException,
+    ConcurrentWriteException,
+    DeltaConcurrentModificationException,
+    CommitFailedError,
+)
 STATISTICS_TYPES = {"int", "bigint", "double", "timestamp", "date"}
 
 
@@ -40,6 +61,23 @@ def create_if_missing(paths: LakehousePaths, contract: TableContract) -> None:
     )
 
 
+def make_commit(write: Callable[[], None], *, table: str, cells: str) -> None:
+    """Makes one commit of rows that do not depend on the table, so a lost race is simply tried again.
+
+    Raises:
+        ConflictError: other writers kept winning.
+    """
+    for _ in range(COMMIT_ATTEMPTS):
+        try:
+            return write()
+        except LOST_RACES as error:
+            conflict = str(error).splitlines()[0]
+    raise ConflictError(
+        f"table {table}, cells {cells}: {COMMIT_ATTEMPTS} attempts lost to other writers: {conflict}",
+        action="wait for the other run to end, then rerun with the same run id",
+    )
+
+
 def replace_rows(
     paths: LakehousePaths, table: str, rows: Sequence[Mapping[str, Any]], *, where: str, metadata: Mapping[str, Any]
 ) -> None:
@@ -48,13 +86,17 @@ def replace_rows(
     create_if_missing(paths, contract)
     schema = pa.schema(DeltaTable(paths.table(table)).schema().to_arrow())
     columns = {name: [row[name] for row in rows] for name in contract.column_names}
-    write_deltalake(
-        paths.table(table),
-        pa.table(columns, schema=schema),
-        mode="overwrite",
-        predicate=where,
-        commit_properties=CommitProperties(custom_metadata={"userMetadata": metadata_text(metadata)}),
-    )
+
+    def write() -> None:
+        write_deltalake(
+            paths.table(table),
+            pa.table(columns, schema=schema),
+            mode="overwrite",
+            predicate=where,
+            commit_properties=CommitProperties(custom_metadata={"userMetadata": metadata_text(metadata)}),
+        )
+
+    make_commit(write, table=table, cells=where)
 
 
 def metadata_text(metadata: Mapping[str, Any]) -> str:

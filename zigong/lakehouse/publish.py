@@ -13,17 +13,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from delta.exceptions import DeltaConcurrentModificationException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from schemas.contracts import TableContract, table_contract
-from zigong.errors import ConflictError, DataError
-from zigong.lakehouse.commits import create_if_missing, metadata_text, own_commits, replace_rows
+from zigong.errors import DataError
+from zigong.lakehouse.commits import create_if_missing, make_commit, metadata_text, own_commits, replace_rows
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import latest_version
-
-PROMOTE_ATTEMPTS = 3
 
 
 class AuditResult(Protocol):
@@ -188,19 +185,7 @@ def _stage(spark: SparkSession, paths: LakehousePaths, frame: DataFrame, name: s
 
 
 def _promote(paths: LakehousePaths, rows: DataFrame, outcome: Published) -> Published:
-    """One commit; the staged rows do not depend on the table, so a lost race is simply tried again."""
-    for _ in range(PROMOTE_ATTEMPTS):
-        try:
-            _replace(paths, rows, outcome.table, where=outcome.cells, metadata=asdict(outcome))
-            break
-        except DeltaConcurrentModificationException as error:
-            conflict = error
-    else:
-        raise ConflictError(
-            f"table {outcome.table}, cells {outcome.cells}: {PROMOTE_ATTEMPTS} attempts lost to other writers: "
-            f"{conflict}",
-            action="wait for the other run to end, then rerun with the same run id",
-        )
+    _replace(paths, rows, outcome.table, where=outcome.cells, metadata=asdict(outcome))
     return _verified(paths, outcome)
 
 
@@ -224,14 +209,14 @@ def _verified(paths: LakehousePaths, outcome: Published) -> Published:
 def _replace(paths: LakehousePaths, rows: DataFrame, table: str, *, where: str, metadata: Mapping[str, object]) -> None:
     contract = table_contract(table)
     create_if_missing(paths, contract)
-    (
+    writer = (
         rows.select(*contract.column_names)
         .write.format("delta")
         .mode("overwrite")
         .option("replaceWhere", where)
         .option("userMetadata", metadata_text(metadata))
-        .save(paths.spark_uri(paths.table(table)))
     )
+    make_commit(lambda: writer.save(paths.spark_uri(paths.table(table))), table=table, cells=where)
 
 
 def _finished(paths: LakehousePaths, table: str, *, run_id: str, step: str, cells: str) -> Published | None:

@@ -1,0 +1,79 @@
+"""Two backfills of the same dates at once: one whole result, and a loser who either recomputed or says so."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import yaml
+
+from tests.finished import REPOSITORY, TINY
+from zigong.errors import ConflictError
+from zigong.lakehouse.paths import LakehousePaths
+from zigong.lakehouse.tables import arrow_pinned, latest_version
+
+TABLES = ("observation_points", "performance_labels")
+COHORTS = {"strict": 4, "open": 1}  # months of history asked for: the two results share no whole table
+ROUNDS = 3
+DATES = ("--from-date", "2023-03-01", "--to-date", "2023-07-01")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lakehouse with events, and the result of either backfill alone."""
+    home = tmp_path_factory.mktemp("backfills")
+    for cohort, months in COHORTS.items():
+        content = yaml.safe_load(TINY.read_text(encoding="utf-8"))
+        content["lakehouse"]["root"] = str(home / "lakehouse")
+        content["observations"]["cohort"]["min_history_months"] = months
+        (home / f"{cohort}.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    assert job(home, "ingest_events", "open", "events").wait() == 0
+    return home
+
+
+def job(home: Path, step: str, cohort: str, run_id: str) -> subprocess.Popen[bytes]:
+    dates = () if step == "ingest_events" else DATES
+    command = [sys.executable, f"jobs/{step}.py", "--recipe", str(home / f"{cohort}.yaml"), "--run-id", run_id, *dates]
+    log = (home / f"{run_id}.log").open("wb")
+    return subprocess.Popen(
+        command, cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stdout=log, stderr=log
+    )
+
+
+def content(home: Path, table: str) -> list[dict[str, object]]:
+    paths = LakehousePaths.at(str(home / "lakehouse"))
+    rows: pa.Table = arrow_pinned(paths, table, latest_version(paths, table))
+    return sorted(rows.to_pylist(), key=lambda row: json.dumps(row, default=str, sort_keys=True))
+
+
+def outcome(home: Path, run_id: str) -> dict[str, object]:
+    told = json.loads((home / "lakehouse" / "_runs" / run_id / "outcome.json").read_text())
+    assert isinstance(told, dict)
+    return told
+
+
+@pytest.mark.soak
+def test_two_backfills_at_once_end_as_one_of_them_whole(home: Path) -> None:
+    alone = {}
+    for cohort in COHORTS:
+        assert job(home, "build_labels", cohort, f"alone-{cohort}").wait() == 0
+        alone[cohort] = {table: content(home, table) for table in TABLES}
+    assert all(alone["strict"][table] != alone["open"][table] for table in TABLES)
+    for number in range(ROUNDS):
+        names = {cohort: f"{cohort}-{number}" for cohort in COHORTS}
+        for process in [job(home, "build_labels", cohort, run_id) for cohort, run_id in names.items()]:
+            process.wait()
+        told = {cohort: outcome(home, run_id) for cohort, run_id in names.items()}
+        assert {item["kind"] for item in told.values()} <= {"ok", ConflictError.kind}, told
+        assert "ok" in {item["kind"] for item in told.values()}
+        for table in TABLES:
+            assert content(home, table) in [alone[cohort][table] for cohort in COHORTS], f"{table} is a mixture"
+        for cohort, item in told.items():  # a loser repeats its run, and then stands alone
+            if item["kind"] != "ok":
+                assert job(home, "build_labels", cohort, names[cohort]).wait() == 0
+                assert content(home, TABLES[1]) == alone[cohort][TABLES[1]]
