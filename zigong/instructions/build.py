@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame
 
 from schemas.contracts import table_contract
 from zigong.instructions.encode import LineEncoder
-from zigong.instructions.render import Event, local_date, render_gap, render_history, render_prompt
+from zigong.instructions.render import Event, Rendered, local_date, render_history, render_prompt, render_time
 from zigong.instructions.templates import Template, load_template
 from zigong.recipe import Horizon, Instructions, Recipe
 
@@ -30,6 +30,7 @@ class RenderPlan:
     horizon: Horizon
     timezone: str
     tokenizer_folder: str
+    context_length: int
 
     @classmethod
     def of(cls, recipe: Recipe, tokenizer_folder: str) -> RenderPlan:
@@ -39,6 +40,7 @@ class RenderPlan:
             horizon=recipe.labels.horizons[0],
             timezone=recipe.business_timezone,
             tokenizer_folder=tokenizer_folder,
+            context_length=min(recipe.agent.context_length, recipe.finetune.context_length),
         )
 
     @property
@@ -89,7 +91,7 @@ class _Historian:
         def lines(row: Row) -> Row:
             told = render_history(row["events"], template=template, settings=self.settings, zone=zone)
             last = local_date(row["events"][-1]["event_at"], zone)
-            gap = render_gap(last, self.cutoff, template=template, settings=self.settings)
+            gap = render_time(last, self.cutoff, template=template, settings=self.settings)
             return {"user_id": row["user_id"], "lines": [*told, gap]}
 
         return lines
@@ -110,18 +112,10 @@ class _Sampler:
 def sample_row(row: Mapping[str, Any], plan: RenderPlan, encoder: LineEncoder, zone: ZoneInfo) -> Row:
     """One sequence as one row of instruction_samples; Spark and the service call the same function."""
     template, horizon = plan.template, plan.horizon
-    events: list[Event] = row["events"]
-    rendered = render_prompt(
-        events,
-        dict(row["profile"] or {}),
-        row["counts"]["folded"],
-        row["observation_at"],
-        template=template,
-        settings=plan.settings,
-        horizon=horizon,
-        zone=zone,
-    )
-    history = encoder.history(rendered.history)
+    # One token stays free for the end token, which counts where a recipe asks for it.
+    answer_tokens = 1 + max(len(encoder.completion(choice)) for choice in template.choices)
+    max_tokens = plan.context_length - answer_tokens
+    rendered, history, branch = _rendered_within(max_tokens, row, plan, encoder, zone)
     identity = (row["sequence_id"], template.task, template.name, template.language, horizon.name, encoder.digest)
     return {
         **{name: row[name] for name in COPIED},
@@ -132,10 +126,43 @@ def sample_row(row: Mapping[str, Any], plan: RenderPlan, encoder: LineEncoder, z
         "horizon": horizon.name,
         "prompt": rendered.text,
         "choices": list(template.choices),
-        "input_ids": history + encoder.branch(rendered.branch),
+        "input_ids": history + branch,
         "history_tokens": len(history),
+        "max_tokens": max_tokens,
         "text_hash": _digest(rendered.text),
     }
+
+
+def _rendered_within(
+    max_tokens: int, row: Mapping[str, Any], plan: RenderPlan, encoder: LineEncoder, zone: ZoneInfo
+) -> tuple[Rendered, list[int], list[int]]:
+    """The prompt with the oldest calendar months folded until it fits, and the ids of its history and of its branch.
+
+    The newest month never folds. What does not fit even then is returned as it is: the contract sends it to quarantine,
+    and nothing is cut.
+    """
+    template, events, folded = plan.template, list(row["events"]), row["counts"]["folded"]
+    while True:
+        rendered = render_prompt(
+            events,
+            dict(row["profile"] or {}),
+            folded,
+            row["observation_at"],
+            template=template,
+            settings=plan.settings,
+            horizon=plan.horizon,
+            zone=zone,
+        )
+        history, branch = encoder.history(rendered.history), encoder.branch(rendered.branch)
+        if len(history) + len(branch) <= max_tokens or not (younger := _without_oldest_month(events, zone)):
+            return rendered, history, branch
+        events, folded = younger, folded + len(events) - len(younger)
+
+
+def _without_oldest_month(events: Sequence[Event], zone: ZoneInfo) -> list[Event]:
+    """The events after the calendar month of the first one; empty when it is the only month."""
+    months = [local_date(event["event_at"], zone).replace(day=1) for event in events]
+    return [event for event, month in zip(events, months, strict=True) if month != months[0]]
 
 
 def _rows_in_batches(
@@ -158,6 +185,7 @@ def _schema(columns: tuple[str, ...]) -> pa.Schema:
         "observation_date": pa.date32(),
         "user_bucket": pa.int32(),
         "history_tokens": pa.int32(),
+        "max_tokens": pa.int32(),
         "input_ids": pa.list_(pa.int32()),
         "choices": pa.list_(pa.string()),
         "lines": pa.list_(pa.string()),

@@ -75,7 +75,7 @@ def render_prompt(
     """
     history = render_history(events, template=template, settings=settings, zone=zone)
     last = local_date(events[-1]["event_at"], zone) if events else None
-    branch = [render_gap(last, local_date(observation_at, zone), template=template, settings=settings)]
+    branch = [render_time(last, local_date(observation_at, zone), template=template, settings=settings)]
     if folded:
         branch.append(template.summary.format(folded=round_number(folded)))
     if settings.profile and profile:
@@ -89,20 +89,22 @@ def render_history(events: Sequence[Event], *, template: Template, settings: Ins
     lines, previous = [], None
     for event in events:
         day = local_date(event["event_at"], zone)
-        gap = render_gap(previous, day, template=template, settings=settings)
+        gap = render_time(previous, day, template=template, settings=settings)
         lines.append(" ".join((gap, word(event["event_type"], template), *_fields(event, template, settings))))
         previous = day
     return lines
 
 
-def render_gap(previous: date | None, day: date, *, template: Template, settings: Instructions) -> str:
-    """The gap between two local dates, with the season where the recipe asks for it."""
+def render_time(previous: date | None, day: date, *, template: Template, settings: Instructions) -> str:
+    """When a local date lies: its gap to the one before, the date itself or both; with the season where asked for."""
     gap = template.start if previous is None else _gap(previous, day, settings.gap_unit)
+    date_word = f"{day:%Y-%m}" if settings.gap_unit == "month" else f"{day:%Y-%m-%d}"
+    words = {"gap": [gap], "date": [date_word], "both": [gap, date_word]}[settings.time]
     if settings.season == "month":
-        return f"{gap} {MONTHS[day.month - 1]}"
+        words.append(MONTHS[day.month - 1])
     if settings.season == "weekday":
-        return f"{gap} {WEEKDAYS[day.weekday()]}"
-    return gap
+        words.append(WEEKDAYS[day.weekday()])
+    return " ".join(words)
 
 
 def local_date(moment: datetime, zone: ZoneInfo) -> date:

@@ -145,6 +145,9 @@ class Instructions(Section):
     language: Literal["en", "zh"] = "en"
     gap_unit: Literal["day", "month"] = "day"
     season: Literal["none", "month", "weekday"] = "none"
+    time: Literal["gap", "date", "both"] = Field(
+        "gap", description="gap since the previous event, calendar date, or both"
+    )
     event_fields: tuple[EventField, ...] = get_args(EventField)
     profile: bool = Field(True, description="whether the profile stands before the question")
     max_events: Positive = Field(120, description="newest events kept; older whole calendar months fold")
