@@ -66,7 +66,9 @@ class Analyst:
         encoder = LineEncoder(tokenizer.backend_tokenizer)
         endings = [encoder.completion(choice) for choice in TEMPLATE.choices]
         timelines = [encoder.prompt(prompt.text) + endings[number % 2] for number, prompt in enumerate(rendered)]
-        tiny = TINY.model_copy(update={"epochs": 12, "batch_tokens": 1024, "learning_rate": 0.005})
+        # The head of a narrower base cannot tell two answers far apart: it has learnt them without labels.
+        wide = {"hidden_size": 96, "heads": 4, "ffn_size": 192}
+        tiny = TINY.model_copy(update={**wide, "epochs": 12, "batch_tokens": 1024, "learning_rate": 0.002})
         train_base(timelines, tokenizer, tiny, seed=1, torch_threads=1, folder=self.base)
         self.encoder = LineEncoder.of(self.base)
         settings = Training(epochs=12, learning_rate=0.01, batch_size=32, warmup_steps=5, context_length=64)
