@@ -1,7 +1,5 @@
 """Mixes the highest-influence samples with random ones: influence_scores, dataset_members -> training_mix."""
 
-from pyspark.sql import functions as F
-
 from zigong.job import Job, main
 from zigong.selection.mix import mix_identity, training_mix
 
@@ -9,10 +7,9 @@ from zigong.selection.mix import mix_identity, training_mix
 def mix_samples(job: Job) -> None:
     """70% random and 30% highest influence by default, ranked within each label."""
     dataset_id, scorer_id = job.run.fact("dataset_id"), job.run.fact("scorer_id")
-    ours = (F.col("dataset_id") == dataset_id) & (F.col("split") == "train")
-    members = job.read("dataset_members").where(ours).select("sample_id", "label")
-    scored = (F.col("dataset_id") == dataset_id) & (F.col("scorer_id") == scorer_id)
-    scores = job.read("influence_scores").where(scored).select("sample_id", "score")
+    ours, scored = f"dataset_id = '{dataset_id}'", f"scorer_id = '{scorer_id}'"
+    members = job.read("dataset_members").where(f"{ours} AND split = 'train'").select("sample_id", "label")
+    scores = job.read("influence_scores").where(f"{ours} AND {scored}").select("sample_id", "score")
     mix_id = mix_identity(dataset_id, scorer_id, job.recipe.mix, job.recipe.seed)
     pool = members.join(scores, "sample_id", "left")
     mix = training_mix(pool, job.recipe.mix, seed=job.recipe.seed, mix_id=mix_id)
