@@ -9,18 +9,25 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 from tokenizers.processors import TemplateProcessing
 
 from tests.instructions.test_render import ATTACKS
+from zigong.errors import DataError
+from zigong.instructions import prompts
 from zigong.instructions.build import COPIED, RenderPlan, sample_batch, sample_row
 from zigong.instructions.encode import LineEncoder
-from zigong.instructions.histories import event_columns
-from zigong.instructions.render import local_date, render_prompt
+from zigong.instructions.histories import event_columns, events_in, local_date_of, local_days, render_histories
+from zigong.instructions.prompts import Prompts, Voice, intervals
+from zigong.instructions.render import Event, local_date, render_prompt, round_number
 from zigong.recipe import Horizon, Instructions
 
 HORIZON = Horizon(window_months=6, dpd_threshold=30)
@@ -187,7 +194,7 @@ def test_rows_of_a_batch_are_those_of_a_naive_loop_over_the_events(
     zone: str, around: datetime, settings: dict[str, Any], context_length: int
 ) -> None:
     rows, wanted, letters = (
-        random_sequences(context_length, 40, around),
+        random_sequences(context_length, 25, around),
         plan(zone, context_length, **settings),
         encoder(),
     )
@@ -199,3 +206,145 @@ def test_rows_of_a_batch_are_those_of_a_naive_loop_over_the_events(
         assert (sample["input_ids"], sample["history_tokens"]) == (ids, history_tokens)
         assert sample["text_hash"] == hashlib.sha256(prompt.encode()).hexdigest()
         assert served(row, wanted, letters) == sample
+
+
+def voice_of(wanted: RenderPlan) -> Voice:
+    return Voice(template=wanted.template, settings=wanted.settings, zone=ZoneInfo(wanted.timezone))
+
+
+def single(**fields: Any) -> dict[str, Any]:
+    """One event, with whatever is not said left out."""
+    moment = datetime(2024, 1, 1, tzinfo=UTC)
+    return {
+        "event_type": "order",
+        "event_at": moment,
+        "days_past_due": None,
+        "amount": None,
+        "attributes": None,
+        **fields,
+    }
+
+
+def test_parts_of_a_batch_are_bounded_and_together_hold_every_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, wanted, letters = random_sequences(5, 30, AROUND[1][1]), plan("UTC", 500), encoder()
+    whole = in_batch(rows, wanted, letters)
+    monkeypatch.setattr(prompts, "BYTES_OF_A_BATCH", 3000)
+    batch = batch_of(rows, wanted.settings)
+    parts = [part.to_pylist() for part in sample_batch(batch, wanted, letters, ZoneInfo("UTC"))]
+    assert [row for part in parts for row in part] == whole
+    assert len(parts) == 3
+    assert all(len(part) == 1 or sum(len(row["prompt"].encode()) for row in part) <= 3000 for part in parts)
+
+
+@given(st.lists(st.integers(0, 20), max_size=30), st.integers(1, 40))
+def test_intervals_cover_everything_in_order_and_only_a_heavy_one_breaks_the_limit(
+    weights: list[int], limit: int
+) -> None:
+    found = list(intervals(np.array(weights, dtype=np.int64), limit))
+    assert [number for part in found for number in range(part.start, part.stop)] == list(range(len(weights)))
+    assert all(part.stop - part.start == 1 or sum(weights[part]) <= limit for part in found)
+
+
+def test_a_history_serves_several_questions_and_each_folds_by_its_own_length() -> None:
+    (row,) = random_sequences(3, 1, AROUND[1][1])
+    row["events"] = random_events(random.Random(1), 60, AROUND[1][1])  # noqa: S311
+    wanted, letters = plan("UTC", 10**6), encoder()
+    told = Prompts(
+        voice_of(wanted).told(events_in(batch_of([row], wanted.settings), wanted.settings)), letters, voice_of(wanted)
+    )
+    for question in ("short?", "long? " * 100, "short?"):
+        told.add(0, lambda last, folded, question=question: (f"{last} {folded}", question), 1600)
+    (columns,) = told.columns()
+    texts, ids = columns.texts.to_pylist(), columns.input_ids.to_pylist()
+    assert columns.rows.to_pylist() == [0, 0, 0]
+    assert texts[0] == texts[2]
+    last = max(event["event_at"] for event in row["events"]).date()
+    kept = [len(text.split("\n")) - 2 for text in texts]
+    assert [text.split("\n")[-2] for text in texts] == [f"{last} {60 - count}" for count in kept]
+    assert 0 < kept[1] < kept[0] < 60
+    assert all(len(of_prompt) <= 1600 for of_prompt in ids)
+
+
+def test_sequences_without_an_event_are_told_without_a_history() -> None:
+    rows, wanted, letters = random_sequences(1, 3, AROUND[1][1]), plan("UTC", 500), encoder()
+    for row in rows:
+        row["events"] = []
+    for row, sample in zip(rows, in_batch(rows, wanted, letters), strict=True):
+        assert (sample["prompt"], sample["input_ids"], sample["history_tokens"]) == naive(row, wanted, letters)
+
+
+def test_a_user_of_100_000_events_and_values_of_10_mb_are_told_as_any_other() -> None:
+    rows, wanted, letters = random_sequences(2, 4, AROUND[1][1]), plan("UTC", 10**8), encoder()
+    crowd = [single(event_at=AROUND[1][1] + timedelta(minutes=minute), event_type="login") for minute in range(100_000)]
+    huge = [single(attributes={"merchant": letter * 10_000_000, letter * 10_000_000: "a"}) for letter in "éb"]
+    rows[1]["events"], rows[2]["events"] = crowd, huge
+    first, crowded, *others = in_batch(rows, wanted, letters)
+    days = ["+1d login" if minute and minute % 1440 == 0 else "+0d login" for minute in range(100_000)]
+    assert crowded["prompt"].split("\n")[:100_000] == ["start login", *days[1:]]
+    assert crowded["input_ids"] == letters.prompt(crowded["prompt"])
+    for row, sample in zip((rows[0], *rows[2:]), (first, *others), strict=True):
+        assert (sample["prompt"], sample["input_ids"], sample["history_tokens"]) == naive(row, wanted, letters)
+
+
+@pytest.mark.parametrize("fields", [{"event_type": None}, {"event_at": None}])
+def test_an_event_without_type_or_time_is_refused(fields: dict[str, Any]) -> None:
+    rows, wanted = random_sequences(1, 1, AROUND[1][1]), plan("UTC", 500)
+    rows[0]["events"] = [single(**fields)]
+    with pytest.raises(DataError, match=f"null found in {next(iter(fields))} of an event"):
+        in_batch(rows, wanted, encoder())
+
+
+ZONES = (
+    "UTC",
+    "America/St_Johns",
+    "America/Sao_Paulo",
+    "Africa/Casablanca",
+    "Australia/Lord_Howe",
+    "Pacific/Apia",
+    "Asia/Kathmandu",
+)
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@hypothesis_settings(deadline=None, max_examples=25)
+@given(data=st.data())
+def test_local_dates_are_those_of_one_moment_alone(zone: str, data: st.DataObject) -> None:
+    there, around = ZoneInfo(zone), data.draw(st.datetimes(datetime(1850, 1, 1), datetime(2037, 1, 1)))
+    near = st.timedeltas(timedelta(days=-200), timedelta(days=200))
+    moments = [around + step for step in data.draw(st.lists(near, max_size=20))]
+    hours = [around + timedelta(minutes=20 * step) for step in range(data.draw(st.integers(0, 500)))]
+    told = [moment.replace(tzinfo=UTC) for moment in (*moments, *hours)]
+    found = local_days(pa.array(told, pa.timestamp("us", tz="UTC")), there)
+    assert [local_date_of(day) for day in found.tolist()] == [local_date(moment, there) for moment in told]
+    naive_moments = pa.array([moment.replace(tzinfo=None) for moment in told], pa.timestamp("us"))
+    assert local_days(naive_moments, there).tolist() == found.tolist()
+
+
+def lines_of(events: list[Event], settings: Instructions) -> tuple[list[str], list[int]]:
+    """The distinct lines, and the line of each event, of events at one moment, each in a sequence of its own."""
+    rows = [{**random_sequences(0, 1, AROUND[1][1])[0], "events": [event]} for event in events]
+    wanted = plan("UTC", 500)
+    told = render_histories(
+        events_in(batch_of(rows, settings), settings), template=wanted.template, settings=settings, zone=ZoneInfo("UTC")
+    )
+    return told.lines, told.codes.tolist()
+
+
+def test_amounts_of_one_word_are_one_line_and_of_two_words_two() -> None:
+    borders = [round(factor**0.5 * 10.0**power * 100) for factor in (2, 10, 50, 100) for power in range(-2, 15)]
+    hundredths = sorted({sign * (border + step) for border in borders for step in (-1, 0, 1) for sign in (-1, 1)})
+    amounts = [Decimal(number).scaleb(-2) for number in (*hundredths, 10**18 - 1, 1 - 10**18)]
+    lines, codes = lines_of([single(amount=amount) for amount in amounts], Instructions(event_fields=("amount",)))
+    words = [round_number(float(amount)) for amount in amounts]
+    assert [lines[code].split()[-1] for code in codes] == words
+    assert len(lines) == len(set(words)) > 100
+
+
+def test_attributes_are_one_line_where_they_say_the_same() -> None:
+    maps = [None, {}, {"a": "b"}, {"b": "a"}, {"a": "b", "b": "a"}, {"ab": ""}, {"a": "b"}, {"a": "a", "b": "b"}]
+    lines, codes = lines_of([single(attributes=value) for value in maps], Instructions(event_fields=("attributes",)))
+    assert [lines[code] for code in codes] == [
+        "start order", "start order", "start order a=b", "start order b=a", "start order a=b b=a", "start order ab=_",
+        "start order a=b", "start order a=a b=b",
+    ]  # fmt: skip
+    assert len(lines) == 6

@@ -26,6 +26,7 @@ from zigong.instructions.templates import Template
 from zigong.recipe import Instructions
 
 Integers = npt.NDArray[np.int64]
+ALWAYS = ("event_type", "event_at")
 AMOUNT = pa.decimal128(18, 2)
 LARGEST_AMOUNT = 10**18 - 1  # in hundredths
 SECONDS_OF_A_DAY = 86_400
@@ -70,7 +71,7 @@ class Histories:
 
 def event_columns(settings: Instructions) -> tuple[str, ...]:
     """The fields of an event that its line depends on."""
-    return ("event_type", "event_at", *settings.event_fields)
+    return (*ALWAYS, *settings.event_fields)
 
 
 def events_in(batch: pa.RecordBatch, settings: Instructions) -> Events:
@@ -80,15 +81,15 @@ def events_in(batch: pa.RecordBatch, settings: Instructions) -> Events:
         batch: one list column per name of ``event_columns``; the lists of a row are parallel.
 
     Raises:
-        DataError: a list is null.
+        DataError: a list is null, or the type or the time of an event.
     """
-    names = event_columns(settings)
-    lists = [batch.column(name) for name in names]
-    nulls = [name for name, column in zip(names, lists, strict=True) if column.null_count]
-    if nulls:
-        raise DataError(f"user_sequences.events is null in some rows ({nulls})", action="rebuild user_sequences")
-    columns = pa.RecordBatch.from_arrays([column.flatten() for column in lists], names=list(names))
-    return Events(columns=columns, bounds=_bounds(pc.list_value_length(lists[0]).to_numpy()))
+    lists = {name: batch[name] for name in event_columns(settings)}
+    columns = pa.RecordBatch.from_pydict({name: column.flatten() for name, column in lists.items()})
+    empty = [name for name, column in lists.items() if column.null_count]
+    empty += [f"{name} of an event" for name in ALWAYS if columns[name].null_count]
+    if empty:
+        raise DataError(f"user_sequences.events: null found in {', '.join(empty)}", action="rebuild user_sequences")
+    return Events(columns=columns, bounds=_bounds(pc.list_value_length(lists["event_at"]).to_numpy()))
 
 
 def render_histories(events: Events, *, template: Template, settings: Instructions, zone: ZoneInfo) -> Histories:
@@ -131,8 +132,8 @@ def months_of(days: Integers) -> Integers:
 def local_days(moments: pa.Array, zone: ZoneInfo) -> Integers:
     """Local dates as days since 1970; moments without a zone are UTC.
 
-    No zone changes its offset twice within a day. So where the offset is the same at both ends of a UTC day it holds in
-    between, and only the seconds of the few other days are asked one by one.
+    No zone of the tz database changes its offset twice within three days. So where the offset is the same at both ends
+    of a UTC day it holds in between, and only the seconds of the few other days are asked one by one.
     """
     seconds = moments.cast(pa.timestamp("us")).cast(pa.int64()).to_numpy(zero_copy_only=False) // 1_000_000
     if not len(seconds):
