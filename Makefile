@@ -39,8 +39,9 @@ bench: bench-influence bench-sequences ## measured comparisons; tables on the te
 bench-influence: env ## TracSeq scoring against one sample at a time
 	$(BIN)/python benchmarks/influence.py
 
-bench-sequences: env java bench-env ## sequences against DuckDB, Polars and textbook Spark, to 100 million events (an hour)
+bench-sequences: env java bench-env ## sequences against DuckDB, Polars and textbook Spark, to 100 million events; rendering (an hour)
 	$(BIN)/python benchmarks/sequences.py
+	$(BIN)/python benchmarks/rendering.py
 
 env: $(VENV)/.built ## the environment of the jobs, from locked requirements
 airflow-env: $(AIRFLOW_VENV)/.built ## the environment of the schedulers

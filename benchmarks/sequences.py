@@ -63,14 +63,14 @@ def compared(events: int) -> dict[str, Figures]:
 def run(way: str, data: Path) -> Figures:
     """One way in a process of its own."""
     python = BUILDERS[way] or str(PEERS_PYTHON)
-    return _told([python, f"{HOME}/benchmarks/builders/{way}.py", str(data), str(data / f"out_{way}"), DAY])
+    return told([python, f"{HOME}/benchmarks/builders/{way}.py", str(data), str(data / f"out_{way}"), DAY])
 
 
 def made(events: int) -> Path:
     """The folder of an input; one that is there already is used again."""
     data = DATA / f"sequences_{events}"
     if not (data / "figures.json").is_file():
-        figures = _told([sys.executable, f"{HOME}/benchmarks/builders/data.py", str(data), str(events)])
+        figures = told([sys.executable, f"{HOME}/benchmarks/builders/data.py", str(data), str(events)])
         (data / "figures.json").write_text(json.dumps(figures))
     return data
 
@@ -86,7 +86,8 @@ def data_count(data: Path) -> float:
     return float((data / "count").read_text())
 
 
-def _told(command: list[str]) -> Figures:
+def told(command: list[str]) -> Figures:
+    """The figures that a program prints in its last line; it gets the number of threads as its last argument."""
     print("+", *(part.replace(f"{HOME}/", "") for part in command), THREADS, file=sys.stderr, flush=True)
     done = subprocess.run([*command, str(THREADS)], cwd=HOME, stdout=subprocess.PIPE, text=True, check=True)
     figures: Figures = json.loads(done.stdout.strip().splitlines()[-1])

@@ -31,7 +31,7 @@ def open_engine(threads: int, events: int) -> SparkSession:
     )
 
 
-def sequences(spark: SparkSession, source: str, day: date) -> DataFrame:
+def sequences(spark: SparkSession, source: str, day: date, max_events: int = KEPT_EVENTS) -> DataFrame:
     """The sequences of all users who have an event before ``day``."""
     events, profiles = spark.read.parquet(f"{source}/events"), spark.read.parquet(f"{source}/profiles")
     points = spark.read.parquet(f"{source}/users").select(
@@ -40,7 +40,7 @@ def sequences(spark: SparkSession, source: str, day: date) -> DataFrame:
         F.lit(day).alias("observation_date"),
         F.lit(True).alias("eligible"),
     )
-    return user_sequences(events, profiles, points, max_events=KEPT_EVENTS, policy_id="bench", timezone="UTC").where(
+    return user_sequences(events, profiles, points, max_events=max_events, policy_id="bench", timezone="UTC").where(
         "certificate.events_used > 0"
     )
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 
 from schemas.contracts import table_contract
-from zigong.instructions.build import RenderPlan, instruction_samples, sample_row
+from zigong.instructions.build import RenderPlan, history_lines, instruction_samples, sample_row
 from zigong.instructions.encode import LineEncoder
+from zigong.instructions.render import render_history
 from zigong.instructions.templates import load_template
 from zigong.quality.rows import REASONS, conform
 from zigong.recipe import Horizon, Instructions
@@ -78,6 +81,27 @@ def as_a_service_has_it(row: Row) -> dict[str, Any]:
         for event in plain["events"]
     ]
     return {**plain, "events": events, "observation_at": instant(plain["observation_at"])}
+
+
+def test_pre_training_reads_the_lines_of_a_history_and_the_gap_to_the_cut_off(spark: SparkSession) -> None:
+    settings, template, zone = Instructions(season="month"), load_template("behavior_card@1", "en"), ZoneInfo(ZONE)
+    given = sequences(spark).select("user_id", "events")
+    (row,) = history_lines(given, settings, cutoff=date(2024, 5, 1), timezone=ZONE).collect()
+    (user,) = (user.asDict(recursive=True) for user in given.where("user_id = 'u1'").collect())
+    assert row["user_id"] == "u1"  # the other user has no event
+    assert row["lines"][:-1] == render_history(user["events"], template=template, settings=settings, zone=zone)
+    assert row["lines"][-1] == "+8d may"
+
+
+def test_a_worker_receives_long_values_in_batches_of_bounded_size(spark: SparkSession) -> None:
+    def sizes(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield pa.RecordBatch.from_pydict({"bytes": [batch.nbytes], "rows": [batch.num_rows]})
+
+    long_values = spark.range(0, 100, 1, 1).selectExpr("repeat('x', 2000000 + cast(id AS int)) AS value")
+    found = long_values.mapInArrow(sizes, "bytes long, rows long").collect()
+    assert sum(row["rows"] for row in found) == 100
+    assert max(row["bytes"] for row in found) < 68 * 2**20
 
 
 @pytest.mark.parametrize("time", ["gap", "date", "both"])

@@ -25,11 +25,14 @@ class LineEncoder:
     Args:
         tokenizer: a fast tokenizer.
         digest: names it in sample ids.
+
+    Attributes:
+        begin: ids that begin every prompt.
     """
 
     def __init__(self, tokenizer: Tokenizer, digest: str = "") -> None:
         self._tokenizer = tokenizer
-        self._begin = tokenizer.encode("", add_special_tokens=True).ids
+        self.begin: list[int] = tokenizer.encode("", add_special_tokens=True).ids
         self._line = lru_cache(maxsize=LINES_REMEMBERED)(self._encode)
         self.digest = digest
 
@@ -45,9 +48,13 @@ class LineEncoder:
             raise ConfigError(f"{file} does not exist", action="give base.path a folder with a fast tokenizer")
         return cls(Tokenizer.from_file(str(file)), hashlib.sha256(file.read_bytes()).hexdigest())
 
+    def line(self, line: str) -> tuple[int, ...]:
+        """Ids of one history line with its line end."""
+        return self._line(line + "\n")
+
     def history(self, lines: Iterable[str]) -> list[int]:
         """Ids of history lines, each with its line end."""
-        return [*self._begin, *(token for line in lines for token in self._line(line + "\n"))]
+        return [*self.begin, *(token for line in lines for token in self.line(line))]
 
     def branch(self, lines: Iterable[str]) -> list[int]:
         """Ids of the lines that follow a history; the last one, the question, keeps the line open."""

@@ -75,24 +75,50 @@ def render_prompt(
     """
     history = render_history(events, template=template, settings=settings, zone=zone)
     last = local_date(events[-1]["event_at"], zone) if events else None
+    branch = render_branch(
+        last, profile, folded, observation_at, template=template, settings=settings, horizon=horizon, zone=zone
+    )
+    return Rendered(history=tuple(history), branch=branch)
+
+
+def render_branch(
+    last: date | None,
+    profile: Mapping[str, str],
+    folded: int,
+    observation_at: datetime,
+    *,
+    template: Template,
+    settings: Instructions,
+    horizon: Horizon,
+    zone: ZoneInfo,
+) -> tuple[str, ...]:
+    """The lines behind a history whose last event lies on the local date ``last``; None: it has no event."""
     branch = [render_time(last, local_date(observation_at, zone), template=template, settings=settings)]
     if folded:
         branch.append(template.summary.format(folded=round_number(folded)))
     if settings.profile and profile:
         words = " ".join(f"{word(key, template)}={word(profile[key], template)}" for key in sorted(profile))
         branch.append(template.profile.format(words=words))
-    return Rendered(history=tuple(history), branch=(*branch, template.ask(horizon)))
+    return (*branch, template.ask(horizon))
 
 
 def render_history(events: Sequence[Event], *, template: Template, settings: Instructions, zone: ZoneInfo) -> list[str]:
-    """One line an event: gap, what happened, then the fields the recipe names."""
-    lines, previous = [], None
-    for event in events:
-        day = local_date(event["event_at"], zone)
-        gap = render_time(previous, day, template=template, settings=settings)
-        lines.append(" ".join((gap, word(event["event_type"], template), *_fields(event, template, settings))))
-        previous = day
-    return lines
+    """One line an event, each with the date of the one before it."""
+    days = [local_date(event["event_at"], zone) for event in events]
+    return [
+        render_line(previous, day, event, template=template, settings=settings)
+        for previous, day, event in zip([None, *days], days, events, strict=False)
+    ]
+
+
+def render_line(previous: date | None, day: date, event: Event, *, template: Template, settings: Instructions) -> str:
+    """An event on the local date ``day``: when, what happened, then the fields the recipe names.
+
+    Args:
+        previous: local date of the event before it; None: nothing stands before it.
+    """
+    when = render_time(previous, day, template=template, settings=settings)
+    return " ".join((when, word(event["event_type"], template), *_fields(event, template, settings)))
 
 
 def render_time(previous: date | None, day: date, *, template: Template, settings: Instructions) -> str:

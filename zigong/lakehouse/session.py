@@ -91,6 +91,8 @@ def _settings(engine: Engine) -> dict[str, str]:
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.adaptive.enabled": "true",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
+        # Batches are counted in rows by default: of 10,000 users with long values none would fit into a worker.
+        "spark.sql.execution.arrow.maxBytesPerBatch": "64m",
         "spark.databricks.delta.snapshotPartitions": "2",
         "spark.databricks.delta.schema.autoMerge.enabled": "false",
         "spark.databricks.delta.properties.defaults.enableDeletionVectors": "false",

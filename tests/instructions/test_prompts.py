@@ -1,0 +1,350 @@
+"""Batches: every row is, byte for byte, what a naive loop over one user's events makes."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Split
+from tokenizers.processors import TemplateProcessing
+
+from tests.instructions.test_render import ATTACKS
+from zigong.errors import DataError
+from zigong.instructions import prompts
+from zigong.instructions.build import COPIED, RenderPlan, sample_batch, sample_row
+from zigong.instructions.encode import LineEncoder
+from zigong.instructions.histories import event_columns, events_in, local_date_of, local_days, render_histories
+from zigong.instructions.prompts import Prompts, Voice, intervals
+from zigong.instructions.render import Event, local_date, render_prompt, round_number
+from zigong.recipe import Horizon, Instructions
+
+HORIZON = Horizon(window_months=6, dpd_threshold=30)
+SHORT_ATTACKS = [attack for attack in ATTACKS if len(attack) < 1000]
+EVENT = pa.struct(
+    [
+        ("event_type", pa.string()),
+        ("event_at", pa.timestamp("us", tz="UTC")),
+        ("days_past_due", pa.int32()),
+        ("amount", pa.decimal128(18, 2)),
+        ("attributes", pa.map_(pa.string(), pa.string())),
+    ]
+)
+SEQUENCE = pa.schema(
+    [
+        *((name, pa.string()) for name in ("sequence_id", "user_id", "person_id")),
+        ("observation_at", pa.timestamp("us", tz="UTC")),
+        ("observation_date", pa.date32()),
+        ("user_bucket", pa.int32()),
+        ("profile", pa.map_(pa.string(), pa.string())),
+        ("folded", pa.int32()),
+        ("events", pa.list_(EVENT)),
+    ]
+)
+
+
+def encoder() -> LineEncoder:
+    """One token a letter, so that every letter counts for the budget, after a token that begins each text."""
+    letters = {chr(code): code for code in range(1, 0x500)} | {"[UNK]": 0}
+    tokenizer = Tokenizer(WordLevel(letters, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Split("", "isolated")
+    tokenizer.post_processor = TemplateProcessing(single="\x01 $A", special_tokens=[("\x01", 1)])
+    return LineEncoder(tokenizer, "digest")
+
+
+def plan(zone: str, context_length: int, **settings: Any) -> RenderPlan:
+    return RenderPlan(
+        settings=Instructions.model_validate(settings),
+        horizon=HORIZON,
+        timezone=zone,
+        tokenizer_folder="",
+        context_length=context_length,
+    )
+
+
+def random_events(chance: random.Random, count: int, around: datetime) -> list[dict[str, Any]]:
+    words = [*SHORT_ATTACKS, "order", "login", "statement"]
+    moments = sorted(
+        around + timedelta(seconds=chance.choice((chance.uniform(-2e4, 2e4), chance.uniform(-2e7, 2e7))))
+        for _ in range(count)
+    )
+    return [
+        {
+            "event_type": chance.choice(words),
+            "event_at": moment,
+            "days_past_due": chance.choice((None, None, 0, 30, -5, 2**31 - 1)),
+            "amount": chance.choice((None, Decimal(chance.randint(-(10**6), 10**6)).scaleb(-2), Decimal(0))),
+            "attributes": chance.choice(
+                (
+                    None,
+                    {},
+                    {"channel": chance.choice(("web", "app"))},
+                    {word: chance.choice(words) for word in chance.sample(words, chance.randint(1, 4))},
+                )
+            ),
+        }
+        for moment in moments
+    ]
+
+
+def random_sequences(seed: int, count: int, around: datetime) -> list[dict[str, Any]]:
+    chance = random.Random(seed)  # noqa: S311
+    rows = []
+    for number in range(count):
+        events = random_events(chance, chance.choice((0, 1, 2, 5, 30, 60)), around)
+        rows.append(
+            {
+                "sequence_id": f"s{number}",
+                "user_id": f"u{number}",
+                "person_id": f"p{number}",
+                "observation_at": around + timedelta(days=300),
+                "observation_date": date(2024, 5, 1),
+                "user_bucket": number % 7,
+                "profile": chance.choice(({}, {"job": chance.choice(SHORT_ATTACKS), "age": "25_34"})),
+                "folded": chance.choice((0, 0, 7, 4000)),
+                "events": events,
+            }
+        )
+    return rows
+
+
+def batch_of(rows: list[dict[str, Any]], settings: Instructions) -> pa.RecordBatch:
+    """The columns that a worker receives; a slice of a longer batch, as Arrow may hand it over."""
+    plain = [
+        {
+            **row,
+            "profile": list(row["profile"].items()),
+            "events": [
+                {**event, "attributes": None if event["attributes"] is None else list(event["attributes"].items())}
+                for event in row["events"]
+            ],
+        }
+        for row in rows
+    ]
+    longer = [plain[-1], plain[0], *plain, plain[0]]
+    whole = pa.RecordBatch.from_pylist(longer, schema=SEQUENCE).slice(2, len(rows))
+    events, names = whole["events"], event_columns(settings)
+    bounds = events.offsets
+    fields = {name: pa.ListArray.from_arrays(bounds, events.values.field(name)) for name in names}
+    columns = {name: whole[name] for name in (*COPIED, "profile", "folded")} | fields
+    return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+
+
+def in_batch(rows: list[dict[str, Any]], wanted: RenderPlan, encoder: LineEncoder) -> list[dict[str, Any]]:
+    batch, zone = batch_of(rows, wanted.settings), ZoneInfo(wanted.timezone)
+    made = [part.to_pylist() for part in sample_batch(batch, wanted, encoder, zone)]
+    return [row for part in made for row in part]
+
+
+def naive(row: dict[str, Any], wanted: RenderPlan, encoder: LineEncoder) -> tuple[str, list[int], int]:
+    """Prompt, ids and length of the history: renders everything again after each month that it leaves out."""
+    zone, events, folded = ZoneInfo(wanted.timezone), list(row["events"]), row["folded"]
+    answers = max(len(encoder.completion(choice)) for choice in wanted.template.choices)
+
+    def month(event: dict[str, Any]) -> tuple[int, int]:
+        day = local_date(event["event_at"], zone)
+        return day.year, day.month
+
+    while True:
+        rendered = render_prompt(
+            events, row["profile"], folded, row["observation_at"],
+            template=wanted.template, settings=wanted.settings, horizon=HORIZON, zone=zone,
+        )  # fmt: skip
+        history, branch = encoder.history(rendered.history), encoder.branch(rendered.branch)
+        younger = [event for event in events if month(event) != month(events[0])]
+        if len(history) + len(branch) <= wanted.context_length - answers - 1 or not younger:
+            return rendered.text, history + branch, len(history)
+        events, folded = younger, folded + len(events) - len(younger)
+
+
+def served(row: dict[str, Any], wanted: RenderPlan, encoder: LineEncoder) -> dict[str, Any]:
+    return sample_row({**row, "counts": {"folded": row["folded"]}}, wanted, encoder, ZoneInfo(wanted.timezone))
+
+
+SETTINGS = (
+    {},
+    {"time": "both", "season": "weekday"},
+    {"time": "date", "gap_unit": "month", "event_fields": ("amount",)},
+    {"gap_unit": "month", "season": "month", "language": "zh"},
+    {"season": "weekday", "event_fields": (), "profile": False},
+)
+AROUND = (  # a clock set back over midnight between two months; an offset with seconds; a year without time zones
+    ("America/St_Johns", datetime(2009, 11, 1, 2, 31, tzinfo=UTC)),
+    ("Asia/Shanghai", datetime(2024, 1, 1, tzinfo=UTC)),
+    ("America/New_York", datetime(1883, 11, 18, 17, tzinfo=UTC)),
+    ("Europe/Berlin", datetime(1969, 12, 31, 23, tzinfo=UTC)),
+)
+
+
+@pytest.mark.parametrize(("zone", "around"), AROUND, ids=[zone for zone, _ in AROUND])
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("context_length", [150, 700, 10**6])
+def test_rows_of_a_batch_are_those_of_a_naive_loop_over_the_events(
+    zone: str, around: datetime, settings: dict[str, Any], context_length: int
+) -> None:
+    rows, wanted, letters = (
+        random_sequences(context_length, 25, around),
+        plan(zone, context_length, **settings),
+        encoder(),
+    )
+    made = in_batch(rows, wanted, letters)
+    assert [row["sequence_id"] for row in made] == [row["sequence_id"] for row in rows]
+    for row, sample in zip(rows, made, strict=True):
+        prompt, ids, history_tokens = naive(row, wanted, letters)
+        assert sample["prompt"] == prompt
+        assert (sample["input_ids"], sample["history_tokens"]) == (ids, history_tokens)
+        assert sample["text_hash"] == hashlib.sha256(prompt.encode()).hexdigest()
+        assert served(row, wanted, letters) == sample
+
+
+def voice_of(wanted: RenderPlan) -> Voice:
+    return Voice(template=wanted.template, settings=wanted.settings, zone=ZoneInfo(wanted.timezone))
+
+
+def single(**fields: Any) -> dict[str, Any]:
+    """One event, with whatever is not said left out."""
+    moment = datetime(2024, 1, 1, tzinfo=UTC)
+    return {
+        "event_type": "order",
+        "event_at": moment,
+        "days_past_due": None,
+        "amount": None,
+        "attributes": None,
+        **fields,
+    }
+
+
+def test_parts_of_a_batch_are_bounded_and_together_hold_every_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, wanted, letters = random_sequences(5, 30, AROUND[1][1]), plan("UTC", 500), encoder()
+    whole = in_batch(rows, wanted, letters)
+    monkeypatch.setattr(prompts, "BYTES_OF_A_BATCH", 3000)
+    batch = batch_of(rows, wanted.settings)
+    parts = [part.to_pylist() for part in sample_batch(batch, wanted, letters, ZoneInfo("UTC"))]
+    assert [row for part in parts for row in part] == whole
+    assert len(parts) == 3
+    assert all(len(part) == 1 or sum(len(row["prompt"].encode()) for row in part) <= 3000 for part in parts)
+
+
+@given(st.lists(st.integers(0, 20), max_size=30), st.integers(1, 40))
+def test_intervals_cover_everything_in_order_and_only_a_heavy_one_breaks_the_limit(
+    weights: list[int], limit: int
+) -> None:
+    found = list(intervals(np.array(weights, dtype=np.int64), limit))
+    assert [number for part in found for number in range(part.start, part.stop)] == list(range(len(weights)))
+    assert all(part.stop - part.start == 1 or sum(weights[part]) <= limit for part in found)
+
+
+def test_a_history_serves_several_questions_and_each_folds_by_its_own_length() -> None:
+    (row,) = random_sequences(3, 1, AROUND[1][1])
+    row["events"] = random_events(random.Random(1), 60, AROUND[1][1])  # noqa: S311
+    wanted, letters = plan("UTC", 10**6), encoder()
+    told = Prompts(
+        voice_of(wanted).told(events_in(batch_of([row], wanted.settings), wanted.settings)), letters, voice_of(wanted)
+    )
+    for question in ("short?", "long? " * 100, "short?"):
+        told.add(0, lambda last, folded, question=question: (f"{last} {folded}", question), 1600)
+    (columns,) = told.columns()
+    texts, ids = columns.texts.to_pylist(), columns.input_ids.to_pylist()
+    assert columns.rows.to_pylist() == [0, 0, 0]
+    assert texts[0] == texts[2]
+    last = max(event["event_at"] for event in row["events"]).date()
+    kept = [len(text.split("\n")) - 2 for text in texts]
+    assert [text.split("\n")[-2] for text in texts] == [f"{last} {60 - count}" for count in kept]
+    assert 0 < kept[1] < kept[0] < 60
+    assert all(len(of_prompt) <= 1600 for of_prompt in ids)
+
+
+def test_sequences_without_an_event_are_told_without_a_history() -> None:
+    rows, wanted, letters = random_sequences(1, 3, AROUND[1][1]), plan("UTC", 500), encoder()
+    for row in rows:
+        row["events"] = []
+    for row, sample in zip(rows, in_batch(rows, wanted, letters), strict=True):
+        assert (sample["prompt"], sample["input_ids"], sample["history_tokens"]) == naive(row, wanted, letters)
+
+
+def test_a_user_of_100_000_events_and_values_of_10_mb_are_told_as_any_other() -> None:
+    rows, wanted, letters = random_sequences(2, 4, AROUND[1][1]), plan("UTC", 10**8), encoder()
+    crowd = [single(event_at=AROUND[1][1] + timedelta(minutes=minute), event_type="login") for minute in range(100_000)]
+    huge = [single(attributes={"merchant": letter * 10_000_000, letter * 10_000_000: "a"}) for letter in "éb"]
+    rows[1]["events"], rows[2]["events"] = crowd, huge
+    first, crowded, *others = in_batch(rows, wanted, letters)
+    days = ["+1d login" if minute and minute % 1440 == 0 else "+0d login" for minute in range(100_000)]
+    assert crowded["prompt"].split("\n")[:100_000] == ["start login", *days[1:]]
+    assert crowded["input_ids"] == letters.prompt(crowded["prompt"])
+    for row, sample in zip((rows[0], *rows[2:]), (first, *others), strict=True):
+        assert (sample["prompt"], sample["input_ids"], sample["history_tokens"]) == naive(row, wanted, letters)
+
+
+@pytest.mark.parametrize("fields", [{"event_type": None}, {"event_at": None}])
+def test_an_event_without_type_or_time_is_refused(fields: dict[str, Any]) -> None:
+    rows, wanted = random_sequences(1, 1, AROUND[1][1]), plan("UTC", 500)
+    rows[0]["events"] = [single(**fields)]
+    with pytest.raises(DataError, match=f"null found in {next(iter(fields))} of an event"):
+        in_batch(rows, wanted, encoder())
+
+
+ZONES = (
+    "UTC",
+    "America/St_Johns",
+    "America/Sao_Paulo",
+    "Africa/Casablanca",
+    "Australia/Lord_Howe",
+    "Pacific/Apia",
+    "Asia/Kathmandu",
+)
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@hypothesis_settings(deadline=None, max_examples=25)
+@given(data=st.data())
+def test_local_dates_are_those_of_one_moment_alone(zone: str, data: st.DataObject) -> None:
+    there, around = ZoneInfo(zone), data.draw(st.datetimes(datetime(1850, 1, 1), datetime(2037, 1, 1)))
+    near = st.timedeltas(timedelta(days=-200), timedelta(days=200))
+    moments = [around + step for step in data.draw(st.lists(near, max_size=20))]
+    hours = [around + timedelta(minutes=20 * step) for step in range(data.draw(st.integers(0, 500)))]
+    told = [moment.replace(tzinfo=UTC) for moment in (*moments, *hours)]
+    found = local_days(pa.array(told, pa.timestamp("us", tz="UTC")), there)
+    assert [local_date_of(day) for day in found.tolist()] == [local_date(moment, there) for moment in told]
+    naive_moments = pa.array([moment.replace(tzinfo=None) for moment in told], pa.timestamp("us"))
+    assert local_days(naive_moments, there).tolist() == found.tolist()
+
+
+def lines_of(events: list[Event], settings: Instructions) -> tuple[list[str], list[int]]:
+    """The distinct lines, and the line of each event, of events at one moment, each in a sequence of its own."""
+    rows = [{**random_sequences(0, 1, AROUND[1][1])[0], "events": [event]} for event in events]
+    wanted = plan("UTC", 500)
+    told = render_histories(
+        events_in(batch_of(rows, settings), settings), template=wanted.template, settings=settings, zone=ZoneInfo("UTC")
+    )
+    return told.lines, told.codes.tolist()
+
+
+def test_amounts_of_one_word_are_one_line_and_of_two_words_two() -> None:
+    borders = [round(factor**0.5 * 10.0**power * 100) for factor in (2, 10, 50, 100) for power in range(-2, 15)]
+    hundredths = sorted({sign * (border + step) for border in borders for step in (-1, 0, 1) for sign in (-1, 1)})
+    amounts = [Decimal(number).scaleb(-2) for number in (*hundredths, 10**18 - 1, 1 - 10**18)]
+    lines, codes = lines_of([single(amount=amount) for amount in amounts], Instructions(event_fields=("amount",)))
+    words = [round_number(float(amount)) for amount in amounts]
+    assert [lines[code].split()[-1] for code in codes] == words
+    assert len(lines) == len(set(words)) > 100
+
+
+def test_attributes_are_one_line_where_they_say_the_same() -> None:
+    maps = [None, {}, {"a": "b"}, {"b": "a"}, {"a": "b", "b": "a"}, {"ab": ""}, {"a": "b"}, {"a": "a", "b": "b"}]
+    lines, codes = lines_of([single(attributes=value) for value in maps], Instructions(event_fields=("attributes",)))
+    assert [lines[code] for code in codes] == [
+        "start order", "start order", "start order a=b", "start order b=a", "start order a=b b=a", "start order ab=_",
+        "start order a=b", "start order a=a b=b",
+    ]  # fmt: skip
+    assert len(lines) == 6
