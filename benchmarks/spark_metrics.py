@@ -1,4 +1,4 @@
-"""What a piece of work made Spark read, write and shuffle, by Spark's own metrics; they are kept with the UI off too."""
+"""What a piece of work made Spark read, write and shuffle, by its own metrics; they are kept with the UI off too."""
 
 from __future__ import annotations
 

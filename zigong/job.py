@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from zigong.console import LOG, say_error, set_up_logging
 from zigong.dates import Dates, ObservationDates
-from zigong.errors import ConfigError, ZigongError
+from zigong.errors import ConfigError, ConflictError, ZigongError
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.recipe import Recipe, load_recipe
 from zigong.run import Outcome, Run, open_run
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
     from pyspark.sql import DataFrame, SparkSession
 
-    from zigong.lakehouse.fence import CopiedRows
+    from zigong.lakehouse.fence import Basis
     from zigong.lakehouse.lineage import Lineage
     from zigong.lakehouse.samples import SampleSource
 
@@ -100,7 +100,7 @@ class Job:
         dropped: Mapping[str, int] | None = None,
         may_be_empty: bool = False,
         lineage: Lineage | None = None,
-        copied: CopiedRows | None = None,
+        basis: Basis | None = None,
         pin: bool = True,
     ) -> int:
         """Stages, audits and promotes ``frame`` as the whole content of ``cells``; pins and returns the new version.
@@ -110,7 +110,7 @@ class Job:
             dropped: rows the transform left out, by reason.
             may_be_empty: whether cells without rows are in order.
             lineage: what the rows were built from.
-            copied: which rows are copies of published ones.
+            basis: published rows that the rows were made of, beyond the run's pinned inputs.
             pin: whether the run depends on the version, so that it must stay readable as long as the run is kept.
         """
         from zigong.lakehouse.publish import publish
@@ -129,12 +129,19 @@ class Job:
             dropped=dropped,
             may_be_empty=may_be_empty,
             lineage=lineage,
-            copied=copied,
+            basis=basis,
+            again=self._lost_before,
         )
         if pin:
             self.run.pin(table, done.version)
         self._count(table, done.counts(), version=done.version)
         return done.version
+
+    @property
+    def _lost_before(self) -> bool:
+        """Whether this step ended in a conflict: what it had committed by then may have been replaced since."""
+        former = self.run.outcome(self.step)
+        return former is not None and former.kind == ConflictError.kind
 
     def keep(self, table: str, version: int) -> None:
         """Takes a published version as it is: nothing that it was built from has changed."""

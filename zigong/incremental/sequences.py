@@ -16,7 +16,7 @@ from zigong.incremental.state import known_timelines
 from zigong.incremental.touched import POINTS, PROFILES, Standing, standing_of
 from zigong.job import Job
 from zigong.lakehouse.commits import COMMIT_ATTEMPTS, StaleRowsError
-from zigong.lakehouse.fence import CopiedRows
+from zigong.lakehouse.fence import Basis
 from zigong.lakehouse.lineage import Lineage
 from zigong.lakehouse.tables import open_pinned
 
@@ -60,18 +60,18 @@ def rebuild_sequences(job: Job, dates: ObservationDates) -> None:
 
 
 def _publish(job: Job, standing: Standing, due: Lineage) -> None:
-    frames, copied = [], None
+    frames, basis = [], None
     if standing.whole:
         dates = ObservationDates(days=standing.whole)
         points = job.read(POINTS).where(dates.predicate)
         frames.append(_sequences(job, known_timelines(job, max(dates.days)), job.read(PROFILES), points))
     if standing.touched is not None and standing.cells and standing.published is not None:
         frames += [_rebuilt(job, standing.touched), _others(job, standing, standing.touched)]
-        copied = CopiedRows(version=standing.published, partitions=standing.cells)
+        basis = Basis(table=SEQUENCES, version=standing.published, partitions=standing.cells)
     frame = frames[0]
     for part in frames[1:]:
         frame = frame.unionByName(part)
-    job.publish(SEQUENCES, frame, cells=standing.predicate, may_be_empty=not standing.whole, lineage=due, copied=copied)
+    job.publish(SEQUENCES, frame, cells=standing.predicate, may_be_empty=not standing.whole, lineage=due, basis=basis)
 
 
 def _rebuilt(job: Job, touched: DataFrame) -> DataFrame:

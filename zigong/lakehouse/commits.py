@@ -62,7 +62,7 @@ def create_if_missing(paths: LakehousePaths, contract: TableContract) -> None:
 
 
 class StaleRowsError(ConflictError):
-    """Rows were made from a version of their own table that another writer has changed: make them again."""
+    """Rows were made of published rows that another writer has changed since: make them again."""
 
 
 def make_commit(write: Callable[[], None], *, table: str, cells: str) -> None:

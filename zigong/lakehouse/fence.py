@@ -1,8 +1,9 @@
-"""Commits of rows that were partly copied from their own table: made only while the copied rows still stand.
+"""Commits that rely on published rows, copied from them or computed of them: made only while those rows still stand.
 
 Delta's own check sees writers that commit after a commit has begun; it cannot know that rows were read earlier. The
 fence closes the gap: it is a part of the frame that is written, so it is evaluated after the commit has begun, and it
-fails when the copied partitions changed between the copied version and then. So no moment is left unwatched.
+fails when the rows changed between the version that was read and then. So no moment is left unwatched where the rows
+lie in the table that is written; rows of another table are watched up to the beginning of the commit.
 """
 
 from __future__ import annotations
@@ -19,29 +20,31 @@ from zigong.lakehouse.lineage import Partition, changed_partitions
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import latest_version
 
-_MARK = "ZIGONG_COPIED_ROWS_CHANGED"
+_MARK = "ZIGONG_BASIS_CHANGED"
 
 
 @dataclass(frozen=True, kw_only=True)
-class CopiedRows:
-    """Rows of a frame that are copies of published rows of the same table.
+class Basis:
+    """Published rows that a commit relies on.
 
     Attributes:
+        table: where they are published.
         version: the version they were read at.
         partitions: where they lie.
     """
 
+    table: str
     version: int
     partitions: frozenset[Partition]
 
 
-def fenced(rows: DataFrame, paths: LakehousePaths, table: str, copied: CopiedRows) -> DataFrame:
-    """``rows``, whose evaluation fails once another writer has changed the copied partitions."""
+def fenced(rows: DataFrame, paths: LakehousePaths, basis: Basis) -> DataFrame:
+    """``rows``, whose evaluation fails once another writer has changed their basis."""
 
     def nothing_changed(_: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        changed = changed_partitions(paths, table, copied.version, latest_version(paths, table))
-        if changed & copied.partitions:
-            raise RuntimeError(f"{_MARK} since version {copied.version}")
+        changed = changed_partitions(paths, basis.table, basis.version, latest_version(paths, basis.table))
+        if changed & basis.partitions:
+            raise RuntimeError(f"{_MARK} since version {basis.version}")
         yield from ()
 
     watch = rows.sparkSession.range(0, 1, 1, 1).mapInArrow(nothing_changed, rows.schema)
@@ -49,7 +52,7 @@ def fenced(rows: DataFrame, paths: LakehousePaths, table: str, copied: CopiedRow
 
 
 def make_fenced_commit(write: Callable[[], None], *, table: str, cells: str) -> None:
-    """Makes one commit of fenced rows, once: after a lost race the copies are worth nothing.
+    """Makes one commit of fenced rows, once: after a lost race the rows are worth nothing.
 
     Raises:
         StaleRowsError: the race was lost.
@@ -60,6 +63,6 @@ def make_fenced_commit(write: Callable[[], None], *, table: str, cells: str) -> 
         if not isinstance(error, LOST_RACES) and _MARK not in str(error):
             raise
         raise StaleRowsError(
-            f"table {table}, cells {cells}: another writer changed rows that this build had copied",
-            action="rerun with the same run id: the rows are made again from what is published then",
+            f"table {table}, cells {cells}: another writer changed rows that these were made of",
+            action="wait for the other run to end, then rerun with the same run id: the rows are made again",
         ) from error

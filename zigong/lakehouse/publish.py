@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 from schemas.contracts import TableContract, table_contract
 from zigong.errors import DataError
 from zigong.lakehouse.commits import create_if_missing, make_commit, metadata_text, own_commits, replace_rows
-from zigong.lakehouse.fence import CopiedRows, fenced, make_fenced_commit
+from zigong.lakehouse.fence import Basis, fenced, make_fenced_commit
 from zigong.lakehouse.lineage import Lineage
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import latest_version
@@ -86,7 +86,8 @@ def publish(
     dropped: Mapping[str, int] | None = None,
     may_be_empty: bool = False,
     lineage: Lineage | None = None,
-    copied: CopiedRows | None = None,
+    basis: Basis | None = None,
+    again: bool = False,
 ) -> Published:
     """Publishes ``frame`` as the whole content of ``cells`` of a table.
 
@@ -97,16 +98,17 @@ def publish(
         dropped: rows that the transform left out, by reason; part of rows in.
         may_be_empty: whether cells without rows are in order, as a night without events is.
         lineage: what the rows were built from, for the commit.
-        copied: which rows of ``frame`` are copies of published ones; the commit is made only while those still stand.
+        basis: published rows that ``frame`` was made of; the commit is made only while they still stand.
+        again: whether to publish even where this run has committed before, because others did since.
 
     Raises:
         DataError: the audit blocked the table, or rows were lost between staging and commit.
-        StaleRowsError: another writer changed rows that were copied.
+        StaleRowsError: another writer changed the basis.
         ConflictError: other writers kept winning the same cells.
     """
     contract = table_contract(table)
     create_if_missing(paths, contract)
-    done = _finished(paths, table, run_id=run_id, step=step, cells=cells)
+    done = None if again else _finished(paths, table, run_id=run_id, step=step, cells=cells)
     if done is not None:
         return done
     staged = _stage(spark, paths, rules.conform(frame, contract), f"{run_id}/{table}")
@@ -143,7 +145,7 @@ def publish(
             f"table {table}: the audit blocked {rows_good} rows of {cells}: {'; '.join(audit.failures)}",
             action=f"the published version is unchanged; read the Data Docs of run {run_id}, mend the input, rerun",
         )
-    promoted = _promote(paths, good, outcome, copied)
+    promoted = _promote(paths, good, outcome, basis)
     _drop_staging(paths, run_id, table)
     return promoted
 
@@ -193,8 +195,8 @@ def _stage(spark: SparkSession, paths: LakehousePaths, frame: DataFrame, name: s
     return spark.read.parquet(uri)
 
 
-def _promote(paths: LakehousePaths, rows: DataFrame, outcome: Published, copied: CopiedRows | None) -> Published:
-    _replace(paths, rows, outcome.table, where=outcome.cells, metadata=asdict(outcome), copied=copied)
+def _promote(paths: LakehousePaths, rows: DataFrame, outcome: Published, basis: Basis | None) -> Published:
+    _replace(paths, rows, outcome.table, where=outcome.cells, metadata=asdict(outcome), basis=basis)
     return _verified(paths, outcome)
 
 
@@ -222,19 +224,19 @@ def _replace(
     *,
     where: str,
     metadata: Mapping[str, object],
-    copied: CopiedRows | None = None,
+    basis: Basis | None = None,
 ) -> None:
     contract = table_contract(table)
     create_if_missing(paths, contract)
     listed = rows.select(*contract.column_names)
     writer = (
-        (listed if copied is None else fenced(listed, paths, table, copied))
+        (listed if basis is None else fenced(listed, paths, basis))
         .write.format("delta")
         .mode("overwrite")
         .option("replaceWhere", where)
         .option("userMetadata", metadata_text(metadata))
     )
-    commit = make_commit if copied is None else make_fenced_commit
+    commit = make_commit if basis is None else make_fenced_commit
     commit(lambda: writer.save(paths.spark_uri(paths.table(table))), table=table, cells=where)
 
 
