@@ -15,7 +15,7 @@ import pyarrow as pa
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 
-from zigong.lakehouse.commits import LOST_RACES, StaleRowsError
+from zigong.lakehouse.commits import COMMIT_ATTEMPTS, LOST_RACES, StaleRowsError
 from zigong.lakehouse.lineage import Partition, changed_partitions
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import latest_version
@@ -51,18 +51,26 @@ def fenced(rows: DataFrame, paths: LakehousePaths, basis: Basis) -> DataFrame:
     return rows.unionByName(watch)
 
 
-def make_fenced_commit(write: Callable[[], None], *, table: str, cells: str) -> None:
-    """Makes one commit of fenced rows, once: after a lost race the rows are worth nothing.
+def make_fenced_commit(write: Callable[[], None], basis: Basis, *, table: str, cells: str) -> None:
+    """Makes one commit of fenced rows.
+
+    A race lost in the table itself is tried again where the basis lies elsewhere: the fence is asked again as well.
+    Copies of the table's own rows are worth nothing after a lost race.
 
     Raises:
-        StaleRowsError: the race was lost.
+        StaleRowsError: the basis has changed, or others kept winning.
     """
-    try:
-        return write()
-    except (*LOST_RACES, PySparkException) as error:
-        if not isinstance(error, LOST_RACES) and _MARK not in str(error):
-            raise
-        raise StaleRowsError(
-            f"table {table}, cells {cells}: another writer changed rows that these were made of",
-            action="wait for the other run to end, then rerun with the same run id: the rows are made again",
-        ) from error
+    for _ in range(1 if basis.table == table else COMMIT_ATTEMPTS):
+        try:
+            return write()
+        except LOST_RACES as error:
+            conflict = str(error).splitlines()[0]
+        except PySparkException as error:
+            if _MARK not in str(error):
+                raise
+            conflict = f"{basis.table} has changed since version {basis.version}"
+            break
+    raise StaleRowsError(
+        f"table {table}, cells {cells}: another writer changed rows that these were made of: {conflict}",
+        action="wait for the other run to end, then rerun with the same run id: the rows are made again",
+    )

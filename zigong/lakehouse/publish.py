@@ -236,8 +236,11 @@ def _replace(
         .option("replaceWhere", where)
         .option("userMetadata", metadata_text(metadata))
     )
-    commit = make_commit if basis is None else make_fenced_commit
-    commit(lambda: writer.save(paths.spark_uri(paths.table(table))), table=table, cells=where)
+    target = paths.spark_uri(paths.table(table))
+    if basis is None:
+        make_commit(lambda: writer.save(target), table=table, cells=where)
+    else:
+        make_fenced_commit(lambda: writer.save(target), basis, table=table, cells=where)
 
 
 def _finished(paths: LakehousePaths, table: str, *, run_id: str, step: str, cells: str) -> Published | None:
