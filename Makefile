@@ -42,6 +42,7 @@ bench-influence: env ## TracSeq scoring against one sample at a time
 bench-sequences: env java bench-env ## sequences against DuckDB, Polars and textbook Spark, to 100 million events; rendering (an hour)
 	$(BIN)/python benchmarks/sequences.py
 	$(BIN)/python benchmarks/rendering.py
+	$(BIN)/python benchmarks/incremental.py
 
 env: $(VENV)/.built ## the environment of the jobs, from locked requirements
 airflow-env: $(AIRFLOW_VENV)/.built ## the environment of the schedulers

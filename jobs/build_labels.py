@@ -4,6 +4,8 @@ from schemas.mappings import load_mapping
 from zigong.behavior.labels import performance_labels
 from zigong.behavior.observation import observation_points
 from zigong.job import Job, main
+from zigong.lakehouse.fence import Basis
+from zigong.lakehouse.lineage import Partition
 
 
 def build_labels(job: Job) -> None:
@@ -18,7 +20,7 @@ def build_labels(job: Job) -> None:
         cohort=recipe.observations.cohort,
         mapping=mapping,
     )
-    job.publish("observation_points", points, cells=dates.predicate)
+    version = job.publish("observation_points", points, cells=dates.predicate)
     labels = performance_labels(
         events,
         job.read("observation_points").where(dates.predicate),
@@ -28,7 +30,10 @@ def build_labels(job: Job) -> None:
         timezone=recipe.business_timezone,
         mapping=mapping,
     )
-    job.publish("performance_labels", labels, cells=dates.predicate)
+    # Of two runs at once, only the one whose points still stand may publish labels beside them.
+    places = frozenset(Partition.of(observation_date=day) for day in dates.days)
+    basis = Basis(table="observation_points", version=version, partitions=places)
+    job.publish("performance_labels", labels, cells=dates.predicate, basis=basis)
 
 
 if __name__ == "__main__":

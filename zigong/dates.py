@@ -46,3 +46,8 @@ class ObservationDates:
         """SQL predicate of exactly these dates."""
         listed = ", ".join(f"DATE'{day.isoformat()}'" for day in self.days)
         return f"observation_date IN ({listed})"
+
+    @property
+    def iso(self) -> tuple[str, ...]:
+        """The dates as texts."""
+        return tuple(day.isoformat() for day in self.days)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from zigong.console import LOG, say_error, set_up_logging
 from zigong.dates import Dates, ObservationDates
-from zigong.errors import ConfigError, ZigongError
+from zigong.errors import ConfigError, ConflictError, ZigongError
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.recipe import Recipe, load_recipe
 from zigong.run import Outcome, Run, open_run
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
     from pyspark.sql import DataFrame, SparkSession
 
+    from zigong.lakehouse.fence import Basis
+    from zigong.lakehouse.lineage import Lineage
     from zigong.lakehouse.samples import SampleSource
 
 PUBLISHED_KEY = "zigong-public-demo-key"  # pseudonyms of public and simulated data only
@@ -97,13 +99,19 @@ class Job:
         rejected: DataFrame | None = None,
         dropped: Mapping[str, int] | None = None,
         may_be_empty: bool = False,
-    ) -> None:
-        """Stages, audits and promotes ``frame`` as the whole content of ``cells``; pins the new version.
+        lineage: Lineage | None = None,
+        basis: Basis | None = None,
+        pin: bool = True,
+    ) -> int:
+        """Stages, audits and promotes ``frame`` as the whole content of ``cells``; pins and returns the new version.
 
         Args:
             rejected: rows the transform already refused (columns ``reasons`` and ``payload``).
             dropped: rows the transform left out, by reason.
             may_be_empty: whether cells without rows are in order.
+            lineage: what the rows were built from.
+            basis: published rows that the rows were made of, beyond the run's pinned inputs.
+            pin: whether the run depends on the version, so that it must stay readable as long as the run is kept.
         """
         from zigong.lakehouse.publish import publish
         from zigong.quality.audit import contract_rules
@@ -120,9 +128,25 @@ class Job:
             rejected=rejected,
             dropped=dropped,
             may_be_empty=may_be_empty,
+            lineage=lineage,
+            basis=basis,
+            again=self._lost_before,
         )
-        self.run.pin(table, done.version)
+        if pin:
+            self.run.pin(table, done.version)
         self._count(table, done.counts(), version=done.version)
+        return done.version
+
+    @property
+    def _lost_before(self) -> bool:
+        """Whether this step ended in a conflict: what it had committed by then may have been replaced since."""
+        former = self.run.outcome(self.step)
+        return former is not None and former.kind == ConflictError.kind
+
+    def keep(self, table: str, version: int) -> None:
+        """Takes a published version as it is: nothing that it was built from has changed."""
+        self.run.pin(table, version)
+        self._count(table, {"rows_in": 0, "published": 0, "quarantined": 0, "dropped": {}}, version=version)
 
     def stage(self, name: str) -> Path:
         """Folder for shards that workers write before the lakehouse commits them."""

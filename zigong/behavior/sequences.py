@@ -14,6 +14,23 @@ from zigong.behavior.timeline import as_of, user_timelines, with_points
 def user_sequences(
     events: DataFrame, profiles: DataFrame, points: DataFrame, *, max_events: int, policy_id: str, timezone: str
 ) -> DataFrame:
+    """``sequences_of`` the whole histories in behavior_events: the reference for every shorter way.
+
+    Args:
+        events: behavior_events.
+        profiles: user_profiles.
+        points: observation_points.
+        max_events: newest events kept.
+        policy_id: as ``sequences_of``.
+        timezone: business time zone, for the calendar months.
+    """
+    timelines = user_timelines(events, timezone)
+    return sequences_of(timelines, profiles, points, max_events=max_events, policy_id=policy_id)
+
+
+def sequences_of(
+    timelines: DataFrame, profiles: DataFrame, points: DataFrame, *, max_events: int, policy_id: str
+) -> DataFrame:
     """One row per eligible point, in the columns of user_sequences.
 
     At most ``max_events`` newest events are kept, and the cut falls between calendar months: of the month that does
@@ -24,14 +41,13 @@ def user_sequences(
     unit of splits and no feature: the earliest known version that names a person gives it, at every T; else user_id.
 
     Args:
-        events: behavior_events.
+        timelines: user_timelines that hold everything known before the last T.
         profiles: user_profiles.
         points: observation_points.
         max_events: newest events kept.
         policy_id: names the history policy with the tokenizer digest; part of sequence_id.
-        timezone: business time zone, for the calendar months.
     """
-    users = _with_profiles(user_timelines(events, timezone), profiles)
+    users = _with_profiles(timelines, profiles)
     eligible = points.where("eligible").select("user_id", "observation_at", "observation_date")
     histories = with_points(users, eligible).withColumn("history", as_of(F.col("timeline"), F.col("observation_at")))
     folded = histories.withColumn("kept", _newest_whole_months(F.col("history"), max_events))

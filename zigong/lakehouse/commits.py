@@ -61,6 +61,10 @@ def create_if_missing(paths: LakehousePaths, contract: TableContract) -> None:
     )
 
 
+class StaleRowsError(ConflictError):
+    """Rows were made of published rows that another writer has changed since: make them again."""
+
+
 def make_commit(write: Callable[[], None], *, table: str, cells: str) -> None:
     """Makes one commit of rows that do not depend on the table, so a lost race is simply tried again.
 

@@ -19,6 +19,8 @@ from pyspark.sql import functions as F
 from schemas.contracts import TableContract, table_contract
 from zigong.errors import DataError
 from zigong.lakehouse.commits import create_if_missing, make_commit, metadata_text, own_commits, replace_rows
+from zigong.lakehouse.fence import Basis, fenced, make_fenced_commit
+from zigong.lakehouse.lineage import Lineage
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import latest_version
 
@@ -58,6 +60,7 @@ class Published:
     published: int
     quarantined: int
     dropped: dict[str, int] = field(default_factory=dict)
+    lineage: dict[str, Any] | None = None
 
     def counts(self) -> dict[str, Any]:
         """Rows in and where they went."""
@@ -82,6 +85,9 @@ def publish(
     rejected: DataFrame | None = None,
     dropped: Mapping[str, int] | None = None,
     may_be_empty: bool = False,
+    lineage: Lineage | None = None,
+    basis: Basis | None = None,
+    again: bool = False,
 ) -> Published:
     """Publishes ``frame`` as the whole content of ``cells`` of a table.
 
@@ -91,14 +97,18 @@ def publish(
         rejected: rows the transform already refused (columns ``reasons`` and ``payload``); part of rows in.
         dropped: rows that the transform left out, by reason; part of rows in.
         may_be_empty: whether cells without rows are in order, as a night without events is.
+        lineage: what the rows were built from, for the commit.
+        basis: published rows that ``frame`` was made of; the commit is made only while they still stand.
+        again: whether to publish even where this run has committed before, because others did since.
 
     Raises:
         DataError: the audit blocked the table, or rows were lost between staging and commit.
+        StaleRowsError: another writer changed the basis.
         ConflictError: other writers kept winning the same cells.
     """
     contract = table_contract(table)
     create_if_missing(paths, contract)
-    done = _finished(paths, table, run_id=run_id, step=step, cells=cells)
+    done = None if again else _finished(paths, table, run_id=run_id, step=step, cells=cells)
     if done is not None:
         return done
     staged = _stage(spark, paths, rules.conform(frame, contract), f"{run_id}/{table}")
@@ -127,6 +137,7 @@ def publish(
         published=rows_good if audit.passed else 0,
         quarantined=rows_refused,
         dropped=losses,
+        lineage=asdict(lineage) if lineage else None,
     )
     _record_verdict(paths, outcome, contract, audit.failures)
     if not audit.passed:
@@ -134,7 +145,7 @@ def publish(
             f"table {table}: the audit blocked {rows_good} rows of {cells}: {'; '.join(audit.failures)}",
             action=f"the published version is unchanged; read the Data Docs of run {run_id}, mend the input, rerun",
         )
-    promoted = _promote(paths, good, outcome)
+    promoted = _promote(paths, good, outcome, basis)
     _drop_staging(paths, run_id, table)
     return promoted
 
@@ -184,8 +195,8 @@ def _stage(spark: SparkSession, paths: LakehousePaths, frame: DataFrame, name: s
     return spark.read.parquet(uri)
 
 
-def _promote(paths: LakehousePaths, rows: DataFrame, outcome: Published) -> Published:
-    _replace(paths, rows, outcome.table, where=outcome.cells, metadata=asdict(outcome))
+def _promote(paths: LakehousePaths, rows: DataFrame, outcome: Published, basis: Basis | None) -> Published:
+    _replace(paths, rows, outcome.table, where=outcome.cells, metadata=asdict(outcome), basis=basis)
     return _verified(paths, outcome)
 
 
@@ -206,17 +217,30 @@ def _verified(paths: LakehousePaths, outcome: Published) -> Published:
     return replace(outcome, version=mine[0]["version"])
 
 
-def _replace(paths: LakehousePaths, rows: DataFrame, table: str, *, where: str, metadata: Mapping[str, object]) -> None:
+def _replace(
+    paths: LakehousePaths,
+    rows: DataFrame,
+    table: str,
+    *,
+    where: str,
+    metadata: Mapping[str, object],
+    basis: Basis | None = None,
+) -> None:
     contract = table_contract(table)
     create_if_missing(paths, contract)
+    listed = rows.select(*contract.column_names)
     writer = (
-        rows.select(*contract.column_names)
+        (listed if basis is None else fenced(listed, paths, basis))
         .write.format("delta")
         .mode("overwrite")
         .option("replaceWhere", where)
         .option("userMetadata", metadata_text(metadata))
     )
-    make_commit(lambda: writer.save(paths.spark_uri(paths.table(table))), table=table, cells=where)
+    target = paths.spark_uri(paths.table(table))
+    if basis is None:
+        make_commit(lambda: writer.save(target), table=table, cells=where)
+    else:
+        make_fenced_commit(lambda: writer.save(target), basis, table=table, cells=where)
 
 
 def _finished(paths: LakehousePaths, table: str, *, run_id: str, step: str, cells: str) -> Published | None:

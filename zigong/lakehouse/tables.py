@@ -30,6 +30,12 @@ def latest_version(paths: LakehousePaths, table: str) -> int:
         ) from error
 
 
+def published_version(paths: LakehousePaths, table: str) -> int | None:
+    """The newest version of a table, None where it was never published."""
+    path = paths.table(table)
+    return int(DeltaTable(path).version()) if DeltaTable.is_deltatable(path) else None
+
+
 def open_pinned(spark: SparkSession, paths: LakehousePaths, table: str, version: int) -> DataFrame:
     """One version of a table as a Spark frame; never the latest by accident."""
     uri = paths.spark_uri(paths.table(table))

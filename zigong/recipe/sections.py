@@ -34,6 +34,9 @@ class Engine(Section):
     spark_driver_memory: str = "3g"
     spark_shuffle_partitions: Positive = 2
     spark_java_options: str = Field("", description="for short runs -XX:TieredStopAtLevel=1 saves compilation")
+    incremental: bool = Field(
+        False, description="build sequences from what changed since they were published; keeps user_timelines"
+    )
     ray_cpus: Positive = Field(2, description="CPUs of a local Ray; one stays free for reading")
     ray_object_store_mb: Positive = 400
     torch_threads: Positive = 2

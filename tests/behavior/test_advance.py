@@ -1,0 +1,167 @@
+"""The next date from the state, and the touched users alone, equal a build from the whole log, row for row."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import date
+from itertools import pairwise
+
+import naive_history as naive
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from test_as_of_history import DATES, TIMEZONE, as_events, as_profiles
+
+from tests.rows import texts
+from zigong.behavior.advance import advanced_timelines, timelines_of
+from zigong.behavior.business_time import local_midnight
+from zigong.behavior.changes import differing_rows, touched_points, users_always, users_of_changes
+from zigong.behavior.sequences import sequences_of
+from zigong.behavior.timeline import user_timelines
+
+USERS, MANY_USERS, MAX_EVENTS = 250, 10_000, 6
+FIXED = (naive.midnight(date(2023, 4, 10)), naive.midnight(date(2023, 4, 20)))  # what the source mends
+PLACE = ("user_id", "observation_date", "user_bucket")
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """A log before and after its source mended ten days of it."""
+
+    log: list[naive.Version]
+    events: DataFrame
+    mended: DataFrame
+    profiles: DataFrame
+
+
+def drawn(spark: SparkSession, users: int) -> World:
+    log = naive.drawn_log(users)
+    return World(
+        log=log,
+        events=as_events(spark, log).localCheckpoint(),
+        mended=as_events(spark, mended(log)).localCheckpoint(),
+        profiles=as_profiles(spark, naive.random_profiles(users)).localCheckpoint(),
+    )
+
+
+@pytest.fixture(scope="module")
+def world(spark: SparkSession) -> Iterator[World]:
+    yield drawn(spark, USERS)
+
+
+def mended(log: list[naive.Version]) -> list[naive.Version]:
+    """The log after some versions of the mended days were withdrawn, restated, moved to another user, or invented."""
+    draw = random.Random(11)  # noqa: S311
+    result = []
+    for number, version in enumerate(log):
+        if not FIXED[0] <= version.known_at < FIXED[1] or draw.random() < 0.6:
+            result.append(version)
+            continue
+        kind = draw.choice(("gone", "restated", "microsecond", "moved", "earlier", "new"))
+        if kind == "restated":
+            result.append(replace(version, days_past_due=77))
+        elif kind == "microsecond":
+            result.append(replace(version, event_at=version.event_at + 1))
+        elif kind == "moved":
+            result.append(replace(version, user_id=draw.choice(log).user_id))
+        elif kind == "earlier":
+            result.append(replace(version, known_at=version.known_at - 1))
+        elif kind == "new":
+            result += [version, replace(version, event_id=f"late-{number}")]
+    return result
+
+
+def before(events: DataFrame, day: date) -> DataFrame:
+    return events.where(F.col("known_at") < local_midnight(F.lit(day), TIMEZONE))
+
+
+def arrived(events: DataFrame, first: date, end: date) -> DataFrame:
+    return before(events, end).where(F.col("known_at") >= local_midnight(F.lit(first), TIMEZONE))
+
+
+def check_advance(world: World) -> None:
+    """From date to date, each from the one before: so what a state keeps is enough for every later one."""
+    state = user_timelines(before(world.events, DATES[0]), TIMEZONE).localCheckpoint()
+    for first, end in pairwise(DATES):
+        state = advanced_timelines(state, arrived(world.events, first, end), TIMEZONE).localCheckpoint()
+    assert texts(state) == texts(user_timelines(before(world.events, DATES[-1]), TIMEZONE))
+
+
+def test_states_moved_on_from_date_to_date_equal_timelines_of_the_whole_log(world: World) -> None:
+    check_advance(world)
+    moved = moved_between_users(world.log)
+    assert moved > 20, "no correction moved an event to another user"
+
+
+def moved_between_users(log: list[naive.Version]) -> int:
+    owners: dict[tuple[str, str], set[str]] = {}
+    for version in log:
+        owners.setdefault((version.source, version.event_id), set()).add(version.user_id)
+    return sum(len(found) > 1 for found in owners.values())
+
+
+def test_a_state_serves_every_earlier_date_as_well(spark: SparkSession, world: World) -> None:
+    state = user_timelines(before(world.events, DATES[-1]), TIMEZONE)
+    points = all_points(world)
+    early = points.where(F.col("observation_date") == F.lit(DATES[1]))
+    whole = user_timelines(before(world.events, DATES[1]), TIMEZONE)
+    assert texts(sequences(state, world.profiles, early)) == texts(sequences(whole, world.profiles, early))
+
+
+def sequences(timelines: DataFrame, profiles: DataFrame, points: DataFrame) -> DataFrame:
+    built = sequences_of(timelines, profiles, points, max_events=MAX_EVENTS, policy_id="p")
+    return built.where("counts.events > 0")
+
+
+def all_points(world: World) -> DataFrame:
+    """Every user at every date."""
+    users = world.events.select("user_id", "user_bucket").distinct()
+    days = F.explode(F.array(*(F.lit(day) for day in DATES))).alias("observation_date")
+    points = users.select("user_id", "user_bucket", F.lit(True).alias("eligible"), days)
+    return points.withColumn("observation_at", local_midnight(F.col("observation_date"), TIMEZONE))
+
+
+def check_mended(world: World) -> None:
+    """Published rows of untouched points and rebuilt rows of touched ones are a whole build of the mended log."""
+    points = all_points(world).localCheckpoint()
+    published = sequences(user_timelines(world.events, TIMEZONE), world.profiles, points).localCheckpoint()
+    whole = sequences(user_timelines(world.mended, TIMEZONE), world.profiles, points).localCheckpoint()
+    changed = differing_rows(world.events, world.mended, at_most=10**9)
+    assert changed is not None
+    users = users_of_changes(changed.localCheckpoint(), world.mended).localCheckpoint()
+    touched = touched_points(users, points.select(*PLACE), DATES, TIMEZONE).localCheckpoint()
+    assert not touched.where(F.col("observation_date") <= F.lit(date(2023, 4, 1))).count()
+    assert 0 < touched.count() < points.count() / 2
+    theirs = points.join(touched, ["user_id", "observation_date"], "left_semi")
+    rebuilt = sequences(timelines_of(world.mended, users, TIMEZONE), world.profiles, theirs)
+    others = published.join(touched.select(*PLACE[:2]), list(PLACE[:2]), "left_anti")
+    assert texts(rebuilt.unionByName(others)) == texts(whole) != texts(published)
+
+
+def test_touched_points_rebuilt_beside_untouched_rows_equal_a_whole_build_of_the_mended_log(world: World) -> None:
+    check_mended(world)
+
+
+@pytest.mark.soak
+def test_both_hold_for_many_more_users(spark: SparkSession) -> None:
+    many = drawn(spark, MANY_USERS)
+    check_advance(many)
+    check_mended(many)
+
+
+def test_rewritten_rows_that_say_the_same_differ_in_nothing(world: World) -> None:
+    same = differing_rows(world.events, world.events.repartition(3, "event_id"), at_most=0)
+    assert same is not None
+    assert same.isEmpty()
+
+
+def test_more_differing_rows_than_asked_for_are_not_listed(world: World) -> None:
+    assert differing_rows(world.events, world.events.limit(5), at_most=10) is None
+
+
+def test_a_profile_that_changed_touches_every_date(spark: SparkSession, world: World) -> None:
+    users = users_always(world.profiles.limit(1))
+    touched = touched_points(users, all_points(world).select(*PLACE), DATES, TIMEZONE)
+    assert {row["observation_date"] for row in touched.collect()} == set(DATES)
