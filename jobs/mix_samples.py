@@ -7,10 +7,10 @@ from zigong.selection.mix import mix_identity, training_mix
 
 
 def mix_samples(job: Job) -> None:
-    """70% random and 30% highest influence by default, ranked within each label."""
+    """70% random and 30% highest influence by default, ranked within each task and label."""
     dataset_id, scorer_id = job.run.fact("dataset_id"), job.run.fact("scorer_id")
     ours = (F.col("dataset_id") == dataset_id) & (F.col("split") == "train")
-    members = job.read("dataset_members").where(ours).select("sample_id", "label")
+    members = job.read("dataset_members").where(ours).select("sample_id", "task", "label")
     scored = (F.col("dataset_id") == dataset_id) & (F.col("scorer_id") == scorer_id)
     scores = job.read("influence_scores").where(scored).select("sample_id", "score")
     mix_id = mix_identity(dataset_id, scorer_id, job.recipe.mix, job.recipe.seed)

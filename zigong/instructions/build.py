@@ -5,17 +5,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
+from functools import cached_property
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract
+from zigong.instructions.branches import Branch, Told, branch_of
+from zigong.instructions.computed import Computed
 from zigong.instructions.encode import LineEncoder
-from zigong.instructions.render import Event, Rendered, local_date, render_history, render_prompt, render_time
-from zigong.instructions.templates import Template, load_template
+from zigong.instructions.render import Event, local_date, render_history, render_time
+from zigong.instructions.tasks import Tasks, load_tasks
+from zigong.instructions.templates import Question, Template
 from zigong.recipe import Horizon, Instructions, Recipe
 
 Row = dict[str, Any]
@@ -43,24 +48,31 @@ class RenderPlan:
             context_length=min(recipe.agent.context_length, recipe.finetune.context_length),
         )
 
+    @cached_property
+    def tasks(self) -> Tasks:
+        """The questions named by the recipe."""
+        return load_tasks(self.settings)
+
     @property
     def template(self) -> Template:
-        """The template named by the recipe."""
-        return load_template(self.settings.template, self.settings.language)
+        """The main question; it words the lines around every question."""
+        return self.tasks.main
 
 
-def instruction_samples(sequences: DataFrame, plan: RenderPlan) -> DataFrame:
+def instruction_samples(sequences: DataFrame, plan: RenderPlan, *, trains: Column | None = None) -> DataFrame:
     """Renders and encodes every sequence.
 
     Args:
         sequences: rows of user_sequences.
-        plan: template, horizon, time zone and tokenizer.
+        plan: questions, horizon, time zone and tokenizer.
+        trains: whether a sequence is in the train split, which alone is asked the auxiliary questions; None: nobody is.
 
     Returns:
-        Rows of the contract instruction_samples, one per sequence.
+        Rows of the contract instruction_samples: one per sequence and question.
     """
     contract = table_contract("instruction_samples")
-    wanted = sequences.select(*COPIED, "profile", "counts", "events")
+    asked = F.lit(False) if trains is None else F.coalesce(trains, F.lit(False))
+    wanted = sequences.select(*COPIED, "profile", "counts", "events", asked.alias("trains"))
     return wanted.mapInArrow(_rows_in_batches(_Sampler(plan), contract.column_names), contract.ddl)
 
 
@@ -84,15 +96,15 @@ class _Historian:
     cutoff: date
     timezone: str
 
-    def __call__(self) -> Callable[[Row], Row]:
-        template = load_template(self.settings.template, self.settings.language)
+    def __call__(self) -> Callable[[Row], list[Row]]:
+        template = load_tasks(self.settings).main
         zone = ZoneInfo(self.timezone)
 
-        def lines(row: Row) -> Row:
+        def lines(row: Row) -> list[Row]:
             told = render_history(row["events"], template=template, settings=self.settings, zone=zone)
             last = local_date(row["events"][-1]["event_at"], zone)
             gap = render_time(last, self.cutoff, template=template, settings=self.settings)
-            return {"user_id": row["user_id"], "lines": [*told, gap]}
+            return [{"user_id": row["user_id"], "lines": [*told, gap]}]
 
         return lines
 
@@ -101,62 +113,109 @@ class _Historian:
 class _Sampler:
     plan: RenderPlan
 
-    def __call__(self) -> Callable[[Row], Row]:
+    def __call__(self) -> Callable[[Row], list[Row]]:
         """Opened once a worker: the tokenizer is read there, never shipped."""
         plan = self.plan
         encoder = LineEncoder.of(plan.tokenizer_folder)
         zone = ZoneInfo(plan.timezone)
-        return lambda row: sample_row(row, plan, encoder, zone)
+        return lambda row: sample_rows(row, plan, encoder, zone)
 
 
 def sample_row(row: Mapping[str, Any], plan: RenderPlan, encoder: LineEncoder, zone: ZoneInfo) -> Row:
-    """One sequence as one row of instruction_samples; Spark and the service call the same function."""
-    template, horizon = plan.template, plan.horizon
-    # One token stays free for the end token, which counts where a recipe asks for it.
-    answer_tokens = 1 + max(len(encoder.completion(choice)) for choice in template.choices)
-    max_tokens = plan.context_length - answer_tokens
-    rendered, history, branch = _rendered_within(max_tokens, row, plan, encoder, zone)
-    identity = (row["sequence_id"], template.task, template.name, template.language, horizon.name, encoder.digest)
+    """One sequence and the main question as one row of instruction_samples; Spark and the service make the same."""
+    return _row_of(plan.tasks.main, row, _told_within(row, plan, encoder, zone), plan, encoder, zone)
+
+
+def sample_rows(row: Mapping[str, Any], plan: RenderPlan, encoder: LineEncoder, zone: ZoneInfo) -> list[Row]:
+    """One sequence as rows of instruction_samples: one per question, behind one history, the main one first."""
+    auxiliary = plan.tasks.auxiliary_of(row["sequence_id"]) if row["trains"] else []
+    told = _told_within(row, plan, encoder, zone)
+    return [_row_of(question, row, told, plan, encoder, zone) for question in (plan.tasks.main, *auxiliary)]
+
+
+def _row_of(
+    question: Question, row: Mapping[str, Any], told: Told, plan: RenderPlan, encoder: LineEncoder, zone: ZoneInfo
+) -> Row:
+    branch = _branch(question, row, told, plan, zone)
+    text = "\n".join((*told.history, *branch.lines))
+    computed = branch.computed or Computed()
+    answer_ids = None if computed.answer is None else encoder.completion(computed.answer)
+    identity = [row["sequence_id"], question.task, question.name, question.language, plan.horizon.name, encoder.digest]
+    if len(question.phrasings) > 1:
+        identity.append(f"phrasing {branch.phrasing}")
     return {
         **{name: row[name] for name in COPIED},
         "sample_id": _digest("|".join(identity)),
-        "task": template.task,
-        "template": template.name,
-        "language": template.language,
-        "horizon": horizon.name,
-        "prompt": rendered.text,
-        "choices": list(template.choices),
-        "input_ids": history + branch,
-        "history_tokens": len(history),
-        "max_tokens": max_tokens,
-        "text_hash": _digest(rendered.text),
+        "task": question.task,
+        "template": question.name,
+        "language": question.language,
+        "phrasing": branch.phrasing,
+        "horizon": plan.horizon.name,
+        "prompt": text,
+        "choices": list(question.choices),
+        "answer": computed.answer,
+        "answer_ids": answer_ids,
+        "unanswered": computed.unanswered,
+        "input_ids": [*told.history_ids, *encoder.branch(branch.lines)],
+        "history_tokens": len(told.history_ids),
+        "max_tokens": _max_tokens(question, plan, encoder, answer_ids),
+        "text_hash": _digest(text),
     }
 
 
-def _rendered_within(
-    max_tokens: int, row: Mapping[str, Any], plan: RenderPlan, encoder: LineEncoder, zone: ZoneInfo
-) -> tuple[Rendered, list[int], list[int]]:
-    """The prompt with the oldest calendar months folded until it fits, and the ids of its history and of its branch.
+def _max_tokens(question: Question, plan: RenderPlan, encoder: LineEncoder, answer_ids: list[int] | None) -> int:
+    """What the context leaves for a prompt: its longest answer is set aside, and one end token, which may count."""
+    answers = [encoder.completion(choice) for choice in question.choices] or [answer_ids or []]
+    return plan.context_length - max(map(len, answers)) - 1
+
+
+def _branch(question: Question, row: Mapping[str, Any], told: Told, plan: RenderPlan, zone: ZoneInfo) -> Branch:
+    return branch_of(
+        question,
+        told,
+        dict(row["profile"] or {}),
+        row["sequence_id"],
+        template=plan.template,
+        settings=plan.settings,
+        horizon=plan.horizon,
+        zone=zone,
+    )
+
+
+def _told_within(row: Mapping[str, Any], plan: RenderPlan, encoder: LineEncoder, zone: ZoneInfo) -> Told:
+    """The history with the oldest calendar months folded until the prompt of the main question fits.
 
     The newest month never folds. What does not fit even then is returned as it is: the contract sends it to quarantine,
-    and nothing is cut.
+    and nothing is cut. Auxiliary questions stand behind the same history; one whose prompt is too long there goes to
+    quarantine too, so they never change what the main prompt tells.
     """
-    template, events, folded = plan.template, list(row["events"]), row["counts"]["folded"]
+    max_tokens = _max_tokens(plan.template, plan, encoder, None)
+    events, folded = list(row["events"]), row["counts"]["folded"]
     while True:
-        rendered = render_prompt(
-            events,
-            dict(row["profile"] or {}),
-            folded,
-            row["observation_at"],
-            template=template,
-            settings=plan.settings,
-            horizon=plan.horizon,
-            zone=zone,
-        )
-        history, branch = encoder.history(rendered.history), encoder.branch(rendered.branch)
-        if len(history) + len(branch) <= max_tokens or not (younger := _without_oldest_month(events, zone)):
-            return rendered, history, branch
+        told = _told(events, folded, row["observation_at"], plan, encoder, zone)
+        branch = encoder.branch(_branch(plan.template, row, told, plan, zone).lines)
+        if len(told.history_ids) + len(branch) <= max_tokens:
+            return told
+        if not (younger := _without_oldest_month(events, zone)):
+            return told
         events, folded = younger, folded + len(events) - len(younger)
+
+
+def _told(
+    events: list[Event], folded: int, observation_at: datetime, plan: RenderPlan, encoder: LineEncoder, zone: ZoneInfo
+) -> Told:
+    template, settings = plan.template, plan.settings
+    history = render_history(events, template=template, settings=settings, zone=zone)
+    last = local_date(events[-1]["event_at"], zone) if events else None
+    on = local_date(observation_at, zone)
+    return Told(
+        events=events,
+        folded=folded,
+        history=tuple(history),
+        history_ids=encoder.history(history),
+        gap=render_time(last, on, template=template, settings=settings),
+        on=on,
+    )
 
 
 def _without_oldest_month(events: Sequence[Event], zone: ZoneInfo) -> list[Event]:
@@ -166,12 +225,12 @@ def _without_oldest_month(events: Sequence[Event], zone: ZoneInfo) -> list[Event
 
 
 def _rows_in_batches(
-    opened: Callable[[], Callable[[Row], Row]], columns: tuple[str, ...]
+    opened: Callable[[], Callable[[Row], list[Row]]], columns: tuple[str, ...]
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def transform(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         render, schema = opened(), _schema(columns)
         for batch in batches:
-            rows = [render(row) for row in batch.to_pylist()]
+            rows = [made for row in batch.to_pylist() for made in render(row)]
             if rows:
                 yield pa.RecordBatch.from_pylist(rows, schema=schema)
 
@@ -186,6 +245,8 @@ def _schema(columns: tuple[str, ...]) -> pa.Schema:
         "user_bucket": pa.int32(),
         "history_tokens": pa.int32(),
         "max_tokens": pa.int32(),
+        "phrasing": pa.int32(),
+        "answer_ids": pa.list_(pa.int32()),
         "input_ids": pa.list_(pa.int32()),
         "choices": pa.list_(pa.string()),
         "lines": pa.list_(pa.string()),

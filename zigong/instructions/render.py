@@ -33,6 +33,7 @@ class Event(TypedDict, total=False):
     event_at: datetime
     days_past_due: int | None
     amount: Decimal | None
+    currency: str | None
     attributes: Mapping[str, str] | Sequence[tuple[str, str]] | None
 
 
@@ -75,13 +76,25 @@ def render_prompt(
     """
     history = render_history(events, template=template, settings=settings, zone=zone)
     last = local_date(events[-1]["event_at"], zone) if events else None
-    branch = [render_time(last, local_date(observation_at, zone), template=template, settings=settings)]
+    gap = render_time(last, local_date(observation_at, zone), template=template, settings=settings)
+    branch = render_branch(gap, folded, profile, template.ask(horizon), template=template, settings=settings)
+    return Rendered(history=tuple(history), branch=branch)
+
+
+def render_branch(
+    gap: str, folded: int, profile: Mapping[str, str], question: str, *, template: Template, settings: Instructions
+) -> tuple[str, ...]:
+    """The lines behind a history: the gap to T, what was folded, the profile and one question.
+
+    Every question about a sequence has a branch of its own behind the same history.
+    """
+    branch = [gap]
     if folded:
         branch.append(template.summary.format(folded=round_number(folded)))
     if settings.profile and profile:
         words = " ".join(f"{word(key, template)}={word(profile[key], template)}" for key in sorted(profile))
         branch.append(template.profile.format(words=words))
-    return Rendered(history=tuple(history), branch=(*branch, template.ask(horizon)))
+    return (*branch, question)
 
 
 def render_history(events: Sequence[Event], *, template: Template, settings: Instructions, zone: ZoneInfo) -> list[str]:
