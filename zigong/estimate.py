@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
+from zigong.instructions.tasks import load_tasks
 from zigong.recipe import Recipe, TinyBase
 
 TOKENS_PER_EVENT = 2.5
@@ -57,7 +58,7 @@ class Estimate:
 def estimate_run(recipe: Recipe) -> Estimate:
     """Estimates a recipe; without a cap and without a simulation the sample count is assumed from one million."""
     sequences = _train_samples(recipe)
-    questions = 1 + sum(task.share for task in recipe.instructions.auxiliary)
+    questions = 1 + sum(share for _, share in load_tasks(recipe.instructions).auxiliary)
     samples = None if sequences is None else math.ceil(sequences * questions)
     assumed = samples or math.ceil(1_000_000 * questions)
     events = recipe.instructions.max_events

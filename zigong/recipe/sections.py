@@ -142,7 +142,7 @@ class Auxiliary(Section):
     """A further question that train users are asked."""
 
     template: str = Field(description="name@version of a shipped template")
-    share: Rate | Literal[1] = Field(1, description="share of the train sequences that are asked, by hash")
+    share: float = Field(1.0, gt=0, le=1, description="share of the train sequences that are asked, by hash")
 
 
 class Instructions(Section):
