@@ -5,7 +5,7 @@ import shutil
 from zigong.behavior.sequences import timelines_before
 from zigong.console import progress
 from zigong.instructions.build import history_lines
-from zigong.instructions.corpus import encoded, fixed_lines, read_lines, vocabulary_lines, write_lines
+from zigong.instructions.corpus import encoded, fixed_lines, known_answers, read_lines, vocabulary_lines, write_lines
 from zigong.instructions.dataset import may_pretrain
 from zigong.instructions.encode import LineEncoder
 from zigong.job import Job, main
@@ -28,11 +28,12 @@ def build_base(job: Job) -> None:
     write_lines(told, corpus)
     lines = read_lines(corpus)
     shutil.rmtree(corpus)  # behaviour text has no business outside the tables
-    words = vocabulary_lines(lines, profiles, recipe)
+    answers = known_answers(profiles, recipe)
+    words = vocabulary_lines(lines, profiles, recipe, answers)
     tokenizer = train_tokenizer(words, fixed_lines(recipe))
     with progress("pre-training (steps)") as advance:
         manifest = train_base(
-            encoded(lines, LineEncoder(tokenizer.backend_tokenizer), recipe),
+            encoded(lines, LineEncoder(tokenizer.backend_tokenizer), recipe, answers),
             tokenizer,
             tiny,
             seed=recipe.seed,

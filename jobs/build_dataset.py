@@ -2,17 +2,16 @@
 
 from zigong.instructions.dataset import build_members
 from zigong.instructions.encode import LineEncoder
-from zigong.instructions.templates import load_template
+from zigong.instructions.tasks import load_tasks
 from zigong.job import Job, main
 from zigong.release.serving import serving_base
 
 
 def build_dataset(job: Job) -> None:
-    """Every mature, determined sample of the recipe's dates in exactly one split."""
+    """Every mature, determined sample of the recipe's dates in exactly one split, auxiliary ones in train alone."""
     dates = job.observation_dates()
-    settings = job.recipe.instructions
     encoder = LineEncoder.of(serving_base(job.run))
-    choices = load_template(settings.template, settings.language).choices
+    choices = load_tasks(job.recipe.instructions).choices
     dataset = build_members(
         job.read("instruction_samples").where(dates.predicate),
         job.read("performance_labels").where(dates.predicate),

@@ -1,17 +1,19 @@
 """Renders every sequence as a prompt and its token ids: user_sequences -> instruction_samples."""
 
 from zigong.instructions.build import RenderPlan, instruction_samples
+from zigong.instructions.dataset import split_column
 from zigong.instructions.sharing import prefix_sharing
 from zigong.job import Job, main
 from zigong.release.serving import serving_base
 
 
 def build_instructions(job: Job) -> None:
-    """One sample per sequence of the recipe's dates."""
+    """One sample per sequence and question of the recipe's dates; only the train split is asked auxiliary ones."""
     dates = job.observation_dates()
     plan = RenderPlan.of(job.recipe, str(serving_base(job.run)))
     sequences = job.read("user_sequences").where(dates.predicate)
-    job.publish("instruction_samples", instruction_samples(sequences, plan), cells=dates.predicate)
+    trains = split_column(job.recipe) == "train"
+    job.publish("instruction_samples", instruction_samples(sequences, plan, trains=trains), cells=dates.predicate)
     sharing = prefix_sharing(job.read("instruction_samples").where(dates.predicate))
     told = f"{sharing.shared:.0%} of {sharing.tokens:,} prompt tokens repeat the user's prompt before"
     job.run.note(shared_prefix=told)

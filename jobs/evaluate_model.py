@@ -15,9 +15,10 @@ from zigong.evaluation.features import baseline_features
 from zigong.evaluation.held_out import FINAL, answers_of, flat_figures, held_out_figures
 from zigong.evaluation.worker import AnswerWorker
 from zigong.instructions.dataset import final_split
+from zigong.instructions.tasks import main_task
 from zigong.instructions.templates import load_template
 from zigong.job import Job, main
-from zigong.lakehouse.samples import cells_of
+from zigong.lakehouse.samples import cells_of, of_task
 from zigong.lakehouse.shards import staged_rows
 from zigong.ray_shards import map_shards
 from zigong.release.serving import serving_base
@@ -66,6 +67,7 @@ def _own_answers(job: Job, members: pa.Table, choices: tuple[str, str]) -> pa.Ta
             {
                 "source": source,
                 "splits": SPLITS,
+                "template": recipe.instructions.template,
                 "base_folder": serving_base(run),
                 "adapter_folder": run.artifact("zigong"),
                 "choices": choices,
@@ -84,7 +86,7 @@ def _own_answers(job: Job, members: pa.Table, choices: tuple[str, str]) -> pa.Ta
 
 def _baseline_scores(job: Job, members: pa.Table) -> dict[str, np.ndarray]:
     recipe = job.recipe
-    train = job.sample_source().members(["train"])
+    train = of_task(job.sample_source().members(["train"]), main_task(recipe))
     everyone = pa.concat_tables([train, members])
     sequences = _sequences_of(job, everyone)
     mapping = load_mapping(recipe.source.mapping)

@@ -5,10 +5,10 @@ from zigong.selection.mix import mix_identity, training_mix
 
 
 def mix_samples(job: Job) -> None:
-    """70% random and 30% highest influence by default, ranked within each label."""
+    """70% random and 30% highest influence by default, ranked within each task and label."""
     dataset_id, scorer_id = job.run.fact("dataset_id"), job.run.fact("scorer_id")
     ours, scored = f"dataset_id = '{dataset_id}'", f"scorer_id = '{scorer_id}'"
-    members = job.read("dataset_members").where(f"{ours} AND split = 'train'").select("sample_id", "label")
+    members = job.read("dataset_members").where(f"{ours} AND split = 'train'").select("sample_id", "task", "label")
     scores = job.read("influence_scores").where(f"{ours} AND {scored}").select("sample_id", "score")
     mix_id = mix_identity(dataset_id, scorer_id, job.recipe.mix, job.recipe.seed)
     pool = members.join(scores, "sample_id", "left")

@@ -27,7 +27,8 @@ def score_users(job: Job) -> None:
         raise ConfigError("observations.score is missing", action="name the date to score in the recipe")
     if serving is None:
         raise DataError("there is no champion: no model was ever released", action="read why the gate refused")
-    book = job.arrow("instruction_samples", KEYS, where=ds.field("observation_date") == day).sort_by("sample_id")
+    asked = (ds.field("observation_date") == day) & (ds.field("template") == recipe.instructions.template)
+    book = job.arrow("instruction_samples", KEYS, where=asked).sort_by("sample_id")
     if not len(book):
         raise DataError(f"nobody is observed at {day}", action="build labels, sequences and instructions for that date")
     version = job.version("instruction_samples")
@@ -40,6 +41,7 @@ def score_users(job: Job) -> None:
             {
                 "source": source,
                 "splits": None,
+                "template": recipe.instructions.template,
                 "base_folder": serving.base,
                 "adapter_folder": serving.adapter,
                 "choices": load_template(recipe.instructions.template, recipe.instructions.language).choices,

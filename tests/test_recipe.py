@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from zigong.errors import ConfigError
+from zigong.estimate import estimate_run
 from zigong.recipe import DateRange, load_recipe
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
@@ -25,6 +26,11 @@ def test_every_shipped_recipe_loads_and_is_named_like_its_file(recipe: Path) -> 
         ("agent.lerning_rate=0.1", r"demo\.yaml: agent\.lerning_rate: unknown key; allowed here: .*learning_rate"),
         ("base.tiny.hiden=3", r"demo\.yaml: base\.tiny\.hiden: unknown key; allowed here: hidden_size"),
         ("mix.fraction=2", r"demo\.yaml: mix\.fraction: Input should be less than 1"),
+        ("instructions.auxiliary=[sentiment@1, sentiment@1]", r"instructions\.auxiliary: name no template twice"),
+        (
+            "instructions.auxiliary=[{template: sentiment@1, share: 0}]",
+            r"instructions\.auxiliary\.0\.share: .* greater",
+        ),
         ("split.by=magic", r"demo\.yaml: split\.by: Input should be 'time' or 'user_hash'"),
         ("business_timezone=Mars/Base", r"demo\.yaml: business_timezone: 'Mars/Base' is not an IANA time zone"),
         (
@@ -54,3 +60,16 @@ def test_engine_limits_and_the_place_of_the_lakehouse_do_not_change_the_digest()
 def test_a_date_range_holds_every_first_of_a_month_across_years() -> None:
     days = DateRange(first=date(2023, 11, 1), last=date(2024, 2, 1)).dates()
     assert days == (date(2023, 11, 1), date(2023, 12, 1), date(2024, 1, 1), date(2024, 2, 1))
+
+
+def test_a_plan_counts_auxiliary_samples_and_refuses_a_question_that_cannot_be_asked() -> None:
+    alone = estimate_run(load_recipe(DEMO))
+    asked = estimate_run(
+        load_recipe(DEMO, ["instructions.auxiliary=[sentiment@1, {template: login_count@1, share: 0.5}]"])
+    )
+    assert alone.samples is not None
+    assert asked.samples == 2.5 * alone.samples
+    for stage, seconds in alone.seconds.items():
+        assert asked.seconds[stage] == pytest.approx(2.5 * seconds, rel=0.01)
+    with pytest.raises(ConfigError, match=r"repaid_amount@1 asks for amounts"):
+        estimate_run(load_recipe(DEMO, ["instructions.auxiliary=[repaid_amount@1]"]))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
+from zigong.instructions.tasks import load_tasks
 from zigong.recipe import Recipe, TinyBase
 
 TOKENS_PER_EVENT = 2.5
@@ -56,8 +57,10 @@ class Estimate:
 
 def estimate_run(recipe: Recipe) -> Estimate:
     """Estimates a recipe; without a cap and without a simulation the sample count is assumed from one million."""
-    samples = _train_samples(recipe)
-    assumed = samples or 1_000_000
+    sequences = _train_samples(recipe)
+    questions = 1 + sum(share for _, share in load_tasks(recipe.instructions).auxiliary)
+    samples = None if sequences is None else math.ceil(sequences * questions)
+    assumed = samples or math.ceil(1_000_000 * questions)
     events = recipe.instructions.max_events
     tokens = min(int(events * TOKENS_PER_EVENT) + QUESTION_TOKENS, recipe.finetune.context_length)
     parameters = recipe.base.parameters or (tiny_parameters(recipe.base.tiny) if recipe.base.tiny else 0)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from zigong.console import set_up_logging
 from zigong.errors import ConfigError
+from zigong.instructions.tasks import load_tasks
 from zigong.job import Body, run_step, runs_folder
 from zigong.pipeline import STEPS, Step
 from zigong.recipe import Recipe
@@ -16,7 +17,12 @@ Watch = Callable[[Step, Outcome | None], None]
 
 
 def start(recipe: Recipe, run_id: str | None) -> Run:
-    """Makes or reopens a run and points the log at it."""
+    """Makes or reopens a run and points the log at it.
+
+    Raises:
+        ConfigError: the recipe asks what cannot be asked; that shows here, before anything runs.
+    """
+    load_tasks(recipe.instructions)
     run = open_run(recipe, runs_folder(recipe), run_id)
     set_up_logging(run.run_id)
     return run

@@ -63,7 +63,7 @@ def first_batch(built: Path, plan: RenderPlan) -> dict[str, float]:
     lists = [pa.ListArray.from_arrays(events.offsets, values) for values in fields.values()]
     batch, before = pa.RecordBatch.from_arrays(lists, names=list(fields)), time.process_time()
     told = render_histories(
-        events_in(batch, SETTINGS), template=plan.template, settings=SETTINGS, zone=ZoneInfo(TIMEZONE)
+        events_in(batch, event_columns(SETTINGS)), template=plan.template, settings=SETTINGS, zone=ZoneInfo(TIMEZONE)
     )
     cpu = time.process_time() - before
     return {"batch_events": len(told.codes), "batch_lines": len(told.lines), "batch_cpu": cpu}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -23,11 +24,15 @@ from tokenizers.processors import TemplateProcessing
 from tests.instructions.test_render import ATTACKS
 from zigong.errors import DataError
 from zigong.instructions import prompts
+from zigong.instructions.branches import Branch, Told
 from zigong.instructions.build import COPIED, RenderPlan, sample_batch, sample_row
+from zigong.instructions.computed import Computed, event_answer, profile_answer
 from zigong.instructions.encode import LineEncoder
-from zigong.instructions.histories import event_columns, events_in, local_date_of, local_days, render_histories
+from zigong.instructions.histories import Events, events_in, local_date_of, local_days, render_histories
 from zigong.instructions.prompts import Prompts, Voice, intervals
-from zigong.instructions.render import Event, local_date, render_prompt, round_number
+from zigong.instructions.render import Event, local_date, render_branch, render_history, round_number
+from zigong.instructions.template_files import EventAnswer, ProfileAnswer
+from zigong.instructions.templates import Question
 from zigong.recipe import Horizon, Instructions
 
 HORIZON = Horizon(window_months=6, dpd_threshold=30)
@@ -38,6 +43,7 @@ EVENT = pa.struct(
         ("event_at", pa.timestamp("us", tz="UTC")),
         ("days_past_due", pa.int32()),
         ("amount", pa.decimal128(18, 2)),
+        ("currency", pa.string()),
         ("attributes", pa.map_(pa.string(), pa.string())),
     ]
 )
@@ -49,6 +55,7 @@ SEQUENCE = pa.schema(
         ("user_bucket", pa.int32()),
         ("profile", pa.map_(pa.string(), pa.string())),
         ("folded", pa.int32()),
+        ("trains", pa.bool_()),
         ("events", pa.list_(EVENT)),
     ]
 )
@@ -74,17 +81,18 @@ def plan(zone: str, context_length: int, **settings: Any) -> RenderPlan:
 
 
 def random_events(chance: random.Random, count: int, around: datetime) -> list[dict[str, Any]]:
-    words = [*SHORT_ATTACKS, "order", "login", "statement"]
+    words = [*SHORT_ATTACKS, "order", "login", "repayment"]
     moments = sorted(
         around + timedelta(seconds=chance.choice((chance.uniform(-2e4, 2e4), chance.uniform(-2e7, 2e7))))
         for _ in range(count)
     )
     return [
         {
-            "event_type": chance.choice(words),
+            "event_type": chance.choice((*words, *words[-3:])),
             "event_at": moment,
             "days_past_due": chance.choice((None, None, 0, 30, -5, 2**31 - 1)),
             "amount": chance.choice((None, Decimal(chance.randint(-(10**6), 10**6)).scaleb(-2), Decimal(0))),
+            "currency": chance.choice((*["CNY"] * 19, "USD")),
             "attributes": chance.choice(
                 (
                     None,
@@ -108,18 +116,19 @@ def random_sequences(seed: int, count: int, around: datetime) -> list[dict[str, 
                 "sequence_id": f"s{number}",
                 "user_id": f"u{number}",
                 "person_id": f"p{number}",
-                "observation_at": around + timedelta(days=300),
+                "observation_at": around + timedelta(days=240),
                 "observation_date": date(2024, 5, 1),
                 "user_bucket": number % 7,
-                "profile": chance.choice(({}, {"job": chance.choice(SHORT_ATTACKS), "age": "25_34"})),
+                "profile": chance.choice(({}, {"job": chance.choice(SHORT_ATTACKS), "age": "25_34", "income": "low"})),
                 "folded": chance.choice((0, 0, 7, 4000)),
+                "trains": chance.random() < 0.7,
                 "events": events,
             }
         )
     return rows
 
 
-def batch_of(rows: list[dict[str, Any]], settings: Instructions) -> pa.RecordBatch:
+def batch_of(rows: list[dict[str, Any]], wanted: RenderPlan) -> pa.RecordBatch:
     """The columns that a worker receives; a slice of a longer batch, as Arrow may hand it over."""
     plain = [
         {
@@ -134,21 +143,30 @@ def batch_of(rows: list[dict[str, Any]], settings: Instructions) -> pa.RecordBat
     ]
     longer = [plain[-1], plain[0], *plain, plain[0]]
     whole = pa.RecordBatch.from_pylist(longer, schema=SEQUENCE).slice(2, len(rows))
-    events, names = whole["events"], event_columns(settings)
+    events, names = whole["events"], wanted.event_fields
     bounds = events.offsets
     fields = {name: pa.ListArray.from_arrays(bounds, events.values.field(name)) for name in names}
-    columns = {name: whole[name] for name in (*COPIED, "profile", "folded")} | fields
+    columns = {name: whole[name] for name in (*COPIED, "profile", "folded", "trains")} | fields
     return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
 
 
 def in_batch(rows: list[dict[str, Any]], wanted: RenderPlan, encoder: LineEncoder) -> list[dict[str, Any]]:
-    batch, zone = batch_of(rows, wanted.settings), ZoneInfo(wanted.timezone)
+    batch, zone = batch_of(rows, wanted), ZoneInfo(wanted.timezone)
     made = [part.to_pylist() for part in sample_batch(batch, wanted, encoder, zone)]
     return [row for part in made for row in part]
 
 
-def naive(row: dict[str, Any], wanted: RenderPlan, encoder: LineEncoder) -> tuple[str, list[int], int]:
-    """Prompt, ids and length of the history: renders everything again after each month that it leaves out."""
+def naive_branch(row: dict[str, Any], question: Question, events: list[Event], folded: int, wanted: RenderPlan) -> Any:
+    zone, hidden = ZoneInfo(wanted.timezone), getattr(question.answer, "field", None)
+    last = local_date(events[-1]["event_at"], zone) if events else None
+    profile = {name: value for name, value in row["profile"].items() if name != hidden}
+    asked = question.ask(HORIZON, question.phrasing_of(row["sequence_id"]))
+    on = local_date(row["observation_at"], zone)
+    return render_branch(last, on, folded, profile, asked, template=wanted.template, settings=wanted.settings)
+
+
+def naive_told(row: dict[str, Any], wanted: RenderPlan, encoder: LineEncoder) -> Known:
+    """Lines, events and number of folded events: renders everything again after each month that it leaves out."""
     zone, events, folded = ZoneInfo(wanted.timezone), list(row["events"]), row["folded"]
     answers = max(len(encoder.completion(choice)) for choice in wanted.template.choices)
 
@@ -157,15 +175,70 @@ def naive(row: dict[str, Any], wanted: RenderPlan, encoder: LineEncoder) -> tupl
         return day.year, day.month
 
     while True:
-        rendered = render_prompt(
-            events, row["profile"], folded, row["observation_at"],
-            template=wanted.template, settings=wanted.settings, horizon=HORIZON, zone=zone,
-        )  # fmt: skip
-        history, branch = encoder.history(rendered.history), encoder.branch(rendered.branch)
+        lines = render_history(events, template=wanted.template, settings=wanted.settings, zone=zone)
+        branch = naive_branch(row, wanted.template, events, folded, wanted)
         younger = [event for event in events if month(event) != month(events[0])]
-        if len(history) + len(branch) <= wanted.context_length - answers - 1 or not younger:
-            return rendered.text, history + branch, len(history)
+        tokens = len(encoder.history(lines)) + len(encoder.branch(branch))
+        if tokens <= wanted.context_length - answers - 1 or not younger:
+            return lines, events, folded
         events, folded = younger, folded + len(events) - len(younger)
+
+
+Known = tuple[list[str], list[Event], int]
+
+
+def naive(row: dict[str, Any], wanted: RenderPlan, encoder: LineEncoder) -> tuple[str, list[int], int]:
+    """Prompt, ids and length of the history of the main question."""
+    return naive_behind(naive_told(row, wanted, encoder), row, wanted.template, wanted, encoder)
+
+
+def naive_behind(
+    known: Known, row: dict[str, Any], question: Question, wanted: RenderPlan, encoder: LineEncoder
+) -> tuple[str, list[int], int]:
+    lines, events, folded = known
+    branch, history = naive_branch(row, question, events, folded, wanted), encoder.history(lines)
+    return "\n".join((*lines, *branch)), history + encoder.branch(branch), len(history)
+
+
+def naive_answer(known: Known, row: dict[str, Any], question: Question, wanted: RenderPlan) -> Computed:
+    zone, (_, events, folded) = ZoneInfo(wanted.timezone), known
+    match question.answer:
+        case ProfileAnswer() as asked:
+            return profile_answer(asked, row["profile"], wanted.template)
+        case EventAnswer() as asked:
+            on = local_date(row["observation_at"], zone)
+            return event_answer(asked, events, folded, on, max_events=wanted.settings.max_events, zone=zone)
+        case _:
+            return Computed()
+
+
+def naive_row(
+    known: Known, row: dict[str, Any], question: Question, wanted: RenderPlan, encoder: LineEncoder
+) -> dict[str, Any]:
+    """Every column of the sample of one question."""
+    text, ids, history_tokens = naive_behind(known, row, question, wanted, encoder)
+    computed, phrasing = naive_answer(known, row, question, wanted), question.phrasing_of(row["sequence_id"])
+    named = [row["sequence_id"], question.task, question.name, question.language, HORIZON.name, encoder.digest]
+    named += [f"phrasing {phrasing}"] * (len(question.phrasings) > 1)
+    answers = question.choices or ([] if computed.answer is None else [computed.answer])
+    longest = max((len(encoder.completion(answer)) for answer in answers), default=0)
+    return {
+        **{name: row[name] for name in COPIED},
+        "sample_id": hashlib.sha256("|".join(named).encode()).hexdigest(),
+        **{name: getattr(question, name) for name in ("task", "language")},
+        "template": question.name,
+        "phrasing": phrasing,
+        "horizon": HORIZON.name,
+        "choices": list(question.choices),
+        "answer": computed.answer,
+        "answer_ids": None if computed.answer is None else encoder.completion(computed.answer),
+        "unanswered": computed.unanswered,
+        "max_tokens": wanted.context_length - 1 - longest,
+        "prompt": text,
+        "input_ids": ids,
+        "history_tokens": history_tokens,
+        "text_hash": hashlib.sha256(text.encode()).hexdigest(),
+    }
 
 
 def served(row: dict[str, Any], wanted: RenderPlan, encoder: LineEncoder) -> dict[str, Any]:
@@ -208,6 +281,80 @@ def test_rows_of_a_batch_are_those_of_a_naive_loop_over_the_events(
         assert served(row, wanted, letters) == sample
 
 
+AUXILIARY = (
+    "sentiment@1",
+    "income_band@1",
+    "repaid_amount@1",
+    {"template": "login_count@1", "share": 0.5},
+    "largest_order@1",
+)
+
+
+@pytest.mark.parametrize(("zone", "around"), AROUND, ids=[zone for zone, _ in AROUND])
+@pytest.mark.parametrize(
+    ("context_length", "template"), [(150, "behavior_card@2"), (700, "behavior_card@1"), (10**6, "behavior_card@2")]
+)
+def test_rows_of_auxiliary_questions_are_those_of_a_naive_loop_behind_the_history_of_the_main_one(
+    zone: str, around: datetime, context_length: int, template: str
+) -> None:
+    wanted, letters = plan(zone, context_length, auxiliary=AUXILIARY, template=template), encoder()
+    rows = random_sequences(1, 25, around)
+    made, expected = in_batch(rows, wanted, letters), []
+    for row in rows:
+        known = naive_told(row, wanted, letters)
+        auxiliary = wanted.tasks.auxiliary_of(row["sequence_id"]) if row["trains"] else []
+        expected += [naive_row(known, row, question, wanted, letters) for question in (wanted.template, *auxiliary)]
+    assert made == expected
+    assert len(made) > 2 * len(rows)
+    assert [row for row in made if row["task"] == "classification"] == [served(row, wanted, letters) for row in rows]
+
+
+def test_an_auxiliary_prompt_that_is_too_long_keeps_the_history_of_the_main_one() -> None:
+    rows, letters = random_sequences(1, 1, AROUND[1][1]), encoder()
+    rows[0] |= {"events": random_events(random.Random(1), 60, AROUND[1][1]), "trains": True}  # noqa: S311
+    (whole,) = in_batch(rows, plan("UTC", 10**6), letters)
+    tight = plan("UTC", len(whole["input_ids"]) + len(letters.completion("Yes")) + 1, auxiliary=["sentiment@1"])
+    main, asked = in_batch(rows, tight, letters)
+    history = main["history_tokens"]
+    assert main["input_ids"] == whole["input_ids"]
+    assert len(main["input_ids"]) == main["max_tokens"]
+    assert asked["input_ids"][:history] == main["input_ids"][:history]
+    assert asked["history_tokens"] == history
+    assert len(asked["input_ids"]) > asked["max_tokens"]
+
+
+def test_answers_of_all_kinds_and_reasons_stand_in_the_rows_of_a_batch() -> None:
+    wanted = plan(AROUND[1][0], 10**6, auxiliary=AUXILIARY)
+    made = in_batch(random_sequences(1, 200, AROUND[1][1]), wanted, encoder())
+    assert {row["unanswered"] for row in made} == {
+        None,
+        "amount_is_unknown",
+        "several_currencies",
+        "profile_field_is_unknown",
+        "window_reaches_into_folded_events",
+    }
+    assert {row["template"] for row in made if row["answer"]} == {
+        "income_band@1", "repaid_amount@1", "login_count@1", "largest_order@1",
+    }  # fmt: skip
+
+
+def test_events_are_read_only_of_sequences_that_are_asked_about_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    told = Events.told
+
+    def counted(self: Events, start: int, end: int, fields: Any = None) -> list[Event]:
+        read.append(start)
+        return told(self, start, end, fields)
+
+    monkeypatch.setattr(Events, "told", counted)
+    rows = random_sequences(1, 40, AROUND[1][1])
+    in_batch(rows, plan("UTC", 10**6, auxiliary=["sentiment@1", "income_band@1"]), encoder())
+    assert read == []
+    in_batch(rows, plan("UTC", 10**6, auxiliary=["repaid_amount@1", "largest_order@1"]), encoder())
+    starts = [sum(len(before["events"]) for before in rows[:number]) for number in range(len(rows))]
+    assert read == [start for start, row in zip(starts, rows, strict=True) if row["trains"]]
+
+
 def voice_of(wanted: RenderPlan) -> Voice:
     return Voice(template=wanted.template, settings=wanted.settings, zone=ZoneInfo(wanted.timezone))
 
@@ -220,6 +367,7 @@ def single(**fields: Any) -> dict[str, Any]:
         "event_at": moment,
         "days_past_due": None,
         "amount": None,
+        "currency": None,
         "attributes": None,
         **fields,
     }
@@ -229,7 +377,7 @@ def test_parts_of_a_batch_are_bounded_and_together_hold_every_row_once(monkeypat
     rows, wanted, letters = random_sequences(5, 30, AROUND[1][1]), plan("UTC", 500), encoder()
     whole = in_batch(rows, wanted, letters)
     monkeypatch.setattr(prompts, "BYTES_OF_A_BATCH", 3000)
-    batch = batch_of(rows, wanted.settings)
+    batch = batch_of(rows, wanted)
     parts = [part.to_pylist() for part in sample_batch(batch, wanted, letters, ZoneInfo("UTC"))]
     assert [row for part in parts for row in part] == whole
     assert len(parts) == 3
@@ -245,24 +393,35 @@ def test_intervals_cover_everything_in_order_and_only_a_heavy_one_breaks_the_lim
     assert all(part.stop - part.start == 1 or sum(weights[part]) <= limit for part in found)
 
 
-def test_a_history_serves_several_questions_and_each_folds_by_its_own_length() -> None:
+def test_a_history_serves_several_questions_and_is_folded_for_the_first_alone() -> None:
     (row,) = random_sequences(3, 1, AROUND[1][1])
     row["events"] = random_events(random.Random(1), 60, AROUND[1][1])  # noqa: S311
-    wanted, letters = plan("UTC", 10**6), encoder()
-    told = Prompts(
-        voice_of(wanted).told(events_in(batch_of([row], wanted.settings), wanted.settings)), letters, voice_of(wanted)
-    )
-    for question in ("short?", "long? " * 100, "short?"):
-        told.add(0, lambda last, folded, question=question: (f"{last} {folded}", question), 1600)
-    (columns,) = told.columns()
+    wanted, letters = plan("UTC", 10**6, auxiliary=["login_count@1"]), encoder()
+    histories = voice_of(wanted).told(events_in(batch_of([row], wanted), wanted.event_fields))
+    prompts_of_row = Prompts(histories, letters, voice_of(wanted))
+
+    def asked(question: str) -> Callable[[Told], Branch]:
+        return lambda told: Branch(
+            question=wanted.template, phrasing=0, lines=(f"{told.last} {told.folded}", question), computed=None
+        )
+
+    main = prompts_of_row.add(0, asked("long? " * 100), 1600)
+    for question in ("short?", "longer " * 300):
+        prompts_of_row.add_behind(main, asked(question)(main.told))
+    (columns,) = prompts_of_row.columns()
     texts, ids = columns.texts.to_pylist(), columns.input_ids.to_pylist()
+    histories_of = [of_prompt[:end] for of_prompt, end in zip(ids, columns.history_tokens.to_pylist(), strict=True)]
     assert columns.rows.to_pylist() == [0, 0, 0]
-    assert texts[0] == texts[2]
+    assert histories_of[0] == histories_of[1] == histories_of[2]
+    assert len(ids[0]) <= 1600 < len(ids[2])
     last = max(event["event_at"] for event in row["events"]).date()
     kept = [len(text.split("\n")) - 2 for text in texts]
-    assert [text.split("\n")[-2] for text in texts] == [f"{last} {60 - count}" for count in kept]
-    assert 0 < kept[1] < kept[0] < 60
-    assert all(len(of_prompt) <= 1600 for of_prompt in ids)
+    assert 0 < kept[0] < 60
+    assert [text.split("\n")[-2] for text in texts] == [f"{last} {60 - kept[0]}"] * 3
+    assert main.told.events == [
+        {name: event[name] for name in ("event_type", "event_at", "amount", "currency")}
+        for event in row["events"][60 - kept[0] :]
+    ]
 
 
 def test_sequences_without_an_event_are_told_without_a_history() -> None:
@@ -323,9 +482,12 @@ def test_local_dates_are_those_of_one_moment_alone(zone: str, data: st.DataObjec
 def lines_of(events: list[Event], settings: Instructions) -> tuple[list[str], list[int]]:
     """The distinct lines, and the line of each event, of events at one moment, each in a sequence of its own."""
     rows = [{**random_sequences(0, 1, AROUND[1][1])[0], "events": [event]} for event in events]
-    wanted = plan("UTC", 500)
+    wanted = plan("UTC", 500, **settings.model_dump(include={"event_fields"}))
     told = render_histories(
-        events_in(batch_of(rows, settings), settings), template=wanted.template, settings=settings, zone=ZoneInfo("UTC")
+        events_in(batch_of(rows, wanted), wanted.event_fields),
+        template=wanted.template,
+        settings=settings,
+        zone=ZoneInfo("UTC"),
     )
     return told.lines, told.codes.tolist()
 

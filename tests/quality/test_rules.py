@@ -88,6 +88,7 @@ def test_a_planted_leak_of_each_kind_refuses_the_dataset(
         "sample_is_missing": first.withColumn("sample_id", F.lit("new")),
         "label_disagrees_with_answer": first.withColumn("label", 1 - F.col("label")),
         "answer_is_no_choice": first.withColumn("completion", F.lit("Perhaps")),
+        "auxiliary_outside_train": first.withColumns({"task": F.lit("sentiment"), "split": F.lit("select")}),
         "label_is_immature": first.withColumn("matured_at", late),
         "window_reaches_into_next_split": first.withColumns({"observation_at": moved}),
     }

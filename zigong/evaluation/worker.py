@@ -24,7 +24,8 @@ class AnswerWorker:
 
     Args:
         source: where the prompts stand.
-        splits: answer only members of these splits; None: every prompt of the cell.
+        splits: answer only members of these splits; None: every prompt of the template in the cell.
+        template: the question that is answered, the recipe's main one.
         choices: the admissible answers, the bad one first.
     """
 
@@ -33,6 +34,7 @@ class AnswerWorker:
         *,
         source: SampleSource,
         splits: Sequence[str] | None,
+        template: str,
         base_folder: Path,
         adapter_folder: Path,
         choices: Sequence[str],
@@ -41,6 +43,7 @@ class AnswerWorker:
     ) -> None:
         torch.set_num_threads(torch_threads)
         self._source = source
+        self._template = template
         self._wanted = source.members(splits)["sample_id"] if splits is not None else None
         self._model = load_adapted(base_folder, adapter_folder).get_base_model()
         self._encoder = LineEncoder.of(base_folder)
@@ -49,7 +52,7 @@ class AnswerWorker:
 
     def __call__(self, shard: Mapping[str, Any]) -> pa.Table:
         """Columns sample_id, p_bad, answer (null on a miss) and miss of one cell."""
-        told = prompts_of_cell(self._source, shard)
+        told = prompts_of_cell(self._source, shard, self._template)
         if self._wanted is not None:
             told = told.filter(pc.is_in(told["sample_id"], self._wanted.combine_chunks()))
         found = answer_prompts(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,16 +17,24 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract
+from zigong.instructions.branches import Branch, Observed, Told, branch_of
+from zigong.instructions.computed import ANSWERED_FROM, Computed
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.folding import fold_steps, folded_to_fit
 from zigong.instructions.histories import EPOCH, event_columns, events_in, local_date_of, months_of
 from zigong.instructions.prompts import Prompts, Voice, intervals, lists_of
-from zigong.instructions.render import Rendered, local_date, render_branch, render_prompt, render_time
-from zigong.instructions.templates import Template, load_template
+from zigong.instructions.render import Rendered, local_date, render_history, render_time
+from zigong.instructions.tasks import Tasks, load_tasks
+from zigong.instructions.templates import Question, Template
 from zigong.recipe import Horizon, Instructions, Recipe
 
 EVENTS_OF_A_BATCH = 500_000
-NAMED_TYPES = {"choices": pa.list_(pa.string()), "max_tokens": pa.int32()}  # others are strings
+NAMED_TYPES = {  # others are strings
+    "phrasing": pa.int32(),
+    "choices": pa.list_(pa.string()),
+    "answer_ids": pa.list_(pa.int32()),
+    "max_tokens": pa.int32(),
+}
 Row = dict[str, Any]
 InBatches = Callable[[pa.RecordBatch], Iterator[pa.RecordBatch]]
 COPIED = ("sequence_id", "user_id", "person_id", "observation_at", "observation_date", "user_bucket")
@@ -53,24 +61,39 @@ class RenderPlan:
             context_length=min(recipe.agent.context_length, recipe.finetune.context_length),
         )
 
+    @cached_property
+    def tasks(self) -> Tasks:
+        """The questions named by the recipe."""
+        return load_tasks(self.settings)
+
     @property
     def template(self) -> Template:
-        """The template named by the recipe."""
-        return load_template(self.settings.template, self.settings.language)
+        """The main question; it words the lines around every question."""
+        return self.tasks.main
+
+    @property
+    def event_fields(self) -> tuple[str, ...]:
+        """The fields of an event that its line, or an answer, depends on."""
+        answers = ANSWERED_FROM if self.tasks.read_events else ()
+        return tuple(dict.fromkeys((*event_columns(self.settings), *answers)))
 
 
-def instruction_samples(sequences: DataFrame, plan: RenderPlan) -> DataFrame:
+def instruction_samples(sequences: DataFrame, plan: RenderPlan, *, trains: Column | None = None) -> DataFrame:
     """Renders and encodes every sequence.
 
     Args:
         sequences: rows of user_sequences.
-        plan: template, horizon, time zone and tokenizer.
+        plan: questions, horizon, time zone and tokenizer.
+        trains: whether a sequence is in the train split, which alone is asked the auxiliary questions; None: nobody is.
 
     Returns:
-        Rows of the contract instruction_samples, one per sequence.
+        Rows of the contract instruction_samples: one per sequence and question.
     """
     contract = table_contract("instruction_samples")
-    wanted = sequences.select(*COPIED, "profile", "counts.folded", *_event_lists(plan.settings))
+    nobody = trains is None or not plan.tasks.auxiliary
+    asked = F.lit(False) if nobody else F.coalesce(trains, F.lit(False))
+    lists = _event_lists(plan.event_fields)
+    wanted = sequences.select(*COPIED, "profile", "counts.folded", asked.alias("trains"), *lists)
     return wanted.mapInArrow(_in_batches(_Sampler(plan, list(contract.column_names))), contract.ddl)
 
 
@@ -83,14 +106,14 @@ def history_lines(timelines: DataFrame, settings: Instructions, *, cutoff: date,
     Returns:
         Columns ``user_id`` and ``lines array<string>``; the last line is the gap to the cut-off, as before a question.
     """
-    wanted = timelines.where(F.size("events") > 0).select("user_id", *_event_lists(settings))
+    wanted = timelines.where(F.size("events") > 0).select("user_id", *_event_lists(event_columns(settings)))
     historian = _Historian(settings, cutoff, timezone)
     return wanted.mapInArrow(_in_batches(historian), "user_id string, lines array<string>")
 
 
-def _event_lists(settings: Instructions) -> list[Column]:
-    """A list per field of the events that a line depends on: no other is read or sent to a worker."""
-    return [F.col(f"events.{name}").alias(name) for name in event_columns(settings)]
+def _event_lists(fields: Sequence[str]) -> list[Column]:
+    """A list per field of the events: no other is read or sent to a worker."""
+    return [F.col(f"events.{name}").alias(name) for name in fields]
 
 
 @dataclass(frozen=True)
@@ -100,14 +123,10 @@ class _Historian:
     timezone: str
 
     def __call__(self) -> InBatches:
-        voice = Voice(
-            template=load_template(self.settings.template, self.settings.language),
-            settings=self.settings,
-            zone=ZoneInfo(self.timezone),
-        )
+        voice = Voice(template=load_tasks(self.settings).main, settings=self.settings, zone=ZoneInfo(self.timezone))
 
         def lines(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-            told = voice.told(events_in(batch, self.settings))
+            told = voice.told(events_in(batch, event_columns(self.settings)))
             bounds = told.events.bounds
             last = [local_date_of(day) for day in told.days[bounds[1:] - 1].tolist()]
             gaps = [render_time(day, self.cutoff, template=voice.template, settings=voice.settings) for day in last]
@@ -131,19 +150,28 @@ class _Sampler:
 def sample_batch(
     batch: pa.RecordBatch, plan: RenderPlan, encoder: LineEncoder, zone: ZoneInfo
 ) -> Iterator[pa.RecordBatch]:
-    """Sequences as rows of instruction_samples, each the row that ``sample_row`` makes.
+    """Sequences as rows of instruction_samples: one per question, behind one history, the main one first.
+
+    The row of the main question is the one that ``sample_row`` makes. Its history is folded until that prompt fits;
+    an auxiliary question stands behind the same history, and one whose prompt is too long there goes to quarantine. So
+    auxiliary questions never change what the main prompt tells.
 
     Args:
-        batch: the columns COPIED, profile, folded, and one list column per field of the events.
+        batch: the columns COPIED, profile, folded, trains, and one list column per ``event_fields`` of the plan.
     """
     voice = Voice(template=plan.template, settings=plan.settings, zone=zone)
-    prompts = Prompts(voice.told(events_in(batch, plan.settings)), encoder, voice)
-    max_tokens = _max_tokens(plan, encoder)
-    for number, row in enumerate(batch.select(["observation_at", "profile", "folded"]).to_pylist()):
-        prompts.add(number, partial(_branch, row, plan, zone), max_tokens)
+    prompts = Prompts(voice.told(events_in(batch, plan.event_fields)), encoder, voice)
+    max_tokens = _max_tokens(plan.template, plan, encoder)
+    sequences = batch.select(["sequence_id", "observation_at", "profile", "folded", "trains"]).to_pylist()
+    for number, row in enumerate(sequences):
+        ask = partial(_branch, observed=_observed(row, row["folded"], zone), plan=plan, zone=zone)
+        main = prompts.add(number, partial(ask, plan.template), max_tokens)
+        for question in plan.tasks.auxiliary_of(row["sequence_id"]) if row["trains"] else ():
+            prompts.add_behind(main, ask(question, main.told))
     for columns in prompts.columns():
         rows = batch.select(list(COPIED)).take(columns.rows)
-        named = [_named(sequence_id, plan, encoder) for sequence_id in rows["sequence_id"].to_pylist()]
+        of_row = zip(rows["sequence_id"].to_pylist(), columns.branches, strict=True)
+        named = [_named(sequence_id, branch, plan, encoder) for sequence_id, branch in of_row]
         made = {
             **{name: rows[name] for name in COPIED},
             **{name: pa.array([row[name] for row in named], NAMED_TYPES.get(name, pa.string())) for name in named[0]},
@@ -156,44 +184,61 @@ def sample_batch(
 
 
 def sample_row(row: Mapping[str, Any], plan: RenderPlan, encoder: LineEncoder, zone: ZoneInfo) -> Row:
-    """One sequence as one row of instruction_samples, for a service that asks about one user."""
-    prompt = _rendered_within(_max_tokens(plan, encoder), row, plan, encoder, zone)
+    """One sequence and the main question as one row of instruction_samples, for a service that asks about one user."""
+    prompt = _prompt_within(_max_tokens(plan.template, plan, encoder), row, plan, encoder, zone)
+    text = prompt.rendered.text
     return {
         **{name: row[name] for name in COPIED},
-        **_named(row["sequence_id"], plan, encoder),
-        "prompt": prompt.rendered.text,
-        "input_ids": prompt.history + prompt.branch,
-        "history_tokens": len(prompt.history),
-        "text_hash": _digest(prompt.rendered.text),
+        **_named(row["sequence_id"], prompt.branch, plan, encoder),
+        "prompt": text,
+        "input_ids": prompt.history_ids + prompt.branch_ids,
+        "history_tokens": len(prompt.history_ids),
+        "text_hash": _digest(text),
     }
 
 
-def _named(sequence_id: str, plan: RenderPlan, encoder: LineEncoder) -> Row:
-    """What a sample is asked, and its name."""
-    template, horizon = plan.template, plan.horizon
-    identity = (sequence_id, template.task, template.name, template.language, horizon.name, encoder.digest)
+def _named(sequence_id: str, branch: Branch, plan: RenderPlan, encoder: LineEncoder) -> Row:
+    """What a sample is asked, its computed answer, and its name."""
+    question, computed = branch.question, branch.computed or Computed()
+    answer_ids = None if computed.answer is None else encoder.completion(computed.answer)
+    identity = [sequence_id, question.task, question.name, question.language, plan.horizon.name, encoder.digest]
+    if len(question.phrasings) > 1:
+        identity.append(f"phrasing {branch.phrasing}")
     return {
         "sample_id": _digest("|".join(identity)),
-        "task": template.task,
-        "template": template.name,
-        "language": template.language,
-        "horizon": horizon.name,
-        "choices": list(template.choices),
-        "max_tokens": _max_tokens(plan, encoder),
+        "task": question.task,
+        "template": question.name,
+        "language": question.language,
+        "phrasing": branch.phrasing,
+        "horizon": plan.horizon.name,
+        "choices": list(question.choices),
+        "answer": computed.answer,
+        "answer_ids": answer_ids,
+        "unanswered": computed.unanswered,
+        "max_tokens": _max_tokens(question, plan, encoder, answer_ids),
     }
 
 
-def _max_tokens(plan: RenderPlan, encoder: LineEncoder) -> int:
-    # One token stays free for the end token, which counts where a recipe asks for it.
-    return plan.context_length - 1 - max(len(encoder.completion(choice)) for choice in plan.template.choices)
+def _max_tokens(question: Question, plan: RenderPlan, encoder: LineEncoder, answer_ids: list[int] | None = None) -> int:
+    """What the context leaves for a prompt: its longest answer is set aside, and one end token, which may count."""
+    answers = [encoder.completion(choice) for choice in question.choices] or [answer_ids or []]
+    return plan.context_length - 1 - max(map(len, answers))
 
 
-def _branch(row: Row, plan: RenderPlan, zone: ZoneInfo, last: date | None, folded: int) -> tuple[str, ...]:
-    return render_branch(
-        last,
-        dict(row["profile"] or {}),
-        row["folded"] + folded,
-        row["observation_at"],
+def _observed(row: Mapping[str, Any], folded: int, zone: ZoneInfo) -> Observed:
+    return Observed(
+        sequence_id=row["sequence_id"],
+        on=local_date(row["observation_at"], zone),
+        profile=dict(row["profile"] or {}),
+        folded=folded,
+    )
+
+
+def _branch(question: Question, told: Told, *, observed: Observed, plan: RenderPlan, zone: ZoneInfo) -> Branch:
+    return branch_of(
+        question,
+        told,
+        observed,
         template=plan.template,
         settings=plan.settings,
         horizon=plan.horizon,
@@ -204,43 +249,43 @@ def _branch(row: Row, plan: RenderPlan, zone: ZoneInfo, last: date | None, folde
 @dataclass(frozen=True, kw_only=True)
 class _Encoded:
     rendered: Rendered
-    history: list[int]
-    branch: list[int]
+    branch: Branch
+    history_ids: list[int]
+    branch_ids: list[int]
 
     @property
     def tokens(self) -> int:
-        return len(self.history) + len(self.branch)
+        return len(self.history_ids) + len(self.branch_ids)
 
 
-def _rendered_within(
+def _prompt_within(
     max_tokens: int, row: Mapping[str, Any], plan: RenderPlan, encoder: LineEncoder, zone: ZoneInfo
 ) -> _Encoded:
-    """The prompt with the oldest calendar months folded until it fits, and the ids of its history and of its branch.
+    """The main prompt with the oldest calendar months folded until it fits.
 
     The newest month never folds. What does not fit even then is returned as it is: the contract sends it to quarantine,
     and nothing is cut.
     """
     events = list(row["events"])
-    days = [local_date(event["event_at"], zone).toordinal() - EPOCH for event in events]
-    steps = fold_steps(months_of(np.array(days, dtype=np.int64)))
+    days = [local_date(event["event_at"], zone) for event in events]
+    steps = fold_steps(months_of(np.array([day.toordinal() - EPOCH for day in days], dtype=np.int64)))
+    observed = _observed(row, row["counts"]["folded"], zone)
 
-    def told(step: int) -> _Encoded:
-        kept = [event for event, folds in zip(events, steps, strict=True) if folds >= step]
-        rendered = render_prompt(
-            kept,
-            dict(row["profile"] or {}),
-            row["counts"]["folded"] + len(events) - len(kept),
-            row["observation_at"],
-            template=plan.template,
-            settings=plan.settings,
-            horizon=plan.horizon,
-            zone=zone,
-        )
+    def prompt(step: int) -> _Encoded:
+        positions = np.flatnonzero(steps >= step)
+        kept = [events[position] for position in positions]
+        lines = render_history(kept, template=plan.template, settings=plan.settings, zone=zone)
+        last = days[positions[-1]] if kept else None
+        told = Told(last=last, folded=len(events) - len(kept), read=lambda: kept)
+        branch = _branch(plan.template, told, observed=observed, plan=plan, zone=zone)
         return _Encoded(
-            rendered=rendered, history=encoder.history(rendered.history), branch=encoder.branch(rendered.branch)
+            rendered=Rendered(history=tuple(lines), branch=branch.lines),
+            branch=branch,
+            history_ids=encoder.history(lines),
+            branch_ids=encoder.branch(branch.lines),
         )
 
-    return folded_to_fit(steps, told, max_tokens)
+    return folded_to_fit(steps, prompt, max_tokens)
 
 
 def _in_batches(opened: Callable[[], InBatches]) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -12,10 +12,14 @@ from pyspark.sql import functions as F
 from zigong.behavior.business_time import local_midnight
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.render import round_number, word
-from zigong.instructions.templates import Template, load_template
+from zigong.instructions.tasks import load_tasks
+from zigong.instructions.template_files import EventAnswer, ProfileAnswer
+from zigong.instructions.templates import Question
 from zigong.recipe import Recipe
 
 Lines = list[list[str]]
+Answers = Mapping[str, Sequence[str]]
+AMOUNTS = [step * 10.0**power for power in range(-2, 12) for step in (1, 2, 5)]
 
 
 def write_lines(lines: DataFrame, folder: Path) -> None:
@@ -32,47 +36,93 @@ def read_lines(folder: Path) -> Lines:
 
 def fixed_lines(recipe: Recipe) -> list[str]:
     """Constant text of the prompts: each of these costs one token."""
-    template = load_template(recipe.instructions.template, recipe.instructions.language)
-    return [*(template.ask(horizon) for horizon in recipe.labels.horizons), *template.choices]
+    tasks = load_tasks(recipe.instructions)
+    asked = [
+        question.ask(horizon, phrasing)
+        for question in tasks.questions
+        for horizon in recipe.labels.horizons
+        for phrasing in range(len(question.phrasings))
+    ]
+    return [*asked, *tasks.choices]
 
 
-def vocabulary_lines(lines: Lines, profiles: DataFrame, recipe: Recipe) -> list[str]:
-    """Every distinct line the tokenizer must encode without unknown words.
+def known_answers(profiles: DataFrame, recipe: Recipe) -> Answers:
+    """The answers of each question of a recipe, by its name: choices, words of a profile field, or numbers.
 
     Args:
         profiles: rows of user_profiles; only what was known before the train cut-off gives words.
     """
-    template = load_template(recipe.instructions.template, recipe.instructions.language)
+    tasks = load_tasks(recipe.instructions)
+    known = _profile_values(profiles, recipe)
+
+    def answers(question: Question) -> list[str]:
+        match question.answer:
+            case ProfileAnswer(field=field):
+                return sorted({word(value, tasks.main) for name, value in known if name == field})
+            case EventAnswer(measure="count"):
+                return [str(count) for count in range(recipe.instructions.max_events + 1)]
+            case EventAnswer():
+                return [round_number(sign * number) for number in (0.0, *AMOUNTS) for sign in (1, -1)]
+            case _:
+                return list(question.choices)
+
+    return {question.name: answers(question) for question in tasks.questions}
+
+
+def vocabulary_lines(lines: Lines, profiles: DataFrame, recipe: Recipe, answers: Answers) -> list[str]:
+    """Every distinct line the tokenizer must encode without unknown words.
+
+    Args:
+        profiles: rows of user_profiles; only what was known before the train cut-off gives words.
+        answers: of ``known_answers``; the choices among them are fixed lines.
+    """
+    tasks = load_tasks(recipe.instructions)
+    template = tasks.main
     distinct = {line for told in lines for line in told}
     distinct |= {
         template.summary.format(folded=round_number(step * 10**power)) for step in (1, 2, 5) for power in range(6)
     }
     if recipe.instructions.profile:
-        distinct |= {template.profile.format(words=words) for words in _profile_words(profiles, recipe, template)}
+        pairs = [f"{word(name, template)}={word(value, template)}" for name, value in _profile_values(profiles, recipe)]
+        distinct |= {template.profile.format(words=pair) for pair in pairs}
+    distinct |= {answer for question in tasks.questions if not question.choices for answer in answers[question.name]}
     return sorted(distinct)
 
 
-def encoded(lines: Lines, encoder: LineEncoder, recipe: Recipe) -> list[list[int]]:
-    """Token ids of each timeline with the question and an arbitrary answer behind it.
+def encoded(lines: Lines, encoder: LineEncoder, recipe: Recipe, answers: Answers) -> list[list[int]]:
+    """Token ids of each timeline with a question and an arbitrary answer behind it.
 
-    The answers alternate over users in the order of their pseudonyms and carry no label: the base learns that a
-    question is answered, by which words, and nothing about whom. Whole timelines until ``base.tiny.max_tokens``.
+    Questions and answers alternate over users in the order of their pseudonyms and carry no label: the base learns that
+    a question is answered, by which words, and nothing about whom. Whole timelines until ``base.tiny.max_tokens``.
     """
-    template = load_template(recipe.instructions.template, recipe.instructions.language)
-    question = encoder.branch([template.ask(recipe.labels.horizons[0])])
-    endings = [question + encoder.completion(choice) for choice in template.choices]
+    endings = _endings(encoder, recipe, answers)
     limit = recipe.base.tiny.max_tokens if recipe.base.tiny else None
     timelines: list[list[int]] = []
     total = 0
     for number, told in enumerate(lines):
         if limit is not None and total >= limit:
             break
-        timelines.append(encoder.history(told) + endings[number % len(endings)])
+        turn, question = divmod(number, len(endings))
+        timelines.append(encoder.history(told) + endings[question][turn % len(endings[question])])
         total += len(timelines[-1])
     return timelines
 
 
-def _profile_words(profiles: DataFrame, recipe: Recipe, template: Template) -> Sequence[str]:
+def _endings(encoder: LineEncoder, recipe: Recipe, answers: Answers) -> list[list[list[int]]]:
+    """Token ids of every wording and answer of each question that has an answer."""
+    horizon = recipe.labels.horizons[0]
+    endings = [
+        [
+            encoder.branch([question.ask(horizon, phrasing)]) + encoder.completion(answer)
+            for answer in answers[question.name]
+            for phrasing in range(len(question.phrasings))
+        ]
+        for question in load_tasks(recipe.instructions).questions
+    ]
+    return [ways for ways in endings if ways]
+
+
+def _profile_values(profiles: DataFrame, recipe: Recipe) -> list[tuple[str, str]]:
     cutoff = local_midnight(F.lit(recipe.observations.train.last), recipe.business_timezone)
     pairs = profiles.where(F.col("known_at") < cutoff).select(F.explode("attributes").alias("key", "value"))
-    return [f"{word(row['key'], template)}={word(row['value'], template)}" for row in pairs.distinct().collect()]
+    return [(row["key"], row["value"]) for row in pairs.distinct().collect()]

@@ -11,6 +11,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract
+from zigong.instructions.tasks import Tasks, load_tasks
+from zigong.instructions.template_files import LabelAnswer
 from zigong.recipe import DateRange, Recipe
 
 HASH_CELLS = 4096  # resolution at which the cap cuts the hash line
@@ -33,28 +35,36 @@ class Dataset:
 def build_members(
     samples: DataFrame, labels: DataFrame, recipe: Recipe, completion_ids: dict[str, list[int]]
 ) -> Dataset:
-    """Joins samples with the labels of the first horizon and gives each a split.
+    """Joins samples with the labels of the first horizon and gives each a split and an answer.
+
+    Auxiliary samples stand beside the main sample of their client and date: with its label, and in train alone.
 
     Args:
         samples: rows of instruction_samples.
         labels: rows of performance_labels.
-        completion_ids: token ids of each answer.
+        completion_ids: token ids of each choice.
     """
-    horizon = recipe.labels.horizons[0]
+    horizon, tasks = recipe.labels.horizons[0], load_tasks(recipe.instructions)
+    main = F.col("task") == tasks.main.task
     asked = labels.where(
         (F.col("window_months") == horizon.window_months) & (F.col("dpd_threshold") == horizon.dpd_threshold)
-    ).select("user_id", "observation_at", "outcome", "matured_at")
+    ).select("user_id", "observation_at", "outcome", "max_days_past_due", "matured_at")
     labelled = samples.join(asked, ["user_id", "observation_at"], "inner")
-    fated = labelled.withColumn("reason", _exclusion(recipe)).withColumn("split", split_column(recipe)).cache()
-    threshold = _cap_threshold(fated.where("reason IS NULL AND split = 'train'"), recipe)
+    placed = labelled.withColumn("split", split_column(recipe))
+    fated = placed.withColumn("reason", F.coalesce(_exclusion(recipe), _auxiliary_exclusion(main))).cache()
+    threshold = _cap_threshold(fated.where("reason IS NULL AND split = 'train'").where(main), recipe)
     over_cap = (F.col("split") == "train") & (_share(recipe, "cap") >= threshold)
     fate = F.coalesce(F.col("reason"), F.when(over_cap, F.lit("over_cap")))
     decided = fated.withColumn("reason", fate)
     dropped = {
         row["reason"]: row["count"] for row in decided.where("reason IS NOT NULL").groupBy("reason").count().collect()
     }
-    members = decided.where("reason IS NULL").withColumn("label", (F.col("outcome") == "bad").cast("int"))
-    dataset_id = _dataset_id(members, recipe)
+    members = (
+        decided.where("reason IS NULL")
+        .withColumn("label", (F.col("outcome") == "bad").cast("int"))
+        .withColumn("completion", F.coalesce("answer", F.col("choices")[_place_of_answer(tasks)]))
+    )
+    dataset_id = _dataset_id(members, main, recipe)
     fated.unpersist()
     return Dataset(dataset_id=dataset_id, members=_contracted(members, dataset_id, completion_ids), dropped=dropped)
 
@@ -93,6 +103,19 @@ def _exclusion(recipe: Recipe) -> Column:
     )
 
 
+def _auxiliary_exclusion(main: Column) -> Column:
+    """Why an auxiliary sample is left out: nobody is evaluated on it, and not every answer can be computed."""
+    return F.when(~main & (F.col("split") != "train"), "auxiliary_outside_train").otherwise(F.col("unanswered"))
+
+
+def _place_of_answer(tasks: Tasks) -> Column:
+    """Where the answer that the label gives stands among the choices."""
+    bad, late = F.col("outcome") == "bad", F.coalesce(F.col("max_days_past_due"), F.lit(0)) > 0
+    by_delay = F.when(bad, 0).when(late, 1).otherwise(2)
+    delayed = [q.name for q in tasks.questions if isinstance(q.answer, LabelAnswer) and q.answer.by == "delay"]
+    return F.when(F.col("template").isin(delayed), by_delay).when(bad, 0).otherwise(1)
+
+
 def _within(dates: DateRange | None) -> Column:
     if dates is None:
         return F.lit(False)
@@ -120,10 +143,14 @@ def _cap_threshold(train: DataFrame, recipe: Recipe) -> Column:
     return F.lit(kept / HASH_CELLS)
 
 
-def _dataset_id(members: DataFrame, recipe: Recipe) -> str:
-    """Digest of the settings and of every member, independent of row order and of table versions."""
-    row_hash = F.xxhash64("sample_id", "label", "split", "text_hash").cast("decimal(38,0)")
-    (content,) = members.agg(F.sum(row_hash).alias("sum"), F.count("*").alias("rows")).collect()
+def _dataset_id(members: DataFrame, main: Column, recipe: Recipe) -> str:
+    """Digest of the settings and of every member, independent of row order and of table versions.
+
+    The label says the answer to the main question; of the other questions the answer counts as well.
+    """
+    content_of = ("sample_id", "label", "split", "text_hash")
+    row_hash = F.when(main, F.xxhash64(*content_of)).otherwise(F.xxhash64(*content_of, "completion"))
+    (content,) = members.agg(F.sum(row_hash.cast("decimal(38,0)")).alias("sum"), F.count("*").alias("rows")).collect()
     settings = {"split": recipe.split.model_dump(mode="json"), "labels": recipe.labels.model_dump(mode="json")}
     identity = json.dumps(
         {**settings, "seed": recipe.seed, "sum": str(content["sum"]), "rows": content["rows"]}, sort_keys=True
@@ -132,15 +159,15 @@ def _dataset_id(members: DataFrame, recipe: Recipe) -> str:
 
 
 def _contracted(members: DataFrame, dataset_id: str, completion_ids: dict[str, list[int]]) -> DataFrame:
-    completion = F.when(F.col("label") == 1, F.col("choices")[0]).otherwise(F.col("choices")[1])
     ids = F.create_map(
         *(item for answer, tokens in completion_ids.items() for item in (F.lit(answer), F.array(*map(F.lit, tokens))))
     )
     return members.select(
         F.lit(dataset_id).alias("dataset_id"),
         *("sample_id", "user_id", "person_id", "observation_at", "observation_date", "user_bucket"),
-        completion.alias("completion"),
-        ids[completion].alias("completion_ids"),
+        "task",
+        "completion",
+        F.coalesce("answer_ids", ids[F.col("completion")]).alias("completion_ids"),
         "label",
         "matured_at",
         "split",

@@ -7,7 +7,7 @@ to ``render_line``, which is also what renders a single user.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -39,16 +39,21 @@ class Events:
     """The events of some sequences, one after the other.
 
     Attributes:
-        columns: one row per event, in the columns of ``event_columns``.
+        columns: one row per event, at least in the columns of ``event_columns``.
         bounds: sequence i has the events from ``bounds[i]`` up to ``bounds[i + 1]``.
     """
 
     columns: pa.RecordBatch
     bounds: Integers
 
-    def told(self, start: int, end: int) -> list[Event]:
-        """The events of an interval as the row-at-a-time functions take them."""
-        rows: list[Event] = self.columns.slice(start, end - start).to_pylist()
+    def told(self, start: int, end: int, fields: Collection[str] | None = None) -> list[Event]:
+        """The events of an interval as the row-at-a-time functions take them.
+
+        Args:
+            fields: read only these; None: all.
+        """
+        columns = self.columns if fields is None else self.columns.select(list(fields))
+        rows: list[Event] = columns.slice(start, end - start).to_pylist()
         return rows
 
 
@@ -74,16 +79,17 @@ def event_columns(settings: Instructions) -> tuple[str, ...]:
     return (*ALWAYS, *settings.event_fields)
 
 
-def events_in(batch: pa.RecordBatch, settings: Instructions) -> Events:
+def events_in(batch: pa.RecordBatch, fields: Collection[str]) -> Events:
     """The events of a batch of sequences.
 
     Args:
-        batch: one list column per name of ``event_columns``; the lists of a row are parallel.
+        batch: one list column per field; the lists of a row are parallel.
+        fields: of an event, those of ``event_columns`` among them.
 
     Raises:
         DataError: a list is null, or the type or the time of an event.
     """
-    lists = {name: batch[name] for name in event_columns(settings)}
+    lists = {name: batch[name] for name in fields}
     columns = pa.RecordBatch.from_pydict({name: column.flatten() for name, column in lists.items()})
     empty = [name for name, column in lists.items() if column.null_count]
     empty += [f"{name} of an event" for name in ALWAYS if columns[name].null_count]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import date
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -13,6 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from zigong.instructions.branches import Branch, Told
+from zigong.instructions.computed import ANSWERED_FROM
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.folding import fold_steps, folded_to_fit
 from zigong.instructions.histories import Events, Histories, Integers, local_date_of, months_of, render_histories
@@ -21,8 +22,7 @@ from zigong.instructions.templates import Template
 from zigong.recipe import Instructions
 
 BYTES_OF_A_BATCH = 64 * 2**20  # of text that leaves at once
-# The lines behind a history, from the local date of its last event (None: it is empty) and the events folded here.
-Branch = Callable[[date | None, int], Sequence[str]]
+Ask = Callable[[Told], Branch]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,28 +44,43 @@ class Voice:
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """One prompt: lines told anew, then the shared lines of the events from ``start`` to ``end``, then the branch."""
+    """One prompt of a sequence: lines told anew, then shared lines of the events up to ``end``, then the branch.
 
-    anew: tuple[str, ...] = ()
+    Attributes:
+        row: the sequence.
+        told: what ``anew`` and the events from ``start`` to ``end`` say.
+        history_tokens: where the history ends in the ids.
+    """
+
+    row: int
+    told: Told
+    anew: tuple[str, ...]
     start: int
     end: int
-    branch: tuple[str, ...]
+    history_tokens: int
+    branch: Branch
     branch_ids: list[int]
-    tokens: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of history and branch."""
+        return self.history_tokens + len(self.branch_ids)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromptColumns:
-    """Prompts ready for a table, as Arrow arrays of equal length.
+    """Prompts ready for a table, in lists and Arrow arrays of equal length.
 
     Attributes:
         rows: the sequence of each prompt.
+        branches: the question of each prompt.
         texts: the prompts.
         input_ids: their token ids, list<int32>.
         history_tokens: where the history ends in the ids, int32.
     """
 
     rows: pa.Array
+    branches: list[Branch]
     texts: pa.Array
     input_ids: pa.Array
     history_tokens: pa.Array
@@ -78,7 +93,6 @@ class Prompts:
     histories: Histories
     encoder: LineEncoder
     voice: Voice
-    _rows: list[int] = field(default_factory=list)
     _prompts: list[Prompt] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -86,87 +100,108 @@ class Prompts:
         sizes = np.array([len(ids) for ids in self._ids], dtype=np.int64)
         self._tokens_before = np.concatenate([[0], np.cumsum(sizes[self.histories.codes])])
 
-    def add(self, row: int, branch: Branch, max_tokens: int) -> None:
+    def add(self, row: int, ask: Ask, max_tokens: int) -> Prompt:
         """Adds a prompt of a sequence, with its oldest calendar months folded until it fits."""
         start, end = self.histories.events.bounds[row : row + 2].tolist()
-        prompt = self._shared((), start, start, end, branch)
+        prompt = self._shared(row, (), start, ask)
         if prompt.tokens > max_tokens and end > start:
-            prompt = self._folded(start, end, branch, max_tokens)
-        self._rows.append(row)
+            prompt = self._folded(row, ask, max_tokens)
         self._prompts.append(prompt)
+        return prompt
+
+    def add_behind(self, prompt: Prompt, branch: Branch) -> None:
+        """Adds another question behind the history of a prompt, however long that makes it."""
+        self._prompts.append(replace(prompt, branch=branch, branch_ids=self.encoder.branch(branch.lines)))
 
     def columns(self) -> Iterator[PromptColumns]:
         """The prompts in the order in which they were added, in parts of bounded size."""
         lines, codes, starts, ends = self._numbered()
         before = np.concatenate([[0], np.cumsum(np.array([len(line.encode()) + 1 for line in lines])[codes])])
-        branches = ["\n".join(prompt.branch) for prompt in self._prompts]
+        branches = ["\n".join(prompt.branch.lines) for prompt in self._prompts]
         text_bytes = before[ends] - before[starts] + np.array([len(branch) for branch in branches], dtype=np.int64)
         for part in intervals(text_bytes, BYTES_OF_A_BATCH):
-            sizes = ends[part] - starts[part]
+            sizes, prompts = ends[part] - starts[part], self._prompts[part]
             taken = codes[ranges(starts[part], sizes)]
             texts = pc.binary_join(lists_of(pa.array(lines, pa.string()), taken, sizes, branches[part]), "\n")
-            branch_ids = [prompt.branch_ids for prompt in self._prompts[part]]
-            ids = self._token_ids(taken, sizes, branch_ids)
-            history_tokens = pc.list_value_length(ids).to_numpy() - [len(of_branch) for of_branch in branch_ids]
             yield PromptColumns(
-                rows=pa.array(self._rows[part]),
+                rows=pa.array([prompt.row for prompt in prompts]),
+                branches=[prompt.branch for prompt in prompts],
                 texts=texts,
-                input_ids=ids,
-                history_tokens=pa.array(history_tokens, pa.int32()),
+                input_ids=self._token_ids(taken, sizes, [prompt.branch_ids for prompt in prompts]),
+                history_tokens=pa.array([prompt.history_tokens for prompt in prompts], pa.int32()),
             )
 
-    def _shared(self, anew: tuple[str, ...], start: int, kept: int, end: int, branch: Branch) -> Prompt:
+    def _shared(self, row: int, anew: tuple[str, ...], kept: int, ask: Ask) -> Prompt:
         """The prompt of the events from ``kept`` on, of which those in ``anew`` are told anew."""
-        last = local_date_of(int(self.histories.days[end - 1])) if end > start else None
-        asked = tuple(branch(last, kept - start))
-        branch_ids, begin = self.encoder.branch(asked), self.encoder.history(anew)
+        events, days = self.histories.events, self.histories.days
+        start, end = events.bounds[row : row + 2].tolist()
+        told = Told(
+            last=local_date_of(int(days[end - 1])) if end > start else None,
+            folded=kept - start,
+            read=lambda: events.told(kept, end, ANSWERED_FROM),
+        )
         shared = int(self._tokens_before[end] - self._tokens_before[kept + len(anew)])
+        branch = ask(told)
         return Prompt(
+            row=row,
+            told=told,
             anew=anew,
             start=kept + len(anew),
             end=end,
-            branch=asked,
-            branch_ids=branch_ids,
-            tokens=len(begin) + shared + len(branch_ids),
+            history_tokens=len(self.encoder.history(anew)) + shared,
+            branch=branch,
+            branch_ids=self.encoder.branch(branch.lines),
         )
 
-    def _folded(self, start: int, end: int, branch: Branch, max_tokens: int) -> Prompt:
+    def _folded(self, row: int, ask: Ask, max_tokens: int) -> Prompt:
         days, events = self.histories.days, self.histories.events
+        start, end = events.bounds[row : row + 2].tolist()
         steps = fold_steps(months_of(days[start:end]))
         if (np.diff(steps) < 0).any():
-            return self._folded_out_of_order(steps, start, end, branch, max_tokens)
+            return self._folded_out_of_order(row, steps, ask, max_tokens)
         kept = start + np.searchsorted(steps, np.arange(steps[-1] + 1))
 
         def told(step: int) -> Prompt:
             first = int(kept[step])
             if step == 0:
-                return self._shared((), start, start, end, branch)
+                return self._shared(row, (), start, ask)
             (event,) = events.told(first, first + 1)
             day = local_date_of(int(days[first]))
             opening = render_line(None, day, event, template=self.voice.template, settings=self.voice.settings)
-            return self._shared((opening,), start, first, end, branch)
+            return self._shared(row, (opening,), first, ask)
 
         too_long = self._tokens_before[end] - self._tokens_before[kept + 1] > max_tokens
         return folded_to_fit(steps, told, max_tokens, first=int(np.count_nonzero(too_long)))
 
-    def _folded_out_of_order(self, steps: Integers, start: int, end: int, branch: Branch, max_tokens: int) -> Prompt:
+    def _folded_out_of_order(self, row: int, steps: Integers, ask: Ask, max_tokens: int) -> Prompt:
         """Where clocks were set back over the end of a month, what is kept is no tail of the history."""
+        start, end = self.histories.events.bounds[row : row + 2].tolist()
         events = self.histories.events.told(start, end)
 
-        def told(step: int) -> Prompt:
-            kept = np.flatnonzero(steps >= step)
+        def prompt_of(step: int) -> Prompt:
+            positions = np.flatnonzero(steps >= step)
+            kept = [events[position] for position in positions]
             lines = render_history(
-                [events[position] for position in kept],
-                template=self.voice.template,
-                settings=self.voice.settings,
-                zone=self.voice.zone,
+                kept, template=self.voice.template, settings=self.voice.settings, zone=self.voice.zone
             )
-            asked = tuple(branch(local_date_of(int(self.histories.days[start + kept[-1]])), len(events) - len(kept)))
-            branch_ids = self.encoder.branch(asked)
-            tokens = len(self.encoder.history(lines)) + len(branch_ids)
-            return Prompt(anew=tuple(lines), start=end, end=end, branch=asked, branch_ids=branch_ids, tokens=tokens)
+            told = Told(
+                last=local_date_of(int(self.histories.days[start + positions[-1]])),
+                folded=len(events) - len(kept),
+                read=lambda: kept,
+            )
+            branch = ask(told)
+            return Prompt(
+                row=row,
+                told=told,
+                anew=tuple(lines),
+                start=end,
+                end=end,
+                history_tokens=len(self.encoder.history(lines)),
+                branch=branch,
+                branch_ids=self.encoder.branch(branch.lines),
+            )
 
-        return folded_to_fit(steps, told, max_tokens)
+        return folded_to_fit(steps, prompt_of, max_tokens)
 
     def _numbered(self) -> tuple[list[str], Integers, Integers, Integers]:
         """All lines, a run of their numbers, and where in that run the history of each prompt starts and ends."""

@@ -33,6 +33,7 @@ class Event(TypedDict, total=False):
     event_at: datetime
     days_past_due: int | None
     amount: Decimal | None
+    currency: str | None
     attributes: Mapping[str, str] | Sequence[tuple[str, str]] | None
 
 
@@ -75,31 +76,36 @@ def render_prompt(
     """
     history = render_history(events, template=template, settings=settings, zone=zone)
     last = local_date(events[-1]["event_at"], zone) if events else None
-    branch = render_branch(
-        last, profile, folded, observation_at, template=template, settings=settings, horizon=horizon, zone=zone
-    )
+    on, question = local_date(observation_at, zone), template.ask(horizon)
+    branch = render_branch(last, on, folded, profile, question, template=template, settings=settings)
     return Rendered(history=tuple(history), branch=branch)
 
 
 def render_branch(
     last: date | None,
-    profile: Mapping[str, str],
+    on: date,
     folded: int,
-    observation_at: datetime,
+    profile: Mapping[str, str],
+    question: str,
     *,
     template: Template,
     settings: Instructions,
-    horizon: Horizon,
-    zone: ZoneInfo,
 ) -> tuple[str, ...]:
-    """The lines behind a history whose last event lies on the local date ``last``; None: it has no event."""
-    branch = [render_time(last, local_date(observation_at, zone), template=template, settings=settings)]
+    """The lines behind a history: the gap to T, what was folded, the profile and one question.
+
+    Every question about a sequence has a branch of its own behind the same history.
+
+    Args:
+        last: local date of the newest event of the history; None: it has no event.
+        on: local date of T.
+    """
+    branch = [render_time(last, on, template=template, settings=settings)]
     if folded:
         branch.append(template.summary.format(folded=round_number(folded)))
     if settings.profile and profile:
         words = " ".join(f"{word(key, template)}={word(profile[key], template)}" for key in sorted(profile))
         branch.append(template.profile.format(words=words))
-    return (*branch, template.ask(horizon))
+    return (*branch, question)
 
 
 def render_history(events: Sequence[Event], *, template: Template, settings: Instructions, zone: ZoneInfo) -> list[str]:

@@ -1,70 +1,138 @@
-"""Prompt templates: files with typed slots, a version each."""
+"""Prompt templates: files with typed slots, a version each, in several languages and phrasings."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
+from typing import Any
 
 import yaml
 
 from zigong.errors import ConfigError
+from zigong.instructions.template_files import Answer, EventAnswer, LabelAnswer, ProfileAnswer, checked_template
 from zigong.recipe import Horizon
 
 
 @dataclass(frozen=True, kw_only=True)
-class Template:
-    """One template in one language.
+class Question:
+    """What a template asks, in one language.
 
     Attributes:
         name: ``name@version``.
-        start: word that stands where the first event has no gap.
-        choices: admissible answers, the bad one first.
+        phrasings: the question line in each of its wordings; each ends with the answer cue.
+        choices: admissible answers, the bad one first; empty where the answer is computed.
+        answer: where the answer comes from.
     """
 
     name: str
     task: str
     language: str
+    phrasings: tuple[str, ...]
+    choices: tuple[str, ...]
+    answer: Answer
+
+    def ask(self, horizon: Horizon, phrasing: int = 0) -> str:
+        """The question line in one of its phrasings; it ends with the answer cue."""
+        return self.phrasings[phrasing].format(**_question_values(self.answer, horizon))
+
+    def phrasing_of(self, sequence_id: str) -> int:
+        """Which phrasing a sequence is asked in: even over sequences, and always the same for one."""
+        return hashed(f"phrasing|{self.name}|{sequence_id}") % len(self.phrasings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Template(Question):
+    """A question that also words the lines around it, as the main question of a recipe does.
+
+    Attributes:
+        start: word that stands where the first event has no gap.
+        guarded: choices of the other questions of the recipe: behaviour text may say none of them either.
+    """
+
+    choices: tuple[str, str]
     start: str
     profile: str
     summary: str
-    question: str
-    choices: tuple[str, str]
+    guarded: tuple[str, ...] = ()
 
     @cached_property
     def choice_in_text(self) -> re.Pattern[str]:
         """Finds a choice that stands as a word of its own inside other text, where a tokenizer would see it."""
-        return re.compile(rf"(?<!\w)(?:{'|'.join(re.escape(choice) for choice in self.choices)})(?!\w)")
+        choices = dict.fromkeys((*self.choices, *self.guarded))
+        return re.compile(rf"(?<!\w)(?:{'|'.join(re.escape(choice) for choice in choices)})(?!\w)")
 
-    def ask(self, horizon: Horizon) -> str:
-        """The question line for a horizon; it ends with the answer cue."""
-        return self.question.format(window_months=horizon.window_months, dpd_threshold=horizon.dpd_threshold)
+
+def hashed(text: str) -> int:
+    """A text as a uniform number in [0, 2**32), the same on every machine."""
+    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
+
+
+def load_template(name: str, language: str) -> Template:
+    """Reads ``name@version`` as the main question of a recipe.
+
+    Raises:
+        ConfigError: there is no such template, version or language, or it is no main question.
+    """
+    question = load_question(name, language)
+    if not isinstance(question, Template):
+        raise ConfigError(
+            f"instructions.template: {name} has no words for start, profile and summary, so it is no main question",
+            action="use behavior_card@1, and name this one under instructions.auxiliary",
+        )
+    return question
 
 
 @cache
-def load_template(name: str, language: str) -> Template:
+def load_question(name: str, language: str) -> Question:
     """Reads ``name@version`` from the shipped templates.
 
     Raises:
-        ConfigError: there is no such template, version or language.
+        ConfigError: there is no such template, version or language, or its file is not sound.
     """
-    title, _, version = name.partition("@")
-    resource = files("zigong").joinpath("instructions", "templates", f"{title}.yaml")
-    if not resource.is_file():
-        raise ConfigError(f"instructions.template: no template {title!r}", action="use behavior_card@1")
-    content = yaml.safe_load(resource.read_text(encoding="utf-8"))
-    if str(content["version"]) != version or language not in content["languages"]:
-        known = f"{title}@{content['version']} in {', '.join(content['languages'])}"
-        raise ConfigError(f"instructions.template: {name} in {language} does not exist", action=f"use {known}")
-    text = content["languages"][language]
-    return Template(
-        name=name,
-        task=content["task"],
-        language=language,
-        start=text["start"],
-        profile=text["profile"],
-        summary=text["summary"],
-        question=text["question"],
-        choices=(text["choices"]["bad"], text["choices"]["good"]),
-    )
+    resource = files("zigong").joinpath("instructions", "templates", f"{name}.yaml")
+    if name not in template_names():
+        raise ConfigError(f"instructions: no template {name!r}", action=f"use one of {', '.join(template_names())}")
+    return question_of(yaml.safe_load(resource.read_text(encoding="utf-8")), language, file=f"{name}.yaml")
+
+
+def template_names() -> tuple[str, ...]:
+    """Every shipped ``name@version``."""
+    folder = files("zigong").joinpath("instructions", "templates")
+    return tuple(sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml")))
+
+
+def question_of(content: Any, language: str, *, file: str) -> Question:
+    """The question of a template file in one language.
+
+    Raises:
+        ConfigError: the file is not sound; the message names file, language and slot.
+    """
+    source = checked_template(content, file=file)
+    if language not in source.languages:
+        known = ", ".join(source.languages)
+        raise ConfigError(f"instructions: {file} has no language {language!r}", action=f"use one of {known}")
+    text = source.languages[language]
+    given: dict[str, Any] = {
+        "name": f"{source.name}@{source.version}",
+        "task": source.task,
+        "language": language,
+        "phrasings": text.phrasings,
+        "choices": text.choices,
+        "answer": source.answer,
+        **text.around,
+    }
+    return Template(**given) if text.around else Question(**given)
+
+
+def _question_values(answer: Answer, horizon: Horizon) -> dict[str, int]:
+    """What the slots of a question are filled with; the types stand in ``template_files.QUESTION_SLOTS``."""
+    match answer:
+        case LabelAnswer():
+            return {"window_months": horizon.window_months, "dpd_threshold": horizon.dpd_threshold}
+        case EventAnswer():
+            return {"window_months": answer.window_months}
+        case ProfileAnswer():
+            return {}

@@ -24,6 +24,7 @@ MEMBER_COLUMNS = (
     "matured_at",
     "label",
     "split",
+    "task",
     "completion_ids",
 )
 
@@ -75,6 +76,11 @@ class SampleSource:
         return members
 
 
+def of_task(members: pa.Table, task: str) -> pa.Table:
+    """The members of one task."""
+    return members.filter(ds.field("task") == task)
+
+
 def cells_of(table: pa.Table) -> list[dict[str, Any]]:
     """The (observation_date, user_bucket) cells of a table as shards: fixed sets of keys of one version."""
     found = table.group_by(["observation_date", "user_bucket"]).aggregate([]).to_pylist()
@@ -93,9 +99,10 @@ def cell_of(members: pa.Table, shard: Mapping[str, Any]) -> pa.Table:
     return members.filter(in_cell(shard))
 
 
-def prompts_of_cell(source: SampleSource, shard: Mapping[str, Any]) -> pa.Table:
-    """Columns sample_id and prompt of one cell of instruction_samples, in order of sample_id."""
+def prompts_of_cell(source: SampleSource, shard: Mapping[str, Any], template: str) -> pa.Table:
+    """Columns sample_id and prompt of one template in one cell of instruction_samples, in order of sample_id."""
     paths = LakehousePaths(root=source.root)
     columns = ("sample_id", "prompt")
-    found = arrow_pinned(paths, "instruction_samples", source.samples_version, columns=columns, where=in_cell(shard))
+    asked = in_cell(shard) & (ds.field("template") == template)
+    found = arrow_pinned(paths, "instruction_samples", source.samples_version, columns=columns, where=asked)
     return found.sort_by("sample_id")

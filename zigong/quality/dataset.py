@@ -10,6 +10,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from zigong.instructions.dataset import final_split
+from zigong.instructions.tasks import main_task
 from zigong.quality.suite import Audit, audit_frame, open_context
 from zigong.recipe import Recipe
 
@@ -27,19 +28,22 @@ def dataset_violations(members: DataFrame, samples: DataFrame, recipe: Recipe, c
     Returns:
         One row: a column per rule with the number of violations, and the columns ``split_*`` with samples per split.
     """
-    told = samples.select("sample_id", "choices", F.size("input_ids").alias("prompt_tokens"))
+    told = samples.select("sample_id", "choices", "answer", F.size("input_ids").alias("prompt_tokens"))
     joined = members.join(told, "sample_id", "left")
+    main, chosen = F.col("task") == main_task(recipe), F.size("choices") > 0
     as_of = F.to_utc_timestamp(F.lit(recipe.as_of.isoformat()), recipe.business_timezone)
     length = recipe.finetune.context_length
     rows = joined.agg(
         _count("sample_is_missing", F.col("prompt_tokens").isNull()),
-        _count("answer_is_no_choice", ~F.array_contains("choices", F.col("completion"))),
-        _count("label_disagrees_with_answer", (F.col("completion") == F.col("choices")[0]) != (F.col("label") == 1)),
+        _count("answer_is_no_choice", chosen & ~F.array_contains("choices", F.col("completion"))),
+        _count("label_disagrees_with_answer", chosen & (_says_bad() != (F.col("label") == 1))),
+        _count("answer_is_not_the_computed_one", ~chosen & ~F.col("answer").eqNullSafe(F.col("completion"))),
+        _count("auxiliary_outside_train", ~main & (F.col("split") != "train")),
         _count("label_is_immature", F.col("matured_at") > as_of),
         _count("window_reaches_into_next_split", _reaches(closes_before, recipe)),
         _count("longer_than_context", F.col("prompt_tokens") + F.size("completion_ids") > length),
         (F.count("*") - F.count_distinct("sample_id")).alias("sample_in_two_splits"),
-        *(F.count_if(F.col("split") == name).alias(f"split_{name}") for name in required_splits(recipe)),
+        *(F.count_if(main & (F.col("split") == name)).alias(f"split_{name}") for name in required_splits(recipe)),
     )
     unit = "person_id" if recipe.split.unit == "person_id" else "user_id"
     roles = members.groupBy(unit).agg(
@@ -73,6 +77,11 @@ def judge(violations: DataFrame, run_folder: Path) -> Audit:
 
 def _count(name: str, broken: Column) -> Column:
     return F.count_if(broken).alias(name)
+
+
+def _says_bad() -> Column:
+    """Whether the answer is the bad choice, which every question with choices names first."""
+    return F.col("completion") == F.try_element_at("choices", F.lit(1))
 
 
 def _reaches(closes_before: Spans, recipe: Recipe) -> Column:

@@ -4,6 +4,7 @@ from zigong.recipe.load import load_recipe, parse_recipe
 from zigong.recipe.recipe import Recipe
 from zigong.recipe.sections import (
     Agent,
+    Auxiliary,
     Card,
     Cohort,
     DateRange,
@@ -22,6 +23,7 @@ from zigong.recipe.sections import (
 
 __all__ = [
     "Agent",
+    "Auxiliary",
     "Card",
     "Cohort",
     "DateRange",

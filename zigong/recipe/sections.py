@@ -141,10 +141,18 @@ class Split(Section):
     max_train_samples: Positive | None = Field(None, description="cap by unit hash, whole units only")
 
 
-class Instructions(Section):
-    """How a sequence becomes text."""
+class Auxiliary(Section):
+    """A further question that train users are asked."""
 
-    template: str = "behavior_card@1"
+    template: str = Field(description="name@version of a shipped template")
+    share: float = Field(1.0, gt=0, le=1, description="share of the train sequences that are asked, by hash")
+
+
+class Instructions(Section):
+    """How a sequence becomes text, and what is asked about it."""
+
+    template: str = Field("behavior_card@1", description="the main question: what evaluation and service use")
+    auxiliary: tuple[Auxiliary, ...] = Field((), description="further questions; a bare name@version asks everyone")
     language: Literal["en", "zh"] = "en"
     gap_unit: Literal["day", "month"] = "day"
     season: Literal["none", "month", "weekday"] = "none"
@@ -154,6 +162,20 @@ class Instructions(Section):
     event_fields: tuple[EventField, ...] = get_args(EventField)
     profile: bool = Field(True, description="whether the profile stands before the question")
     max_events: Positive = Field(120, description="newest events kept; older whole calendar months fold")
+
+    @field_validator("auxiliary", mode="before")
+    @classmethod
+    def _named(cls, tasks: object) -> object:
+        if not isinstance(tasks, list | tuple):
+            return tasks
+        return [{"template": task} if isinstance(task, str) else task for task in tasks]
+
+    @field_validator("auxiliary")
+    @classmethod
+    def _none_twice(cls, tasks: tuple[Auxiliary, ...]) -> tuple[Auxiliary, ...]:
+        if len({task.template for task in tasks}) != len(tasks):
+            raise ValueError("name no template twice")
+        return tasks
 
 
 class TinyBase(Section):

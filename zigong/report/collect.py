@@ -14,6 +14,7 @@ import pyarrow.dataset as ds
 from zigong.errors import DataError
 from zigong.evaluation.calibration import calibrated, fit_calibration
 from zigong.instructions.dataset import final_split
+from zigong.instructions.tasks import main_task
 from zigong.job import Job
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.quality.suite import build_docs, open_context
@@ -75,7 +76,7 @@ def collect(run: Run) -> RunReport:
         facts={name: str(value) for name, value in facts.items() if isinstance(value, str)},
         tables=tuple(_table(name, counts) for outcome in outcomes for name, counts in outcome.tables.items()),
         quality=_quality(job),
-        splits=_splits(members) if members is not None else (),
+        splits=_splits(members[members["task"] == main_task(run.recipe)]) if members is not None else (),
         results=(_result(run),) if measured_already else (),
         held_out=_held_out(job, members) if measured_already and members is not None else None,
         influence=_influence(job, members) if "mix_id" in facts and members is not None else None,
@@ -147,7 +148,7 @@ def _quality(job: Job) -> DataQuality:
 
 def _members(job: Job) -> pd.DataFrame:
     splits = ["train", "test", "target", "select", "oot"]
-    wanted = ["sample_id", "split", "observation_date", "label", job.recipe.split.unit]
+    wanted = ["sample_id", "split", "task", "observation_date", "label", job.recipe.split.unit]
     members: pd.DataFrame = job.sample_source().members(splits).select(wanted).to_pandas()
     return members.rename(columns={job.recipe.split.unit: "unit"})
 

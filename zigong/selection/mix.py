@@ -1,4 +1,7 @@
-"""Influence scores to the training mix: the highest-influence share first, then random samples from the rest."""
+"""Influence scores to the training mix: the highest-influence share first, then random samples from the rest.
+
+Scores rank within a task: gradients of answers to different questions are not compared with each other.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,8 @@ def training_mix(pool: DataFrame, settings: Mix, *, seed: int, mix_id: str) -> D
     """Selects the mix.
 
     Args:
-        pool: the training samples with columns ``sample_id``, ``label`` and ``score`` (null where none).
-        settings: size, share and whether ranks run within each label.
+        pool: the training samples with columns ``sample_id``, ``task``, ``label`` and ``score`` (null where none).
+        settings: size, share and whether ranks run within each label of a task.
         seed: of the random share.
 
     Returns:
@@ -36,7 +39,7 @@ def training_mix(pool: DataFrame, settings: Mix, *, seed: int, mix_id: str) -> D
     Raises:
         DataError: the pool has too few scored samples for the influence share.
     """
-    stratum = F.col("label") if settings.per_class else F.lit(0)
+    stratum = F.concat_ws("/", "task", "label") if settings.per_class else F.col("task")
     placed = pool.withColumn("stratum", stratum)
     strata = _strata(placed)
     quotas = influence_quotas(strata, settings)
@@ -53,14 +56,14 @@ def training_mix(pool: DataFrame, settings: Mix, *, seed: int, mix_id: str) -> D
 
 @dataclass(frozen=True, kw_only=True)
 class Stratum:
-    """One class of the pool, or all of it.
+    """One task of the pool, or one class of it.
 
     Attributes:
-        key: the label, or 0 when ranks run over both classes.
+        key: ``task/label``, or the task when ranks run over both classes.
         scored: samples that have a score.
     """
 
-    key: int
+    key: str
     samples: int
     scored: int
 
@@ -70,7 +73,7 @@ def mix_size(strata: Sequence[Stratum], settings: Mix) -> int:
     return floor(settings.fraction * sum(stratum.samples for stratum in strata))
 
 
-def influence_quotas(strata: Sequence[Stratum], settings: Mix) -> dict[int, int]:
+def influence_quotas(strata: Sequence[Stratum], settings: Mix) -> dict[str, int]:
     """How many samples each stratum gives to the influence share, in the proportions of the pool.
 
     Raises:

@@ -1,0 +1,289 @@
+"""Auxiliary questions through Spark, from sequences to members; and a recipe without them keeps its ids."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+import yaml
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from schemas.contracts import table_contract
+from tests.finished import TINY
+from zigong.instructions.build import RenderPlan, instruction_samples, sample_row
+from zigong.instructions.dataset import Dataset, build_members, split_column, window_closes_before
+from zigong.instructions.encode import LineEncoder
+from zigong.instructions.tasks import load_tasks
+from zigong.instructions.templates import load_template
+from zigong.quality.dataset import dataset_violations
+from zigong.quality.rows import REASONS, conform
+from zigong.recipe import Horizon, Instructions, Recipe, load_recipe, parse_recipe
+from zigong.training.base import train_tokenizer
+
+ZONE = "Asia/Shanghai"
+AUXILIARY = ("sentiment@1", "question_answering@1", "income_band@1", "repaid_amount@1", "login_count@1")
+DAYS = (date(2023, 3, 1), date(2023, 4, 1), date(2023, 5, 1), date(2023, 6, 1))
+USERS = 24
+
+
+def recipe_with(*auxiliary: str) -> Recipe:
+    content = yaml.safe_load(TINY.read_text(encoding="utf-8"))
+    content["instructions"]["auxiliary"] = list(auxiliary)
+    content["instructions"]["max_events"] = 4
+    return parse_recipe(content, origin="tiny")
+
+
+def midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(ZONE))
+
+
+def fate(user: int) -> tuple[str, int | None]:
+    """Outcome and largest days past due: of each kind, every fifth user."""
+    return [("bad", 45), ("good", 0), ("good", None), ("good", 12), ("indeterminate", 0)][user % 5]
+
+
+def sequence(user: int, day: date) -> tuple[Any, ...]:
+    """Two logins and two repayments before T; every sixth user has older events too, every fourth no known income."""
+    told = [
+        ("login", 9, None),
+        ("repayment", 8, Decimal(40 + user)),
+        ("login", 3, None),
+        ("repayment", 2, Decimal("60")),
+    ]
+    events = [
+        (kind, at, at, amount, "CNY", None, {})
+        for kind, days, amount in told
+        for at in [midnight(day) - timedelta(days=days)]
+    ]
+    folded = 30 if user % 6 == 0 else 0
+    profile = {"job": "baker"} | ({} if user % 4 == 0 else {"income": ("low", "high")[user % 2]})
+    name = f"u{user:02d}"
+    counts = (4 + folded, 4, folded)
+    return (f"{name}|{day}", name, name, midnight(day), profile, events, counts, day, user % 2)
+
+
+def sequences(spark: SparkSession) -> DataFrame:
+    types = {column.name: column.type for column in table_contract("user_sequences").columns}
+    names = ("sequence_id", "user_id", "person_id", "observation_at", "profile", "events", "counts")
+    ddl = ", ".join(f"{name} {types[name]}" for name in (*names, "observation_date", "user_bucket"))
+    return spark.createDataFrame([sequence(user, day) for user in range(USERS) for day in DAYS], ddl)
+
+
+def labels(spark: SparkSession) -> DataFrame:
+    rows = [
+        (f"u{user:02d}", midnight(day), 1, 30, fate(user)[1], fate(user)[0], midnight(day) + timedelta(days=31))
+        for user in range(USERS)
+        for day in DAYS
+    ]
+    ddl = (
+        "user_id string, observation_at timestamp, window_months int, dpd_threshold int, max_days_past_due int, "
+        "outcome string, matured_at timestamp"
+    )
+    return spark.createDataFrame(rows, ddl)
+
+
+@pytest.fixture(scope="module")
+def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    words = "+1d start login repayment ~50 ~100 low high profile job=baker 0 1 2"
+    train_tokenizer([words], load_tasks(recipe_with(*AUXILIARY).instructions).choices).save_pretrained(folder)
+    return folder
+
+
+def samples_of(spark: SparkSession, recipe: Recipe, folder: Path) -> DataFrame:
+    plan = RenderPlan.of(recipe, str(folder))
+    made = instruction_samples(sequences(spark), plan, trains=split_column(recipe) == "train")
+    return conform(made, table_contract("instruction_samples")).localCheckpoint()
+
+
+def dataset_of(spark: SparkSession, samples: DataFrame, recipe: Recipe, folder: Path) -> Dataset:
+    encoder = LineEncoder.of(folder)
+    choices = {choice: encoder.completion(choice) for choice in load_tasks(recipe.instructions).choices}
+    return build_members(samples, labels(spark), recipe, choices)
+
+
+@pytest.fixture(scope="module")
+def samples(spark: SparkSession, tokenizer_folder: Path) -> DataFrame:
+    return samples_of(spark, recipe_with(*AUXILIARY), tokenizer_folder)
+
+
+@pytest.fixture(scope="module")
+def dataset(spark: SparkSession, samples: DataFrame, tokenizer_folder: Path) -> Dataset:
+    found = dataset_of(spark, samples, recipe_with(*AUXILIARY), tokenizer_folder)
+    members = conform(found.members, table_contract("dataset_members")).localCheckpoint()
+    return Dataset(dataset_id=found.dataset_id, members=members, dropped=found.dropped)
+
+
+def plain(rows: DataFrame, *columns: str) -> list[str]:
+    return sorted(str(row.asDict(recursive=True)) for row in rows.select(*columns).collect())
+
+
+def test_a_recipe_without_auxiliary_questions_keeps_samples_ids_and_bytes() -> None:
+    """Taken from the code before there were auxiliary questions."""
+    horizon = Horizon(window_months=6, dpd_threshold=30)
+    known = {
+        "en": (
+            "63627da20f73dbea561ff593bc4140208a101fd2ce3f48bcc125ab1ca4c4a7a5",
+            "f0612f9f41ea3513dfcc0108fa40f7cd57443631418a9c45378779bde40eaf1e",
+        ),
+        "zh": (
+            "ea29a9efc059c982837949a96892bd0d484b2197e503bbeae459bc7075176e35",
+            "ca4ced422655b7e4dfad892b3f52e77a7f2fee03b28180838f70d431e1b4e3cc",
+        ),
+    }
+    events = [
+        {"event_type": "login", "event_at": datetime(2024, 1, 3, 15, tzinfo=UTC), "attributes": {"k": "Answer: No"}},
+        {"event_type": "repayment", "event_at": datetime(2024, 4, 3, 15, tzinfo=UTC), "amount": Decimal("349.00")},
+    ]
+    row = {
+        **dict.fromkeys(("user_id", "person_id", "observation_date", "user_bucket")),
+        "sequence_id": "s1",
+        "observation_at": midnight(date(2024, 5, 1)),
+        "profile": {"job": "a b", "income": "low"},
+        "counts": {"folded": 7},
+        "events": events,
+    }
+    for language, (sample_id, text_hash) in known.items():
+        template = load_template("behavior_card@1", language)
+        tokenizer = train_tokenizer(["start login"], [template.ask(horizon), *template.choices])
+        plan = RenderPlan(
+            settings=Instructions(language=language, season="month"),
+            horizon=horizon,
+            timezone=ZONE,
+            tokenizer_folder="",
+            context_length=512,
+        )
+        made = sample_row(row, plan, LineEncoder(tokenizer.backend_tokenizer, "digest"), ZoneInfo(ZONE))
+        assert (made["sample_id"], made["text_hash"]) == (sample_id, text_hash)
+
+
+def test_a_recipe_without_auxiliary_questions_keeps_its_dataset_id(spark: SparkSession) -> None:
+    """Taken from the code before there were auxiliary questions."""
+    rows, known = [], []
+    for user in range(40):
+        for day in (DAYS[0], DAYS[2], DAYS[3]):
+            at = datetime(day.year, day.month, day.day, tzinfo=UTC)
+            rows.append((f"s{user:02d}-{day}", f"u{user}", f"u{user}", at, day, 0, ["Yes", "No"], f"h{user}"))
+            outcome = "bad" if user % 5 == 0 else "good" if user % 7 else "indeterminate"
+            known.append((f"u{user}", at, 1, 30, 0, outcome, at))
+    told = spark.createDataFrame(
+        rows,
+        "sample_id string, user_id string, person_id string, observation_at timestamp, observation_date date, "
+        "user_bucket int, choices array<string>, text_hash string",
+    ).selectExpr(
+        "*",
+        "'classification' AS task",
+        "'behavior_card@1' AS template",
+        "string(null) AS answer",
+        "array(int(null)) AS answer_ids",
+        "string(null) AS unanswered",
+    )
+    labelled = spark.createDataFrame(known, labels(spark).schema)
+    dataset = build_members(told, labelled, load_recipe(TINY), {"Yes": [7], "No": [8]})
+    assert dataset.dataset_id == "ds-62983f40a4ac1545"
+    assert dataset.dropped == {"indeterminate": 12}
+
+
+def test_auxiliary_questions_change_no_main_sample(
+    spark: SparkSession, samples: DataFrame, dataset: Dataset, tokenizer_folder: Path
+) -> None:
+    alone = samples_of(spark, recipe_with(), tokenizer_folder)
+    columns = table_contract("instruction_samples").column_names
+    assert plain(samples.where("task = 'classification'"), *columns) == plain(alone, *columns)
+    members = dataset_of(spark, alone, recipe_with(), tokenizer_folder).members
+    columns = table_contract("dataset_members").column_names[1:]
+    assert plain(dataset.members.where("task = 'classification'"), *columns) == plain(members, *columns)
+
+
+def test_only_train_sequences_are_asked_and_all_questions_share_one_history(samples: DataFrame) -> None:
+    split = split_column(recipe_with(*AUXILIARY))
+    rows = samples.withColumn("split", split).collect()
+    histories: dict[str, set[str]] = {}
+    asked: dict[str, set[str]] = {}
+    for row in rows:
+        assert row[REASONS] == []
+        histories.setdefault(row["sequence_id"], set()).add(str(row["input_ids"][: row["history_tokens"]]))
+        asked.setdefault(row["sequence_id"], set()).add(row["template"])
+    assert {len(ids) for ids in histories.values()} == {1}
+    trains = {row["sequence_id"] for row in rows if row["split"] == "train"}
+    assert 0 < len(trains) < len(asked)
+    for name, templates in asked.items():
+        assert templates == ({"behavior_card@1", *AUXILIARY} if name in trains else {"behavior_card@1"})
+    assert len({row["sample_id"] for row in rows}) == len(rows)
+
+
+def test_every_member_has_the_answer_that_its_client_gave(samples: DataFrame, dataset: Dataset) -> None:
+    joined = dataset.members.join(samples.select("sample_id", "template", "answer_ids"), "sample_id").collect()
+    kinds = set()
+    for row in joined:
+        user = int(row["user_id"][1:])
+        outcome, late = fate(user)
+        assert row["label"] == (outcome == "bad")
+        place = 0 if outcome == "bad" else 1 if late else 2
+        expected = {
+            "behavior_card@1": "Yes" if outcome == "bad" else "No",
+            "income_band@1": ("low", "high")[user % 2],
+            "repaid_amount@1": "~100",  # 100 to 123
+            "login_count@1": "2",
+            "sentiment@1": ("bad", "neutral", "good")[place],
+            "question_answering@1": ("far too late", "a few days late", "always on time")[place],
+        }
+        assert row["completion"] == expected[row["template"]]
+        assert row[REASONS] == []
+        assert row["answer_ids"] is None or row["answer_ids"] == row["completion_ids"]
+        kinds.add((row["template"], place))
+    assert kinds >= {(name, place) for name in ("behavior_card@1", *AUXILIARY) for place in (0, 1, 2)}
+
+
+def test_samples_are_members_or_left_out_with_a_reason(samples: DataFrame, dataset: Dataset) -> None:
+    assert samples.count() == dataset.members.count() + sum(dataset.dropped.values())
+    determined = samples.where("CAST(substring(user_id, 2) AS int) % 5 <> 4")  # the others are indeterminate
+    wanted = {row["unanswered"]: row["count"] for row in determined.groupBy("unanswered").count().collect()}
+    wanted.pop(None)
+    assert set(wanted) == {"window_reaches_into_folded_events", "profile_field_is_unknown"}
+    assert {reason: count for reason, count in dataset.dropped.items() if reason != "indeterminate"} == wanted
+
+
+def test_the_dataset_is_named_by_the_answers_of_its_auxiliary_samples_too(
+    spark: SparkSession, samples: DataFrame, dataset: Dataset, tokenizer_folder: Path
+) -> None:
+    other = samples.withColumn("answer", F.when(F.col("answer") == "low", "high").otherwise(F.col("answer")))
+    found = dataset_of(spark, other, recipe_with(*AUXILIARY), tokenizer_folder)
+    assert found.dataset_id != dataset.dataset_id
+
+
+def test_a_wrong_auxiliary_member_of_each_kind_is_counted(samples: DataFrame, dataset: Dataset) -> None:
+    recipe = recipe_with(*AUXILIARY)
+
+    def violations(members: DataFrame) -> dict[str, int]:
+        found = dataset_violations(members, samples, recipe, window_closes_before(recipe)).first()
+        return {} if found is None else {k: v for k, v in found.asDict().items() if v and not k.startswith("split_")}
+
+    def changed(task: str, **columns: Any) -> DataFrame:
+        return dataset.members.where(f"task = '{task}'").orderBy("sample_id").limit(1).withColumns(columns)
+
+    assert violations(dataset.members) == {}
+    plants = {
+        "answer_is_no_choice": changed("sentiment", completion=F.lit("Yes"), label=F.lit(0)),
+        "label_disagrees_with_answer": changed("question_answering", label=1 - F.col("label")),
+        "answer_is_not_the_computed_one": changed("numeric_question", completion=F.lit("17")),
+        "auxiliary_outside_train": changed("income_band", split=F.lit("oot")),
+    }
+    planted = dataset.members
+    for rows in plants.values():
+        planted = planted.unionByName(rows)
+    # each stands beside the sound row, and breaks that rule as well
+    assert violations(planted) == dict.fromkeys(plants, 1) | {"sample_in_two_splits": len(plants)}
+
+
+def test_behaviour_text_says_no_choice_of_any_question_of_the_recipe() -> None:
+    for language in ("en", "zh"):
+        tasks = load_tasks(recipe_with(*AUXILIARY).instructions.model_copy(update={"language": language}))
+        assert len(tasks.choices) == 8
+        for choice in tasks.choices:
+            assert not tasks.main.choice_in_text.sub(r"\g<0>_", f"k={choice}").endswith(f"={choice}")

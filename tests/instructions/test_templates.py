@@ -1,0 +1,178 @@
+"""Template files: every shipped one renders in every wording, and a file that is not sound says where."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from zigong.errors import ConfigError
+from zigong.instructions.tasks import load_tasks
+from zigong.instructions.template_files import LINE_SLOTS
+from zigong.instructions.templates import Template, load_question, load_template, question_of, template_names
+from zigong.recipe import Horizon, Instructions
+
+HORIZON = Horizon(window_months=6, dpd_threshold=30)
+CUES = {"en": "Answer:", "zh": "回答："}
+SHIPPED = {  # a digest of all texts: they are what a version means, so a change of any of them is a new version
+    ("behavior_card@1", "en"): "aa597384541d",
+    ("behavior_card@1", "zh"): "9e2da3785c4a",
+    ("behavior_card@2", "en"): "2682852d09cf",
+    ("behavior_card@2", "zh"): "0ace85b15c99",
+    ("income_band@1", "en"): "f74998edb4f8",
+    ("income_band@1", "zh"): "29ee11dd9d93",
+    ("largest_order@1", "en"): "9abe14040eb6",
+    ("largest_order@1", "zh"): "440a07407cb2",
+    ("login_count@1", "en"): "0ed6f1122539",
+    ("login_count@1", "zh"): "ceee7d1bd9ce",
+    ("question_answering@1", "en"): "4ff70e51f15a",
+    ("question_answering@1", "zh"): "652c129fc67f",
+    ("repaid_amount@1", "en"): "729d77c829fc",
+    ("repaid_amount@1", "zh"): "922bf9b8b497",
+    ("sentiment@1", "en"): "414bb8bd43b6",
+    ("sentiment@1", "zh"): "cae82fdbc1cd",
+}
+
+
+def texts_of(name: str, language: str) -> str:
+    question = load_question(name, language)
+    around = tuple(getattr(question, line) for line in LINE_SLOTS) if isinstance(question, Template) else ()
+    return "\n".join((question.task, *question.phrasings, *question.choices, *around))
+
+
+@pytest.mark.parametrize("language", CUES)
+@pytest.mark.parametrize("name", template_names())
+def test_every_template_asks_one_line_in_every_wording_and_ends_with_the_cue(name: str, language: str) -> None:
+    question = load_question(name, language)
+    lines = [question.ask(HORIZON, phrasing) for phrasing in range(len(question.phrasings))]
+    assert len(set(lines)) == len(lines) >= (1 if name == "behavior_card@1" else 2)
+    for line in lines:
+        assert line.endswith(CUES[language])
+        assert len(line.splitlines()) == 1
+        assert not set(line) & set("{}")
+
+
+@pytest.mark.parametrize("language", CUES)
+@pytest.mark.parametrize("name", template_names())
+def test_a_shipped_version_never_changes_its_texts(name: str, language: str) -> None:
+    assert sha256(texts_of(name, language).encode()).hexdigest()[:12] == SHIPPED[name, language]
+
+
+def test_every_version_that_was_ever_shipped_is_still_there() -> None:
+    assert {name for name, _ in SHIPPED} == set(template_names())
+
+
+@pytest.mark.parametrize("language", CUES)
+def test_numbers_of_the_horizon_stand_in_every_wording_of_the_main_question(language: str) -> None:
+    question = load_template("behavior_card@2", language)
+    for phrasing in range(len(question.phrasings)):
+        line = question.ask(Horizon(window_months=7, dpd_threshold=43), phrasing)
+        assert "7" in line
+        assert "43" in line
+
+
+@pytest.mark.parametrize("name", template_names())
+def test_sequences_spread_over_all_wordings_and_keep_theirs(name: str) -> None:
+    question = load_question(name, "en")
+    found = [question.phrasing_of(f"sequence {number}") for number in range(300)]
+    assert found == [question.phrasing_of(f"sequence {number}") for number in range(300)]
+    wordings = len(question.phrasings)
+    assert min(found.count(phrasing) for phrasing in range(wordings)) > 300 / wordings / 2
+
+
+SOUND: dict[str, Any] = {
+    "name": "mood",
+    "version": 3,
+    "task": "mood",
+    "kind": "discriminative",
+    "slots": {"window_months": "integer", "words": "text", "folded": "text"},
+    "answer": {"by": "outcome", "means": {"bad": "late", "good": "not late"}},
+    "languages": {
+        "en": {
+            "start": "start",
+            "profile": "profile {words}",
+            "summary": "earlier {folded}",
+            "cue": "A:",
+            "phrasings": ["Late in {window_months}? A:"],
+            "choices": {"bad": "Yes", "good": "No"},
+        }
+    },
+}
+Change = Callable[[dict[str, Any]], object]
+
+
+def english(**texts: object) -> Change:
+    return lambda content: content["languages"]["en"].update(texts)
+
+
+def slots(**types: str) -> Change:
+    return lambda content: content["slots"].update(types)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (english(phrasings=["Late by {days}? A:"]), "en: phrasing 1: the slot 'days' is not declared"),
+        (english(phrasings=["Late in {words}? A:"]), "en: phrasing 1: nothing fills the slot 'words' here"),
+        (english(phrasings=["Late? A:"]), "en: phrasing 1: does not use the slot 'window_months'"),
+        (english(phrasings=["Late in {window_months:d}? A:"]), "en: phrasing 1: the slot 'window_months' is no plain"),
+        (english(phrasings=["Late in {}? A:"]), "en: phrasing 1: the slot '' is no plain name"),
+        (english(phrasings=["Late in {window_months? A:"]), "en: phrasing 1: .*close every brace"),
+        (english(phrasings=["Late in {window_months}?"]), "en: phrasing 1: does not end with the cue 'A:'"),
+        (english(phrasings=["{window_months}\n A:"]), "en: phrasing 1: is no single stripped line"),
+        (english(phrasings=["{window_months} A:"] * 2), "en: has no phrasing, or one twice"),
+        (english(profile="profile {folded}"), "en: profile: nothing fills the slot 'folded' here"),
+        (english(summary="earlier"), "en: never uses the slot 'folded'"),
+        (english(choices={"bad": True, "good": False}), "en: choices: are .*quote them"),
+        (english(choices={"bad": "No", "good": "No"}), "en: choices: .* are not different"),
+        (english(choices={"bad": "Yes", "late": "Soon", "good": "No"}), "en: choices: holds .*'late'"),
+        (english(colour="red"), "en: holds .*'colour'"),
+        (slots(window_months="text"), "en: phrasing 1: the slot 'window_months' is integer, declared text"),
+        (slots(window_months="float"), "slots.window_months: has the type 'float'"),
+        (slots(dpd_threshold="integer"), "en: phrasing 1: does not use the slot 'dpd_threshold'"),
+        (slots(colour="text"), "en: never uses the slot 'colour'"),
+        (lambda content: content.update(kind="generative"), "kind: is 'generative', but this answer is discriminative"),
+        (lambda content: content.update(answer={"by": "colour", "means": {}}), "answer: is by 'colour'"),
+        (lambda content: content.update(version=4), "holds mood@4"),
+        (lambda content: content.pop("task"), "holds .*write exactly name, version, task"),
+    ],
+)
+def test_a_template_that_is_not_sound_names_file_language_and_slot(change: Change, said: str) -> None:
+    assert question_of(SOUND, "en", file="mood@3.yaml").ask(HORIZON) == "Late in 6? A:"
+    content = copy.deepcopy(SOUND)
+    change(content)
+    with pytest.raises(ConfigError, match=rf"(?s)template mood@3\.yaml(: )?.*{said}"):
+        question_of(content, "en", file="mood@3.yaml")
+
+
+def test_a_missing_template_or_language_names_what_there_is() -> None:
+    with pytest.raises(ConfigError, match=r"(?s)no template 'behavior_card@9'.*behavior_card@1, behavior_card@2"):
+        load_question("behavior_card@9", "en")
+    with pytest.raises(ConfigError, match=r"(?s)sentiment@1\.yaml has no language 'fr'.*en, zh"):
+        load_question("sentiment@1", "fr")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"template": "sentiment@1"}, "sentiment@1 has no words for start, profile and summary"),
+        ({"auxiliary": ["behavior_card@2"]}, "behavior_card@2 has the task 'classification' of the main question"),
+        ({"auxiliary": ["repaid_amount@1"], "event_fields": []}, "repaid_amount@1 asks for amounts"),
+    ],
+)
+def test_questions_that_do_not_go_together_are_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load_tasks(Instructions.model_validate(settings))
+
+
+def test_a_share_asks_that_part_of_the_sequences_and_always_the_same() -> None:
+    tasks = load_tasks(
+        Instructions.model_validate({"auxiliary": ["sentiment@1", {"template": "login_count@1", "share": 0.25}]})
+    )
+    asked = [[question.name for question in tasks.auxiliary_of(f"sequence {number}")] for number in range(400)]
+    assert all("sentiment@1" in names for names in asked)
+    assert 60 < sum("login_count@1" in names for names in asked) < 140
+    assert asked == [[q.name for q in tasks.auxiliary_of(f"sequence {number}")] for number in range(400)]
