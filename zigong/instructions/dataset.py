@@ -11,6 +11,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract
+from zigong.instructions.duplicates import Repetitions, repeated_samples
 from zigong.recipe import DateRange, Recipe
 
 HASH_CELLS = 4096  # resolution at which the cap cuts the hash line
@@ -23,11 +24,13 @@ class Dataset:
     Attributes:
         members: rows of the contract dataset_members.
         dropped: labelled samples that are in no split, by reason.
+        repetitions: train samples that repeat another sample.
     """
 
     dataset_id: str
     members: DataFrame
     dropped: dict[str, int]
+    repetitions: Repetitions
 
 
 def build_members(
@@ -50,13 +53,30 @@ def build_members(
     over_cap = (F.col("split") == "train") & (_share(recipe, "cap") >= threshold)
     fate = F.coalesce(F.col("reason"), F.when(over_cap, F.lit("over_cap")))
     decided = fated.withColumn("reason", fate)
-    dropped = {
-        row["reason"]: row["count"] for row in decided.where("reason IS NOT NULL").groupBy("reason").count().collect()
-    }
-    members = decided.where("reason IS NULL").withColumn("label", (F.col("outcome") == "bad").cast("int"))
+    dropped = _by_reason(decided.where("reason IS NOT NULL"))
+    answered = _answered(decided.where("reason IS NULL"))
+    repeated, repetitions = repeated_samples(answered, recipe.duplicates, recipe.split.unit)
+    repeated = repeated.localCheckpoint()
+    members = answered.join(repeated, "sample_id", "left_anti")
     dataset_id = _dataset_id(members, recipe)
     fated.unpersist()
-    return Dataset(dataset_id=dataset_id, members=_contracted(members, dataset_id, completion_ids), dropped=dropped)
+    return Dataset(
+        dataset_id=dataset_id,
+        members=_contracted(members, dataset_id, completion_ids),
+        dropped={**dropped, **_by_reason(repeated)},
+        repetitions=repetitions,
+    )
+
+
+def _by_reason(dropped: DataFrame) -> dict[str, int]:
+    return {row["reason"]: row["count"] for row in dropped.groupBy("reason").count().collect()}
+
+
+def _answered(members: DataFrame) -> DataFrame:
+    """Members with label and completion; the first choice is the answer of a bad outcome."""
+    label = (F.col("outcome") == "bad").cast("int")
+    completion = F.when(label == 1, F.col("choices")[0]).otherwise(F.col("choices")[1])
+    return members.withColumn("label", label).withColumn("completion", completion)
 
 
 def split_column(recipe: Recipe) -> Column:
@@ -132,15 +152,14 @@ def _dataset_id(members: DataFrame, recipe: Recipe) -> str:
 
 
 def _contracted(members: DataFrame, dataset_id: str, completion_ids: dict[str, list[int]]) -> DataFrame:
-    completion = F.when(F.col("label") == 1, F.col("choices")[0]).otherwise(F.col("choices")[1])
     ids = F.create_map(
         *(item for answer, tokens in completion_ids.items() for item in (F.lit(answer), F.array(*map(F.lit, tokens))))
     )
     return members.select(
         F.lit(dataset_id).alias("dataset_id"),
         *("sample_id", "user_id", "person_id", "observation_at", "observation_date", "user_bucket"),
-        completion.alias("completion"),
-        ids[completion].alias("completion_ids"),
+        "completion",
+        ids[F.col("completion")].alias("completion_ids"),
         "label",
         "matured_at",
         "split",
