@@ -1,5 +1,6 @@
 """Gives samples their answers and splits: instruction_samples, performance_labels -> dataset_members."""
 
+from zigong.console import LOG
 from zigong.instructions.dataset import build_members
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.tasks import load_tasks
@@ -20,7 +21,11 @@ def build_dataset(job: Job) -> None:
     )
     cells = f"dataset_id = '{dataset.dataset_id}'"
     job.publish("dataset_members", dataset.members, cells=cells, dropped=dataset.dropped)
-    job.run.note(dataset_id=dataset.dataset_id)
+    repetitions = dataset.repetitions
+    job.run.note(dataset_id=dataset.dataset_id, repeated_samples=repetitions.told(job.recipe.duplicates))
+    job.run.add_metrics(repetitions.metrics())
+    if repetitions.crowded_texts:
+        LOG.warning("near duplicates may be missing", extra={"fields": {"crowded_texts": repetitions.crowded_texts}})
 
 
 if __name__ == "__main__":

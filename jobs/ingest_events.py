@@ -3,18 +3,29 @@
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from schemas.mappings import load_mapping
+from schemas.mappings import SourceMapping, load_mapping
 from zigong.behavior.ingest import deduplicated, events_from, profiles_from, read_raw, rejected_rows
 from zigong.behavior.landing import landing_folder
+from zigong.behavior.raw_faults import raw_faults
 from zigong.job import Job, main
 
 
 def ingest_events(job: Job) -> None:
     """Replaces exactly the source's known_date partitions of the range, or all of them; a night may bring nothing."""
+    mapping = load_mapping(job.recipe.source.mapping)
+    folder = landing_folder(job.spark, job.recipe, job.paths)
+    with raw_faults(mapping, folder):
+        publish_source(job, mapping, folder)
+
+
+def publish_source(job: Job, mapping: SourceMapping, folder: str) -> None:
+    """Raw rows that do not fit the mapping go to quarantine; the others become events and profiles."""
     recipe, dates = job.recipe, job.dates
-    mapping = load_mapping(recipe.source.mapping)
     key, timezone = job.user_key(mapping.data), recipe.business_timezone
-    raw = read_raw(job.spark, mapping, landing_folder(job.spark, recipe, job.paths))
+    raw = read_raw(job.spark, mapping, folder)
+    unread = [f"{name}: {', '.join(columns)}" for name, columns in raw.unread.items() if columns]
+    if unread:
+        job.run.note(unread_columns="; ".join(unread))
     rejected = rejected_rows(raw, mapping, key=key)
     job.quarantine(
         f"raw_{mapping.name}",

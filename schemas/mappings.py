@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 COLUMN_TYPES = ("int", "bigint", "double", "string", "timestamp", "date")  # and decimal(p,s)
+NUMBER_TYPES = ("int", "bigint", "double")
 FORMATS = ("csv", "json", "parquet", "delta")  # json: one object a line
 DATA_KINDS = ("simulated", "public", "private")
 _DECIMAL = re.compile(r"decimal\(\d+,\s*\d+\)")
@@ -37,6 +38,7 @@ class SourceColumn:
     required: bool
     identifier: bool  # raw values leave ingest only as keyed digests
     values: tuple[str, ...]  # allowed raw texts; empty: any
+    minimum: float | None = None  # smallest allowed number; an amount that is never negative has 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +161,11 @@ class _Node:
             raise self.wrong("true or false")
         return self.content
 
+    def number(self) -> float:
+        if isinstance(self.content, bool) or not isinstance(self.content, int | float):
+            raise self.wrong("a number")
+        return float(self.content)
+
     def texts(self) -> tuple[str, ...]:
         if not isinstance(self.content, list):
             raise self.wrong("a list")
@@ -218,16 +225,19 @@ def _file(name: str, section: _Node) -> SourceFile:
 
 
 def _column(name: str, section: _Node) -> SourceColumn:
-    node = section.fields(required=("type",), optional=("required", "identifier", "values"))
+    node = section.fields(required=("type",), optional=("required", "identifier", "values", "minimum"))
     kind = node["type"].text()
     if kind not in COLUMN_TYPES and not _DECIMAL.fullmatch(kind):
         raise node["type"].wrong(f"one of {', '.join(COLUMN_TYPES)}, decimal(p,s)")
+    if "minimum" in node and kind not in NUMBER_TYPES and not _DECIMAL.fullmatch(kind):
+        raise node["minimum"].wrong(f"no such bound, because {kind} is no number")
     return SourceColumn(
         name=name,
         type=kind,
         required=node["required"].flag() if "required" in node else False,
         identifier=node["identifier"].flag() if "identifier" in node else False,
         values=node["values"].texts() if "values" in node else (),
+        minimum=node["minimum"].number() if "minimum" in node else None,
     )
 
 

@@ -58,3 +58,19 @@ class InfraError(ZigongError):
     kind = "infra"
     exit_code = 5
     retryable = True
+
+
+_FULL = ("No space left on device", "Disk quota exceeded")  # how every engine tells ENOSPC and EDQUOT
+
+
+def full_disk(error: Exception) -> InfraError | None:
+    """The error as one of a disk that is full, however Python, Java or Rust wrapped it; None where it is another."""
+    told = str(error)
+    if not any(words in told for words in _FULL):
+        return None
+    lines = [line.strip() for line in told.splitlines() if any(words in line for words in _FULL)]
+    return InfraError(
+        f"a disk is full: {lines[0][:300]}",
+        action="free or add space where lakehouse.root and Spark's local folders lie, then run the step again with the "
+        "same run id; the published versions are unchanged",
+    )

@@ -9,7 +9,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from zigong.console import LOG, say_error, set_up_logging
 from zigong.dates import Dates, ObservationDates
-from zigong.errors import ConfigError, ConflictError, ZigongError
+from zigong.errors import ConfigError, ConflictError, ZigongError, full_disk
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.recipe import Recipe, load_recipe
 from zigong.run import Outcome, Run, open_run
@@ -261,8 +261,9 @@ def run_step(step: str, body: Body, run: Run, dates: Dates | None = None) -> Out
         body(job)
     except ZigongError as caught:
         error = caught
-    except Exception as caught:  # recorded for launchers, then raised again below
-        unexpected = caught
+    except Exception as caught:  # recorded for launchers, then raised again below, unless it tells of a full disk
+        error = full_disk(caught)
+        unexpected = None if error else caught
     outcome = Outcome(
         step=step,
         kind="internal" if unexpected else error.kind if error else "ok",
@@ -278,9 +279,29 @@ def run_step(step: str, body: Body, run: Run, dates: Dates | None = None) -> Out
         },
         tables=job.tables,
     )
-    run.write_outcome(outcome)
-    run.add_metrics({f"seconds.{step}": outcome.seconds})
+    outcome = _recorded(run, outcome)
     LOG.info("step ended", extra={"fields": {"step": step, "kind": outcome.kind, "seconds": outcome.seconds}})
     if unexpected:
         raise unexpected
+    return outcome
+
+
+def _recorded(run: Run, outcome: Outcome) -> Outcome:
+    """Writes the outcome down; where the disk is too full even for that, the exit code and the log still tell it."""
+    try:
+        run.write_outcome(outcome)
+        run.add_metrics({f"seconds.{outcome.step}": outcome.seconds})
+    except OSError as lost:
+        error = full_disk(lost)
+        if error is None:
+            raise
+        LOG.error(error.message, extra={"fields": {"step": outcome.step, "next": error.action}})
+        return replace(
+            outcome,
+            kind=error.kind,
+            code=error.exit_code,
+            retryable=error.retryable,
+            message=error.message,
+            action=error.action,
+        )
     return outcome

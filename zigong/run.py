@@ -140,8 +140,13 @@ def write_json(file: Path, content: object) -> None:
     """Writes JSON whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=file.parent, suffix=".part", delete=False, encoding="utf-8") as part:
-        json.dump(content, part, indent=2, sort_keys=True, default=str)
-        part.write("\n")
+        try:
+            json.dump(content, part, indent=2, sort_keys=True, default=str)
+            part.write("\n")
+            part.flush()
+        except OSError:
+            Path(part.name).unlink()  # on a full disk even this small file is in the way
+            raise
     Path(part.name).replace(file)
 
 

@@ -84,7 +84,7 @@ def events_from(
         "event_type",
         "event_at",
         F.lit(mapping.known_at_basis).alias("known_at_basis"),
-        F.col("amount").try_cast("decimal(18,2)").alias("amount"),
+        F.col("amount").cast("decimal(18,2)").alias("amount"),
         F.col("currency").cast("string").alias("currency"),
         F.col("days_past_due").cast("int").alias("days_past_due"),
         _words(F.col("attributes")).alias("attributes"),

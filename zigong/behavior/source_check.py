@@ -20,19 +20,24 @@ from pyspark.sql import functions as F
 from schemas.contracts import table_contract
 from schemas.mappings import SourceFile, SourceMapping
 from zigong.behavior.ingest import Versions, deduplicated, events_from, profiles_from
-from zigong.behavior.raw import REASONS, column_names, found_cells, missing_columns, padded, raw_tables
+from zigong.behavior.raw import MAX_CELL, REASONS, column_names, found_cells, missing_columns, padded, raw_tables
+from zigong.behavior.raw_faults import cause_of
 from zigong.errors import DataError
 from zigong.quality.rows import broken_rules, conform
 
 EXAMPLES = 3
 EXAMPLE_LENGTH = 40
-_FOLLOWING = ("user_bucket_is_present", "known_date_is_present")  # null where user_key or known_at is
+# Null where user_key or known_at is; told more sharply as before_1970 and far_future.
+_FOLLOWING = ("user_bucket_is_present", "known_date_is_present", "times_within_1900_and_2200")
 _TODO = re.compile(r"\bTODO\b:?\s*(.*)")
 _ACTIONS = {
     "missing": "fill the cell at the source, or drop `required` from the column",
     "bad_cast": "correct the type of the column; a text that means an empty cell belongs into null_values",
     "not_finite": "correct the source, or list the text in null_values",
     "unknown_value": "add the value to `values` of the column, or correct the source",
+    "below_minimum": "correct the source, or the column's minimum",
+    "broken_text": "deliver the file in UTF-8 and without NUL characters",
+    "too_long": f"no text has more than {MAX_CELL:,} characters: look for a quote that is not closed",
     "malformed_row": "correct the line: too many or too few cells, an open quote, or no JSON object",
     "event_type_is_a_word": "let the SQL yield lower-case words such as loan_paid: a-z, 0-9, _; at most 64 characters",
     "amount_has_currency": "let the SQL yield an ISO 4217 code beside every amount",
@@ -158,7 +163,9 @@ def _found(spark: SparkSession, file: SourceFile, path: str, findings: list[Find
         return None
     except (PySparkException, Py4JJavaError) as error:
         findings.append(
-            Finding(section=section, problem=f"cannot be read as {file.format}: {_cause(error)}", action="check format")
+            Finding(
+                section=section, problem=f"cannot be read as {file.format}: {cause_of(error)}", action="check format"
+            )
         )
         return None
     names = ", ".join(column_names(found))
@@ -181,7 +188,7 @@ def _judged_file(cells: DataFrame, file: SourceFile, absent: tuple[str, ...], fi
         rows: int = cells.count()
         findings += [finding for finding in _bad_cells(cells, file, section) if finding.column not in absent]
     except (PySparkException, Py4JJavaError) as error:
-        findings.append(Finding(section=section, problem=f"reading fails: {_cause(error)}", action="check the file"))
+        findings.append(Finding(section=section, problem=f"reading fails: {cause_of(error)}", action="check the file"))
         return 0
     if rows == 0:
         findings.append(Finding(section=section, problem="the file has no rows", action="give the whole file"))
@@ -226,7 +233,7 @@ def _stated(section: str, query: Callable[[], DataFrame], findings: list[Finding
     except DataError as error:
         findings.append(Finding(section=section, problem=error.message, action=error.action))
     except PySparkException as error:
-        findings.append(Finding(section=section, problem=_cause(error), action=f"correct {section} of the mapping"))
+        findings.append(Finding(section=section, problem=cause_of(error), action=f"correct {section} of the mapping"))
     return None
 
 
@@ -239,7 +246,7 @@ def _versions(frame: DataFrame, table: str, findings: list[Finding]) -> Versions
         findings.append(
             Finding(
                 section=section,
-                problem=f"the SQL fails on some rows: {_cause(error)}",
+                problem=f"the SQL fails on some rows: {cause_of(error)}",
                 action="use try_cast or CASE where a value may not fit",
             )
         )
@@ -355,12 +362,3 @@ def _outcomes(mapping: SourceMapping, summary: Summary) -> list[Finding]:
         for section, words in absent.items()
         if words
     ]
-
-
-def _cause(error: PySparkException | Py4JJavaError) -> str:
-    """Spark's name for an error and the SQL it points at; its full text may hold raw values."""
-    if isinstance(error, Py4JJavaError):
-        return str(error.java_exception.getClass().getSimpleName())
-    fragments = [context.fragment() for context in error.getQueryContext()]
-    where = f" in {' '.join(fragments[0].split())}" if fragments and fragments[0] else ""
-    return f"{error.getCondition() or type(error).__name__}{where}"

@@ -11,6 +11,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract
+from zigong.instructions.duplicates import Repetitions, repeated_samples
 from zigong.instructions.tasks import Tasks, load_tasks
 from zigong.instructions.template_files import LabelAnswer
 from zigong.recipe import DateRange, Recipe
@@ -25,11 +26,13 @@ class Dataset:
     Attributes:
         members: rows of the contract dataset_members.
         dropped: labelled samples that are in no split, by reason.
+        repetitions: train samples that repeat another sample.
     """
 
     dataset_id: str
     members: DataFrame
     dropped: dict[str, int]
+    repetitions: Repetitions
 
 
 def build_members(
@@ -56,17 +59,30 @@ def build_members(
     over_cap = (F.col("split") == "train") & (_share(recipe, "cap") >= threshold)
     fate = F.coalesce(F.col("reason"), F.when(over_cap, F.lit("over_cap")))
     decided = fated.withColumn("reason", fate)
-    dropped = {
-        row["reason"]: row["count"] for row in decided.where("reason IS NOT NULL").groupBy("reason").count().collect()
-    }
-    members = (
-        decided.where("reason IS NULL")
-        .withColumn("label", (F.col("outcome") == "bad").cast("int"))
-        .withColumn("completion", F.coalesce("answer", F.col("choices")[_place_of_answer(tasks)]))
-    )
+    dropped = _by_reason(decided.where("reason IS NOT NULL"))
+    answered = _answered(decided.where("reason IS NULL"), tasks)
+    repeated, repetitions = repeated_samples(answered, recipe.duplicates, recipe.split.unit)
+    repeated = repeated.localCheckpoint()
+    members = answered.join(repeated, "sample_id", "left_anti")
     dataset_id = _dataset_id(members, main, recipe)
     fated.unpersist()
-    return Dataset(dataset_id=dataset_id, members=_contracted(members, dataset_id, completion_ids), dropped=dropped)
+    return Dataset(
+        dataset_id=dataset_id,
+        members=_contracted(members, dataset_id, completion_ids),
+        dropped={**dropped, **_by_reason(repeated)},
+        repetitions=repetitions,
+    )
+
+
+def _by_reason(dropped: DataFrame) -> dict[str, int]:
+    return {row["reason"]: row["count"] for row in dropped.groupBy("reason").count().collect()}
+
+
+def _answered(members: DataFrame, tasks: Tasks) -> DataFrame:
+    """Members with label and completion; where no choice is offered, the answer was computed."""
+    label = (F.col("outcome") == "bad").cast("int")
+    completion = F.coalesce("answer", F.col("choices")[_place_of_answer(tasks)])
+    return members.withColumn("label", label).withColumn("completion", completion)
 
 
 def split_column(recipe: Recipe) -> Column:

@@ -7,7 +7,8 @@ truth about progress: a rerun that finds its own commit changes nothing, anythin
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -111,43 +112,44 @@ def publish(
     done = None if again else _finished(paths, table, run_id=run_id, step=step, cells=cells)
     if done is not None:
         return done
-    staged = _stage(spark, paths, rules.conform(frame, contract), f"{run_id}/{table}")
-    broken = staged.where(F.size(rules.reasons) > 0).select(
-        F.col(rules.reasons).alias("reasons"), F.to_json(F.struct(*contract.column_names)).alias("payload")
-    )
-    (counts,) = staged.select(F.count("*").alias("all"), F.count_if(F.size(rules.reasons) > 0).alias("bad")).collect()
-    rows_good, rows_refused = counts["all"] - counts["bad"], counts["bad"]
-    if rejected is not None:
-        known = _stage(spark, paths, rejected, f"{run_id}/{table}.no")
-        rows_refused += known.count()
-        broken = broken.unionByName(known)
-    if rows_refused:
-        quarantine_rows(paths, broken, table=table, run_id=run_id, step=step, rules_version=contract.rules_version)
-    good = staged.where(F.size(rules.reasons) == 0).select(*contract.column_names)
-    audit = rules.audit(good, replace(contract, min_rows=0) if may_be_empty else contract)
-    losses = dict(dropped or {})
-    outcome = Published(
-        run_id=run_id,
-        step=step,
-        table=table,
-        cells=cells,
-        verdict="passed" if audit.passed else "blocked",
-        version=-1,
-        rows_in=rows_good + rows_refused + sum(losses.values()),
-        published=rows_good if audit.passed else 0,
-        quarantined=rows_refused,
-        dropped=losses,
-        lineage=asdict(lineage) if lineage else None,
-    )
-    _record_verdict(paths, outcome, contract, audit.failures)
-    if not audit.passed:
-        raise DataError(
-            f"table {table}: the audit blocked {rows_good} rows of {cells}: {'; '.join(audit.failures)}",
-            action=f"the published version is unchanged; read the Data Docs of run {run_id}, mend the input, rerun",
+    with _staging(paths, run_id, table):
+        staged = _stage(spark, paths, rules.conform(frame, contract), f"{run_id}/{table}")
+        broken = staged.where(F.size(rules.reasons) > 0).select(
+            F.col(rules.reasons).alias("reasons"), F.to_json(F.struct(*contract.column_names)).alias("payload")
         )
-    promoted = _promote(paths, good, outcome, basis)
-    _drop_staging(paths, run_id, table)
-    return promoted
+        (counts,) = staged.select(
+            F.count("*").alias("all"), F.count_if(F.size(rules.reasons) > 0).alias("bad")
+        ).collect()
+        rows_good, rows_refused = counts["all"] - counts["bad"], counts["bad"]
+        if rejected is not None:
+            known = _stage(spark, paths, rejected, f"{run_id}/{table}.no")
+            rows_refused += known.count()
+            broken = broken.unionByName(known)
+        if rows_refused:
+            quarantine_rows(paths, broken, table=table, run_id=run_id, step=step, rules_version=contract.rules_version)
+        good = staged.where(F.size(rules.reasons) == 0).select(*contract.column_names)
+        audit = rules.audit(good, replace(contract, min_rows=0) if may_be_empty else contract)
+        losses = dict(dropped or {})
+        outcome = Published(
+            run_id=run_id,
+            step=step,
+            table=table,
+            cells=cells,
+            verdict="passed" if audit.passed else "blocked",
+            version=-1,
+            rows_in=rows_good + rows_refused + sum(losses.values()),
+            published=rows_good if audit.passed else 0,
+            quarantined=rows_refused,
+            dropped=losses,
+            lineage=asdict(lineage) if lineage else None,
+        )
+        _record_verdict(paths, outcome, contract, audit.failures)
+        if not audit.passed:
+            raise DataError(
+                f"table {table}: the audit blocked {rows_good} rows of {cells}: {'; '.join(audit.failures)}",
+                action=f"the published version is unchanged; read the Data Docs of run {run_id}, mend the input, rerun",
+            )
+        return _promote(paths, good, outcome, basis)
 
 
 def quarantine_rows(
@@ -252,7 +254,12 @@ def _finished(paths: LakehousePaths, table: str, *, run_id: str, step: str, cell
     return None
 
 
-def _drop_staging(paths: LakehousePaths, run_id: str, table: str) -> None:
-    if paths.is_local:
-        for name in (table, f"{table}.no"):
-            shutil.rmtree(Path(paths.staging(f"{run_id}/{name}")), ignore_errors=True)
+@contextmanager
+def _staging(paths: LakehousePaths, run_id: str, table: str) -> Iterator[None]:
+    """Clears what was staged, however that ended: a rerun stages anew, and on a full disk it would be in the way."""
+    try:
+        yield
+    finally:
+        if paths.is_local:
+            for name in (table, f"{table}.no"):
+                shutil.rmtree(Path(paths.staging(f"{run_id}/{name}")), ignore_errors=True)

@@ -14,6 +14,7 @@ from zigong.recipe.sections import (
     Agent,
     Base,
     Card,
+    Duplicates,
     Engine,
     Evaluation,
     Gate,
@@ -44,6 +45,7 @@ class Recipe(Section):
     observations: Observations
     labels: Labels = Labels()
     split: Split = Split()
+    duplicates: Duplicates = Duplicates()
     instructions: Instructions = Instructions()
     base: Base = Base()
     agent: Agent = Agent()

@@ -141,6 +141,20 @@ class Split(Section):
     max_train_samples: Positive | None = Field(None, description="cap by unit hash, whole units only")
 
 
+class Duplicates(Section):
+    """What becomes of train samples that repeat another train sample, or one of a held-out split.
+
+    Few words make equal texts of different clients ordinary: by default they are counted, not dropped.
+    """
+
+    exact: Literal["report", "drop"] = Field("report", description="same prompt and answer as a train sample")
+    near: Literal["ignore", "report", "drop"] = Field("report", description="near a train text of another unit")
+    contamination: Literal["report", "drop"] = Field("report", description="equal or near a held-out sample")
+    threshold: Rate = Field(0.9, description="Jaccard similarity of token shingles from which texts are near")
+    shingle_tokens: Positive = 3
+    max_bucket: Positive = Field(100, description="texts of a bucket that all others of it are compared with")
+
+
 class Auxiliary(Section):
     """A further question that train users are asked."""
 
