@@ -67,23 +67,27 @@ def carry_out(
     users = erase.erased_users(spark, request.user_ids)
     record = _opened(spark, paths, request, users, runs)
     erase.write_tombstones(paths, request.user_ids, record)
-    keys = erase.pseudonyms_of(spark, paths, users)
-    found = frozenset(row[0] for row in keys.toLocalIterator())
-    traces = Traces(pseudonyms=found | set(request.user_ids), raw_ids=frozenset(request.raw_ids))
-    rows = erase.erase_tables(spark, paths, users, keys, record.erasure_id)
-    versions = erase.vacuum_tables(paths)
+    traces = _traces(spark, paths, request, users, record)
+    for table, rows in erase.erase_tables(spark, paths, users, sorted(traces.pseudonyms), record.erasure_id):
+        record = _saved(paths, replace(record, rows={**record.rows, table: record.rows.get(table, 0) + rows}))
+    record = _saved(paths, replace(record, versions=erase.vacuum_tables(paths)))
     files = erase_files.erase_staging(paths)
     files += erase_files.erase_landing(paths, request.user_ids, identifiers=_identifiers(runs), digest=request.digest)
     files += erase_files.erase_artefacts(paths, traces)
-    done = replace(
-        record,
-        completed_at=_now(),
-        rows=dict(Counter(record.rows) + Counter(rows)),
-        files=dict(Counter(record.files) + files),
-        versions=versions,
-    )
-    _write(paths, done)
-    return done, traces
+    _keys_file(paths, record).unlink()
+    return _saved(paths, replace(record, completed_at=_now(), files=dict(Counter(record.files) + files))), traces
+
+
+def _traces(spark: SparkSession, paths: LakehousePaths, request: Request, users: DataFrame, record: Erasure) -> Traces:
+    """Everything that names the users. Until the erasure ends a file keeps it: the rows it was found in go first."""
+    file = _keys_file(paths, record)
+    known = set(file.read_text(encoding="utf-8").split()) if file.is_file() else set()
+    found = {row[0] for row in erase.pseudonyms_of(spark, paths, users).toLocalIterator()}
+    keys = known | found | set(request.user_ids)
+    partial = file.with_suffix(".partial")
+    partial.write_text("\n".join(sorted(keys)), encoding="utf-8")
+    partial.replace(file)
+    return Traces(pseudonyms=frozenset(keys), raw_ids=frozenset(request.raw_ids))
 
 
 def _opened(
@@ -102,8 +106,7 @@ def _opened(
         users_digest=digest,
         models=_affected(spark, paths, users, runs, (asked + timedelta(days=request.retrain_days)).date().isoformat()),
     )
-    _write(paths, record)
-    return record
+    return _saved(paths, record)
 
 
 def _affected(
@@ -148,8 +151,13 @@ def _identifiers(runs: Sequence[Run]) -> set[str]:
     }
 
 
-def _write(paths: LakehousePaths, record: Erasure) -> None:
-    write_json(Path(erasures_folder(paths.local()), f"{record.erasure_id}.json"), asdict(record))
+def _saved(paths: LakehousePaths, record: Erasure) -> Erasure:
+    write_json(erasures_folder(paths.local()) / f"{record.erasure_id}.json", asdict(record))
+    return record
+
+
+def _keys_file(paths: LakehousePaths, record: Erasure) -> Path:
+    return erasures_folder(paths.local()) / f"{record.erasure_id}.keys"
 
 
 def _now() -> str:

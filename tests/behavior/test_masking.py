@@ -61,7 +61,7 @@ def ssn(seed: random.Random) -> str:
 # kind: (mask, least share found, how to make one)
 FOUND: dict[str, tuple[str, float, Callable[[random.Random], str]]] = {
     "card": (CARD, 0.97, card),
-    "card in groups of four": (CARD, 0.97, lambda seed: grouped(card(seed)[:16], seed.choice(" -"))),
+    "card in groups of four": (CARD, 0.97, lambda seed: grouped(luhn("4" + digits(seed, 14)), seed.choice(" -"))),
     "Chinese mobile": (PHONE, 0.97, mobile),
     "Chinese mobile, dashes": (PHONE, 0.97, lambda seed: (m := mobile(seed))[:3] + f"-{m[3:7]}-{m[7:]}"),
     "Chinese mobile, +86": (PHONE, 0.97, lambda seed: "+86 " + mobile(seed)),
@@ -72,8 +72,8 @@ FOUND: dict[str, tuple[str, float, Callable[[random.Random], str]]] = {
 }
 # kind: (largest share masked in error, how to make one)
 NOT_FOUND: dict[str, tuple[float, Callable[[random.Random], str]]] = {
-    "card, wrong check digit": (0.5, broken_card),
-    "resident id, wrong check": (0.5, lambda seed: (r := resident(seed))[:17] + ("0" if r[17] != "0" else "1")),
+    "card, wrong check digit": (0.05, broken_card),
+    "resident id, wrong check": (0.05, lambda seed: (r := resident(seed))[:17] + ("0" if r[17] != "0" else "1")),
     "amount": (0.02, lambda seed: f"{seed.randint(1, 10**7)}.{digits(seed, 2)}"),
     "amount, thousands": (0.02, lambda seed: f"{seed.randint(10**5, 10**8):,}.00"),
     "date": (0.02, lambda seed: f"20{seed.randint(10, 29)}-{seed.randint(1, 12):02}-{seed.randint(1, 28):02}"),
@@ -84,9 +84,12 @@ NOT_FOUND: dict[str, tuple[float, Callable[[random.Random], str]]] = {
             f"{seed.randint(10, 23)}:{digits(seed, 1)}0:00"
         ),
     ),
-    "order, date and 6 digits": (0.1, lambda seed: f"20{seed.randint(10, 29)}1{seed.randint(0, 2)}15{digits(seed, 6)}"),
-    "order, 12 digits": (0.2, lambda seed: str(seed.randint(10**11, 10**12 - 1))),
-    "order, 10 digits": (0.6, lambda seed: str(seed.randint(10**9, 10**10 - 1))),
+    "order, date and 6 digits": (
+        0.05,
+        lambda seed: f"20{seed.randint(10, 29)}1{seed.randint(0, 2)}15{digits(seed, 6)}",
+    ),
+    "order, 12 digits": (0.1, lambda seed: str(seed.randint(10**11, 10**12 - 1))),
+    "order, 10 digits": (0.8, lambda seed: str(seed.randint(10**9, 10**10 - 1))),
 }
 
 
@@ -146,12 +149,12 @@ def test_declared_codes_and_missing_values_stay_and_all_else_is_masked_in_spark(
     found = frame.select(
         masked_attributes(F.col("words"), ("channel",)).alias("words"), masked_cell(F.col("words.note")).alias("note")
     ).collect()
-    told = sorted((str(sorted((row["words"] or {"none": ""}).items())), row["note"] or "") for row in found)
+    told = sorted((str(row["words"] and sorted(row["words"].items())), row["note"] or "") for row in found)
     note = f"card {CARD}"
     wanted = [
         ([("channel", "4111111111111111"), ("note", note), ("shop", "x")], note),
-        ([], ""),
+        ({}, ""),
         ([("new", PHONE)], ""),
-        ([("none", "")], ""),
+        (None, ""),
     ]
     assert told == sorted((str(words), text) for words, text in wanted for _ in range(3))

@@ -18,7 +18,7 @@ CARD, PHONE, NATIONAL_ID, EMAIL = "<CARD>", "<PHONE>", "<NATIONAL_ID>", "<EMAIL>
 PHONE_REGIONS = ("CN", "US")  # national formats; a number that begins with + is known of every country
 LEAST_SCORE = 0.4  # of Presidio: leaves out patterns it calls weak, such as any nine digits as a social security number
 _LONGEST_PHONE_TEXT = 20_000  # letters a phone matcher reads of one text; it is slow, and a prompt takes 400
-_KEPT = frozenset("+-.()/@")
+_KEPT = frozenset("+-.,()/@")
 _RESIDENT_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _RESIDENT_CHECKS = "10X98765432"
 

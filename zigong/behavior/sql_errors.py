@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,8 @@ from pyspark.sql import SparkSession
 
 from schemas.mappings import SourceMapping
 from zigong.errors import DataError
+
+PYSPARK_ERRORS = "SQLQueryContextLogger"  # PySpark's logger of failed queries
 
 
 def sql_cause(error: PySparkException | Py4JJavaError) -> str:
@@ -29,8 +32,10 @@ def raw_values_unsaid(spark: SparkSession, mapping: SourceMapping) -> Iterator[N
     Raises:
         DataError: the SQL failed on some row.
     """
-    context = spark.sparkContext
+    context, told = spark.sparkContext, logging.getLogger(PYSPARK_ERRORS)
+    before = told.level
     context.setLogLevel("OFF")
+    told.setLevel(logging.CRITICAL)
     try:
         yield
     except PySparkException as error:
@@ -42,3 +47,4 @@ def raw_values_unsaid(spark: SparkSession, mapping: SourceMapping) -> Iterator[N
         ) from None  # the cause quotes the raw value
     finally:
         context.setLogLevel("ERROR")
+        told.setLevel(before)

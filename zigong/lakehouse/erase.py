@@ -6,7 +6,7 @@ then those with user_id; so a second call finds what the first left.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import reduce
 from hashlib import sha256
@@ -88,14 +88,18 @@ def pseudonyms_of(spark: SparkSession, paths: LakehousePaths, erased: DataFrame)
 
 
 def erase_tables(
-    spark: SparkSession, paths: LakehousePaths, erased: DataFrame, keys: DataFrame, erasure_id: str
-) -> dict[str, int]:
-    """Deletes the rows of erased users from the newest version of every table; says how many, by table."""
-    rows = {}
+    spark: SparkSession, paths: LakehousePaths, erased: DataFrame, pseudonyms: Sequence[str], erasure_id: str
+) -> Iterator[tuple[str, int]]:
+    """Deletes the rows of erased users from the newest version of every table; tells each table and its rows.
+
+    Args:
+        erased: column user_id.
+        pseudonyms: theirs and those of their loans and samples, which may stand in texts.
+    """
+    keys = spark.createDataFrame(pa.table({_KEY: pa.array(pseudonyms, pa.string())}))
     for contract in person_tables(paths):
         condition, source = _rows_to_delete(spark, paths, contract, erased, keys)
-        rows[contract.name] = _delete(spark, paths, contract.name, condition, source, erasure_id)
-    return rows
+        yield contract.name, _delete(spark, paths, contract.name, condition, source, erasure_id)
 
 
 def vacuum_tables(paths: LakehousePaths) -> dict[str, int]:
