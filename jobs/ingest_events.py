@@ -4,7 +4,15 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from schemas.mappings import SourceMapping, load_mapping
-from zigong.behavior.ingest import deduplicated, events_from, profiles_from, read_raw, rejected_rows
+from zigong.behavior.ingest import (
+    deduplicated,
+    events_from,
+    profiles_from,
+    read_raw,
+    rejected_rows,
+    rejected_without_erased,
+    without_erased,
+)
 from zigong.behavior.landing import landing_folder
 from zigong.behavior.raw_faults import raw_faults
 from zigong.job import Job, main
@@ -14,7 +22,7 @@ def ingest_events(job: Job) -> None:
     """Replaces exactly the source's known_date partitions of the range, or all of them; a night may bring nothing."""
     mapping = load_mapping(job.recipe.source.mapping)
     folder = landing_folder(job.spark, job.recipe, job.paths)
-    with raw_faults(mapping, folder):
+    with raw_faults(job.spark, mapping, folder):
         publish_source(job, mapping, folder)
 
 
@@ -26,12 +34,13 @@ def publish_source(job: Job, mapping: SourceMapping, folder: str) -> None:
     unread = [f"{name}: {', '.join(columns)}" for name, columns in raw.unread.items() if columns]
     if unread:
         job.run.note(unread_columns="; ".join(unread))
-    rejected = rejected_rows(raw, mapping, key=key)
+    rejected = rejected_without_erased(rejected_rows(raw, mapping, key=key), job.tombstones())
     job.quarantine(
         f"raw_{mapping.name}",
-        rejected,
+        rejected.kept,
         rows_in=sum(cells.count() for cells in raw.cells.values()),
         rules_version=mapping.digest,
+        dropped=losses(erased=rejected.erased),
     )
     events = events_from(
         job.spark,
@@ -51,13 +60,22 @@ def publish_source(job: Job, mapping: SourceMapping, folder: str) -> None:
 
 
 def publish_versions(job: Job, table: str, rows: DataFrame, cells: str, *, may_be_empty: bool = False) -> None:
-    """Publishes one row per key; repetitions are dropped and counted, contradictions go to quarantine."""
-    versions = deduplicated(rows, table=table)
-    dropped = {"duplicate": versions.duplicates.count()}
-    conflicting = versions.conflicting.select(
+    """Publishes one row per key; repetitions and erased users are dropped, contradictions go to quarantine."""
+    versions, tombstones = deduplicated(rows, table=table), job.tombstones()
+    kept, doubled, conflicting = (
+        without_erased(part, tombstones) for part in (versions.kept, versions.duplicates, versions.conflicting)
+    )
+    erased = kept.erased + doubled.erased + conflicting.erased
+    refused = conflicting.kept.select(
         F.array(F.lit("conflicting_version")).alias("reasons"), F.to_json(F.struct("*")).alias("payload")
     )
-    job.publish(table, versions.kept, cells=cells, rejected=conflicting, dropped=dropped, may_be_empty=may_be_empty)
+    dropped = {"duplicate": doubled.kept.count(), **losses(erased=erased)}
+    job.publish(table, kept.kept, cells=cells, rejected=refused, dropped=dropped, may_be_empty=may_be_empty)
+
+
+def losses(**counts: int) -> dict[str, int]:
+    """Rows left out by reason, without the reasons that met nobody."""
+    return {reason: rows for reason, rows in counts.items() if rows}
 
 
 if __name__ == "__main__":

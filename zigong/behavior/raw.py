@@ -15,6 +15,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from schemas.mappings import SourceColumn, SourceFile, SourceMapping
+from zigong.behavior.lineage import IDENTIFIER
+from zigong.behavior.masking import masked_cell, shape
 from zigong.behavior.pseudonyms import pseudonymiser
 from zigong.behavior.raw_faults import unreadable_file
 from zigong.errors import DataError
@@ -75,22 +77,40 @@ def rejected_rows(raw: RawTables, mapping: SourceMapping, key: bytes) -> DataFra
 
     Returns:
         file_name, reasons array<string> (``missing:COL``, ``bad_cast:COL``, ``not_finite:COL``, ``below_minimum:COL``,
-        ``unknown_value:COL``, ``broken_text:COL``, ``too_long:COL``, or ``malformed_row`` alone) and payload: the
-        beginnings of the declared cells as JSON, identifiers only as their pseudonyms.
+        ``unknown_value:COL``, ``broken_text:COL``, ``too_long:COL``, or ``malformed_row`` alone), identifiers (their
+        pseudonyms) and payload: the beginnings of the declared cells as JSON, identifiers only as their pseudonyms,
+        texts masked, and cells that do not fit by their shape only.
     """
     pseudonym = pseudonymiser(key)
     return reduce(DataFrame.unionByName, (_rejected(raw.cells[file.name], file, pseudonym) for file in mapping.files))
 
 
 def _rejected(cells: DataFrame, file: SourceFile, pseudonym: Callable[[Column], Column]) -> DataFrame:
-    shown = [
-        (pseudonym(_quoted(column)) if column.identifier else _shortened(_quoted(column))).alias(column.name)
-        for column in file.columns
-    ]
+    shown = [_shown(column, pseudonym).alias(column.name) for column in file.columns]
     bad = cells.where(F.size(REASONS) > 0).select(REASONS, F.struct(*shown).alias("row"))
+    digests = [F.col("row")[column.name] for column in file.columns if column.identifier]
     return bad.select(
-        F.lit(file.name).alias("file_name"), F.col(REASONS).alias("reasons"), F.to_json("row").alias("payload")
+        F.lit(file.name).alias("file_name"),
+        F.col(REASONS).alias("reasons"),
+        F.array_compact(F.array(*digests).cast("array<string>")).alias("identifiers"),
+        F.to_json("row").alias("payload"),
     )
+
+
+def _shown(column: SourceColumn, pseudonym: Callable[[Column], Column]) -> Column:
+    """What quarantine keeps of a cell: a keyed digest of an identifier, a masked text, a number or time as it is.
+
+    A cell that does not fit, or stands in a malformed row, may hold what belongs into another column, such as an
+    identifier: only its shape is kept.
+    """
+    cell = _quoted(column)
+    if column.identifier:
+        return pseudonym(cell)
+    fits = ~F.array_contains(REASONS, "malformed_row")
+    fits &= F.forall(REASONS, lambda reason: F.substring_index(reason, ":", -1) != column.name)
+    text = cell.cast("string")
+    harmless = column.type in {"date", "timestamp"} or column.values
+    return _shortened(F.when(fits, text if harmless else masked_cell(text)).otherwise(shape(cell)))
 
 
 def _cells(spark: SparkSession, file: SourceFile, path: str) -> DataFrame:
@@ -118,8 +138,7 @@ def _printable(name: str) -> str:
     return "".join(character if character.isprintable() and character != "\ufffd" else "?" for character in name)
 
 
-def _shortened(cell: Column) -> Column:
-    text = cell.cast("string")
+def _shortened(text: Column) -> Column:
     return F.when(F.length(text) > SHOWN_CELL, F.concat(F.substring(text, 1, SHOWN_CELL), F.lit("…"))).otherwise(text)
 
 
@@ -245,8 +264,12 @@ def _column_reasons(column: SourceColumn) -> list[Column]:
 
 
 def _typed(cells: DataFrame, file: SourceFile) -> DataFrame:
+    """Good rows in their types; an identifier carries its name, so that a query that shows it is found out."""
     good = cells.where(F.size(REASONS) == 0)
-    return good.select(*(_value(column).alias(column.name) for column in file.columns))
+    names = {column.name: {IDENTIFIER: f"{file.name}.{column.name}"} for column in file.columns if column.identifier}
+    return good.select(
+        *(_value(column).alias(column.name, metadata=names.get(column.name, {})) for column in file.columns)
+    )
 
 
 def _value(column: SourceColumn) -> Column:

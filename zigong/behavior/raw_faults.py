@@ -1,7 +1,11 @@
-"""What Spark finds wrong with raw files and a mapping's SQL while it computes rows, named without a value of theirs."""
+"""What Spark finds wrong with raw files and a mapping's SQL while it computes rows, named without a value of theirs.
+
+Spark's own texts and logs quote raw cells.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,10 +15,12 @@ from py4j.java_gateway import is_instance_of
 from py4j.protocol import Py4JJavaError
 from pyspark import SparkContext
 from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
 
 from schemas.mappings import SourceMapping
 from zigong.errors import DataError
 
+PYSPARK_ERRORS = "SQLQueryContextLogger"  # PySpark's logger of failed queries
 UNREADABLE, DATA_EXCEPTION = "FAILED_READ_FILE", "22"  # a condition of Spark; a class of SQLSTATE
 # Whose messages speak of the file or its header, never of a value.
 _TELLING = (
@@ -27,19 +33,28 @@ _TELLING = (
 
 
 @contextmanager
-def raw_faults(mapping: SourceMapping, path: str) -> Iterator[None]:
+def raw_faults(spark: SparkSession, mapping: SourceMapping, path: str) -> Iterator[None]:
     """Names faults of the raw files below ``path`` and of the mapping's SQL; Spark finds them when rows are computed.
+
+    While raw values are at hand, Spark logs nothing.
 
     Raises:
         DataError: a raw file cannot be read to its end, or the SQL meets a value that it cannot compute with.
     """
+    told = logging.getLogger(PYSPARK_ERRORS)
+    before = told.level
+    spark.sparkContext.setLogLevel("OFF")
+    told.setLevel(logging.CRITICAL)
     try:
         yield
     except (Py4JJavaError, PySparkException) as error:
         fault = unreadable_file(error, path) or _uncomputable(error, mapping)
         if fault is None:
             raise
-        raise fault from error
+        raise fault from None  # the cause quotes raw values
+    finally:
+        spark.sparkContext.setLogLevel("ERROR")
+        told.setLevel(before)
 
 
 def unreadable_file(error: Py4JJavaError | PySparkException, path: str) -> DataError | None:

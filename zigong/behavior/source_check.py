@@ -20,13 +20,13 @@ from pyspark.sql import functions as F
 from schemas.contracts import table_contract
 from schemas.mappings import SourceFile, SourceMapping
 from zigong.behavior.ingest import Versions, deduplicated, events_from, profiles_from
+from zigong.behavior.masking import shape
 from zigong.behavior.raw import MAX_CELL, REASONS, column_names, found_cells, missing_columns, padded, raw_tables
 from zigong.behavior.raw_faults import cause_of
 from zigong.errors import DataError
 from zigong.quality.rows import broken_rules, conform
 
 EXAMPLES = 3
-EXAMPLE_LENGTH = 40
 # Null where user_key or known_at is; told more sharply as before_1970 and far_future.
 _FOLLOWING = ("user_bucket_is_present", "known_date_is_present", "times_within_1900_and_2200")
 _TODO = re.compile(r"\bTODO\b:?\s*(.*)")
@@ -199,7 +199,7 @@ def _bad_cells(cells: DataFrame, file: SourceFile, section: str) -> list[Finding
     reason = F.col("reason")
     shown = [
         F.when(F.substring_index(reason, ":", 1).isin("missing", "malformed_row"), None).when(
-            reason.endswith(f":{column.name}"), _shape(F.col(f"`{column.name}`"))
+            reason.endswith(f":{column.name}"), shape(F.col(f"`{column.name}`"))
         )
         for column in file.columns
         if not column.identifier
@@ -214,12 +214,6 @@ def _bad_cells(cells: DataFrame, file: SourceFile, section: str) -> list[Finding
         .orderBy("reason")
         .collect()
     ]
-
-
-def _shape(cell: Column) -> Column:
-    """The shape of a cell: letters become a, digits become 9, and no more than its beginning is kept."""
-    masked = F.regexp_replace(F.regexp_replace(cell.cast("string"), r"[\p{L}\p{M}]", "a"), r"\p{N}", "9")
-    return F.substring(masked, 1, EXAMPLE_LENGTH)
 
 
 def _some(examples: Column) -> Column:
@@ -264,7 +258,7 @@ def _broken(rows: DataFrame, table: str, section: str) -> list[Finding]:
     late = [F.when(F.col(name) > next_year, f"far_future:{name}") for name in times]
     rules = F.concat(broken_rules(contract), F.array_compact(F.array(*early, *late)))
     word = F.col("event_type") if section == "events" else F.lit(None).cast("string")
-    example = F.when(F.col("rule") == "event_type_is_a_word", _shape(word))
+    example = F.when(F.col("rule") == "event_type_is_a_word", shape(word))
     found = conform(rows, contract).select("*", F.explode(rules).alias("rule"))
     counted = found.groupBy("rule").agg(F.count("*").alias("rows"), _some(example).alias("examples"))
     return [
