@@ -81,7 +81,8 @@ def progress(title: str) -> Iterator[Advance]:
         task = bars.add_task(title, total=None, note="")
 
         def advance(done: int, total: int, note: str = "") -> None:
-            pace.reach(done, total)
+            if pace.reach(done, total):
+                bars.reset(task, completed=done, total=total)  # what was there already is no speed
             bars.update(task, completed=done, total=total, note=note or pace.text)
 
         yield advance
@@ -95,15 +96,17 @@ class Pace:
         self.per_second: float | None = None
         self.seconds_left: float | None = None
 
-    def reach(self, done: int, total: int) -> None:
-        """Takes a report."""
+    def reach(self, done: int, total: int) -> bool:
+        """Takes a report; whether it is the first."""
         now = time.monotonic()
         if self._first is None:
             self._first = (now, done)
+            return True
         since, before = self._first
         if done > before and now > since:
             self.per_second = (done - before) / (now - since)
             self.seconds_left = (total - done) / self.per_second
+        return False
 
     @property
     def text(self) -> str:
