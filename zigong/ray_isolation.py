@@ -55,6 +55,7 @@ def isolate(work: ShardWork, shards: Sequence[Shard], keys_of: Callable[[Shard],
         ]
     for suspect in suspects.values():
         _join(work, suspect)
+    work.forget_deaths()
 
 
 def _parts(shard: Shard, of: str, keys: Sequence[str]) -> list[Shard]:
@@ -85,5 +86,3 @@ def _join(work: ShardWork, suspect: _Suspect) -> None:
     work.write(rows, suspect.shard, refused=suspect.refused)
     for part in suspect.computed:
         remove_shard(work.stage_folder, part)
-    for file in work.stage_folder.glob(".*.starts"):
-        file.unlink()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from zigong.lakehouse.shards import Shard, ShardManifest, whole_shard, write_sha
 from zigong.ray_cluster import failure, original_error, raise_if_failed
 from zigong.recipe import Engine
 
+BUILDS = ".*.build"
 SHARDS_IN_FLIGHT = 2  # per actor: the one it computes and the next
 
 
@@ -54,6 +56,12 @@ class ShardWork:
         """Stages a shard."""
         write_shard(table, shard, stage_folder=self.stage_folder, fingerprint=self.fingerprint, refused=refused)
 
+    def forget_deaths(self) -> None:
+        """Removes the notes that the deaths of an earlier run left."""
+        for pattern in (BUILDS, ".*.starts"):
+            for file in self.stage_folder.glob(pattern):
+                file.unlink()
+
     def starts(self, shard: Shard) -> Path:
         """Where actors note that they begin with a shard, one line each: a start without an end is a death."""
         return self.stage_folder / f".{shard['shard']}.starts"
@@ -64,8 +72,8 @@ def compute(
 ) -> list[Shard]:
     """Computes shards in rounds, each with fresh actors, and returns those whose worker died at every attempt.
 
-    An actor that dies is restarted and its shard tried again by Ray, ``attempts`` times in all. When Ray gives an actor
-    up, the shards that it never began are lost to the round as well: the next round computes them.
+    An actor that dies is restarted and its shards tried again by Ray, ``attempts`` times in all. Ray counts an attempt
+    for the shard that waits behind a deadly one as well; one that was never begun is left to the next round.
 
     Raises:
         ZigongError: what a worker raised, in its own kind; Exception: whatever else it raised.
@@ -103,18 +111,17 @@ def _outcomes(work: ShardWork, shards: Sequence[Shard], *, retries: int) -> Iter
     context.print_on_execution_start = False
     context.max_errored_blocks = -1  # what a worker raises comes as a row, so an errored block is a lost worker
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its errors are raised here
+    actors = min(_actors(work.engine), len(shards))
     described = ray.data.from_items([{"shard": json.dumps(shard)} for shard in shards], override_num_blocks=len(shards))
     finished = described.map_batches(
         ShardWriter,
-        fn_constructor_kwargs={"work": work},
+        fn_constructor_kwargs={"work": work, "most_builds": (1 + retries) * actors},
         batch_size=1,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(
-            size=min(_actors(work.engine), len(shards)), max_tasks_in_flight_per_actor=SHARDS_IN_FLIGHT
-        ),
+        compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=SHARDS_IN_FLIGHT),
         num_cpus=work.engine.ray_cpus_per_actor,
         num_gpus=work.engine.ray_gpus_per_actor or None,
-        max_restarts=retries,
+        max_restarts=-1,  # a pool whose actors Ray gave up would wait for ever; retries and builds are bounded instead
         max_task_retries=retries,
     )
     try:
@@ -142,8 +149,9 @@ def _raise_what_it_raised(row: Mapping[str, Any]) -> None:
 class ShardWriter:
     """The actor: builds its worker at the first shard, and writes what it returns."""
 
-    def __init__(self, *, work: ShardWork) -> None:
+    def __init__(self, *, work: ShardWork, most_builds: int) -> None:
         self._work = work
+        self._most_builds = most_builds
         self._worker: ShardWorker | None = None
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -152,7 +160,7 @@ class ShardWriter:
         shard, outcome, raised = json.loads(description), {}, None
         try:
             if self._worker is None:
-                self._worker = self._work.worker(**self._work.arguments)
+                self._worker = self._build()
             with self._work.starts(shard).open("a", encoding="utf-8") as starts:
                 starts.write("begun\n")
             self._work.write(self._worker(shard), shard)
@@ -168,3 +176,17 @@ class ShardWriter:
                 "raised": pa.array([raised], pa.binary()),
             }
         )
+
+    def _build(self) -> ShardWorker:
+        """Builds the worker; a note that stays behind tells that a process ended in the middle of it."""
+        if len(list(self._work.stage_folder.glob(BUILDS))) >= self._most_builds:
+            raise InfraError(
+                f"workers died {self._most_builds} times while they were built",
+                action="read the logs of the cluster (memory is the usual cause), then run the step again: it resumes",
+            )
+        note = self._work.stage_folder / BUILDS.replace("*", uuid.uuid4().hex)
+        note.touch()
+        try:
+            return self._work.worker(**self._work.arguments)
+        finally:
+            note.unlink()

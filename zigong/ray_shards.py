@@ -17,7 +17,7 @@ from zigong.ray_isolation import isolate
 from zigong.ray_rounds import ShardWork, ShardWorker, compute
 from zigong.recipe import Engine
 
-RETRIES = 2  # of an actor that died, and of its task
+RETRIES = 2  # of a shard whose actor died
 
 
 def map_shards(
@@ -68,8 +68,7 @@ def map_shards(
     count.begin(missing)
     if missing:
         open_ray(engine)
-        for file in stage_folder.glob(".*.starts"):
-            file.unlink()
+        work.forget_deaths()
         suspects = compute(work, missing, attempts=1 + RETRIES, finished=count.add)
         if suspects:
             isolate(work, suspects, keys_of)
