@@ -38,6 +38,7 @@ bench: bench-influence bench-sequences ## measured comparisons; tables on the te
 
 bench-influence: env ## TracSeq scoring against one sample at a time
 	$(BIN)/python benchmarks/influence.py
+	$(BIN)/python benchmarks/ray_overhead.py
 
 bench-sequences: env java bench-env ## sequences against DuckDB, Polars and textbook Spark, to 100 million events; rendering (an hour)
 	$(BIN)/python benchmarks/sequences.py

@@ -60,8 +60,8 @@ def evaluate_model(job: Job) -> None:
 def _own_answers(job: Job, members: pa.Table, choices: tuple[str, str]) -> pa.Table:
     recipe, run, source = job.recipe, job.run, job.sample_source()
     shards, stage = cells_of(members), job.stage("evaluation_answers")
-    with progress("answers (cells)") as advance:
-        map_shards(
+    with progress("answers") as advance:
+        manifests = map_shards(
             shards,
             AnswerWorker,
             {
@@ -79,7 +79,7 @@ def _own_answers(job: Job, members: pa.Table, choices: tuple[str, str]) -> pa.Ta
             engine=recipe.engine,
             progress=advance,
         )
-    rows = staged_rows(stage, [shard["shard"] for shard in shards], members["sample_id"])
+    rows = staged_rows(stage, manifests, members["sample_id"])
     named = rows.append_column("model_id", pa.repeat(run.fact("model_id"), len(rows)))
     return named.append_column("split", members["split"])
 

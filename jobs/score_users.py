@@ -34,8 +34,8 @@ def score_users(job: Job) -> None:
     version = job.version("instruction_samples")
     source = SampleSource(root=job.paths.root, dataset_id="", members_version=-1, samples_version=version)
     shards, stage = cells_of(book), job.stage("behavior_card_scores")
-    with progress("scores (cells)") as advance:
-        map_shards(
+    with progress("scores") as advance:
+        manifests = map_shards(
             shards,
             AnswerWorker,
             {
@@ -53,7 +53,7 @@ def score_users(job: Job) -> None:
             engine=recipe.engine,
             progress=advance,
         )
-    rows = staged_rows(stage, [shard["shard"] for shard in shards], book["sample_id"])
+    rows = staged_rows(stage, manifests, book["sample_id"])
     p_bad = calibrated(serving.calibration, rows["p_bad"].to_numpy())
     table = book.select(["user_id", "observation_at", "observation_date"])
     for name, values in (("p_bad", p_bad), ("score", card_scores(p_bad, serving.card))):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,26 @@ class Squares:
             (self.notes / "killed").touch()
             os._exit(1)
         return pa.table({"key": numbers, "value": [number**self.power for number in numbers]})
+
+
+class Deadly(Squares):
+    """Squares keys that are texts; the keys in ``deadly`` end its process each time."""
+
+    def __init__(self, *, notes: Path, deadly: Collection[str]) -> None:
+        super().__init__(notes=notes)
+        self.deadly = deadly
+
+    def __call__(self, shard: Mapping[str, Any]) -> pa.Table:
+        keys = shard.get("only", shard["numbers"])
+        with (self.notes / f"tries_{shard['shard']}").open("a") as tries:
+            tries.write("x")
+        if set(keys) & set(self.deadly):
+            os._exit(1)
+        return pa.table({"key": keys, "value": [int(key) ** 2 for key in keys]})
+
+
+def die_at_build(**_: object) -> Squares:
+    os._exit(1)
 
 
 def refuse_to_build(**_: object) -> Squares:

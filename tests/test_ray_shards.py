@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.shard_workers import Squares, refuse_to_build
-from zigong.errors import ConfigError, DataError
-from zigong.ray_shards import ShardManifest, map_shards
+from tests.shard_workers import Deadly, Squares, die_at_build, refuse_to_build
+from zigong.errors import ConfigError, DataError, InfraError
+from zigong.lakehouse.shards import ShardManifest
+from zigong.ray_shards import map_shards
 from zigong.recipe import Engine
 
 ENGINE = Engine(ray_cpus=2, ray_object_store_mb=100)
@@ -47,7 +49,7 @@ def test_shards_hold_what_the_worker_returned_and_one_actor_builds_once(notes: P
     assert {(item.rows, item.keys, item.fingerprint) for item in manifests} == {(2, 2, "f")}
     assert pq.read_table(notes.parent / "stage" / "part-3.parquet")["value"].to_pylist() == [31**2, 32**2]
     content = json.loads((notes.parent / "stage" / "part-1.json").read_text())
-    assert ShardManifest(**content) == manifests[0]
+    assert ShardManifest(**{**content, "refused": ()}) == manifests[0]
     assert seen == [(done, 4) for done in range(5)]
     assert len([file for file in notes.iterdir() if file.name.startswith("built")]) == 1
     assert not [file for file in (notes.parent / "stage").iterdir() if file.name.startswith(".")]
@@ -64,9 +66,14 @@ def test_a_rerun_computes_exactly_what_is_not_whole(notes: Path) -> None:
     with (stage / "part-3.parquet").open("ab") as file:
         file.write(b"x")
     shards[3]["numbers"] = [7]
+    (stage / "part-5.json").write_text((stage / "part-5.json").read_text()[:40])
     again = _run(shards, notes)
-    assert _computed(notes) == {"part-1", "part-2", "part-3", "part-4"}
+    assert _computed(notes) == {"part-1", "part-2", "part-3", "part-4", "part-5"}
     assert [item.rows for item in again] == [2, 2, 2, 1, 2]
+    cut = (stage / "part-2.parquet").read_bytes()
+    (stage / "part-2.parquet").write_bytes(cut[: len(cut) // 2])
+    assert _run(shards, notes) == again
+    assert _computed(notes) == {"part-2"}
     _run(shards, notes, fingerprint="g")
     assert _computed(notes) == {f"part-{index}" for index in range(1, 6)}
 
@@ -93,6 +100,33 @@ def test_a_killed_actor_is_replaced_and_nothing_is_lost(notes: Path) -> None:
     shards[1]["kill_once"] = True
     assert [item.rows for item in _run(shards, notes)] == [2, 2, 2]
     assert (notes / "killed").exists()
+
+
+def test_keys_that_end_their_worker_each_time_stand_alone_and_the_others_are_computed(notes: Path) -> None:
+    shards = [{"shard": f"s{part}", "numbers": [str(20 * part + key) for key in range(20)]} for part in range(3)]
+    more: dict[str, Any] = {"worker": Deadly, "keys_of": lambda shard: shard["numbers"]}
+    first = _run(shards, notes, arguments={"deadly": ["23", "38"]}, **more)
+    assert [item.refused for item in first] == [(), ("23", "38"), ()]
+    found = pa.concat_tables([pq.read_table(notes.parent / "stage" / f"s{part}.parquet") for part in range(3)])
+    expected = sorted({str(number) for number in range(60)} - {"23", "38"})
+    assert sorted(found["key"].to_pylist()) == expected
+    assert found["value"].to_pylist() == [int(key) ** 2 for key in found["key"].to_pylist()]
+    assert len((notes / "tries_s1").read_text()) == 3
+    assert {file.suffix for file in (notes.parent / "stage").iterdir()} == {".parquet", ".json"}
+    assert len(list((notes.parent / "stage").iterdir())) == 6
+    _computed(notes)
+    assert _run(shards, notes, arguments={"deadly": ["23", "38"]}, **more) == first
+    assert not list(notes.iterdir())
+
+
+def test_a_deadly_shard_whose_keys_are_unknown_is_an_infra_error(notes: Path) -> None:
+    with pytest.raises(InfraError, match="1 shards end their worker each time, first s0"):
+        _run([{"shard": "s0", "numbers": ["1"]}], notes, worker=Deadly, arguments={"deadly": ["1"]})
+
+
+def test_workers_that_die_before_they_begin_blame_no_sample(notes: Path) -> None:
+    with pytest.raises(InfraError, match="workers died 3 times while they were built"):
+        _run(_shards(2), notes, worker=die_at_build, keys_of=lambda shard: shard["numbers"])
 
 
 @pytest.mark.parametrize("names", [["a", "a"], ["", "b"], ["../a", "b"], [".a", "b"]])

@@ -74,25 +74,57 @@ def progress(title: str) -> Iterator[Advance]:
         yield _log_lines(title)
         return
     columns = (TextColumn("    [dim]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    pace = Pace()
     with Progress(
         *columns, TimeRemainingColumn(), TextColumn("[dim]{task.fields[note]}"), console=CONSOLE, transient=True
     ) as bars:
         task = bars.add_task(title, total=None, note="")
 
         def advance(done: int, total: int, note: str = "") -> None:
-            bars.update(task, completed=done, total=total, note=note)
+            if pace.reach(done, total):
+                bars.reset(task, completed=done, total=total)  # what was there already is no speed
+            bars.update(task, completed=done, total=total, note=note or pace.text)
 
         yield advance
 
 
+class Pace:
+    """How fast work goes: what was done before the first report, as in a resumed run, does not count."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int] | None = None
+        self.per_second: float | None = None
+        self.seconds_left: float | None = None
+
+    def reach(self, done: int, total: int) -> bool:
+        """Takes a report; whether it is the first."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = (now, done)
+            return True
+        since, before = self._first
+        if done > before and now > since:
+            self.per_second = (done - before) / (now - since)
+            self.seconds_left = (total - done) / self.per_second
+        return False
+
+    @property
+    def text(self) -> str:
+        """The pace in words, empty before it is known."""
+        return f"{self.per_second:,.1f}/s" if self.per_second else ""
+
+
 def _log_lines(title: str) -> Advance:
-    last = time.monotonic()
+    last, pace = time.monotonic(), Pace()
 
     def advance(done: int, total: int, note: str = "") -> None:
         nonlocal last
+        pace.reach(done, total)
         if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
             last = time.monotonic()
-            LOG.info(title, extra={"fields": {"done": done, "total": total, "note": note}})
+            known = {"per_second": pace.per_second, "seconds_left": pace.seconds_left}
+            rounded = {name: round(figure, 1) for name, figure in known.items() if figure is not None}
+            LOG.info(title, extra={"fields": {"done": done, "total": total, "note": note, **rounded}})
 
     return advance
 

@@ -18,7 +18,10 @@ from zigong.training.samples import Samples
 
 
 class InfluenceWorker:
-    """Scores shards; a shard is one (observation_date, user_bucket) cell of the training samples."""
+    """Scores shards; a shard is one (observation_date, user_bucket) cell of the training samples, or some of it.
+
+    A sample's scores do not depend on the shard it came in: see ``by_length_class`` of :func:`score_samples`.
+    """
 
     def __init__(
         self,
@@ -39,4 +42,4 @@ class InfluenceWorker:
     def __call__(self, shard: Mapping[str, Any]) -> pa.Table:
         """Scores of one cell, one row per sample."""
         samples = Samples.from_arrow(self._source.with_prompts(cell_of(self._members, shard)))
-        return score_samples(self._agent, self._targets, samples, self._settings)
+        return score_samples(self._agent, self._targets, samples, self._settings, by_length_class=True)

@@ -50,12 +50,15 @@ class SampleSource:
         return self.with_prompts(self.members(splits), extra)
 
     def with_prompts(self, members: pa.Table, extra: Sequence[str] = ()) -> pa.Table:
-        """Adds ``input_ids`` (and ``extra`` columns) to members, reading only their partitions.
+        """Adds ``input_ids`` (and ``extra`` columns) to members; see :meth:`with_columns`."""
+        return self.with_columns(members, ("input_ids", *extra))
+
+    def with_columns(self, members: pa.Table, columns: Sequence[str]) -> pa.Table:
+        """Adds columns of their instruction samples to members, reading only their partitions.
 
         Raises:
             DataError: a member has no instruction sample at the pinned version.
         """
-        columns = ("input_ids", *extra)
         cells = ds.field("observation_date").isin(members["observation_date"].unique()) & ds.field("user_bucket").isin(
             members["user_bucket"].unique()
         )
@@ -83,15 +86,19 @@ def of_task(members: pa.Table, task: str) -> pa.Table:
 
 def cells_of(table: pa.Table) -> list[dict[str, Any]]:
     """The (observation_date, user_bucket) cells of a table as shards: fixed sets of keys of one version."""
-    found = table.group_by(["observation_date", "user_bucket"]).aggregate([]).to_pylist()
-    pairs = sorted((row["observation_date"].isoformat(), row["user_bucket"]) for row in found)
-    return [{"shard": f"{day}_{bucket:04d}", "observation_date": day, "user_bucket": bucket} for day, bucket in pairs]
+    found = table.group_by(["observation_date", "user_bucket"]).aggregate([([], "count_all")]).to_pylist()
+    cells = sorted((row["observation_date"].isoformat(), row["user_bucket"], row["count_all"]) for row in found)
+    return [
+        {"shard": f"{day}_{bucket:04d}", "observation_date": day, "user_bucket": bucket, "rows": rows}
+        for day, bucket, rows in cells
+    ]
 
 
 def in_cell(shard: Mapping[str, Any]) -> ds.Expression:
-    """Rows of one cell."""
+    """Rows of one cell; where the shard names ``only`` some samples, those."""
     day = date.fromisoformat(shard["observation_date"])
-    return (ds.field("observation_date") == day) & (ds.field("user_bucket") == shard["user_bucket"])
+    cell = (ds.field("observation_date") == day) & (ds.field("user_bucket") == shard["user_bucket"])
+    return cell & ds.field("sample_id").isin(shard["only"]) if "only" in shard else cell
 
 
 def cell_of(members: pa.Table, shard: Mapping[str, Any]) -> pa.Table:

@@ -1,37 +1,142 @@
-"""Shards that Ray staged, verified and read for the one commit."""
+"""Shards that workers staged: written whole or not at all, verified, and read for the one commit."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from zigong.errors import DataError
 
+Shard = Mapping[str, Any]
 
-def staged_rows(folder: Path, shards: Sequence[str], expected: pa.ChunkedArray, *, key: str = "sample_id") -> pa.Table:
-    """The rows of all shards, after both anti-joins with the keys that had to come.
+
+@dataclass(frozen=True, kw_only=True)
+class ShardManifest:
+    """What one shard's file holds.
+
+    Attributes:
+        shard: its name.
+        rows: rows of the file.
+        keys: distinct values of its first column.
+        checksum: SHA-256 of the file.
+        fingerprint: of everything the rows depend on, but the shard: model, checkpoints, settings, input versions.
+        shard_digest: SHA-256 of the shard's description.
+        refused: keys of the shard that are not in the file, because each of them alone ended its worker's process.
+    """
+
+    shard: str
+    rows: int
+    keys: int
+    checksum: str
+    fingerprint: str
+    shard_digest: str
+    refused: tuple[str, ...] = ()
+
+
+def write_shard(
+    table: pa.Table, shard: Shard, *, stage_folder: Path, fingerprint: str, refused: Sequence[str] = ()
+) -> ShardManifest:
+    """Writes a shard's file and then its manifest, each through a temporary name."""
+    file, manifest_file = _files(stage_folder, shard)
+    manifest_file.unlink(missing_ok=True)
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    pq.write_table(table, partial)
+    manifest = ShardManifest(
+        shard=str(shard["shard"]),
+        rows=table.num_rows,
+        keys=pc.count_distinct(table.column(0)).as_py(),
+        checksum=_checksum(partial),
+        fingerprint=fingerprint,
+        shard_digest=_shard_digest(shard),
+        refused=tuple(sorted(refused)),
+    )
+    partial.replace(file)
+    partial = manifest_file.with_name(f".{manifest_file.name}.{os.getpid()}")
+    partial.write_text(json.dumps(asdict(manifest), sort_keys=True), encoding="utf-8")
+    partial.replace(manifest_file)
+    return manifest
+
+
+def whole_shard(stage_folder: Path, shard: Shard, fingerprint: str) -> ShardManifest | None:
+    """The manifest of a shard whose file is there, unchanged, and of this fingerprint; else None."""
+    file, manifest_file = _files(stage_folder, shard)
+    if not (file.is_file() and manifest_file.is_file()):
+        return None
+    manifest = _read_manifest(manifest_file)
+    if manifest is None or (fingerprint, _shard_digest(shard)) != (manifest.fingerprint, manifest.shard_digest):
+        return None
+    return manifest if _checksum(file) == manifest.checksum else None
+
+
+def remove_shard(stage_folder: Path, shard: Shard) -> None:
+    """Removes a shard's files, the manifest first."""
+    file, manifest_file = _files(stage_folder, shard)
+    manifest_file.unlink(missing_ok=True)
+    file.unlink(missing_ok=True)
+
+
+def read_shard(stage_folder: Path, shard: Shard) -> pa.Table:
+    """The rows of a whole shard."""
+    return pq.read_table(_files(stage_folder, shard)[0])
+
+
+def _files(stage_folder: Path, shard: Shard) -> tuple[Path, Path]:
+    return stage_folder / f"{shard['shard']}.parquet", stage_folder / f"{shard['shard']}.json"
+
+
+def _read_manifest(file: Path) -> ShardManifest | None:
+    """A manifest, or None where the file holds none: a half-written shard is computed again, it is no error."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return ShardManifest(**{**content, "refused": tuple(content["refused"])})
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _shard_digest(shard: Shard) -> str:
+    return hashlib.sha256(json.dumps(shard, sort_keys=True).encode()).hexdigest()
+
+
+def _checksum(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def staged_rows(
+    folder: Path, manifests: Sequence[ShardManifest], expected: pa.ChunkedArray, *, key: str = "sample_id"
+) -> pa.Table:
+    """The rows of all shards, sorted by key, after both anti-joins with the keys that had to come.
 
     Args:
         folder: where the shards were staged.
-        shards: their names.
-        expected: keys that had to be computed, each once.
+        manifests: of the shards.
+        expected: keys that had to be computed, each once. Those that a manifest refuses are not in the rows.
 
     Raises:
-        DataError: a key is missing, came twice or was never asked for.
+        DataError: a key is missing, came twice, was never asked for, or is both computed and refused.
     """
-    rows = ds.dataset([str(folder / f"{name}.parquet") for name in shards]).to_table().sort_by(key)
-    found = rows[key]
-    missing = pc.sum(pc.invert(pc.is_in(expected, found.combine_chunks()))).as_py() or 0
+    files = [str(folder / f"{manifest.shard}.parquet") for manifest in manifests if manifest.rows]
+    nothing = pa.table({key: pa.array([], expected.type)})
+    rows = ds.dataset(files).to_table().sort_by(key) if files else nothing
+    refused = pa.array([name for manifest in manifests for name in manifest.refused], expected.type)
+    found = pa.concat_arrays([*rows[key].chunks, refused])
+    missing = pc.sum(pc.invert(pc.is_in(expected, found))).as_py() or 0
     strange = pc.sum(pc.invert(pc.is_in(found, expected.combine_chunks()))).as_py() or 0
     twice = len(found) - pc.count_distinct(found).as_py()
     if missing or strange or twice:
         raise DataError(
-            f"{folder.name}: expected {len(expected)} keys, found {len(found)}: {missing} missing, {strange} unknown, "
-            f"{twice} twice",
+            f"{folder.name}: expected {len(expected)} keys, found {len(found)}, of which {len(refused)} refused: "
+            f"{missing} missing, {strange} unknown, {twice} twice",
             action="run the step again with a new run id; if it persists, report the versions in the run's manifest",
         )
     return rows

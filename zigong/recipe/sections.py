@@ -39,6 +39,12 @@ class Engine(Section):
     )
     ray_cpus: Positive = Field(2, description="CPUs of a local Ray; one stays free for reading")
     ray_object_store_mb: Positive = 400
+    ray_actors: Positive | None = Field(None, description="actors of a step; default: one per GPU share or CPU group")
+    ray_cpus_per_actor: Positive = 1
+    ray_gpus_per_actor: float = Field(0, ge=0, description="0: actors compute on CPUs")
+    rescore: Literal["changed", "all"] = Field(
+        "changed", description="changed: take over the published scores of samples that are the same; all: none"
+    )
     torch_threads: Positive = 2
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 from transformers import PreTrainedModel
 
 from zigong.training.samples import LabelledBatch
+
+LEAST_LABELS = 16  # below, matrix products take another path, and a sample's bits would hang on its neighbours
 
 
 def label_logits(model: PreTrainedModel, batch: LabelledBatch) -> Tensor:
@@ -21,7 +23,8 @@ def label_logits(model: PreTrainedModel, batch: LabelledBatch) -> Tensor:
         use_cache=False,
     )
     hidden = backbone.last_hidden_state[batch.label_rows, batch.label_positions]
-    logits: Tensor = model.get_output_embeddings()(hidden)
+    padded = pad(hidden, (0, 0, 0, max(0, LEAST_LABELS - len(hidden))))
+    logits: Tensor = model.get_output_embeddings()(padded)[: len(hidden)]
     return logits.float()
 
 

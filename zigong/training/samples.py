@@ -18,6 +18,7 @@ from zigong.errors import DataError
 
 TokenIds = npt.NDArray[np.int32]
 Indices = npt.NDArray[np.int64]
+LENGTH_STEP = 16  # tokens
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,7 +116,7 @@ class LabelledBatch:
     """Right-padded token ids of N samples, and the M positions whose next token bears loss.
 
     Attributes:
-        input_ids: [N, S] int64; S is the longest row.
+        input_ids: [N, S] int64; S is the longest row, or more.
         attention_mask: [N, S] int64, 1 on tokens. Pads stand on the right, so causal attention never reaches them.
         label_rows: [M] row of each label.
         label_positions: [M] position whose hidden state predicts the label: one before it.
@@ -132,12 +133,18 @@ class LabelledBatch:
         return int(self.input_ids.shape[0])
 
 
-def labelled_batch(prompts: Sequence[TokenIds], completions: Sequence[TokenIds]) -> LabelledBatch:
-    """Joins each prompt to its completion, whose tokens are the labels, and pads on the right."""
+def labelled_batch(
+    prompts: Sequence[TokenIds], completions: Sequence[TokenIds], *, length_step: int = 1
+) -> LabelledBatch:
+    """Joins each prompt to its completion, whose tokens are the labels, and pads on the right.
+
+    The width is the longest row's length, rounded up to a multiple of ``length_step``.
+    """
     prompt_sizes = np.array([len(ids) for ids in prompts])
     label_sizes = np.array([len(ids) for ids in completions])
     sizes = prompt_sizes + label_sizes
-    input_ids = np.zeros((len(sizes), int(sizes.max())), dtype=np.int64)
+    width = -(-int(sizes.max()) // length_step) * length_step
+    input_ids = np.zeros((len(sizes), width), dtype=np.int64)
     for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
         input_ids[row, : len(prompt)] = prompt
         input_ids[row, len(prompt) : len(prompt) + len(completion)] = completion
@@ -166,6 +173,20 @@ def token_budget_batches(lengths: npt.ArrayLike, budget: int) -> list[Indices]:
         if end == len(order) or int(sizes[order[end]]) * (end + 1 - start) > budget:
             batches.append(order[start:end])
             start = end
+    return batches
+
+
+def length_class_batches(lengths: npt.ArrayLike, budget: int, *, step: int = LENGTH_STEP) -> list[Indices]:
+    """Divides samples into batches of one length class each, at most ``budget`` tokens padded to the class.
+
+    Together with ``batch_of(..., length_step=step)`` the width that a sample is padded to hangs on the sample alone.
+    """
+    classes = -(-np.asarray(lengths, dtype=np.int64) // step)
+    batches: list[Indices] = []
+    for size in np.unique(classes):
+        members: Indices = np.flatnonzero(classes == size)
+        rows = max(1, budget // int(size * step))
+        batches += [members[start : start + rows] for start in range(0, len(members), rows)]
     return batches
 
 
@@ -199,6 +220,7 @@ def sample_lengths(samples: Samples) -> Indices:
     return np.array([len(prompt) + len(answer) for prompt, answer in pairs], dtype=np.int64)
 
 
-def batch_of(samples: Samples, indices: Indices) -> LabelledBatch:
-    """The samples at ``indices`` as one batch."""
-    return labelled_batch([samples.input_ids[i] for i in indices], [samples.completion_ids[i] for i in indices])
+def batch_of(samples: Samples, indices: Indices, *, length_step: int = 1) -> LabelledBatch:
+    """The samples at ``indices`` as one batch, whose width is a multiple of ``length_step``."""
+    prompts, completions = ([column[i] for i in indices] for column in (samples.input_ids, samples.completion_ids))
+    return labelled_batch(prompts, completions, length_step=length_step)

@@ -1,0 +1,187 @@
+"""Whatever is killed, every sample is scored once, with the bits of the undisturbed run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from tests.finished import REPOSITORY
+from tests.paced_influence import PacedInfluence
+from tests.scored_lake import ScoredLake, make_scored_lake
+from zigong.influence.worker import InfluenceWorker
+from zigong.lakehouse.shards import staged_rows, whole_shard
+from zigong.ray_shards import map_shards
+from zigong.recipe import Engine
+
+SIZE, RUNS, KILLS = 56, 20, 3
+ENGINE = Engine(ray_cpus=2, ray_object_store_mb=100)
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> ScoredLake:
+    return make_scored_lake(tmp_path_factory.mktemp("kills"), SIZE)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(lake: ScoredLake) -> pa.Table:
+    """The scores without Ray."""
+    worker = InfluenceWorker(**lake.arguments())
+    return pa.concat_tables([worker(shard) for shard in lake.shards()]).sort_by("sample_id")
+
+
+def workers(notes: Path) -> list[int]:
+    """Living processes that noted themselves."""
+    return [int(file.name) for file in notes.iterdir() if is_ray_worker(int(file.name))]
+
+
+def is_ray_worker(pid: int) -> bool:
+    command = Path(f"/proc/{pid}/cmdline")
+    return command.exists() and b"ray::" in command.read_bytes()
+
+
+def test_scores_survive_a_killed_worker_half_written_shards_and_a_deadly_sample(
+    lake: ScoredLake, undisturbed: pa.Table, local_ray: None, tmp_path: Path
+) -> None:
+    (tmp_path / "notes").mkdir()
+    killed: list[int] = []
+
+    def kill_once(done: int, total: int) -> None:
+        if 0 < done < total and not killed:
+            killed.extend(workers(tmp_path / "notes"))
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+
+    def score(*deadly: str, **more: Any) -> pa.Table:
+        arguments = {**lake.arguments(), "notes": tmp_path / "notes", "deadly": deadly}
+        manifests = map_shards(
+            lake.shards(),
+            PacedInfluence,
+            arguments,
+            stage_folder=tmp_path / "stage",
+            fingerprint="f",
+            engine=ENGINE,
+            keys_of=lake.keys_of,
+            **more,
+        )
+        rows = staged_rows(tmp_path / "stage", manifests, lake.members["sample_id"])
+        assert tuple(key for item in manifests for key in item.refused) == deadly
+        return rows
+
+    assert score(progress=kill_once).equals(undisturbed)
+    assert killed
+    cut, bare, garbled, *_ = (shard["shard"] for shard in lake.shards())
+    half = (tmp_path / "stage" / f"{cut}.parquet").read_bytes()
+    (tmp_path / "stage" / f"{cut}.parquet").write_bytes(half[: len(half) // 2])
+    (tmp_path / "stage" / f"{bare}.json").unlink()
+    (tmp_path / "stage" / f"{garbled}.json").write_text('{"shard": "')
+    assert score().equals(undisturbed)
+    deadly = lake.shards()[1]
+    shutil.rmtree(tmp_path / "stage")
+    culprit = lake.keys_of(deadly)[2]
+    rest = undisturbed.filter(pc.not_equal(undisturbed["sample_id"], culprit))
+    assert score(culprit).equals(rest)
+
+
+@pytest.fixture
+def cluster() -> Iterator[str]:
+    """The address of a local Ray that outlives the drivers which are killed."""
+    program = (
+        "import ray; c = ray.init(address='local', num_cpus=4, object_store_memory=10**8, include_dashboard=False,"
+        " log_to_driver=False); print(c.address_info['gcs_address'], flush=True); input()"
+    )
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    environment.pop("RAY_ADDRESS", None)
+    keeper = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**environment, "PYTHONPATH": str(REPOSITORY)},
+        cwd=REPOSITORY,
+    )
+    assert keeper.stdout is not None
+    yield keeper.stdout.readline().strip()
+    keeper.communicate("\n", timeout=60)
+
+
+def start_driver(folder: Path, address: str, actors: int) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "RAY_ADDRESS": address, "PYTHONPATH": str(REPOSITORY), "RAY_AUTH_MODE": "disabled"}
+    with (folder / "driver.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.paced_influence", str(folder), str(SIZE), str(actors), "0.4"],
+            cwd=REPOSITORY,
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
+
+
+def damage(stage: Path, chance: np.random.Generator) -> None:
+    """What a machine that loses power may leave: a cut file, or no manifest."""
+    for file in sorted(stage.glob("*.parquet"))[:1]:
+        if chance.random() < 0.5:
+            file.write_bytes(file.read_bytes()[:100])
+        else:
+            file.with_suffix(".json").unlink(missing_ok=True)
+
+
+def disturb(folder: Path, address: str, actors: int, chance: np.random.Generator) -> dict[str, int]:
+    """Runs the driver to its end over ``KILLS`` kills, each some time after a worker has begun."""
+    counts = {"worker": 0, "driver": 0}
+    driver = start_driver(folder, address, actors)
+    while sum(counts.values()) < KILLS:
+        begun = {int(file.name) for file in (folder / "notes").iterdir()}
+        while driver.poll() is None and not any(is_ray_worker(pid) for pid in begun):
+            time.sleep(0.05)
+            begun = {int(file.name) for file in (folder / "notes").iterdir()}
+        time.sleep(chance.uniform(0, 0.8))
+        alive = workers(folder / "notes")
+        if driver.poll() is not None or not alive:
+            assert driver.returncode in {0, None}, (folder / "driver.log").read_text()[-3000:]
+            shutil.rmtree(folder / "stage")  # it was faster than its kills: once more from the start
+            driver = start_driver(folder, address, actors)
+        elif chance.random() < 0.6:
+            os.kill(int(chance.choice(alive)), signal.SIGKILL)
+            counts["worker"] += 1
+        else:
+            driver.kill()
+            driver.wait()
+            counts["driver"] += 1
+            damage(folder / "stage", chance)
+            for file in (folder / "notes").iterdir():
+                file.unlink()
+            driver = start_driver(folder, address, actors)
+    assert driver.wait(timeout=300) == 0, (folder / "driver.log").read_text()[-3000:]
+    return counts
+
+
+@pytest.mark.soak
+def test_every_sample_is_scored_once_with_the_same_bits_whatever_is_killed(
+    lake: ScoredLake, undisturbed: pa.Table, cluster: str, tmp_path: Path
+) -> None:
+    kills = {"worker": 0, "driver": 0}
+    for run in range(RUNS):
+        folder = tmp_path / f"run-{run}"
+        shutil.copytree(lake.folder, folder)
+        (folder / "notes").mkdir()
+        moved = ScoredLake(folder=folder, samples=lake.samples)
+        for kind, count in disturb(folder, cluster, 1 + run % 3, np.random.default_rng(run)).items():
+            kills[kind] += count
+        manifests = [whole_shard(folder / "stage", shard, "f") for shard in moved.shards()]
+        assert all(item is not None and not item.refused for item in manifests)
+        rows = staged_rows(folder / "stage", [item for item in manifests if item], moved.members["sample_id"])
+        assert rows.equals(undisturbed), f"run {run}"
+    assert sum(kills.values()) == RUNS * KILLS
+    assert min(kills.values()) > 0

@@ -1,0 +1,72 @@
+"""Scores that are taken over stand beside computed ones as if all had been computed: bit for bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from tests.scored_lake import ScoredLake, make_scored_lake, with_other_text
+from zigong.influence.rescoring import taken_over, with_input_hash, without
+from zigong.influence.worker import InfluenceWorker
+from zigong.lakehouse.samples import cells_of
+
+SIZE = 40
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> ScoredLake:
+    return make_scored_lake(tmp_path_factory.mktemp("rescoring"), SIZE)
+
+
+def scored(lake: ScoredLake, members: pa.Table) -> pa.Table:
+    """Scores of some members, computed in their cells, with their input hashes."""
+    worker = InfluenceWorker(**lake.arguments())
+    shards = [{**cell, "only": members["sample_id"].to_pylist()} for cell in cells_of(members)]
+    rows = pa.concat_tables([worker(shard) for shard in shards]).sort_by("sample_id")
+    return rows.append_column("input_hash", members["input_hash"])
+
+
+def test_rescoring_computes_what_changed_and_equals_full_scoring_bit_for_bit(lake: ScoredLake) -> None:
+    before = with_input_hash(lake.members)
+    former = scored(lake, before)
+    changed = {"s003", "s017", "s030"}
+    later = with_other_text(lake, changed)
+    members = with_input_hash(later.members)
+    known = taken_over(members, former)
+    wanted = without(members, known)
+    assert set(wanted["sample_id"].to_pylist()) == changed
+    merged = pa.concat_tables([known, scored(later, wanted)]).sort_by("sample_id")
+    assert merged.equals(scored(later, members))
+    moved = pc.invert(pc.is_in(merged["score"], former["score"].combine_chunks()))
+    assert set(merged.filter(moved)["sample_id"].to_pylist()) == changed
+
+
+def test_each_sample_alone_has_the_bits_it_has_among_the_others(lake: ScoredLake) -> None:
+    members = with_input_hash(lake.members)
+    together = scored(lake, members)
+    order = np.random.default_rng(2).permutation(SIZE)
+    for key in [members["sample_id"][int(index)] for index in order[:8]]:
+        alone = scored(lake, members.filter(pc.equal(members["sample_id"], key)))
+        assert alone.equals(together.filter(pc.equal(together["sample_id"], key)))
+
+
+@pytest.mark.parametrize("column", ["text_hash", "completion_ids", "observation_date", "matured_at"])
+def test_whatever_decides_a_score_decides_the_input_hash(lake: ScoredLake, column: str) -> None:
+    members = lake.members
+    other = members[column].take(pa.array(np.roll(np.arange(SIZE), 1)))
+    place = members.column_names.index(column)
+    moved = with_input_hash(members.set_column(place, column, other))["input_hash"].to_pylist()
+    known = with_input_hash(members)["input_hash"].to_pylist()
+    same = [left == right for left, right in zip(members[column].to_pylist(), other.to_pylist(), strict=True)]
+    assert [left == right for left, right in zip(moved, known, strict=True)] == same
+    assert not all(same)
+
+
+def test_a_former_score_is_taken_over_once_and_only_for_the_same_input() -> None:
+    former = pa.table({"sample_id": ["a", "b", "b", "c"], "input_hash": ["1", "2", "2", "3"], "score": [1.0, 2, 2, 3]})
+    members = pa.table({"sample_id": ["a", "b", "c", "d"], "input_hash": ["1", "2", "9", "4"]})
+    known = taken_over(members, former)
+    assert known["sample_id"].to_pylist() == ["a", "b"]
+    assert without(members, known)["sample_id"].to_pylist() == ["c", "d"]

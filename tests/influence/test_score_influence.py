@@ -1,0 +1,118 @@
+"""The step score_influence in a finished lakehouse: what a second run of it takes over, computes and quarantines."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+from deltalake import DeltaTable
+
+import jobs.score_influence as step
+from jobs.score_influence import CRASHED, score_influence
+from tests.finished import REPOSITORY, FinishedRun
+from tests.paced_influence import PacedInfluence
+from zigong.job import run_step
+from zigong.lakehouse.commits import own_commits
+from zigong.lakehouse.paths import LakehousePaths
+from zigong.recipe import load_recipe
+from zigong.run import Run, open_run
+
+
+@pytest.fixture
+def root(tiny_run: FinishedRun, tmp_path: Path) -> Path:
+    """A copy of the lakehouse."""
+    return Path(shutil.copytree(tiny_run.root, tmp_path / "lake"))
+
+
+def second_run(tiny_run: FinishedRun, root: Path, name: str) -> Run:
+    """Another run, which has come as far as the agent."""
+    recipe = load_recipe(tiny_run.recipe_file, [f"lakehouse.root={root}"])
+    run, first = open_run(recipe, root / "_runs", name), tiny_run.run.manifest()
+    for table in ("dataset_members", "instruction_samples"):
+        run.pin(table, first["tables"][table])
+    run.note(dataset_id=first["facts"]["dataset_id"])
+    shutil.copytree(root / "_runs" / tiny_run.run_id / "artifacts", run.folder / "artifacts")
+    return run
+
+
+def rows(root: Path, table: str) -> pa.Table:
+    return DeltaTable(str(root / "tables" / table)).to_pyarrow_table()
+
+
+def test_a_second_run_computes_only_what_no_run_has_scored_and_quarantines_what_kills_its_worker(
+    tiny_run: FinishedRun, root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = rows(root, "influence_scores").sort_by("sample_id")
+    lost = before["sample_id"].to_pylist()[3:6]
+    keys = ", ".join(f"'{key}'" for key in lost)
+    DeltaTable(str(root / "tables/influence_scores")).delete(f"sample_id IN ({keys})")
+    run = second_run(tiny_run, root, "second")
+    assert run_step("score_influence", score_influence, run).code == 0
+    assert rows(root, "influence_scores").sort_by("sample_id").equals(before)
+    counts = {name: run.metrics()[f"influence.{name}"] for name in ("taken_over", "computed", "refused")}
+    assert counts == {"taken_over": len(before) - 3, "computed": 3, "refused": 0}
+
+    DeltaTable(str(root / "tables/influence_scores")).delete(f"sample_id IN ({keys})")
+    (tmp_path / "notes").mkdir()
+    fatal = partial(PacedInfluence, notes=tmp_path / "notes", deadly=lost[:1])
+    monkeypatch.setattr(step, "InfluenceWorker", fatal)
+    third = second_run(tiny_run, root, "third")
+    outcome = run_step("score_influence", score_influence, third)
+    told = outcome.tables["influence_scores"]
+    assert (told["rows_in"], told["published"], told["quarantined"]) == (len(before), len(before) - 1, 1)
+    rest = before.filter(ds.field("sample_id") != lost[0])
+    assert rows(root, "influence_scores").sort_by("sample_id").equals(rest)
+    (row,) = rows(root, "quarantine").filter(ds.field("run_id") == "third").to_pylist()
+    assert (row["table_name"], row["reasons"]) == ("influence_scores", [CRASHED])
+    assert json.loads(row["payload"])["sample_id"] == lost[0]
+
+
+@pytest.mark.soak
+def test_a_step_that_is_killed_at_any_moment_publishes_the_same_scores_once(tiny_run: FinishedRun, root: Path) -> None:
+    """The command itself, three kills: while it starts, while it scores, while it commits, as chance has it."""
+    before = rows(root, "influence_scores").sort_by("sample_id")
+    shutil.rmtree(root / "tables/influence_scores")
+    run = second_run(tiny_run, root, "killed")
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.score_influence",
+        "--recipe",
+        str(tiny_run.recipe_file),
+        "--run-id",
+        "killed",
+    ]
+    command += ["--set", f"lakehouse.root={root}"]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    chance = np.random.default_rng(5)
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(command, cwd=REPOSITORY, env={**environment, "PYTHONPATH": str(REPOSITORY)})
+
+    begun = time.monotonic()
+    assert start().wait() == 0
+    whole = time.monotonic() - begun
+    assert rows(root, "influence_scores").sort_by("sample_id").equals(before)
+    shutil.rmtree(root / "tables/influence_scores")
+    for part in (root / "_staging" / "killed", run.folder):
+        shutil.rmtree(part)
+    run = second_run(tiny_run, root, "killed")
+    for _ in range(3):
+        driver = start()
+        time.sleep(whole * chance.uniform(0.1, 0.95))
+        driver.kill()
+        driver.wait()
+    assert start().wait() == 0
+    assert rows(root, "influence_scores").sort_by("sample_id").equals(before)
+    (commit,) = own_commits(LakehousePaths.at(str(root)), "influence_scores", "killed")
+    assert commit["rows_written"] == len(before)

@@ -1,0 +1,36 @@
+"""Progress that a person reads."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import pytest
+
+from zigong import console
+from zigong.console import Pace, progress
+
+
+def test_pace_counts_from_the_first_report_and_tells_the_time_left() -> None:
+    pace = Pace()
+    assert pace.reach(500, 1000)
+    assert (pace.per_second, pace.seconds_left, pace.text) == (None, None, "")
+    begun = time.monotonic()
+    time.sleep(0.05)
+    assert not pace.reach(510, 1000)
+    assert pace.per_second == pytest.approx(10 / (time.monotonic() - begun), rel=0.2)
+    assert pace.seconds_left == pytest.approx(490 / pace.per_second)
+
+
+def test_log_lines_of_progress_hold_samples_per_second_and_seconds_left(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(logging.getLogger("zigong"), "propagate", True)
+    with caplog.at_level(logging.INFO, logger="zigong"), progress("TracSeq") as advance:
+        advance(0, 90)
+        time.sleep(0.02)
+        advance(30, 90)
+    fields = [record.fields for record in caplog.records]  # type: ignore[attr-defined]
+    assert set(fields[0]) == {"done", "total", "note"}
+    assert fields[1]["seconds_left"] == pytest.approx(60 / fields[1]["per_second"], abs=0.1)

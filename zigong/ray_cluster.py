@@ -1,0 +1,82 @@
+"""Joins or starts a Ray cluster, and carries errors across its processes."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+
+from zigong.errors import ConfigError, ConflictError, DataError, InfraError, ZigongError
+from zigong.recipe import Engine
+
+MEBIBYTE = 1024 * 1024
+
+
+def open_ray(engine: Engine) -> None:
+    """Joins the cluster that RAY_ADDRESS names, else starts a local one with the engine's limits.
+
+    Does nothing where this process is connected already.
+
+    Raises:
+        InfraError: the cluster does not answer or does not start.
+    """
+    if ray.is_initialized():
+        return
+    address = os.environ.get("RAY_ADDRESS")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    common = {"namespace": _namespace(), "log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        if address:
+            ray.init(address=address, **common)
+        else:
+            os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+            ray.init(
+                address="local",
+                num_cpus=max(2, engine.ray_cpus),
+                object_store_memory=engine.ray_object_store_mb * MEBIBYTE,
+                include_dashboard=False,
+                **common,
+            )
+    except (ConnectionError, RuntimeError, TimeoutError, ray.exceptions.RayError) as error:
+        raise InfraError(
+            f"Ray did not start ({address or 'local'}): {error}", action="check RAY_ADDRESS and memory"
+        ) from error
+
+
+def close_ray() -> None:
+    """Ends the connection that :func:`open_ray` made, and with it a local cluster; others' stay as they are."""
+    if ray.is_initialized() and ray.get_runtime_context().namespace == _namespace():
+        ray.shutdown()
+
+
+def _namespace() -> str:
+    return f"zigong-{os.getpid()}"
+
+
+def failure(error: ZigongError) -> dict[str, str]:
+    """A named failure as JSON: it crosses processes as data."""
+    return {"kind": error.kind, "message": error.message, "action": error.action}
+
+
+def raise_if_failed(outcome: Mapping[str, Any]) -> None:
+    """Raises the failure that :func:`failure` described, in its own kind."""
+    if "kind" not in outcome:
+        return
+    kinds = {kind.kind: kind for kind in (ConfigError, DataError, ConflictError, InfraError)}
+    raise kinds.get(outcome["kind"], ZigongError)(outcome["message"], action=outcome["action"])
+
+
+def original_error(error: BaseException) -> Exception:
+    """What user code raised beneath Ray's wrappers; Ray's own failures become an InfraError."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, Exception) and not type(seen).__module__.startswith("ray."):
+            return seen
+        # Ray Core keeps the cause in `cause`, Ray Train in `_base_exc`
+        seen = getattr(seen, "cause", None) or getattr(seen, "_base_exc", None) or seen.__cause__
+    return InfraError(
+        f"Ray failed: {error}", action="check memory and the cluster, then run the step again: it resumes"
+    )
