@@ -91,10 +91,16 @@ class Way:
         request = {"samples": samples, "vectors": vectors, "scores": str(scores) if scores else None}
         try:
             print(json.dumps(request), file=self._process.stdin, flush=True)
-            line = self._process.stdout.readline() if self._process.stdout else ""
         except BrokenPipeError:
-            line = ""
-        return json.loads(line) if line else f"ended; last line: {last_line(log_of(self.name))}"
+            return self._ended()
+        for line in self._process.stdout or ():
+            if line.startswith('{"wall"'):  # libraries print while they are imported
+                figures: Figures = json.loads(line)
+                return figures
+        return self._ended()
+
+    def _ended(self) -> str:
+        return f"ended; last line: {last_line(log_of(self.name))}"
 
 
 @contextmanager

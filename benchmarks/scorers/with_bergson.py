@@ -29,7 +29,7 @@ BATCH_TOKENS = 4096
 def open_way(folder: Path) -> Way:
     """Loads the model."""
     model = load_model(folder)
-    prefix = "base_model.model."  # bergson names modules from inside PEFT's wrapper
+    prefix = "base_model."  # bergson names modules from inside PEFT's wrapper
     names = [
         f"{name.removeprefix(prefix)}.{side}.default" for name in lora_layers(model) for side in ("lora_A", "lora_B")
     ]

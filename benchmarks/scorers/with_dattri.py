@@ -84,7 +84,8 @@ def open_way(folder: Path) -> Way:
         order = list(range(len(rows)))
         if sys.argv[2] == "sorted":
             order.sort(key=lambda index: len(rows[index]["input_ids"]))
-        tests = GivenGradients(_given(names, vectors), len(vectors[0][0]))
+        count = len(vectors[0][0])
+        tests = GivenGradients(_given(names, vectors), count)
 
         def run() -> Tensor:
             stream = GradientStreamer(
