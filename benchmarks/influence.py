@@ -176,11 +176,11 @@ def measure(rounds: int) -> tuple[dict[tuple[str, int], Compared], dict[str, Fig
     core = ("fwdbwd", "fwdbwd_full", "ours", *LIBRARIES)
     with opened(list(WAYS)) as ways:
         every = (*FLOOR, "ours", *PEER_WAYS)
-        found["ragged", 1] = compare(ways, every, "ragged", 1, rounds)
+        found["ragged", 1] = compare(ways, (*every, "tree"), "ragged", 1, rounds)
         found["ragged", 64] = compare(ways, every, "ragged", 64, few)
-        found["fixed", 1] = compare(ways, every, "fixed", 1, few)
+        found["fixed", 1] = compare(ways, (*every, "tree"), "fixed", 1, few)
         for points in USERS:
-            names = (*FLOOR, *OWN, *(PEER_WAYS if points == 12 else LIBRARIES))
+            names = (*FLOOR, *OWN, *(PEER_WAYS if points == 12 else ("one_by_one", *LIBRARIES)))
             found[str(points), 1] = compare(ways, names, str(points), 1, rounds if points == 12 else few)
         for samples, vectors in (("fixed", 64), ("fixed", 1024), ("ragged", 1024)):
             found[samples, vectors] = compare(ways, core, samples, vectors, few)
@@ -206,10 +206,12 @@ def flat_figures(found: dict[tuple[str, int], Compared], peaks: dict[str, Figure
     flat |= {f"vs_fwdbwd_m{m}_fixed": found["fixed", m].faster("ours", "fwdbwd") for m in (1, 64, 1024)}
     flat["vs_fwdbwd_full_m1"] = ragged.faster("ours", "fwdbwd_full")
     flat["vs_best_peer_ragged"] = ragged.vs_best("ours", PEER_WAYS)
+    flat["forward_vs_fwdbwd_m1"] = ragged.faster("tree", "fwdbwd")
+    flat["forward_vs_best_peer_ragged"] = ragged.vs_best("tree", PEER_WAYS)
     flat["vs_best_peer_ragged_m1024"] = found["ragged", 1024].vs_best("ours", LIBRARIES)
     for points in USERS:
         compared = found[str(points), 1]
-        flat[f"tree_vs_best_peer_{points}"] = compared.vs_best("tree", [*PEER_WAYS])
+        flat[f"tree_vs_best_peer_{points}"] = compared.vs_best("tree", PEER_WAYS)
         flat[f"tree_vs_ours_{points}"] = compared.faster("tree", "ours")
         flat[f"tree_token_ratio_{points}"] = token_ratio(points)
     flat["tree_max_rel_error"] = twelve.errors["tree"]

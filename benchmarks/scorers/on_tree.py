@@ -15,11 +15,12 @@ from torch import Tensor
 from benchmarks.scorers.answering import Scoring, Way, answer_requests
 from benchmarks.scorers.inputs import SampleSet, Vectors, load_model
 from benchmarks.scorers.ours import opened_agent
-from zigong.influence.decoder import layer_weights, open_forward_mode
-from zigong.influence.forward import branch_derivatives
-from zigong.timeline.blocks import tree_blocks
+from zigong.influence.branches import branch_products
+from zigong.influence.decoder import open_forward_mode
 from zigong.timeline.tree import user_trees
 from zigong.training.samples import Samples
+
+BATCH_TOKENS = 1024  # of trees: half of what an autograd pass takes, since values and derivatives lie side by side
 
 
 def open_way(folder: Path) -> Way:
@@ -29,15 +30,15 @@ def open_way(folder: Path) -> Way:
 
     def way(given: SampleSet, vectors: Vectors) -> Scoring:
         samples = as_samples(given)
-        count = len(vectors[0][0])
-        one_each = [tuple((a[index], b[index]) for a, b in vectors) for index in range(count)]
+        if len(vectors[0][0]) != 1:
+            raise SystemExit(f"forward mode serves one vector, not {len(vectors[0][0])}")
+        vector = tuple((a[0], b[0]) for a, b in vectors)
+        bucket = np.zeros(len(samples), dtype=np.int64)
 
         def run() -> Tensor:
-            weights = layer_weights(opened, one_each)
-            scores = torch.zeros(len(samples), count, dtype=torch.float64)
-            for members, tree in user_trees(samples, splits=["train"] * len(samples)):
-                scores[members] = branch_derivatives(opened, weights, tree_blocks([tree]), vectors=count)[1].T
-            return scores
+            trees = user_trees(samples, splits=["train"] * len(samples))
+            found = branch_products(opened, trees, [vector], bucket, batch_tokens=BATCH_TOKENS)
+            return torch.from_numpy(found)[:, None]
 
         return run
 
