@@ -110,8 +110,8 @@ def open_way(folder: Path) -> Way:
 
 
 def _given(names: list[str], vectors: Vectors) -> Gradient:
-    """Its dense form of a linear layer's gradient is [inputs, outputs], flattened."""
-    flat = [part.mT.flatten(1) for pair in vectors for part in pair]
+    """Its dense form of a linear layer's gradient is that of the weight, flattened."""
+    flat = [part.flatten(1) for pair in vectors for part in pair]
     vectors.clear()
     return Gradient(
         representation=dict.fromkeys(names, "materialized"),
