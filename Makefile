@@ -12,7 +12,8 @@ export UV_LINK_MODE ?= hardlink
 
 .DEFAULT_GOAL := help
 BENCH_VENV := build/venv-bench
-.PHONY: help env java dist demo test lint unit soak bench bench-influence bench-sequences locks clean airflow-env bench-env
+SCORERS_VENV := build/venv-bench-influence
+.PHONY: help env java dist demo test lint unit soak bench bench-influence bench-sequences locks clean airflow-env bench-env scorers-env
 
 help: ## list every target
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -36,7 +37,7 @@ soak: env java dist ## kills and long runs
 
 bench: bench-influence bench-sequences ## measured comparisons; tables on the terminal, figures in build/bench
 
-bench-influence: env ## TracSeq scoring against one sample at a time
+bench-influence: env scorers-env ## TracSeq scoring against its floor, vmap, bergson and dattri-llm; token trees (ten minutes)
 	$(BIN)/python benchmarks/influence.py
 	$(BIN)/python benchmarks/ray_overhead.py
 
@@ -49,6 +50,7 @@ env: $(VENV)/.built ## the environment of the jobs, from locked requirements
 airflow-env: $(AIRFLOW_VENV)/.built ## the environment of the schedulers
 bare-env: $(BARE_VENV)/.built
 bench-env: $(BENCH_VENV)/.built
+scorers-env: $(SCORERS_VENV)/.built
 dist: dist/zigong.zip ## the one archive that spark-submit and ray job submit ship
 
 $(UV):
@@ -78,6 +80,13 @@ $(BENCH_VENV)/.built: requirements/bench.txt | $(UV)
 	$(UV) pip install --quiet --python $(BENCH_VENV) --require-hashes -r requirements/bench.txt
 	touch $@
 
+# bergson asks for torchaudio, which it does not need here and which is not published for this torch: the lock leaves it
+# out, so nothing may be resolved again.
+$(SCORERS_VENV)/.built: requirements/bench-influence.txt | $(UV)
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(SCORERS_VENV)
+	$(UV) pip install --quiet --python $(SCORERS_VENV) --no-deps --require-hashes -r requirements/bench-influence.txt
+	touch $@
+
 dist/zigong.zip: $(shell find zigong schemas jobs -type f -not -name '*.pyc') pyproject.toml README.md | $(UV)
 	rm -rf build/lib dist && $(UV) build --quiet --wheel --out-dir dist
 	cp dist/zigong-*.whl $@
@@ -95,6 +104,7 @@ locks: $(UV) ## resolve the requirements again
 	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/jobs.in -o requirements/jobs.txt
 	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/dev.in -o requirements/dev.txt
 	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/bench.in -o requirements/bench.txt
+	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-emit-package torchaudio requirements/bench-influence.in -o requirements/bench-influence.txt
 	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/airflow.in -o requirements/airflow.txt
 
 clean: ## remove environments, builds and local lakehouses

@@ -35,7 +35,19 @@ def token_losses(model: PreTrainedModel, batch: LabelledBatch) -> Tensor:
 
 def sample_losses(model: PreTrainedModel, batch: LabelledBatch) -> Tensor:
     """Each sample's own mean over its label tokens: [N]."""
-    losses = token_losses(model, batch)
-    ones = losses.new_ones(losses.shape)
-    totals = losses.new_zeros(len(batch))
-    return totals.index_add(0, batch.label_rows, losses) / totals.index_add(0, batch.label_rows, ones)
+    return mean_per_sample(token_losses(model, batch), batch.label_rows, len(batch))
+
+
+def mean_per_sample(losses: Tensor, samples: Tensor, count: int) -> Tensor:
+    """Mean of the label tokens of each sample.
+
+    Args:
+        losses: [..., M] of the label tokens.
+        samples: [M] sample of each label token.
+        count: N samples; each has a label token.
+
+    Returns:
+        [..., N].
+    """
+    totals = losses.new_zeros(*losses.shape[:-1], count).index_add(-1, samples, losses)
+    return totals / losses.new_zeros(count).index_add(0, samples, losses.new_ones(len(samples)))

@@ -1,0 +1,68 @@
+"""Scores of many users' samples by forward mode over their token trees, each sample along its own vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from zigong.influence.capture import Matrices
+from zigong.influence.decoder import ForwardMode, layer_weights
+from zigong.influence.forward import branch_derivatives
+from zigong.timeline.blocks import tree_blocks
+from zigong.timeline.tree import TokenTree
+from zigong.training.samples import Indices
+
+Tree = tuple[Indices, TokenTree]  # as user_trees gives them
+
+
+def branch_products(
+    opened: ForwardMode, trees: Sequence[Tree], vectors: Sequence[Matrices], chosen: Indices, *, batch_tokens: int
+) -> npt.NDArray[np.float64]:
+    """<gradient of each sample's loss, its vector> at the weights in use: [N].
+
+    Serves what :func:`zigong.influence.capture.contracted_gradients` serves: the plain product with one vector per
+    checkpoint and bucket of maturity. Branches of one tree may lie in different buckets; the pass then carries one
+    derivative for each of them over the shared tokens, at half the cost of a first one.
+
+    Args:
+        opened: the decoder, with the checkpoint's weights in use.
+        trees: of N samples in all; indices run over ``chosen``.
+        vectors: of all buckets.
+        chosen: [N] which vector each sample is scored with.
+        batch_tokens: tokens of one pass.
+    """
+    products = np.zeros(len(chosen))
+    grouped: dict[tuple[int, ...], list[Tree]] = {}
+    for members, tree in trees:
+        grouped.setdefault(tuple(np.unique(chosen[members]).tolist()), []).append((members, tree))
+    for needed, group in grouped.items():
+        weights = layer_weights(opened, [vectors[index] for index in needed])
+        for batch in tree_batches(group, batch_tokens):
+            members = np.concatenate([part for part, _ in batch])
+            blocks = tree_blocks([tree for _, tree in batch])
+            found = branch_derivatives(opened, weights, blocks, vectors=len(needed))[1].numpy()
+            products[members] = found[np.searchsorted(needed, chosen[members]), np.arange(len(members))]
+    return products
+
+
+def tree_batches(trees: Sequence[Tree], budget: int) -> list[list[Tree]]:
+    """Divides trees into batches of at most ``budget`` tokens; a larger tree is a batch of its own.
+
+    Trees of like trunks stand together, and among them those of like branches, since blocks are padded to the largest.
+    """
+    batches: list[list[Tree]] = []
+    room = 0
+    for members, tree in sorted(trees, key=_shape):
+        if len(tree) > room:
+            batches.append([])
+            room = budget
+        batches[-1].append((members, tree))
+        room -= len(tree)
+    return batches
+
+
+def _shape(item: Tree) -> tuple[int, int, int]:
+    members, tree = item
+    return tree.trunk, int(tree.branch_sizes.max(initial=0)), int(members[0])

@@ -1,0 +1,214 @@
+"""A decoder of Mistral's or Llama's form opened for forward mode: its weights as the written-out pass wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from zigong.errors import ConfigError
+from zigong.influence.capture import Matrices
+from zigong.influence.dual import DualLinear
+
+ARCHITECTURES = ("mistral", "llama")
+ROTARY_TYPES = ("default", "linear", "llama3", "yarn")  # whose angles do not hang on the length of the batch
+PROJECTIONS = {"self_attn": ("q_proj", "k_proj", "v_proj", "o_proj"), "mlp": ("gate_proj", "up_proj", "down_proj")}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Lora:
+    """A LoRA pair of one projection, with its place in ``Matrices``."""
+
+    place: int
+    a: nn.Linear
+    b: nn.Linear
+    scale: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Projection:
+    """One projection: its frozen weight in the form the pass wants it, and its LoRA pair.
+
+    Attributes:
+        weight: [O, D]; columns times the weight of the norm before it, rows times ``factor`` and reordered by ``rows``.
+        norm: [D], 1 where no norm stands before it.
+        rows: [O] order of the output.
+        factor: of the output.
+        lora: None where it has none.
+    """
+
+    weight: Tensor
+    norm: Tensor
+    rows: Tensor
+    factor: float
+    lora: _Lora | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Layer:
+    qkv: tuple[_Projection, ...]
+    o: tuple[_Projection, ...]
+    gate_up: tuple[_Projection, ...]
+    down: tuple[_Projection, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LayerWeights:
+    """The projections of one decoder layer at one checkpoint, those that read the same input joined."""
+
+    qkv: DualLinear
+    o: DualLinear
+    gate_up: DualLinear
+    down: DualLinear
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ForwardMode:
+    """A decoder opened for forward mode; see :func:`open_forward_mode`."""
+
+    model: PreTrainedModel
+    layers: tuple[_Layer, ...]
+
+
+def open_forward_mode(model: PreTrainedModel, pairs: Sequence[tuple[nn.Linear, nn.Linear]]) -> ForwardMode:
+    """Checks that the pass fits the model, and folds norms, scales and the order of rotary halves into its weights.
+
+    Args:
+        model: the base model with one LoRA adapter in it, in fp32 or fp64.
+        pairs: its LoRA pairs, in the order of the vectors' ``Matrices``.
+
+    Raises:
+        ConfigError: the architecture, the adapter or the type of the numbers is another one.
+    """
+    _require_known_form(model)
+    places = {id(a): place for place, (a, _) in enumerate(pairs)}
+    opened = ForwardMode(model=model, layers=tuple(_opened_layer(layer, places) for layer in _decoder_layers(model)))
+    found = sum(part.lora is not None for layer in opened.layers for group in vars(layer).values() for part in group)
+    if found != len(pairs):
+        raise _unknown(f"{len(pairs) - found} LoRA pairs outside the decoder's projections")
+    return opened
+
+
+def _require_known_form(model: PreTrainedModel) -> None:
+    config = model.config
+    if config.model_type not in ARCHITECTURES:
+        raise _unknown(f"the architecture {config.model_type}")
+    if config.hidden_act != "silu":
+        raise _unknown(f"the activation {config.hidden_act}")
+    if getattr(config, "sliding_window", None) is not None:
+        raise _unknown(f"a sliding window of {config.sliding_window}")
+    if config.rope_parameters["rope_type"] not in ROTARY_TYPES:
+        raise _unknown(f"rotary positions of type {config.rope_parameters['rope_type']}")
+    if model.dtype not in (torch.float32, torch.float64):
+        raise _unknown(f"weights of type {model.dtype}")
+
+
+def _unknown(found: str) -> ConfigError:
+    return ConfigError(
+        f"forward mode is written for {' and '.join(ARCHITECTURES)} in fp32, found {found}",
+        action="score sample by sample: the materialised engine takes every LoRA model",
+    )
+
+
+def _decoder_layers(model: PreTrainedModel) -> Any:
+    return model.base_model.layers
+
+
+def _opened_layer(layer: Any, places: dict[int, int]) -> _Layer:
+    parts = {name: getattr(getattr(layer, block), name) for block, names in PROJECTIONS.items() for name in names}
+    attention, feed = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
+    size = int(layer.self_attn.head_dim)
+
+    def opened(name: str, norm: Tensor | None = None, *, rotary: bool = False, factor: float = 1.0) -> _Projection:
+        return _opened_projection(name, parts[name], places, norm=norm, head=size if rotary else None, factor=factor)
+
+    return _Layer(
+        qkv=(
+            opened("q_proj", attention, rotary=True, factor=size**-0.5),
+            opened("k_proj", attention, rotary=True),
+            opened("v_proj", attention),
+        ),
+        o=(opened("o_proj"),),
+        gate_up=(opened("gate_proj", feed), opened("up_proj", feed)),
+        down=(opened("down_proj"),),
+    )
+
+
+def _opened_projection(
+    name: str, module: Any, places: dict[int, int], *, norm: Tensor | None, head: int | None, factor: float
+) -> _Projection:
+    adapted: bool = isinstance(module, LoraLayer)
+    base: Any = module.get_base_layer() if adapted else module
+    biased = getattr(base, "bias", None) is not None
+    if type(base) is not nn.Linear or biased:
+        raise _unknown(f"{name} of type {type(base).__name__}" + (" with a bias" if biased else ""))
+    outputs, inputs = base.weight.shape
+    rows = torch.arange(outputs)
+    if head is not None:  # x_i and x_(i + d/2), which turn together, become neighbours: one complex number
+        rows = rows.view(-1, 2, head // 2).transpose(1, 2).flatten()
+    scale = torch.ones(inputs, dtype=base.weight.dtype) if norm is None else norm.detach()
+    return _Projection(
+        weight=(base.weight.detach() * scale)[rows] * factor,
+        norm=scale,
+        rows=rows,
+        factor=factor,
+        lora=_lora(name, module, places) if adapted else None,
+    )
+
+
+def _lora(name: str, module: Any, places: dict[int, int]) -> _Lora:
+    (adapter,) = module.active_adapters if len(module.active_adapters) == 1 else ("",)
+    if not adapter or adapter in module.lora_variant or module.lora_bias[adapter] or module.merged:
+        raise _unknown(f"an adapter of {name} that is not one plain LoRA pair")
+    if id(module.lora_A[adapter]) not in places:
+        raise _unknown(f"an adapter of {name} that is not among the given pairs")
+    return _Lora(
+        place=places[id(module.lora_A[adapter])],
+        a=module.lora_A[adapter],
+        b=module.lora_B[adapter],
+        scale=module.scaling[adapter],
+    )
+
+
+def layer_weights(opened: ForwardMode, vectors: Sequence[Matrices]) -> tuple[LayerWeights, ...]:
+    """The weights in use, LoRA pairs merged, and how they move along K vectors.
+
+    Valid until another checkpoint is put into the model.
+
+    Args:
+        opened: the decoder.
+        vectors: K test vectors.
+    """
+    return tuple(
+        LayerWeights(**{name: _joined(group, vectors) for name, group in vars(layer).items()})
+        for layer in opened.layers
+    )
+
+
+def _joined(group: Sequence[_Projection], vectors: Sequence[Matrices]) -> DualLinear:
+    """The projections of a group below one another, with their low-rank products in blocks."""
+    weights, downs, ups = [], [], []
+    outputs = [len(part.rows) for part in group]
+    for index, part in enumerate(group):
+        if part.lora is None:
+            weights.append(part.weight)
+            continue
+        a, b = part.lora.a.weight.detach() * part.norm, part.lora.b.weight.detach()[part.rows]
+        b = b * (part.lora.scale * part.factor)
+        weights.append(part.weight + b @ a)
+        pairs = [vector[part.lora.place] for vector in vectors]
+        moved_b = [vector_b[part.rows] * (part.lora.scale * part.factor) for _, vector_b in pairs]
+        downs.append(torch.stack([torch.cat([a, vector_a * part.norm]) for vector_a, _ in pairs]))
+        up = torch.stack([torch.cat([one, b], dim=1).T for one in moved_b])
+        ups.append(nn.functional.pad(up, (sum(outputs[:index]), sum(outputs[index + 1 :]))))
+    weight = torch.cat(weights) if len(weights) > 1 else weights[0]
+    return (
+        DualLinear(weight=weight, down=torch.cat(downs, 1), up=torch.cat(ups, 1))
+        if downs
+        else DualLinear(weight=weight)
+    )

@@ -1,0 +1,1 @@
+"""One user as one token tree: build, attention mask, positions, losses (torch only)."""
