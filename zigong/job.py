@@ -315,6 +315,8 @@ def _recorded(run: Run, outcome: Outcome) -> Outcome:
         if error is None:
             raise
         LOG.error(error.message, extra={"fields": {"step": outcome.step, "next": error.action}})
+        if outcome.code:
+            return outcome
         return replace(
             outcome,
             kind=error.kind,
