@@ -14,15 +14,24 @@ from importlib.resources import files
 import yaml
 from open_data_contract_standard.model import DataQuality, OpenDataContractStandard, SchemaProperty
 
+# What a column tells of a person. Tables hold no direct identifier: raw ids become pseudonyms at ingest.
+CLASSES = {
+    "direct_identifier": "names a person by itself: name, raw client number, card, phone, national id",
+    "pseudonym": "keyed digest of a raw id, or a digest made from one",
+    "quasi_identifier": "describes a person; with other knowledge it may single one out",
+    "free_text": "words that persons may have written; masked at ingest",
+    "none": "tells nothing of a person",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One column: its Spark type and whether it may be null."""
+    """One column: its Spark type, whether it may be null and its class (a key of ``CLASSES``)."""
 
     name: str
     type: str
     required: bool
-    classification: str | None
+    classification: str
     description: str
 
 
@@ -85,7 +94,11 @@ def table_contract(name: str) -> TableContract:
 
 
 def parse_contract(text: str) -> TableContract:
-    """Parses the text of an ODCS v3 contract with exactly one schema object."""
+    """Parses the text of an ODCS v3 contract with exactly one schema object.
+
+    Raises:
+        ValueError: a column has no class, or one that a table may not have.
+    """
     document = OpenDataContractStandard.model_validate(yaml.safe_load(text))
     (table,) = document.schema_ or []
     properties = table.properties or []
@@ -111,9 +124,19 @@ def _column(item: SchemaProperty) -> Column:
         name=item.name or "",
         type=item.physicalType or "",
         required=bool(item.required),
-        classification=item.classification,
+        classification=_classification(item),
         description=item.description or "",
     )
+
+
+def _classification(item: SchemaProperty) -> str:
+    allowed = [name for name in CLASSES if name != "direct_identifier"]
+    if item.classification not in allowed:
+        raise ValueError(
+            f"column {item.name}: classification must be one of {', '.join(allowed)}; found {item.classification!r}"
+            + (": a table holds pseudonyms only" if item.classification == "direct_identifier" else "")
+        )
+    return str(item.classification)
 
 
 def _ordered(properties: list[SchemaProperty], position: str) -> tuple[str, ...]:

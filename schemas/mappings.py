@@ -20,6 +20,7 @@ import yaml
 COLUMN_TYPES = ("int", "bigint", "double", "string", "timestamp", "date")  # and decimal(p,s)
 FORMATS = ("csv", "json", "parquet", "delta")  # json: one object a line
 DATA_KINDS = ("simulated", "public", "private")
+ATTRIBUTE_KINDS = ("code", "free_text")  # an attribute that is not declared is read as free text
 _DECIMAL = re.compile(r"decimal\(\d+,\s*\d+\)")
 _CSV_OPTIONS = ("separator", "header")
 _CHARACTER = re.compile(r"[^\r\n]")
@@ -69,6 +70,7 @@ class SourceMapping:
     known_at_lag: str | None  # None: the events state known_at themselves
     outcome_events: tuple[str, ...]
     closing_events: tuple[str, ...]
+    attribute_codes: tuple[str, ...]  # attributes whose values no person wrote; the others are masked at ingest
     digest: str
 
     @property
@@ -172,7 +174,9 @@ class _Node:
 
 def _mapping(root: _Node, origin: str, digest: str) -> SourceMapping:
     required = ("name", "data", "title", "files", "events", "profiles", "known_at", "outcome_events")
-    node = root.fields(required=required, optional=("description", "license", "derived", "closing_events"))
+    node = root.fields(
+        required=required, optional=("description", "license", "derived", "closing_events", "attributes")
+    )
     views = [name for section in ("files", "derived") if section in node for name, _ in node[section].named()]
     for name in views:
         if not _NAME.fullmatch(name) or views.count(name) > 1:
@@ -197,6 +201,7 @@ def _mapping(root: _Node, origin: str, digest: str) -> SourceMapping:
         known_at_lag=_known_at_lag(node["known_at"]),
         outcome_events=outcomes,
         closing_events=closings,
+        attribute_codes=_codes(node["attributes"]) if "attributes" in node else (),
         digest=digest,
     )
 
@@ -229,6 +234,11 @@ def _column(name: str, section: _Node) -> SourceColumn:
         identifier=node["identifier"].flag() if "identifier" in node else False,
         values=node["values"].texts() if "values" in node else (),
     )
+
+
+def _codes(section: _Node) -> tuple[str, ...]:
+    kinds = {name: item.one_of(ATTRIBUTE_KINDS) for name, item in section.named()}
+    return tuple(name for name, kind in kinds.items() if kind == "code")
 
 
 def _known_at_lag(section: _Node) -> str | None:

@@ -180,3 +180,52 @@ def test_broken_sql_of_a_mapping_names_the_mapping(
     mapping = parse_mapping(MAPPING.replace(*broken), origin="toy.yaml")
     with pytest.raises(DataError, match=f"toy.yaml.*{complaint}"):
         ingested(spark, mapping, folder)
+
+
+SHOWN = "'size', 'a{b}'"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("CLIENT", "rows.CLIENT"),
+        ("concat('no ', NUMBER)", "rows.NUMBER"),
+        ("substring(CAST(struct(CLIENT, KIND) AS STRING), 1, 9)", "rows.CLIENT"),
+        ("(SELECT max(CLIENT) FROM rows)", "rows.CLIENT"),
+    ],
+)
+def test_an_identifier_in_the_attributes_is_refused_by_name(
+    spark: SparkSession, folder: Path, value: str, shown: str
+) -> None:
+    mapping = parse_mapping(MAPPING.replace(SHOWN, f"'size', {value}"), origin="toy.yaml")
+    with pytest.raises(DataError, match=f"attributes of events shows {shown}, which the mapping declares"):
+        ingested(spark, mapping, folder)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "if(NUMBER IS NULL, 'none', 'some')",
+        "row_number() OVER (PARTITION BY CLIENT ORDER BY AT)",
+        "lag(KIND) OVER (PARTITION BY CLIENT ORDER BY AT)",
+        "struct(CLIENT, KIND).KIND",
+    ],
+)
+def test_what_shows_no_identifier_may_be_computed_beside_one(spark: SparkSession, folder: Path, value: str) -> None:
+    mapping = parse_mapping(MAPPING.replace(SHOWN, f"'size', {value}"), origin="toy.yaml")
+    assert "attributes" in ingested(spark, mapping, folder).columns
+
+
+def test_free_text_is_masked_in_attributes_and_in_quarantine(
+    spark: SparkSession, mapping: SourceMapping, tmp_path: Path
+) -> None:
+    card, phone = "4111 1111 1111 1111", "13800138000"
+    (tmp_path / "rows.csv").write_text(
+        f"CLIENT,NUMBER,AT,KIND,AMOUNT\nanna,1,2023-03-25 22:00:00,login,1\nanna,2,2023-03-25 22:00:00,{card},{phone}\n"
+    )
+    noted = parse_mapping(MAPPING.replace(SHOWN, f"'size', 'with {card}'"), origin="toy.yaml")
+    (event,) = ingested(spark, noted, tmp_path).collect()
+    assert event["attributes"] == {"size": "with <CARD>"}
+    (row,) = rejected_rows(read_raw(spark, mapping, str(tmp_path)), mapping, KEY).collect()
+    payload = json.loads(row["payload"])
+    assert (payload["KIND"], payload["AMOUNT"], payload["AT"]) == ("<CARD>", "<PHONE>", "2023-03-25 22:00:00")

@@ -57,6 +57,7 @@ def test_a_mapping_file_loads_by_path(tmp_path: Path) -> None:
         ("[closed]", "[gone]", "closing_events: expected types out of outcome_events"),
         ("[paid, closed]", "[Paid Up]", "outcome_events: expected lower-case words"),
         ("[paid, closed]", "[]", "outcome_events: expected at least one event type"),
+        ("title: toy", "title: toy\nattributes: {shop: text}", "attributes: shop: expected one of code, free_text"),
         ("title: toy", "title: [", "not valid YAML"),
     ],
 )
@@ -66,6 +67,12 @@ def test_a_mistake_is_named_with_its_field(found: str, put: str, complaint: str)
         parse_mapping(GOOD.replace(found, put), origin="toy.yaml")
     assert str(error.value).startswith("toy.yaml")
     assert complaint in str(error.value)
+
+
+def test_attributes_are_free_text_unless_declared_codes() -> None:
+    assert parse_mapping(GOOD, origin="toy.yaml").attribute_codes == ()
+    declared = GOOD + "attributes: {channel: code, note: free_text}\n"
+    assert parse_mapping(declared, origin="toy.yaml").attribute_codes == ("channel",)
 
 
 def test_an_unknown_name_lists_the_shipped_mappings() -> None:

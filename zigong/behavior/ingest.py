@@ -18,6 +18,8 @@ from pyspark.sql.window import Window
 from schemas.contracts import table_contract
 from schemas.mappings import SourceMapping
 from zigong.behavior.business_time import local_date
+from zigong.behavior.lineage import shown_identifiers
+from zigong.behavior.masking import masked_attributes
 from zigong.behavior.pseudonyms import pseudonymiser, user_bucket
 from zigong.behavior.raw import RawTables, read_raw, rejected_rows
 from zigong.errors import DataError
@@ -64,7 +66,7 @@ def events_from(
         to_date: first known_date that is not produced any more.
 
     Raises:
-        DataError: the mapping's SQL does not run, or yields other columns.
+        DataError: the mapping's SQL does not run, yields other columns, or shows an identifier outside the keys.
     """
     stated = _queried(spark, raw, mapping, "events", mapping.events_sql, timezone)
     known_at = F.col("known_at") if mapping.known_at_lag is None else F.col("event_at") + F.expr(mapping.known_at_lag)
@@ -87,7 +89,7 @@ def events_from(
         F.col("amount").try_cast("decimal(18,2)").alias("amount"),
         F.col("currency").cast("string").alias("currency"),
         F.col("days_past_due").cast("int").alias("days_past_due"),
-        _words(F.col("attributes")).alias("attributes"),
+        _words(F.col("attributes"), mapping).alias("attributes"),
         "known_date",
     )
     return _contracted(named.withColumn("user_bucket", user_bucket(F.col("user_id"), buckets)), "behavior_events")
@@ -109,7 +111,7 @@ def profiles_from(
         "valid_from",
         "known_at",
         pseudonym(F.col("person_key")).alias("person_id"),
-        _words(F.col("attributes")).alias("attributes"),
+        _words(F.col("attributes"), mapping).alias("attributes"),
     )
     return _contracted(named, "user_profiles")
 
@@ -144,11 +146,12 @@ def _contracted(frame: DataFrame, table: str) -> DataFrame:
     return frame.select(*table_contract(table).column_names)
 
 
-def _words(attributes: Column) -> Column:
-    """Attributes as a map of texts without nulls; no attributes are an empty map."""
+def _words(attributes: Column, mapping: SourceMapping) -> Column:
+    """Attributes as a map of texts without nulls, free text masked; no attributes are an empty map."""
     texts = attributes.cast("map<string,string>")
     empty = F.create_map().cast("map<string,string>")
-    return F.coalesce(F.map_filter(texts, lambda _, value: value.isNotNull()), empty)
+    stated = F.coalesce(F.map_filter(texts, lambda _, value: value.isNotNull()), empty)
+    return masked_attributes(stated, mapping.attribute_codes)
 
 
 _EVENT_COLUMNS = (
@@ -183,7 +186,19 @@ def _queried(
             f"found {', '.join(found.columns)}",
             action=f"correct the SELECT of {section} in the mapping",
         )
+    _require_hidden(found, mapping, section)
     return found.select(*expected)
+
+
+def _require_hidden(found: DataFrame, mapping: SourceMapping, section: str) -> None:
+    """Refuses a query that puts an identifier anywhere but into a key, which becomes a keyed digest."""
+    for column, identifiers in shown_identifiers(found).items():
+        if not column.endswith("_key"):
+            raise DataError(
+                f"source mapping {mapping.origin}: {column} of {section} shows {', '.join(identifiers)}, which the "
+                "mapping declares an identifier; identifiers may only stand in keys",
+                action=f"take it out of {column}, or derive a word from it before it enters the files",
+            )
 
 
 def _formatted(sql: str, timezone: str) -> str:

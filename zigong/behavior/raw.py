@@ -13,6 +13,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from schemas.mappings import SourceColumn, SourceFile, SourceMapping
+from zigong.behavior.lineage import IDENTIFIER
+from zigong.behavior.masking import masked_cell
 from zigong.behavior.pseudonyms import pseudonymiser
 from zigong.errors import DataError
 
@@ -60,21 +62,29 @@ def rejected_rows(raw: RawTables, mapping: SourceMapping, key: bytes) -> DataFra
 
     Returns:
         file_name, reasons array<string> (``missing:COL``, ``bad_cast:COL``, ``not_finite:COL``, ``unknown_value:COL``,
-        ``malformed_row``) and payload: the declared cells as JSON, identifiers only as their pseudonyms.
+        ``malformed_row``) and payload: the declared cells as JSON, identifiers only as their pseudonyms,
+        texts masked.
     """
     pseudonym = pseudonymiser(key)
     return reduce(DataFrame.unionByName, (_rejected(raw.cells[file.name], file, pseudonym) for file in mapping.files))
 
 
 def _rejected(cells: DataFrame, file: SourceFile, pseudonym: Callable[[Column], Column]) -> DataFrame:
-    shown = [
-        (pseudonym(_quoted(column)) if column.identifier else _quoted(column).cast("string")).alias(column.name)
-        for column in file.columns
-    ]
+    shown = [_shown(column, pseudonym).alias(column.name) for column in file.columns]
     bad = cells.where(F.size(REASONS) > 0).select(REASONS, F.struct(*shown).alias("row"))
     return bad.select(
         F.lit(file.name).alias("file_name"), F.col(REASONS).alias("reasons"), F.to_json("row").alias("payload")
     )
+
+
+def _shown(column: SourceColumn, pseudonym: Callable[[Column], Column]) -> Column:
+    """What quarantine keeps of a cell: a keyed digest of an identifier, a masked text, a time as it is."""
+    cell = _quoted(column)
+    if column.identifier:
+        return pseudonym(cell)
+    masked = masked_cell(cell.cast("string"))
+    is_time = column.type in {"date", "timestamp"}
+    return F.when(_value(column).isNotNull(), cell.cast("string")).otherwise(masked) if is_time else masked
 
 
 def _cells(spark: SparkSession, file: SourceFile, path: str) -> DataFrame:
@@ -175,8 +185,12 @@ def _column_reasons(column: SourceColumn) -> list[Column]:
 
 
 def _typed(cells: DataFrame, file: SourceFile) -> DataFrame:
+    """Good rows in their types; an identifier carries its name, so that a query that shows it is found out."""
     good = cells.where(F.size(REASONS) == 0)
-    return good.select(*(_value(column).alias(column.name) for column in file.columns))
+    names = {column.name: {IDENTIFIER: f"{file.name}.{column.name}"} for column in file.columns if column.identifier}
+    return good.select(
+        *(_value(column).alias(column.name, metadata=names.get(column.name, {})) for column in file.columns)
+    )
 
 
 def _value(column: SourceColumn) -> Column:

@@ -214,6 +214,8 @@ def _mapping_text(name: str, samples: Sequence[_Sample]) -> str:
         "# Event types that tell how a loan goes, and those after which it is closed.",
         "outcome_events: [todo]",
         "closing_events: []",
+        "# Attributes whose values no person wrote, such as {channel: code}; the others are masked at ingest.",
+        "attributes: {}",
     ]
     return "\n".join(lines) + "\n"
 
