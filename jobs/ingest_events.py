@@ -3,24 +3,40 @@
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from schemas.mappings import load_mapping
-from zigong.behavior.ingest import deduplicated, events_from, profiles_from, read_raw, rejected_rows
+from schemas.mappings import SourceMapping, load_mapping
+from zigong.behavior.ingest import (
+    deduplicated,
+    events_from,
+    profiles_from,
+    read_raw,
+    rejected_rows,
+    rejected_without_erased,
+    without_erased,
+)
 from zigong.behavior.landing import landing_folder
+from zigong.behavior.sql_errors import raw_values_unsaid
 from zigong.job import Job, main
 
 
 def ingest_events(job: Job) -> None:
     """Replaces exactly the source's known_date partitions of the range, or all of them; a night may bring nothing."""
+    mapping = load_mapping(job.recipe.source.mapping)
+    with raw_values_unsaid(job.spark, mapping):
+        ingest(job, mapping)
+
+
+def ingest(job: Job, mapping: SourceMapping) -> None:
+    """Rejected rows to quarantine, events and profiles to their tables."""
     recipe, dates = job.recipe, job.dates
-    mapping = load_mapping(recipe.source.mapping)
     key, timezone = job.user_key(mapping.data), recipe.business_timezone
     raw = read_raw(job.spark, mapping, landing_folder(job.spark, recipe, job.paths))
-    rejected = rejected_rows(raw, mapping, key=key)
+    rejected = rejected_without_erased(rejected_rows(raw, mapping, key=key), job.tombstones())
     job.quarantine(
         f"raw_{mapping.name}",
-        rejected,
+        rejected.kept,
         rows_in=sum(cells.count() for cells in raw.cells.values()),
         rules_version=mapping.digest,
+        dropped=losses(erased=rejected.erased),
     )
     events = events_from(
         job.spark,
@@ -40,13 +56,22 @@ def ingest_events(job: Job) -> None:
 
 
 def publish_versions(job: Job, table: str, rows: DataFrame, cells: str, *, may_be_empty: bool = False) -> None:
-    """Publishes one row per key; repetitions are dropped and counted, contradictions go to quarantine."""
-    versions = deduplicated(rows, table=table)
-    dropped = {"duplicate": versions.duplicates.count()}
-    conflicting = versions.conflicting.select(
+    """Publishes one row per key; repetitions and erased users are dropped, contradictions go to quarantine."""
+    versions, tombstones = deduplicated(rows, table=table), job.tombstones()
+    kept, doubled, conflicting = (
+        without_erased(part, tombstones) for part in (versions.kept, versions.duplicates, versions.conflicting)
+    )
+    erased = kept.erased + doubled.erased + conflicting.erased
+    refused = conflicting.kept.select(
         F.array(F.lit("conflicting_version")).alias("reasons"), F.to_json(F.struct("*")).alias("payload")
     )
-    job.publish(table, versions.kept, cells=cells, rejected=conflicting, dropped=dropped, may_be_empty=may_be_empty)
+    dropped = {"duplicate": doubled.kept.count(), **losses(erased=erased)}
+    job.publish(table, kept.kept, cells=cells, rejected=refused, dropped=dropped, may_be_empty=may_be_empty)
+
+
+def losses(**counts: int) -> dict[str, int]:
+    """Rows left out by reason, without the reasons that met nobody."""
+    return {reason: rows for reason, rows in counts.items() if rows}
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 
 import yaml
-from open_data_contract_standard.model import DataQuality, OpenDataContractStandard, SchemaProperty
+from open_data_contract_standard.model import DataQuality, OpenDataContractStandard, SchemaObject, SchemaProperty
 
 # What a column tells of a person. Tables hold no direct identifier: raw ids become pseudonyms at ingest.
 CLASSES = {
@@ -44,6 +44,22 @@ class RowRule:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PersonLink:
+    """How a table's rows lead to the person they are about, so that an erase finds them.
+
+    Attributes:
+        kind: ``user_id`` (the column itself), ``link`` (a key of another table), ``text`` (pseudonyms stand inside a
+            text) or ``nobody`` (no row is about a person).
+        column: the column that leads there; empty for ``nobody``.
+        table: for a link, the table that holds the key beside user_id.
+    """
+
+    kind: str
+    column: str = ""
+    table: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TableContract:
     """Everything a table promises, read from ``schemas/tables/NAME.yaml``."""
 
@@ -56,6 +72,7 @@ class TableContract:
     partitions: tuple[str, ...]
     row_rules: tuple[RowRule, ...]
     min_rows: int
+    person: PersonLink
     digest: str
 
     @property
@@ -97,7 +114,7 @@ def parse_contract(text: str) -> TableContract:
     """Parses the text of an ODCS v3 contract with exactly one schema object.
 
     Raises:
-        ValueError: a column has no class, or one that a table may not have.
+        ValueError: a column has no class, or one that a table may not have; or nothing leads to the person of a row.
     """
     document = OpenDataContractStandard.model_validate(yaml.safe_load(text))
     (table,) = document.schema_ or []
@@ -115,6 +132,7 @@ def parse_contract(text: str) -> TableContract:
             *(RowRule(name=q.name or "", condition=q.implementation) for q in table.quality or [] if _is_row_rule(q)),
         ),
         min_rows=_min_rows(table.quality or []),
+        person=_person(table),
         digest=hashlib.sha256(text.encode()).hexdigest(),
     )
 
@@ -137,6 +155,31 @@ def _classification(item: SchemaProperty) -> str:
             + (": a table holds pseudonyms only" if item.classification == "direct_identifier" else "")
         )
     return str(item.classification)
+
+
+def _person(table: SchemaObject) -> PersonLink:
+    """user_id, else a column with a relationship, else what the custom property ``person`` says."""
+    properties = table.properties or []
+    if any(item.name == "user_id" for item in properties):
+        return PersonLink(kind="user_id", column="user_id")
+    for item in properties:
+        for relation in item.relationships or []:
+            target, _, column = str(relation.to).partition(".")
+            if column != item.name:
+                raise ValueError(
+                    f"table {table.name}: {item.name} must lead to a column of its own name: {relation.to}"
+                )
+            return PersonLink(kind="link", column=item.name, table=target)
+    said = [item.value for item in table.customProperties or [] if item.property == "person"]
+    if said == ["nobody"]:
+        return PersonLink(kind="nobody")
+    texts = [item.name for item in properties if said == [f"in {item.name}"]]
+    if not texts:
+        raise ValueError(
+            f"table {table.name}: no user_id, no relationship, and no custom property person that says 'nobody' or "
+            "'in COLUMN': an erase could not find a person's rows"
+        )
+    return PersonLink(kind="text", column=str(texts[0]))
 
 
 def _ordered(properties: list[SchemaProperty], position: str) -> tuple[str, ...]:

@@ -132,7 +132,9 @@ class Job:
         """Rows of the driver as a Spark frame."""
         return self.spark.createDataFrame(rows)
 
-    def quarantine(self, name: str, rejected: DataFrame, *, rows_in: int, rules_version: str) -> None:
+    def quarantine(
+        self, name: str, rejected: DataFrame, *, rows_in: int, rules_version: str, dropped: Mapping[str, int]
+    ) -> None:
         """Keeps rows of raw files out, with their reasons; ``name`` stands for the files in the counts."""
         from zigong.lakehouse.publish import quarantine_rows
 
@@ -141,7 +143,8 @@ class Job:
             quarantine_rows(
                 self.paths, rejected, table=name, run_id=self.run.run_id, step=self.step, rules_version=rules_version
             )
-        counts = {"rows_in": rows_in, "published": rows_in - refused, "quarantined": refused, "dropped": {}}
+        read = rows_in - refused - sum(dropped.values())
+        counts = {"rows_in": rows_in, "published": read, "quarantined": refused, "dropped": dict(dropped)}
         self._count(name, counts, version=None)
 
     def _count(self, name: str, counts: dict[str, Any], *, version: int | None) -> None:
@@ -167,28 +170,18 @@ class Job:
         return ObservationDates(days=days)
 
     def user_key(self, data: str) -> bytes:
-        """The HMAC key of client ids.
+        """The HMAC key of client ids; see ``lakehouse_key``."""
+        return lakehouse_key(self.recipe, data)
 
-        Args:
-            data: what the mapping says of its source: simulated, public or private.
+    def tombstones(self) -> DataFrame | None:
+        """Tombstones of every erased user, the newest included; None where nobody was ever erased."""
+        from zigong.lakehouse.maintain import published_tables
+        from zigong.lakehouse.tables import latest_version, open_pinned
 
-        Raises:
-            ConfigError: the key is missing, or a private source would use the published key.
-        """
-        if self.recipe.lakehouse.key == "published":
-            if data == "private":
-                raise ConfigError(
-                    "lakehouse.key: published protects nobody, but the source is private",
-                    action=f"set lakehouse.key: env and export {KEY_VARIABLE}",
-                )
-            return PUBLISHED_KEY.encode()
-        key = os.environ.get(KEY_VARIABLE, "")
-        if len(key) < 16 or key == PUBLISHED_KEY:
-            raise ConfigError(
-                f"{KEY_VARIABLE} must hold a secret of at least 16 characters that is not the published one",
-                action=f"export {KEY_VARIABLE} from your secret store (one key per lakehouse, for good)",
-            )
-        return key.encode()
+        if "erasure_requests" not in published_tables(self.paths):
+            return None
+        newest = latest_version(self.paths, "erasure_requests")
+        return open_pinned(self.spark, self.paths, "erasure_requests", newest).select("tombstone").distinct()
 
 
 Body = Callable[[Job], None]
@@ -219,6 +212,32 @@ def main(step: str, body: Body, arguments: Sequence[str] | None = None) -> None:
     if outcome.code:
         say_error(outcome.kind, outcome.message, outcome.action, outcome=run.folder / "outcome.json")
         raise SystemExit(outcome.code)
+
+
+def lakehouse_key(recipe: Recipe, data: str) -> bytes:
+    """The HMAC key of client ids.
+
+    Args:
+        recipe: names where the key comes from.
+        data: what the mapping says of its source: simulated, public or private.
+
+    Raises:
+        ConfigError: the key is missing, or a private source would use the published key.
+    """
+    if recipe.lakehouse.key == "published":
+        if data == "private":
+            raise ConfigError(
+                "lakehouse.key: published protects nobody, but the source is private",
+                action=f"set lakehouse.key: env and export {KEY_VARIABLE}",
+            )
+        return PUBLISHED_KEY.encode()
+    key = os.environ.get(KEY_VARIABLE, "")
+    if len(key) < 16 or key == PUBLISHED_KEY:
+        raise ConfigError(
+            f"{KEY_VARIABLE} must hold a secret of at least 16 characters that is not the published one",
+            action=f"export {KEY_VARIABLE} from your secret store (one key per lakehouse, for good)",
+        )
+    return key.encode()
 
 
 def runs_folder(recipe: Recipe) -> Path:

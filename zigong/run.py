@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from zigong.errors import ConfigError
+from zigong.lakehouse.erasures import refuse_replay
 from zigong.recipe import Recipe, parse_recipe
 
 RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,80}$")
@@ -112,7 +113,7 @@ def open_run(recipe: Recipe, runs_folder: Path, run_id: str | None) -> Run:
     """Makes a run, or reopens it to resume.
 
     Raises:
-        ConfigError: the run id is malformed or belongs to another recipe.
+        ConfigError: the run id is malformed or belongs to another recipe, or users were erased since the run was made.
     """
     name = run_id or f"{recipe.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}"
     if not RUN_ID.match(name):
@@ -120,11 +121,12 @@ def open_run(recipe: Recipe, runs_folder: Path, run_id: str | None) -> Run:
     run = Run(run_id=name, recipe=recipe, folder=runs_folder / name)
     if (run.folder / "manifest.json").is_file():
         _require_same_recipe(run)
+        refuse_replay(runs_folder.parent, name, run.manifest()["created_at"])
         return run
     run.folder.mkdir(parents=True, exist_ok=True)
     write_json(run.folder / "recipe.json", recipe.model_dump(mode="json"))
     created = {"run_id": name, "recipe": recipe.name, "recipe_digest": recipe.digest()}
-    clock = {"created_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    clock = {"created_at": datetime.now(UTC).isoformat(timespec="milliseconds")}
     write_json(run.folder / "manifest.json", {**created, **clock, "tables": {}, "facts": {}})
     return run
 

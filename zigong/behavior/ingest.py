@@ -24,7 +24,18 @@ from zigong.behavior.pseudonyms import pseudonymiser, user_bucket
 from zigong.behavior.raw import RawTables, read_raw, rejected_rows
 from zigong.errors import DataError
 
-__all__ = ["RawTables", "Versions", "deduplicated", "events_from", "profiles_from", "read_raw", "rejected_rows"]
+__all__ = [
+    "RawTables",
+    "Remembered",
+    "Versions",
+    "deduplicated",
+    "events_from",
+    "profiles_from",
+    "read_raw",
+    "rejected_rows",
+    "rejected_without_erased",
+    "without_erased",
+]
 
 _FATE, _CONTENT = "_fate", "_content"
 KEPT, DUPLICATE, CONFLICTING = "kept", "duplicate", "conflicting_version"
@@ -136,6 +147,54 @@ def deduplicated(rows: DataFrame, *, table: str = "behavior_events") -> Versions
         judged.where(F.col(_FATE) == part).select(*contract.column_names) for part in (KEPT, DUPLICATE, CONFLICTING)
     )
     return Versions(kept=kept, duplicates=duplicates, conflicting=conflicting)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remembered:
+    """Rows, divided by the tombstones of erased users.
+
+    Attributes:
+        kept: rows of users who were never erased.
+        erased: how many rows were left out, to be counted as dropped with the reason ``erased``.
+    """
+
+    kept: DataFrame
+    erased: int
+
+
+def without_erased(rows: DataFrame, tombstones: DataFrame | None) -> Remembered:
+    """Leaves out the rows of erased users, who may come back in any file.
+
+    Args:
+        rows: with the column user_id.
+        tombstones: column ``tombstone``, the SHA-256 of each erased pseudonym; None: nobody was erased.
+    """
+    if tombstones is None:
+        return Remembered(kept=rows, erased=0)
+    known = F.sha2("user_id", 256) == F.col("tombstone")
+    return Remembered(
+        kept=rows.join(F.broadcast(tombstones), known, "left_anti"),
+        erased=rows.join(F.broadcast(tombstones), known, "left_semi").count(),
+    )
+
+
+def rejected_without_erased(rejected: DataFrame, tombstones: DataFrame | None) -> Remembered:
+    """Leaves out rejected rows in which a client's pseudonym stands alone in an identifier's cell.
+
+    Args:
+        rejected: as ``rejected_rows`` gives them.
+        tombstones: as in ``without_erased``.
+    """
+    if tombstones is None:
+        return Remembered(kept=rejected, erased=0)
+    row = F.sha2("payload", 256)
+    named = rejected.select(row.alias("_row"), F.explode("identifiers").alias("user_id"))
+    known = named.join(F.broadcast(tombstones), F.sha2("user_id", 256) == F.col("tombstone"), "left_semi")
+    erased = F.broadcast(known.select("_row").distinct())
+    return Remembered(
+        kept=rejected.join(erased, row == F.col("_row"), "left_anti"),
+        erased=rejected.join(erased, row == F.col("_row"), "left_semi").count(),
+    )
 
 
 def _comparable(name: str, kind: str) -> Column:

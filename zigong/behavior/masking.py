@@ -17,6 +17,7 @@ from zigong.behavior.recognisers import masked_text
 
 # Seven digits with at most three signs between them, or an @: less is no number of a card, a phone or a person.
 SUSPICIOUS = r"(?s)(?:\p{Nd}\P{Nd}{0,3}){7}|@"
+SHAPE_LENGTH = 40
 
 
 def masked_texts(texts: pa.Array) -> pa.Array:
@@ -51,3 +52,9 @@ def masked_cell(cell: Column) -> Column:
     """A column of texts, masked."""
     suspicious = cell.rlike(SUSPICIOUS)
     return F.when(suspicious, F.arrow_udf(masked_texts, "string")(F.when(suspicious, cell))).otherwise(cell)
+
+
+def shape(cell: Column) -> Column:
+    """The shape of a cell: letters become a, digits become 9, and no more than its beginning is kept."""
+    masked = F.regexp_replace(F.regexp_replace(cell.cast("string"), r"[\p{L}\p{M}]", "a"), r"\p{N}", "9")
+    return F.substring(masked, 1, SHAPE_LENGTH)

@@ -14,7 +14,7 @@ from pyspark.sql.types import StringType, StructField, StructType
 
 from schemas.mappings import SourceColumn, SourceFile, SourceMapping
 from zigong.behavior.lineage import IDENTIFIER
-from zigong.behavior.masking import masked_cell
+from zigong.behavior.masking import masked_cell, shape
 from zigong.behavior.pseudonyms import pseudonymiser
 from zigong.errors import DataError
 
@@ -62,8 +62,8 @@ def rejected_rows(raw: RawTables, mapping: SourceMapping, key: bytes) -> DataFra
 
     Returns:
         file_name, reasons array<string> (``missing:COL``, ``bad_cast:COL``, ``not_finite:COL``, ``unknown_value:COL``,
-        ``malformed_row``) and payload: the declared cells as JSON, identifiers only as their pseudonyms,
-        texts masked.
+        ``malformed_row``), identifiers (their pseudonyms) and payload: the declared cells as JSON, identifiers only as
+        their pseudonyms, texts masked, and cells that do not fit by their shape only.
     """
     pseudonym = pseudonymiser(key)
     return reduce(DataFrame.unionByName, (_rejected(raw.cells[file.name], file, pseudonym) for file in mapping.files))
@@ -72,19 +72,29 @@ def rejected_rows(raw: RawTables, mapping: SourceMapping, key: bytes) -> DataFra
 def _rejected(cells: DataFrame, file: SourceFile, pseudonym: Callable[[Column], Column]) -> DataFrame:
     shown = [_shown(column, pseudonym).alias(column.name) for column in file.columns]
     bad = cells.where(F.size(REASONS) > 0).select(REASONS, F.struct(*shown).alias("row"))
+    digests = [F.col("row")[column.name] for column in file.columns if column.identifier]
     return bad.select(
-        F.lit(file.name).alias("file_name"), F.col(REASONS).alias("reasons"), F.to_json("row").alias("payload")
+        F.lit(file.name).alias("file_name"),
+        F.col(REASONS).alias("reasons"),
+        F.array_compact(F.array(*digests).cast("array<string>")).alias("identifiers"),
+        F.to_json("row").alias("payload"),
     )
 
 
 def _shown(column: SourceColumn, pseudonym: Callable[[Column], Column]) -> Column:
-    """What quarantine keeps of a cell: a keyed digest of an identifier, a masked text, a time as it is."""
+    """What quarantine keeps of a cell: a keyed digest of an identifier, a masked text, a number or time as it is.
+
+    A cell that does not fit, or stands in a malformed row, may hold what belongs into another column, such as an
+    identifier: only its shape is kept.
+    """
     cell = _quoted(column)
     if column.identifier:
         return pseudonym(cell)
-    masked = masked_cell(cell.cast("string"))
-    is_time = column.type in {"date", "timestamp"}
-    return F.when(_value(column).isNotNull(), cell.cast("string")).otherwise(masked) if is_time else masked
+    fits = ~F.array_contains(REASONS, "malformed_row")
+    fits &= F.forall(REASONS, lambda reason: F.substring_index(reason, ":", -1) != column.name)
+    text = cell.cast("string")
+    harmless = column.type in {"date", "timestamp"} or column.values
+    return F.when(fits, text if harmless else masked_cell(text)).otherwise(shape(cell))
 
 
 def _cells(spark: SparkSession, file: SourceFile, path: str) -> DataFrame:

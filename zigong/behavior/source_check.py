@@ -20,12 +20,13 @@ from pyspark.sql import functions as F
 from schemas.contracts import table_contract
 from schemas.mappings import SourceFile, SourceMapping
 from zigong.behavior.ingest import Versions, deduplicated, events_from, profiles_from
+from zigong.behavior.masking import shape
 from zigong.behavior.raw import REASONS, column_names, found_cells, missing_columns, padded, raw_tables
+from zigong.behavior.sql_errors import sql_cause
 from zigong.errors import DataError
 from zigong.quality.rows import broken_rules, conform
 
 EXAMPLES = 3
-EXAMPLE_LENGTH = 40
 _FOLLOWING = ("user_bucket_is_present", "known_date_is_present")  # null where user_key or known_at is
 _TODO = re.compile(r"\bTODO\b:?\s*(.*)")
 _ACTIONS = {
@@ -158,7 +159,9 @@ def _found(spark: SparkSession, file: SourceFile, path: str, findings: list[Find
         return None
     except (PySparkException, Py4JJavaError) as error:
         findings.append(
-            Finding(section=section, problem=f"cannot be read as {file.format}: {_cause(error)}", action="check format")
+            Finding(
+                section=section, problem=f"cannot be read as {file.format}: {sql_cause(error)}", action="check format"
+            )
         )
         return None
     names = ", ".join(column_names(found))
@@ -181,7 +184,7 @@ def _judged_file(cells: DataFrame, file: SourceFile, absent: tuple[str, ...], fi
         rows: int = cells.count()
         findings += [finding for finding in _bad_cells(cells, file, section) if finding.column not in absent]
     except (PySparkException, Py4JJavaError) as error:
-        findings.append(Finding(section=section, problem=f"reading fails: {_cause(error)}", action="check the file"))
+        findings.append(Finding(section=section, problem=f"reading fails: {sql_cause(error)}", action="check the file"))
         return 0
     if rows == 0:
         findings.append(Finding(section=section, problem="the file has no rows", action="give the whole file"))
@@ -192,7 +195,7 @@ def _bad_cells(cells: DataFrame, file: SourceFile, section: str) -> list[Finding
     reason = F.col("reason")
     shown = [
         F.when(F.substring_index(reason, ":", 1).isin("missing", "malformed_row"), None).when(
-            reason.endswith(f":{column.name}"), _shape(F.col(f"`{column.name}`"))
+            reason.endswith(f":{column.name}"), shape(F.col(f"`{column.name}`"))
         )
         for column in file.columns
         if not column.identifier
@@ -209,12 +212,6 @@ def _bad_cells(cells: DataFrame, file: SourceFile, section: str) -> list[Finding
     ]
 
 
-def _shape(cell: Column) -> Column:
-    """The shape of a cell: letters become a, digits become 9, and no more than its beginning is kept."""
-    masked = F.regexp_replace(F.regexp_replace(cell.cast("string"), r"[\p{L}\p{M}]", "a"), r"\p{N}", "9")
-    return F.substring(masked, 1, EXAMPLE_LENGTH)
-
-
 def _some(examples: Column) -> Column:
     return F.slice(F.array_sort(F.collect_set(examples)), 1, EXAMPLES)
 
@@ -226,7 +223,7 @@ def _stated(section: str, query: Callable[[], DataFrame], findings: list[Finding
     except DataError as error:
         findings.append(Finding(section=section, problem=error.message, action=error.action))
     except PySparkException as error:
-        findings.append(Finding(section=section, problem=_cause(error), action=f"correct {section} of the mapping"))
+        findings.append(Finding(section=section, problem=sql_cause(error), action=f"correct {section} of the mapping"))
     return None
 
 
@@ -239,7 +236,7 @@ def _versions(frame: DataFrame, table: str, findings: list[Finding]) -> Versions
         findings.append(
             Finding(
                 section=section,
-                problem=f"the SQL fails on some rows: {_cause(error)}",
+                problem=f"the SQL fails on some rows: {sql_cause(error)}",
                 action="use try_cast or CASE where a value may not fit",
             )
         )
@@ -257,7 +254,7 @@ def _broken(rows: DataFrame, table: str, section: str) -> list[Finding]:
     late = [F.when(F.col(name) > next_year, f"far_future:{name}") for name in times]
     rules = F.concat(broken_rules(contract), F.array_compact(F.array(*early, *late)))
     word = F.col("event_type") if section == "events" else F.lit(None).cast("string")
-    example = F.when(F.col("rule") == "event_type_is_a_word", _shape(word))
+    example = F.when(F.col("rule") == "event_type_is_a_word", shape(word))
     found = conform(rows, contract).select("*", F.explode(rules).alias("rule"))
     counted = found.groupBy("rule").agg(F.count("*").alias("rows"), _some(example).alias("examples"))
     return [
@@ -355,12 +352,3 @@ def _outcomes(mapping: SourceMapping, summary: Summary) -> list[Finding]:
         for section, words in absent.items()
         if words
     ]
-
-
-def _cause(error: PySparkException | Py4JJavaError) -> str:
-    """Spark's name for an error and the SQL it points at; its full text may hold raw values."""
-    if isinstance(error, Py4JJavaError):
-        return str(error.java_exception.getClass().getSimpleName())
-    fragments = [context.fragment() for context in error.getQueryContext()]
-    where = f" in {' '.join(fragments[0].split())}" if fragments and fragments[0] else ""
-    return f"{error.getCondition() or type(error).__name__}{where}"

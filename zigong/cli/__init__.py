@@ -2,7 +2,7 @@
 
 import typer
 
-from zigong.cli import audit, maintain, run, runs, sources
+from zigong.cli import audit, erase, maintain, run, runs, sources
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,6 +17,7 @@ app.command("doctor")(run.doctor)
 app.command("report")(run.report)
 app.command("audit-leakage")(audit.audit_leakage)
 app.command("maintain")(maintain.maintain_tables)
+app.command("erase")(erase.erase)
 
 runs_app = typer.Typer(no_args_is_help=True, help="Runs of a lakehouse.")
 runs_app.command("ls")(runs.list_all)

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from zigong.cli.shared import OnlyRecipe, Root, named_errors, runs_folder_of
 from zigong.console import CONSOLE
+from zigong.lakehouse.erasures import affected_models
 from zigong.run import Run, list_runs
 from zigong.runner import steps_of
 
@@ -28,10 +29,11 @@ def list_all(
         typer.echo(json.dumps(rows, indent=2))
         return
     table = Table(title="runs")
-    for column in ("run", "recipe", "created", "steps", "outcome", "metrics"):
+    for column in ("run", "recipe", "created", "steps", "outcome", "retrain by", "metrics"):
         table.add_column(column, overflow="fold")
+    shown = ("run_id", "recipe", "created_at", "steps", "outcome", "retrain_by", "metrics")
     for row in rows:
-        table.add_row(*(str(row[key]) for key in ("run_id", "recipe", "created_at", "steps", "outcome", "metrics")))
+        table.add_row(*("" if row[key] is None else str(row[key]) for key in shown))
     CONSOLE.print(table)
 
 
@@ -55,6 +57,7 @@ def _run_row(run: Run) -> dict[str, object]:
         "created_at": manifest["created_at"],
         "steps": f"{done}/{len(steps)}",
         "outcome": state,
+        "retrain_by": affected_models(run.folder.parent.parent).get(manifest["facts"].get("model_id", "")),
         "folder": str(run.folder),
         "metrics": str(run.folder / "metrics.json"),
         "report": str(run.folder / "report.html"),

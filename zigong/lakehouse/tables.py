@@ -12,6 +12,7 @@ from deltalake.exceptions import TableNotFoundError
 from pyspark.sql import DataFrame, SparkSession
 
 from zigong.errors import DataError
+from zigong.lakehouse.erasures import refuse_erased
 from zigong.lakehouse.paths import LakehousePaths
 
 
@@ -31,7 +32,12 @@ def latest_version(paths: LakehousePaths, table: str) -> int:
 
 
 def open_pinned(spark: SparkSession, paths: LakehousePaths, table: str, version: int) -> DataFrame:
-    """One version of a table as a Spark frame; never the latest by accident."""
+    """One version of a table as a Spark frame; never the latest by accident.
+
+    Raises:
+        ConfigError: an erasure removed this version.
+    """
+    refuse_erased(paths, table, version)
     uri = paths.spark_uri(paths.table(table))
     return spark.read.format("delta").option("versionAsOf", version).load(uri)
 
@@ -44,7 +50,12 @@ def arrow_pinned(
     columns: Sequence[str] | None = None,
     where: ds.Expression | None = None,
 ) -> pa.Table:
-    """One version of a table as Arrow; partitions that ``where`` excludes are not read."""
+    """One version of a table as Arrow; partitions that ``where`` excludes are not read.
+
+    Raises:
+        ConfigError: an erasure removed this version.
+    """
+    refuse_erased(paths, table, version)
     opened = DeltaTable(paths.table(table), version=version)
     dataset = opened.to_pyarrow_dataset()
     return dataset.to_table(columns=list(columns) if columns is not None else None, filter=where)

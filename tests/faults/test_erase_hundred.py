@@ -1,0 +1,128 @@
+"""A hundred users leave a finished run, in spite of a crash, and neither a new run nor a backfill brings them back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pytest
+from pyspark.sql import SparkSession
+from typer.testing import CliRunner
+
+from tests.finished import FinishedRun, finish
+from zigong.cli import app
+from zigong.dates import Dates
+from zigong.errors import InfraError
+from zigong.job import run_step
+from zigong.lakehouse.erasures import Erasure, erasures
+from zigong.lakehouse.tables import arrow_pinned, latest_version
+from zigong.recipe import load_recipe
+from zigong.runner import execute, load_body, start
+
+pytestmark = pytest.mark.soak
+USERS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Erased:
+    """A finished run of which users were erased, and the raw files of before."""
+
+    finished: FinishedRun
+    record: Erasure
+    raw_files: Path
+    user_ids: frozenset[str]
+    output: str
+
+
+def user_ids_of(run: FinishedRun, table: str) -> set[str]:
+    rows = arrow_pinned(run.paths, table, latest_version(run.paths, table), columns=["user_id"])
+    return set(rows["user_id"].to_pylist())
+
+
+@pytest.fixture(scope="module")
+def erased(spark: SparkSession, local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Erased:
+    home = tmp_path_factory.mktemp("erase")
+    (home / "lakehouse").mkdir()
+    done = finish(home / "lakehouse", "first")
+    (landing,) = (home / "lakehouse" / "_landing").iterdir()
+    raw_files = home / "raw"
+    shutil.copytree(landing, raw_files)
+    raw = pc.unique(ds.dataset(raw_files / "events.parquet").to_table(["user_key"])["user_key"]).sort()
+    file = home / "users.txt"
+    file.write_text("\n".join(raw.slice(0, USERS).to_pylist()) + "\n")
+    before = user_ids_of(done, "behavior_events")
+    command = ["erase", "--users", str(file), "--root", done.root, "--verify", "--retrain-days", "10"]
+    with pytest.MonkeyPatch.context() as patch:
+
+        def no_disk(*_: object) -> None:
+            raise InfraError("the disk is gone", action="try again")
+
+        patch.setattr("zigong.lakehouse.erase_files.erase_staging", no_disk)
+        assert CliRunner().invoke(app, command).exit_code == InfraError.exit_code
+    (stopped,) = erasures(Path(done.root))
+    assert not stopped.completed_at
+    answer = CliRunner().invoke(app, command)
+    assert answer.exit_code == 0, answer.output
+    again = CliRunner().invoke(app, command)
+    assert again.exit_code == 0, again.output
+    (record,) = erasures(Path(done.root))
+    gone = frozenset(before - user_ids_of(done, "behavior_events"))
+    return Erased(finished=done, record=record, raw_files=raw_files, user_ids=gone, output=answer.output)
+
+
+def test_the_erasure_is_whole_after_the_crash_and_verified(erased: Erased) -> None:
+    assert len(erased.user_ids) == USERS
+    assert erased.record.completed_at
+    assert "verified" in erased.output
+    counted = {table for table, rows in erased.record.rows.items() if rows}
+    assert counted >= {
+        "behavior_events", "user_profiles", "observation_points", "performance_labels", "user_sequences",
+        "instruction_samples", "dataset_members", "influence_scores", "training_mix", "evaluation_answers",
+        "behavior_card_scores",
+    }  # fmt: skip
+    assert {"removed", "rewritten"} <= erased.record.files.keys()
+    assert not list(Path(erased.finished.root, "_erasures").glob("*.keys"))
+
+
+def test_the_model_is_listed_with_the_date_by_which_it_is_replaced(erased: Erased) -> None:
+    (model,) = erased.record.models
+    assert (model.run_id, model.model_id) == ("first", erased.finished.run.fact("model_id"))
+    assert 0 < model.trained_on <= model.pretrained_on <= USERS
+    answer = CliRunner().invoke(app, ["runs", "ls", "--json", "--root", erased.finished.root])
+    (row,) = [row for row in json.loads(answer.stdout) if row["run_id"] == "first"]
+    assert row["retrain_by"] == model.retrain_by > erased.record.requested_at[:10]
+
+
+def test_the_run_of_before_is_refused_by_name(erased: Erased) -> None:
+    answer = CliRunner().invoke(app, ["run", str(erased.finished.recipe_file), "--run-id", "first"])
+    told = " ".join(answer.output.split())
+    assert answer.exit_code == 2, told
+    assert erased.record.erasure_id in told
+
+
+def test_neither_a_new_run_nor_a_backfill_of_the_old_files_brings_anybody_back(erased: Erased) -> None:
+    content = load_recipe(erased.finished.recipe_file)
+    source = content.source.model_copy(update={"path": str(erased.raw_files), "simulation": None})
+    recipe = content.model_copy(update={"source": source})
+    again = start(recipe, "again")
+    for _, outcome, _ in execute(again, until="build_sequences"):
+        assert outcome.code == 0, outcome.message
+    known = again.outcome("ingest_events")
+    assert known is not None
+    assert known.tables["behavior_events"]["dropped"]["erased"] > 0
+    backfill = start(recipe, "backfill")
+    range_ = Dates(first=date(2023, 2, 1), end=date(2023, 4, 1))
+    outcome = run_step("ingest_events", load_body("ingest_events"), backfill, range_)
+    assert outcome.code == 0, outcome.message
+    assert outcome.tables["behavior_events"]["dropped"]["erased"] > 0
+    for table in ("behavior_events", "user_profiles", "observation_points", "user_sequences"):
+        assert not user_ids_of(erased.finished, table) & erased.user_ids, table
+    (landing,) = Path(erased.finished.root, "_landing").iterdir()
+    kept = ds.dataset(landing / "events.parquet").to_table(["user_key"])["user_key"]
+    raw = ds.dataset(erased.raw_files / "events.parquet").to_table(["user_key"])["user_key"]
+    assert pc.count_distinct(kept).as_py() == pc.count_distinct(raw).as_py() - USERS

@@ -1,0 +1,113 @@
+"""``zigong erase``: persons leave the lakehouse for good."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from schemas.mappings import load_mapping
+from zigong.cli.shared import OnlyRecipe, Root, named_errors, runs_folder_of
+from zigong.console import CONSOLE, say
+from zigong.errors import ConfigError, DataError
+from zigong.job import lakehouse_key
+from zigong.lakehouse.paths import LakehousePaths
+from zigong.recipe import Recipe, load_recipe
+from zigong.run import Run, list_runs
+
+if TYPE_CHECKING:
+    from zigong.lakehouse.erasures import Erasure
+    from zigong.lakehouse.traces import Traces
+
+PSEUDONYM = re.compile(r"[0-9a-f]{64}")
+SHOWN_FILES = 10
+
+
+def erase(
+    users: Annotated[Path, typer.Option(help="file of raw client ids, one a line; they are never written")],
+    recipe: OnlyRecipe = None,
+    root: Root = None,
+    pseudonyms: Annotated[bool, typer.Option("--pseudonyms", help="the file holds user_ids, not raw ids")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="prove that nothing is left on disk")] = False,
+    retrain_days: Annotated[int, typer.Option(help="days within which models have to be trained again")] = 30,
+) -> None:
+    """Erase users from tables, staged files, quarantine and artefacts. Stop every job of the lakehouse before."""
+    from zigong.lakehouse.erase import carry_out, request_for
+    from zigong.lakehouse.session import open_spark
+
+    with named_errors():
+        folder = runs_folder_of(recipe, root)
+        paths, runs = LakehousePaths.at(str(folder.parent)), list_runs(folder)
+        owner = _owner(recipe, runs)
+        request = request_for(
+            _ids(users, pseudonyms=pseudonyms),
+            key=lakehouse_key(owner, load_mapping(owner.source.mapping).data),
+            pseudonyms=pseudonyms,
+            retrain_days=retrain_days,
+        )
+        spark = open_spark(owner.engine, app_name="zigong erase", log=paths.local("_erasures", "spark.log"))
+        done, traces = carry_out(spark, paths, request, runs)
+        _print_summary(done)
+        if verify:
+            _verify(paths, traces)
+
+
+def _owner(recipe: Path | None, runs: list[Run]) -> Recipe:
+    """The recipe that names key and source of the lakehouse: the one given, else that of its newest run."""
+    if recipe is not None:
+        return load_recipe(recipe)
+    if not runs:
+        raise ConfigError("the lakehouse has no run that names its key", action="give --recipe")
+    return runs[-1].recipe
+
+
+def _ids(file: Path, *, pseudonyms: bool) -> list[str]:
+    if not file.is_file():
+        raise ConfigError(f"--users {file} is not a file", action="give a file with one id a line")
+    ids = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not ids:
+        raise ConfigError(f"--users {file} names nobody", action="give a file with one id a line")
+    strange = sum(1 for one in ids if pseudonyms and not PSEUDONYM.fullmatch(one))
+    if strange:
+        raise ConfigError(
+            f"--users {file}: {strange} of {len(ids)} lines are no pseudonyms of 64 hex digits",
+            action="give user_ids, or leave --pseudonyms out for raw ids",
+        )
+    return ids
+
+
+def _print_summary(done: Erasure) -> None:
+    table = Table(title=f"{done.erasure_id}: {done.users:,} users")
+    table.add_column("what")
+    table.add_column("erased", justify="right")
+    for name, rows in sorted(done.rows.items()):
+        table.add_row(f"rows of {name}", f"{rows:,}")
+    for name, files in sorted(done.files.items()):
+        table.add_row(f"files {name}", f"{files:,}")
+    CONSOLE.print(table)
+    if done.models:
+        learned = Table(title="models that learned from them")
+        for column in asdict(done.models[0]):
+            learned.add_column(column.replace("_", " "), overflow="fold")
+        for model in done.models:
+            learned.add_row(*(str(value) for value in asdict(model).values()))
+        CONSOLE.print(learned)
+
+
+def _verify(paths: LakehousePaths, traces: Traces) -> None:
+    from zigong.lakehouse.verify_erased import verify_erased
+
+    result = verify_erased(paths, traces)
+    if result.left:
+        files = ", ".join(str(file.relative_to(paths.root)) for file in sorted(result.left)[:SHOWN_FILES])
+        raise DataError(
+            f"{len(result.left)} of {result.files} files still name erased users: {files}",
+            action="run the same command again; where a file stays, remove it by hand",
+        )
+    say(f"[green]verified[/]: {result.keys:,} keys stand in none of {result.files:,} files; planted keys were found")
+    if result.too_short:
+        say(f"{result.too_short:,} raw ids are too short to be searched for in texts; their pseudonyms were")
