@@ -36,7 +36,7 @@ def erase(
     retrain_days: Annotated[int, typer.Option(help="days within which models have to be trained again")] = 30,
 ) -> None:
     """Erase users from tables, staged files, quarantine and artefacts. Stop every job of the lakehouse before."""
-    from zigong.erase import carry_out, request_for
+    from zigong.lakehouse.erase import carry_out, request_for
     from zigong.lakehouse.session import open_spark
 
     with named_errors():

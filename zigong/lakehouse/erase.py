@@ -1,160 +1,166 @@
-"""Takes persons out of every table: which tables, and how a row leads to a person, the contracts say.
-
-The order makes a stop anywhere harmless: tombstones first, then tables that lead to a person through another table,
-then those with user_id; so a second call finds what the first left.
-"""
+"""One erasure from the request to the record; started again with the same users, it goes on where it stopped."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime
-from functools import reduce
+import hmac
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from pathlib import Path
 
-import pyarrow as pa
-from delta.tables import DeltaTable as SparkDeltaTable
-from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from schemas.contracts import PersonLink, TableContract, table_contract, table_names
-from zigong.errors import DataError
-from zigong.lakehouse.commits import make_commit, metadata_text, replace_rows
-from zigong.lakehouse.erasures import Erasure
-from zigong.lakehouse.maintain import published_tables
+from schemas.mappings import load_mapping
+from zigong.lakehouse import erase_files, erase_tables
+from zigong.lakehouse.erasures import AffectedModel, Erasure, erasures, erasures_folder
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import latest_version, open_pinned
-
-_ORDER = ("text", "link", "user_id")
-_KEY, _DIGEST = "key", "_digest"
-_USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
+from zigong.lakehouse.traces import Traces
+from zigong.run import Run, write_json
 
 
-def tombstone(user_id: str) -> str:
-    """What is kept of an erased user: the SHA-256 of the pseudonym."""
-    return sha256(user_id.encode()).hexdigest()
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Who is to be erased.
 
-
-def write_tombstones(paths: LakehousePaths, user_ids: Sequence[str], erasure: Erasure) -> None:
-    """Writes the tombstones of an erasure; repeating it changes nothing."""
-    asked = datetime.fromisoformat(erasure.requested_at)
-    rows = [
-        {"erasure_id": erasure.erasure_id, "tombstone": tombstone(user_id), "requested_at": asked}
-        for user_id in sorted(user_ids)
-    ]
-    where = f"erasure_id = '{erasure.erasure_id}'"
-    replace_rows(paths, "erasure_requests", rows, where=where, metadata={"erasure_id": erasure.erasure_id})
-
-
-def person_tables(paths: LakehousePaths) -> tuple[TableContract, ...]:
-    """The published tables that hold persons, in the order in which they are erased.
-
-    Raises:
-        DataError: a table without a contract lies in the lakehouse, so nobody can say whom it holds.
+    Attributes:
+        user_ids: pseudonyms, each once.
+        raw_ids: what they were made from; empty where pseudonyms were given.
+        digest: the pseudonym of a raw id under the lakehouse's key.
+        retrain_days: within how many days models that learned from them have to be replaced.
     """
-    published = published_tables(paths)
-    unknown = sorted(set(published) - set(table_names()))
-    if unknown:
-        raise DataError(
-            f"tables without a contract: {', '.join(unknown)}; expected one of {', '.join(table_names())}",
-            action="write a contract that says how its rows lead to a person, or remove the table",
-        )
-    held = [contract for name in published if (contract := table_contract(name)).person.kind != "nobody"]
-    return tuple(sorted(held, key=lambda contract: (_ORDER.index(contract.person.kind), contract.name)))
+
+    user_ids: tuple[str, ...]
+    digest: Callable[[str], str] = field(repr=False)
+    raw_ids: tuple[str, ...] = field(default=(), repr=False)
+    retrain_days: int
 
 
-def erased_users(spark: SparkSession, user_ids: Sequence[str]) -> DataFrame:
-    """Pseudonyms as a frame with the column user_id."""
-    return spark.createDataFrame(pa.table({"user_id": pa.array(sorted(user_ids), pa.string())}))
+def request_for(ids: Sequence[str], *, key: bytes, pseudonyms: bool, retrain_days: int) -> Request:
+    """A request for raw ids, or for pseudonyms."""
 
+    def digest(raw_id: str) -> str:
+        return hmac.digest(key, raw_id.encode(), "sha256").hex()
 
-def pseudonyms_of(spark: SparkSession, paths: LakehousePaths, erased: DataFrame) -> DataFrame:
-    """Every pseudonym in rows of erased users that stands in no other user's row; one column, ``key``.
-
-    A person with several accounts, or a loan of two clients, goes on where only one of them is erased.
-    """
-    own, others = [erased.select(F.col("user_id").alias(_KEY))], []
-    for contract in person_tables(paths):
-        columns = [column.name for column in contract.columns if column.classification == "pseudonym"]
-        if contract.person.kind == "user_id":
-            rows = _newest(spark, paths, contract.name)
-            own.append(_exploded(rows.join(F.broadcast(erased), "user_id", "left_semi"), columns))
-            others.append(_exploded(rows.join(F.broadcast(erased), "user_id", "left_anti"), columns))
-    mine = reduce(DataFrame.unionByName, own).distinct().localCheckpoint()
-    if not others:
-        return mine
-    shared = reduce(DataFrame.unionByName, others).join(F.broadcast(mine), _KEY, "left_semi").distinct()
-    return mine.join(shared, _KEY, "left_anti").localCheckpoint()
-
-
-def erase_tables(
-    spark: SparkSession, paths: LakehousePaths, erased: DataFrame, pseudonyms: Sequence[str], erasure_id: str
-) -> Iterator[tuple[str, int]]:
-    """Deletes the rows of erased users from the newest version of every table; tells each table and its rows.
-
-    Args:
-        erased: column user_id.
-        pseudonyms: theirs and those of their loans and samples, which may stand in texts.
-    """
-    keys = spark.createDataFrame(pa.table({_KEY: pa.array(pseudonyms, pa.string())}))
-    for contract in person_tables(paths):
-        condition, source = _rows_to_delete(spark, paths, contract, erased, keys)
-        yield contract.name, _delete(spark, paths, contract.name, condition, source, erasure_id)
-
-
-def vacuum_tables(paths: LakehousePaths) -> dict[str, int]:
-    """Removes every file that the newest version of a table does not need; returns the versions that stay readable.
-
-    No age and no kept run protects a file: older versions hold erased users.
-    """
-    versions = {}
-    for contract in person_tables(paths):
-        opened = DeltaTable(paths.table(contract.name))
-        opened.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False, full=True)
-        versions[contract.name] = latest_version(paths, contract.name)
-    return versions
-
-
-def _rows_to_delete(
-    spark: SparkSession, paths: LakehousePaths, contract: TableContract, erased: DataFrame, keys: DataFrame
-) -> tuple[str, DataFrame]:
-    """A merge condition between the table (t) and a source (s) without repetitions."""
-    link: PersonLink = contract.person
-    if link.kind == "user_id":
-        return f"t.user_id = s.{_KEY}", erased.select(F.col("user_id").alias(_KEY))
-    if link.kind == "link":
-        members = _newest(spark, paths, link.table).join(F.broadcast(erased), "user_id", "left_semi")
-        return f"t.`{link.column}` = s.{_KEY}", members.select(F.col(link.column).alias(_KEY)).distinct()
-    told = _newest(spark, paths, contract.name).select(F.sha2(link.column, 256).alias(_DIGEST), link.column)
-    words = told.select(
-        _DIGEST, F.explode(F.regexp_extract_all(link.column, F.lit("[0-9a-f]{64}"), F.lit(0))).alias(_KEY)
+    given = tuple(dict.fromkeys(ids))
+    return Request(
+        user_ids=given if pseudonyms else tuple(digest(raw_id) for raw_id in given),
+        raw_ids=() if pseudonyms else given,
+        digest=digest,
+        retrain_days=retrain_days,
     )
-    found = words.join(F.broadcast(keys), _KEY, "left_semi").select(F.col(_DIGEST).alias(_KEY)).distinct()
-    return f"sha2(t.`{link.column}`, 256) = s.{_KEY}", found
 
 
-def _delete(
-    spark: SparkSession, paths: LakehousePaths, table: str, condition: str, source: DataFrame, erasure_id: str
-) -> int:
-    """One commit, or none where nothing is to be deleted."""
-    known = source.localCheckpoint()
-    doomed: int = (
-        _newest(spark, paths, table).alias("t").join(F.broadcast(known.alias("s")), F.expr(condition), "left_semi")
-    ).count()
-    if doomed:
-        target = SparkDeltaTable.forPath(spark, paths.spark_uri(paths.table(table)))
-        merge = target.alias("t").merge(known.alias("s"), condition).whenMatchedDelete()
-        spark.conf.set(_USER_METADATA, metadata_text({"erasure_id": erasure_id}))
-        try:
-            make_commit(merge.execute, table=table, cells=f"erasure {erasure_id}")
-        finally:
-            spark.conf.unset(_USER_METADATA)
-    return doomed
+def carry_out(
+    spark: SparkSession, paths: LakehousePaths, request: Request, runs: Sequence[Run]
+) -> tuple[Erasure, Traces]:
+    """Erases the users of a request from the whole lakehouse.
+
+    No job may run beside it: old files are removed whatever their age.
+
+    Returns:
+        The record, and everything that was found to name the users, for the verification.
+    """
+    users = erase_tables.erased_users(spark, request.user_ids)
+    record = _opened(spark, paths, request, users, runs)
+    erase_tables.write_tombstones(paths, request.user_ids, record)
+    traces = _traces(spark, paths, request, users, record)
+    for table, rows in erase_tables.erase_tables(spark, paths, users, sorted(traces.pseudonyms), record.erasure_id):
+        record = _saved(paths, replace(record, rows={**record.rows, table: record.rows.get(table, 0) + rows}))
+    if not record.completed_at:  # else nothing came back, and versions of since then may stay
+        record = _saved(paths, replace(record, versions=erase_tables.vacuum_tables(paths)))
+    files = erase_files.erase_staging(paths)
+    files += erase_files.erase_landing(paths, request.user_ids, identifiers=_identifiers(runs), digest=request.digest)
+    files += erase_files.erase_artefacts(paths, traces)
+    _keys_file(paths, record).unlink()
+    ended = record.completed_at or _now()
+    return _saved(paths, replace(record, completed_at=ended, files=dict(Counter(record.files) + files))), traces
 
 
-def _exploded(rows: DataFrame, columns: Sequence[str]) -> DataFrame:
-    return rows.select(F.explode(F.array(*columns)).alias(_KEY)).where(F.col(_KEY).isNotNull()).distinct()
+def _traces(spark: SparkSession, paths: LakehousePaths, request: Request, users: DataFrame, record: Erasure) -> Traces:
+    """Everything that names the users. Until the erasure ends a file keeps it: the rows it was found in go first."""
+    file = _keys_file(paths, record)
+    known = set(file.read_text(encoding="utf-8").split()) if file.is_file() else set()
+    found = {row[0] for row in erase_tables.pseudonyms_of(spark, paths, users).toLocalIterator()}
+    keys = known | found | set(request.user_ids)
+    partial = file.with_suffix(".partial")
+    partial.write_text("\n".join(sorted(keys)), encoding="utf-8")
+    partial.replace(file)
+    return Traces(pseudonyms=frozenset(keys), raw_ids=frozenset(request.raw_ids))
+
+
+def _opened(
+    spark: SparkSession, paths: LakehousePaths, request: Request, users: DataFrame, runs: Sequence[Run]
+) -> Erasure:
+    """The record of the same users' erasure unless they came back since, or a new one; older runs are refused now."""
+    digest = sha256("\n".join(sorted(map(erase_tables.tombstone, request.user_ids))).encode()).hexdigest()
+    known = [item for item in erasures(paths.local()) if item.users_digest == digest]
+    if known and not (known[-1].completed_at and erase_tables.are_held(spark, paths, users)):
+        return known[-1]
+    asked = datetime.now(UTC)
+    record = Erasure(
+        erasure_id=f"erase-{asked:%Y%m%dT%H%M%S}",
+        requested_at=asked.isoformat(timespec="milliseconds"),
+        users=len(request.user_ids),
+        users_digest=digest,
+        models=_affected(spark, paths, users, runs, (asked + timedelta(days=request.retrain_days)).date().isoformat()),
+    )
+    return _saved(paths, record)
+
+
+def _affected(
+    spark: SparkSession, paths: LakehousePaths, users: DataFrame, runs: Sequence[Run], retrain_by: str
+) -> tuple[AffectedModel, ...]:
+    """Models whose data held an erased user; asked before anything is deleted."""
+    found = []
+    for run in runs:
+        facts = run.manifest()["facts"]
+        if "model_id" not in facts:
+            continue
+        trained = (F.col("dataset_id") == facts["dataset_id"]) & (F.col("split") == "train")
+        read = F.col("known_date") < F.lit(run.recipe.observations.train.last)
+        model = AffectedModel(
+            run_id=run.run_id,
+            model_id=facts["model_id"],
+            trained_on=_users_among(_newest(spark, paths, "dataset_members").where(trained), users),
+            pretrained_on=_users_among(_newest(spark, paths, "behavior_events").where(read), users)
+            if run.recipe.base.tiny is not None
+            else 0,
+            retrain_by=retrain_by,
+        )
+        if model.trained_on or model.pretrained_on:
+            found.append(model)
+    return tuple(found)
+
+
+def _users_among(rows: DataFrame, users: DataFrame) -> int:
+    found: int = rows.join(F.broadcast(users), "user_id", "left_semi").select("user_id").distinct().count()
+    return found
 
 
 def _newest(spark: SparkSession, paths: LakehousePaths, table: str) -> DataFrame:
     return open_pinned(spark, paths, table, latest_version(paths, table))
+
+
+def _identifiers(runs: Sequence[Run]) -> set[str]:
+    """Columns of raw ids in the files that ZiGong made for its runs."""
+    mappings = [load_mapping(run.recipe.source.mapping) for run in runs if run.recipe.source.simulation is not None]
+    return {
+        column.name for mapping in mappings for file in mapping.files for column in file.columns if column.identifier
+    }
+
+
+def _saved(paths: LakehousePaths, record: Erasure) -> Erasure:
+    write_json(erasures_folder(paths.local()) / f"{record.erasure_id}.json", asdict(record))
+    return record
+
+
+def _keys_file(paths: LakehousePaths, record: Erasure) -> Path:
+    return erasures_folder(paths.local()) / f"{record.erasure_id}.keys"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
