@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from deltalake import write_deltalake
 
 from tests.tiny_models import make_agent_settings, make_base, make_samples
 from zigong.influence.capture import open_agent
 from zigong.influence.targets import save_targets, target_gradients
-from zigong.lakehouse.commits import replace_rows
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.samples import SampleSource, cells_of
 from zigong.lakehouse.shards import Shard
@@ -40,7 +40,7 @@ class ScoredLake:
     def source(self) -> SampleSource:
         paths = LakehousePaths.at(str(self.folder))
         version = latest_version(paths, "instruction_samples")
-        return SampleSource(root=paths.root, dataset_id="d", members_version=1, samples_version=version)
+        return SampleSource(root=paths.root, dataset_id="d", members_version=0, samples_version=version)
 
     @property
     def members(self) -> pa.Table:
@@ -74,14 +74,15 @@ def make_scored_lake(folder: Path, size: int) -> ScoredLake:
     save_targets(target_gradients(agent, targets, SETTINGS, business_timezone="UTC"), folder / "targets.safetensors")
     paths = LakehousePaths.at(str(folder))
     members = [_member(samples, index) for index in range(size)]
-    replace_rows(paths, "dataset_members", members, where="dataset_id = 'd'", metadata={})
+    write_deltalake(paths.table("dataset_members"), pa.Table.from_pylist(members))
     return write_samples(folder, samples)
 
 
 def write_samples(folder: Path, samples: Samples) -> ScoredLake:
     """Writes a new version of instruction_samples."""
     rows = [_instruction(samples, index) for index in range(len(samples))]
-    replace_rows(LakehousePaths.at(str(folder)), "instruction_samples", rows, where="user_bucket >= 0", metadata={})
+    table = LakehousePaths.at(str(folder)).table("instruction_samples")
+    write_deltalake(table, pa.Table.from_pylist(rows), mode="overwrite")
     return ScoredLake(folder=folder, samples=samples)
 
 

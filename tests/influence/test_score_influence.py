@@ -49,30 +49,40 @@ def rows(root: Path, table: str) -> pa.Table:
     return DeltaTable(str(root / "tables" / table)).to_pyarrow_table()
 
 
-def test_a_second_run_computes_only_what_no_run_has_scored_and_quarantines_what_kills_its_worker(
-    tiny_run: FinishedRun, root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def unscored(root: Path, keys: list[str]) -> None:
+    """Removes published scores, as if the samples were new."""
+    named = ", ".join(f"'{key}'" for key in keys)
+    DeltaTable(str(root / "tables/influence_scores")).delete(f"sample_id IN ({named})")
+
+
+def test_a_second_run_computes_only_what_no_run_has_scored_and_has_the_same_bits(
+    tiny_run: FinishedRun, root: Path
 ) -> None:
     before = rows(root, "influence_scores").sort_by("sample_id")
-    lost = before["sample_id"].to_pylist()[3:6]
-    keys = ", ".join(f"'{key}'" for key in lost)
-    DeltaTable(str(root / "tables/influence_scores")).delete(f"sample_id IN ({keys})")
+    unscored(root, before["sample_id"].to_pylist()[3:6])
     run = second_run(tiny_run, root, "second")
     assert run_step("score_influence", score_influence, run).code == 0
     assert rows(root, "influence_scores").sort_by("sample_id").equals(before)
     counts = {name: run.metrics()[f"influence.{name}"] for name in ("taken_over", "computed", "refused")}
     assert counts == {"taken_over": len(before) - 3, "computed": 3, "refused": 0}
 
-    DeltaTable(str(root / "tables/influence_scores")).delete(f"sample_id IN ({keys})")
+
+@pytest.mark.soak
+def test_a_sample_that_kills_its_worker_is_quarantined_and_the_others_are_published(
+    tiny_run: FinishedRun, root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = rows(root, "influence_scores").sort_by("sample_id")
+    lost = before["sample_id"].to_pylist()[3:6]
+    unscored(root, lost)
     (tmp_path / "notes").mkdir()
     fatal = partial(PacedInfluence, notes=tmp_path / "notes", deadly=lost[:1])
     monkeypatch.setattr(step, "InfluenceWorker", fatal)
-    third = second_run(tiny_run, root, "third")
-    outcome = run_step("score_influence", score_influence, third)
+    outcome = run_step("score_influence", score_influence, second_run(tiny_run, root, "second"))
     told = outcome.tables["influence_scores"]
     assert (told["rows_in"], told["published"], told["quarantined"]) == (len(before), len(before) - 1, 1)
     rest = before.filter(ds.field("sample_id") != lost[0])
     assert rows(root, "influence_scores").sort_by("sample_id").equals(rest)
-    (row,) = rows(root, "quarantine").filter(ds.field("run_id") == "third").to_pylist()
+    (row,) = rows(root, "quarantine").filter(ds.field("run_id") == "second").to_pylist()
     assert (row["table_name"], row["reasons"]) == ("influence_scores", [CRASHED])
     assert json.loads(row["payload"])["sample_id"] == lost[0]
 
