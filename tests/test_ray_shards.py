@@ -102,20 +102,24 @@ def test_a_killed_actor_is_replaced_and_nothing_is_lost(notes: Path) -> None:
     assert (notes / "killed").exists()
 
 
-def test_a_key_that_ends_its_worker_each_time_stands_alone_and_the_others_are_computed(notes: Path) -> None:
-    shards = [{"shard": f"s{part}", "numbers": [str(20 * part + key) for key in range(20)]} for part in range(3)]
+@pytest.mark.parametrize(
+    ("size", "deadly"), [(5, ("8",)), pytest.param(20, ("23", "38"), marks=pytest.mark.soak)], ids=["singles", "nested"]
+)
+def test_keys_that_end_their_worker_each_time_stand_alone_and_the_others_are_computed(
+    notes: Path, size: int, deadly: tuple[str, ...]
+) -> None:
+    shards = [{"shard": f"s{part}", "numbers": [str(size * part + key) for key in range(size)]} for part in range(3)]
     more: dict[str, Any] = {"worker": Deadly, "keys_of": lambda shard: shard["numbers"]}
-    first = _run(shards, notes, arguments={"deadly": ["23"]}, **more)
-    assert [item.refused for item in first] == [(), ("23",), ()]
+    first = _run(shards, notes, arguments={"deadly": deadly}, **more)
+    assert [item.refused for item in first] == [(), deadly, ()]
     found = pa.concat_tables([pq.read_table(notes.parent / "stage" / f"s{part}.parquet") for part in range(3)])
-    expected = sorted({str(number) for number in range(60)} - {"23"})
-    assert sorted(found["key"].to_pylist()) == expected
+    assert sorted(found["key"].to_pylist()) == sorted({str(number) for number in range(3 * size)} - set(deadly))
     assert found["value"].to_pylist() == [int(key) ** 2 for key in found["key"].to_pylist()]
     assert len((notes / "tries_s1").read_text()) == 3
     assert {file.suffix for file in (notes.parent / "stage").iterdir()} == {".parquet", ".json"}
     assert len(list((notes.parent / "stage").iterdir())) == 6
     _computed(notes)
-    assert _run(shards, notes, arguments={"deadly": ["23"]}, **more) == first
+    assert _run(shards, notes, arguments={"deadly": deadly}, **more) == first
     assert not list(notes.iterdir())
 
 
@@ -124,9 +128,13 @@ def test_a_deadly_shard_whose_keys_are_unknown_is_an_infra_error(notes: Path) ->
         _run([{"shard": "s0", "numbers": ["1"]}], notes, worker=Deadly, arguments={"deadly": ["1"]})
 
 
-def test_workers_that_die_before_they_begin_blame_no_sample(notes: Path) -> None:
-    with pytest.raises(InfraError, match="workers died 3 times while they were built"):
-        _run(_shards(4), notes, worker=die_at_build, keys_of=lambda shard: shard["numbers"])
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [(1, "die before they begin"), pytest.param(4, "died 3 times while they were built", marks=pytest.mark.soak)],
+)
+def test_workers_that_die_before_they_begin_blame_no_sample(notes: Path, size: int, said: str) -> None:
+    with pytest.raises(InfraError, match=said):
+        _run(_shards(size), notes, worker=die_at_build, keys_of=lambda shard: shard["numbers"])
 
 
 @pytest.mark.parametrize("names", [["a", "a"], ["", "b"], ["../a", "b"], [".a", "b"]])

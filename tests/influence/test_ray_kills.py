@@ -21,7 +21,7 @@ from tests.finished import REPOSITORY
 from tests.paced_influence import PacedInfluence
 from tests.scored_lake import ScoredLake, make_scored_lake
 from zigong.influence.worker import InfluenceWorker
-from zigong.lakehouse.shards import staged_rows, whole_shard
+from zigong.lakehouse.shards import staged_rows, whole_shard, write_shard
 from zigong.ray_shards import map_shards
 from zigong.recipe import Engine
 
@@ -51,47 +51,59 @@ def is_ray_worker(pid: int) -> bool:
     return command.exists() and b"ray::" in command.read_bytes()
 
 
-def test_scores_survive_a_killed_worker_half_written_shards_and_a_deadly_sample(
+def score(lake: ScoredLake, folder: Path, *, deadly: tuple[str, ...] = (), **more: Any) -> pa.Table:
+    """Scores on Ray in the stage of ``folder``; the deadly samples must be refused."""
+    (folder / "notes").mkdir(exist_ok=True)
+    manifests = map_shards(
+        lake.shards(),
+        PacedInfluence,
+        {**lake.arguments(), "notes": folder / "notes", "deadly": deadly},
+        stage_folder=folder / "stage",
+        fingerprint="f",
+        engine=ENGINE,
+        keys_of=lake.keys_of,
+        **more,
+    )
+    assert tuple(key for item in manifests for key in item.refused) == deadly
+    return staged_rows(folder / "stage", manifests, lake.members["sample_id"])
+
+
+def test_scores_survive_half_written_shards_and_a_killed_worker(
     lake: ScoredLake, undisturbed: pa.Table, local_ray: None, tmp_path: Path
 ) -> None:
-    (tmp_path / "notes").mkdir()
-    killed: list[int] = []
+    stage, killed = tmp_path / "stage", list[int]()
+    stage.mkdir()
+    for shard in lake.shards():
+        keys = pc.is_in(undisturbed["sample_id"], pa.array(lake.keys_of(shard)))
+        write_shard(undisturbed.filter(keys), shard, stage_folder=stage, fingerprint="f")
+    cut, bare, garbled, lost, *whole = (shard["shard"] for shard in lake.shards())
+    half = (stage / f"{cut}.parquet").read_bytes()
+    (stage / f"{cut}.parquet").write_bytes(half[: len(half) // 2])
+    (stage / f"{bare}.json").unlink()
+    (stage / f"{garbled}.json").write_text('{"shard": "')
+    (stage / f"{lost}.parquet").unlink()
+    before = {name: (stage / f"{name}.parquet").stat().st_mtime_ns for name in whole}
 
     def kill_once(done: int, total: int) -> None:
-        if 0 < done < total and not killed:
-            killed.extend(workers(tmp_path / "notes"))
-            for pid in killed:
+        alive = workers(tmp_path / "notes") if (tmp_path / "notes").is_dir() else []
+        if alive and not killed:
+            killed.extend(alive)
+            for pid in alive:
                 os.kill(pid, signal.SIGKILL)
 
-    def score(*deadly: str, **more: Any) -> pa.Table:
-        arguments = {**lake.arguments(), "notes": tmp_path / "notes", "deadly": deadly}
-        manifests = map_shards(
-            lake.shards(),
-            PacedInfluence,
-            arguments,
-            stage_folder=tmp_path / "stage",
-            fingerprint="f",
-            engine=ENGINE,
-            keys_of=lake.keys_of,
-            **more,
-        )
-        rows = staged_rows(tmp_path / "stage", manifests, lake.members["sample_id"])
-        assert tuple(key for item in manifests for key in item.refused) == deadly
-        return rows
-
-    assert score(progress=kill_once).equals(undisturbed)
+    assert score(lake, tmp_path, progress=kill_once).equals(undisturbed)
     assert killed
-    cut, bare, garbled, *_ = (shard["shard"] for shard in lake.shards())
-    half = (tmp_path / "stage" / f"{cut}.parquet").read_bytes()
-    (tmp_path / "stage" / f"{cut}.parquet").write_bytes(half[: len(half) // 2])
-    (tmp_path / "stage" / f"{bare}.json").unlink()
-    (tmp_path / "stage" / f"{garbled}.json").write_text('{"shard": "')
-    assert score().equals(undisturbed)
-    deadly = lake.shards()[1]
-    shutil.rmtree(tmp_path / "stage")
-    culprit = lake.keys_of(deadly)[2]
+    assert len(list((tmp_path / "notes").iterdir())) > len(killed)
+    assert {name: (stage / f"{name}.parquet").stat().st_mtime_ns for name in whole} == before
+
+
+@pytest.mark.soak
+def test_a_deadly_sample_is_refused_and_the_others_keep_their_bits(
+    lake: ScoredLake, undisturbed: pa.Table, local_ray: None, tmp_path: Path
+) -> None:
+    culprit = lake.keys_of(lake.shards()[1])[2]
     rest = undisturbed.filter(pc.not_equal(undisturbed["sample_id"], culprit))
-    assert score(culprit).equals(rest)
+    assert score(lake, tmp_path, deadly=(culprit,)).equals(rest)
 
 
 @pytest.fixture
