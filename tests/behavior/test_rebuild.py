@@ -38,7 +38,7 @@ from zigong.run import open_run
 TABLE = "user_sequences"
 ZONE, BUCKETS, USERS, KEPT = "Asia/Shanghai", 4, 60, 6
 MARCH, APRIL, MAY, JUNE, AUGUST = (date(2023, month, 1) for month in (3, 4, 5, 6, 8))
-MENDED_DAYS = "known_date BETWEEN DATE'2023-04-08' AND DATE'2023-04-22'"
+MENDED_DAYS = "known_date >= DATE'2023-04-08' AND known_date < DATE'2023-04-23'"
 
 
 @dataclass(kw_only=True)
