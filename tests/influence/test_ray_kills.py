@@ -137,6 +137,7 @@ def start_driver(folder: Path, address: str, actors: int) -> subprocess.Popen[by
             env=environment,
             stdout=log,
             stderr=log,
+            start_new_session=True,  # when a driver dies, Ray ends its process group: that must not be ours
         )
 
 
