@@ -170,8 +170,12 @@ def test_every_bad_row_of_a_csv_is_quarantined_by_name_and_the_others_are_publis
     assert raw == {"rows_in": 22, "published": 5, "quarantined": 17, "dropped": {}, "version": None}
     assert (events["rows_in"], events["published"], events["quarantined"]) == (5, 3, 2)
     refused = shop.quarantined("raw_shop")
-    expected = {row.partition(b",")[0].decode(): reasons for row, reasons in BAD_CSV_ROWS.items()}
-    assert {payload["ROW"]: reasons for reasons, payload in refused} == expected
+    # Of a malformed row only the shapes are kept: its cells may be those of other columns.
+    expected = [
+        ("a9" if reasons == ["malformed_row"] else row.partition(b",")[0].decode(), reasons)
+        for row, reasons in BAD_CSV_ROWS.items()
+    ]
+    assert sorted((payload["ROW"], reasons) for reasons, payload in refused) == sorted(expected)
     assert max(len(json.dumps(payload)) for _, payload in refused) < 2_000, "a huge cell is kept by its beginning"
     assert sorted(reasons for reasons, _ in shop.quarantined("behavior_events")) == [
         ["days_past_due_not_negative"],
@@ -302,10 +306,10 @@ def test_an_unusable_delivery_is_named_with_the_next_action_and_changes_nothing(
 
 def test_a_value_that_the_sql_cannot_compute_with_names_the_sql_and_hides_the_value(shop: Shop) -> None:
     before = shop.published()
-    outcome = shop.ingest({"rows.csv": GOOD}, "rows.csv", amount="CAST(concat(CLIENT, '7') AS INT)")
+    outcome = shop.ingest({"rows.csv": GOOD}, "rows.csv", amount="CAST(concat(KIND, '7') AS INT)")
     assert (outcome.kind, outcome.code) == ("data", 3)
-    assert "CAST_INVALID_INPUT in CAST(concat(CLIENT, '7') AS INT)" in outcome.message
-    assert "anna" not in outcome.message + outcome.action
+    assert "CAST_INVALID_INPUT in CAST(concat(KIND, '7') AS INT)" in outcome.message
+    assert "order7" not in outcome.message + outcome.action
     assert shop.published() == before
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -118,7 +119,7 @@ def samples(spark: SparkSession, tokenizer_folder: Path) -> DataFrame:
 def dataset(spark: SparkSession, samples: DataFrame, tokenizer_folder: Path) -> Dataset:
     found = dataset_of(spark, samples, recipe_with(*AUXILIARY), tokenizer_folder)
     members = conform(found.members, table_contract("dataset_members")).localCheckpoint()
-    return Dataset(dataset_id=found.dataset_id, members=members, dropped=found.dropped)
+    return replace(found, members=members)
 
 
 def plain(rows: DataFrame, *columns: str) -> list[str]:
@@ -179,6 +180,7 @@ def test_a_recipe_without_auxiliary_questions_keeps_its_dataset_id(spark: SparkS
         "user_bucket int, choices array<string>, text_hash string",
     ).selectExpr(
         "*",
+        "array(1, 2, 3) AS input_ids",
         "'classification' AS task",
         "'behavior_card@1' AS template",
         "string(null) AS answer",

@@ -91,8 +91,8 @@ def random_events(chance: random.Random, count: int, around: datetime) -> list[d
             "event_type": chance.choice((*words, *words[-3:])),
             "event_at": moment,
             "days_past_due": chance.choice((None, None, 0, 30, -5, 2**31 - 1)),
-            "amount": chance.choice((None, Decimal(chance.randint(-(10**6), 10**6)).scaleb(-2), Decimal(0))),
-            "currency": chance.choice((*["CNY"] * 19, "USD")),
+            "amount": chance.choice((None, *[Decimal(chance.randint(-(10**6), 10**6)).scaleb(-2)] * 2, Decimal(0))),
+            "currency": chance.choice(("CNY", "USD")),
             "attributes": chance.choice(
                 (
                     None,

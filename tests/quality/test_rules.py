@@ -25,14 +25,23 @@ status: active
 schema:
   - name: t
     physicalType: table
+    customProperties:
+      - {property: person, value: nobody}
     properties:
-      - {name: k, logicalType: string, physicalType: string, required: true, primaryKey: true, primaryKeyPosition: 1}
+      - name: k
+        logicalType: string
+        physicalType: string
+        required: true
+        primaryKey: true
+        primaryKeyPosition: 1
+        classification: none
       - name: kind
         logicalType: string
         physicalType: string
+        classification: none
         quality:
           - {name: kind_is_known, type: library, metric: invalidValues, mustBe: 0, arguments: {validValues: [a, "b'c"]}}
-      - {name: x, logicalType: number, physicalType: double}
+      - {name: x, logicalType: number, physicalType: double, classification: none}
     quality:
       - {name: some, type: library, metric: rowCount, mustBeGreaterThan: 2}
       - {name: x_is_finite, type: custom, engine: spark-row, implementation: "NOT isnan(x) AND abs(x) < 1e308"}
