@@ -113,6 +113,7 @@ def lake(spark: SparkSession, tmp_path: Path) -> Iterator[Lake]:
     yield Lake(spark=spark, paths=LakehousePaths.at(str(tmp_path)), log=naive.drawn_log(USERS))
 
 
+@pytest.mark.soak
 def test_a_date_from_the_state_and_a_mended_partition_equal_whole_builds(lake: Lake) -> None:
     lake.learn(date(2023, 5, 2), MARCH, APRIL, MAY)
     lake.build("first", JUNE)
