@@ -4,13 +4,9 @@ import pyarrow as pa
 
 from zigong.console import progress
 from zigong.influence.capture import open_agent
-from zigong.influence.targets import (
-    capped_targets,
-    save_targets,
-    scorer_fingerprint,
-    target_diagnostics,
-    target_gradients,
-)
+from zigong.influence.diagnostics import target_diagnostics
+from zigong.influence.target_file import save_targets
+from zigong.influence.targets import capped_targets, scorer_fingerprint, target_gradients
 from zigong.influence.worker import InfluenceWorker
 from zigong.job import Job, main
 from zigong.lakehouse.samples import cells_of
@@ -26,7 +22,13 @@ def score_influence(job: Job) -> None:
     recipe, run = job.recipe, job.run
     base, source, settings = serving_base(run), job.sample_source(), recipe.influence
     agent_folder, targets_file = run.artifact("agent"), run.artifact("targets.safetensors")
-    agent = open_agent(base, read_checkpoints(agent_folder), torch_threads=recipe.engine.torch_threads)
+    agent = open_agent(
+        base,
+        read_checkpoints(agent_folder),
+        torch_threads=recipe.engine.torch_threads,
+        precision=settings.precision,
+        gradient_checkpointing=settings.gradient_checkpointing,
+    )
     targets = capped_targets(Samples.from_arrow(source.labelled(["target"])), settings.max_targets)
     gradients = target_gradients(agent, targets, settings, business_timezone=recipe.business_timezone)
     save_targets(gradients, targets_file)
