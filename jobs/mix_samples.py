@@ -1,8 +1,10 @@
 """Mixes the highest-influence samples with random ones: influence_scores, dataset_members -> training_mix."""
 
+import pyarrow.dataset as ds
 from pyspark.sql import functions as F
 
 from zigong.job import Job, main
+from zigong.selection.compare import scores_by, selection_groups
 from zigong.selection.mix import mix_identity, training_mix
 
 
@@ -10,14 +12,30 @@ def mix_samples(job: Job) -> None:
     """70% random and 30% highest influence by default, ranked within each label."""
     dataset_id, scorer_id = job.run.fact("dataset_id"), job.run.fact("scorer_id")
     ours = (F.col("dataset_id") == dataset_id) & (F.col("split") == "train")
-    members = job.read("dataset_members").where(ours).select("sample_id", "label")
+    members = job.read("dataset_members").where(ours).select("sample_id", "user_id", "observation_date", "label")
     scored = (F.col("dataset_id") == dataset_id) & (F.col("scorer_id") == scorer_id)
-    scores = job.read("influence_scores").where(scored).select("sample_id", "score")
+    scores = job.read("influence_scores").where(scored).select("sample_id", "score", "scope")
     mix_id = mix_identity(dataset_id, scorer_id, job.recipe.mix, job.recipe.seed)
     pool = members.join(scores, "sample_id", "left")
     mix = training_mix(pool, job.recipe.mix, seed=job.recipe.seed, mix_id=mix_id)
     job.publish("training_mix", mix, cells=f"mix_id = '{mix_id}'")
     job.run.note(mix_id=mix_id)
+    _compare(job, mix_id)
+
+
+def _compare(job: Job, mix_id: str) -> None:
+    """Writes what the published selection looks like beside the pool and a random half."""
+    ours = ds.field("dataset_id") == job.run.fact("dataset_id")
+    columns = ["sample_id", "user_id", "observation_date", "label"]
+    members = job.arrow("dataset_members", columns, where=ours & (ds.field("split") == "train")).to_pandas()
+    scored = ours & (ds.field("scorer_id") == job.run.fact("scorer_id"))
+    scores = job.arrow("influence_scores", ["sample_id", "score", "loss", "tokens"], where=scored).to_pandas()
+    mix = job.arrow("training_mix", ["sample_id", "share"], where=ds.field("mix_id") == mix_id).to_pandas()
+    pool = members.merge(scores, on="sample_id").sort_values("sample_id", ignore_index=True)
+    shares = dict(zip(mix["sample_id"], mix["share"], strict=True))
+    groups = selection_groups(pool, shares, seed=job.recipe.seed)
+    job.run.write_table("selection_groups", groups.to_dict("records"))
+    job.run.write_table("selection_scores", scores_by(pool, shares).to_dict("records"))
 
 
 if __name__ == "__main__":

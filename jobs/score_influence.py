@@ -2,8 +2,9 @@
 
 import pyarrow as pa
 
-from zigong.console import progress
+from zigong.console import LOG, progress
 from zigong.influence.capture import open_agent
+from zigong.influence.compare import comparison_tables
 from zigong.influence.diagnostics import target_diagnostics
 from zigong.influence.target_file import save_targets
 from zigong.influence.targets import capped_targets, scorer_fingerprint, target_gradients
@@ -61,6 +62,20 @@ def score_influence(job: Job) -> None:
     )
     job.publish("influence_scores", named, cells=f"dataset_id = '{source.dataset_id}' AND scorer_id = '{scorer_id}'")
     run.note(scorer_id=scorer_id)
+    known = members.select(["sample_id", "label", "observation_date"]).to_pandas()
+    scored = rows.to_pandas().dropna(subset=["score"]).merge(known, on="sample_id")
+    tables, warnings = comparison_tables(
+        scored,
+        settings,
+        targets=gradients,
+        manifest=agent.manifest,
+        top_share=recipe.mix.fraction * recipe.mix.influence_share,
+    )
+    for name, table in tables.items():
+        run.write_table(name, table.to_dict("records"))
+    for warning in warnings:
+        LOG.warning("influence", extra={"fields": {"warning": warning}})
+    run.note(influence_warnings=list(warnings))
     for found in target_diagnostics(gradients, agent.manifest):
         for name, value in (("class_cosine", found.class_cosine), ("half_cosine", found.half_cosine)):
             if value is not None:

@@ -35,9 +35,7 @@ ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "d
 KINDS = {
     "one_target": Lora(r=2, alpha=4, targets=("v_proj",)),
     "all_linear": Lora(r=3, alpha=6, targets=ALL_LINEAR),
-    "patterns": Lora(
-        r=3, alpha=6, targets=ALL_LINEAR, rank_pattern={"q_proj": 5}, alpha_pattern={"v_proj": 9}
-    ),
+    "patterns": Lora(r=3, alpha=6, targets=ALL_LINEAR, rank_pattern={"q_proj": 5}, alpha_pattern={"v_proj": 9}),
     "rank_stabilised": Lora(r=4, alpha=6, rslora=True),
 }
 

@@ -42,6 +42,7 @@ SCORES = pa.schema(
         ("score", pa.float64()),
         ("parts", pa.list_(pa.float64())),
         ("loss", pa.float64()),
+        ("tokens", pa.int32()),
         ("scope", pa.string()),
         ("reason", pa.string()),
     ]
@@ -71,8 +72,9 @@ def score_samples(agent: OpenAgent, targets: TargetGradients, samples: Samples, 
 
     Returns:
         One row per sample, in their order: sample_id, score, parts (contribution of each checkpoint, whose sum is the
-        score; 0 for those that ``checkpoints: own`` leaves out), loss (at the last checkpoint that took part), scope,
-        reason. Without an eligible test or checkpoint score and loss are null, parts is empty and reason says why.
+        score; 0 for those that ``checkpoints: own`` leaves out), loss (at the last checkpoint that took part), tokens
+        (of prompt and answer), scope, reason. Without an eligible test or checkpoint score and loss are null, parts is
+        empty and reason says why.
 
     Raises:
         DataError: a sample is too long or bears no loss, an age is negative, or a score is not finite.
@@ -221,6 +223,7 @@ def _scores(samples: Samples, parts: Parts, losses: Floats, tests: list[_Tests |
         "score": [None if reason else float(row.sum()) for row, reason in zip(parts, reasons, strict=True)],
         "parts": [[] if reason else row.tolist() for row, reason in zip(parts, reasons, strict=True)],
         "loss": [None if reason else float(loss) for loss, reason in zip(losses, reasons, strict=True)],
+        "tokens": sample_lengths(samples),
         "scope": ["user" if its_user else "population" for its_user in own],
         "reason": reasons,
     }

@@ -236,7 +236,10 @@ class Mix(Section):
 
     fraction: Rate = Field(0.5, description="size of the mix as a share of the pool")
     influence_share: Share = 0.3
-    per_class: bool = Field(True, description="rank within each label, quotas as in the pool")
+    rank: Literal["global", "class", "period", "class_period"] = Field(
+        "class", description="within what samples are ranked; quotas as in the pool"
+    )
+    max_per_user: Positive | None = Field(None, description="most samples of one user in the whole mix")
 
 
 class Evaluation(Section):
