@@ -149,9 +149,11 @@ def _batches(
         yield indices, batch_of(samples, indices, length_step=LENGTH_STEP if by_length_class else 1)
 
 
-def _products(agent: OpenAgent, batch: LabelledBatch, vectors: Matrices, settings: Influence) -> tuple[Floats, Floats]:
-    """Products [N] with a vector for each sample, or one for all, divided by norms for cosines, and losses [N]."""
-    if settings.normalise == "dot" and vectors[0][0].shape[0] == 1:
+def _products(
+    agent: OpenAgent, batch: LabelledBatch, vectors: Matrices, settings: Influence, *, shared: bool
+) -> tuple[Floats, Floats]:
+    """Products [N] with each sample's vector, or a shared one, divided by norms for cosines, and losses [N]."""
+    if shared and settings.normalise == "dot":
         contraction = Contraction(len(batch), tuple((a[0], b[0]) for a, b in vectors))
         losses = pass_through(agent, batch, contraction)
         return contraction.products.cpu().numpy(), losses.double().cpu().numpy()
@@ -181,7 +183,7 @@ def _bucket_parts(
     for indices, batch in divided(samples):
         for checkpoint, vector in vectors.items():
             use_checkpoint(agent, checkpoint)
-            parts[indices, checkpoint], losses[indices] = _products(agent, batch, vector, settings)
+            parts[indices, checkpoint], losses[indices] = _products(agent, batch, vector, settings, shared=True)
     weights = [sample_weight(day, first_target, manifest, settings) for day in samples.observation_date]
     return parts * np.array(weights)[:, None], losses
 
@@ -207,7 +209,7 @@ def _user_parts(
                 for groups, day in zip(eligible, days, strict=True)
             ]
             vectors = weighted_sums(targets, checkpoint, eligible, weights)
-            parts[indices, checkpoint], losses[indices] = _products(agent, batch, vectors, settings)
+            parts[indices, checkpoint], losses[indices] = _products(agent, batch, vectors, settings, shared=False)
     return parts, losses
 
 
