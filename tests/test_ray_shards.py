@@ -11,6 +11,7 @@ import pytest
 from tests.shard_workers import Deadly, Squares, die_at_build, refuse_to_build
 from zigong.errors import ConfigError, DataError, InfraError
 from zigong.lakehouse.shards import ShardManifest
+from zigong.ray_cluster import WorkerError
 from zigong.ray_shards import map_shards
 from zigong.recipe import Engine
 
@@ -85,8 +86,8 @@ def test_a_named_failure_keeps_its_kind_message_and_action(notes: Path) -> None:
     assert not (notes.parent / "stage" / "bad.json").exists()
 
 
-def test_any_other_failure_keeps_its_type(notes: Path) -> None:
-    with pytest.raises(ZeroDivisionError, match="no number of ours"):
+def test_any_other_failure_tells_its_type_message_and_place(notes: Path) -> None:
+    with pytest.raises(WorkerError, match=r"(?s)ZeroDivisionError: 0 is no number of ours.*shard_workers\.py"):
         _run([{"shard": "zero", "numbers": [0]}], notes)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,13 +57,21 @@ def _namespace() -> str:
     return f"zigong-{os.getpid()}"
 
 
-def failure(error: ZigongError) -> dict[str, str]:
-    """A named failure as JSON: it crosses processes as data."""
-    return {"kind": error.kind, "message": error.message, "action": error.action}
+class WorkerError(Exception):
+    """What a worker raised that is no error of ours: its type and message, and the traceback of its process."""
+
+
+def failure(error: Exception) -> dict[str, str]:
+    """A failure as JSON: it crosses processes as data, never as a pickled object."""
+    if isinstance(error, ZigongError):
+        return {"kind": error.kind, "message": error.message, "action": error.action}
+    return {"raised": f"{type(error).__name__}: {error}", "traceback": "".join(traceback.format_exception(error))}
 
 
 def raise_if_failed(outcome: Mapping[str, Any]) -> None:
-    """Raises the failure that :func:`failure` described, in its own kind."""
+    """Raises the failure that :func:`failure` described: in its own kind, or as a WorkerError."""
+    if "raised" in outcome:
+        raise WorkerError(f"{outcome['raised']}\n{outcome['traceback']}")
     if "kind" not in outcome:
         return
     kinds = {kind.kind: kind for kind in (ConfigError, DataError, ConflictError, InfraError)}

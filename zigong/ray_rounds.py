@@ -14,7 +14,7 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from zigong.errors import InfraError, ZigongError
+from zigong.errors import InfraError
 from zigong.lakehouse.shards import Shard, ShardManifest, whole_shard, write_shard
 from zigong.ray_cluster import failure, original_error, raise_if_failed
 from zigong.recipe import Engine
@@ -76,7 +76,7 @@ def compute(
     for the shard that waits behind a deadly one as well; one that was never begun is left to the next round.
 
     Raises:
-        ZigongError: what a worker raised, in its own kind; Exception: whatever else it raised.
+        ZigongError: what a worker raised, in its own kind; WorkerError: whatever else it raised.
         InfraError: workers die before they begin with a shard.
     """
     waiting, suspects = list(shards), []
@@ -84,7 +84,7 @@ def compute(
         known = {shard["shard"]: shard for shard in waiting}
         begun = sum(_begun(work, shard) for shard in waiting)
         for row in _outcomes(work, waiting, retries=attempts - 1):
-            _raise_what_it_raised(row)
+            raise_if_failed(json.loads(row["outcome"]))
             finished(known.pop(row["shard"]))
         left = [shard for shard in known.values() if work.whole(shard) is None]
         for shard in [shard for name, shard in known.items() if shard not in left]:
@@ -139,13 +139,6 @@ def _actors(engine: Engine) -> int:
     return max(1, (engine.ray_cpus - 1) // engine.ray_cpus_per_actor)
 
 
-def _raise_what_it_raised(row: Mapping[str, Any]) -> None:
-    raise_if_failed(json.loads(row["outcome"]))
-    if row["raised"] is not None:
-        raised: Exception = ray.cloudpickle.loads(row["raised"])
-        raise raised
-
-
 class ShardWriter:
     """The actor: builds its worker at the first shard, and writes what it returns."""
 
@@ -157,25 +150,17 @@ class ShardWriter:
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Computes and writes the one shard of a batch; what its worker raises travels as a row."""
         (description,) = batch["shard"].to_pylist()
-        shard, outcome, raised = json.loads(description), {}, None
+        shard, outcome = json.loads(description), dict[str, str]()
         try:
             if self._worker is None:
                 self._worker = self._build()
             with self._work.starts(shard).open("a", encoding="utf-8") as starts:
                 starts.write("begun\n")
             self._work.write(self._worker(shard), shard)
-        except ZigongError as error:
-            outcome = failure(error)
         except Exception as error:  # raised again by the driver: only a lost process may count as one
-            raised = ray.cloudpickle.dumps(error)
+            outcome = failure(error)
         self._work.starts(shard).unlink(missing_ok=True)
-        return pa.table(
-            {
-                "shard": [shard["shard"]],
-                "outcome": [json.dumps(outcome)],
-                "raised": pa.array([raised], pa.binary()),
-            }
-        )
+        return pa.table({"shard": [shard["shard"]], "outcome": [json.dumps(outcome)]})
 
     def _build(self) -> ShardWorker:
         """Builds the worker; a note that stays behind tells that a process ended in the middle of it."""

@@ -50,7 +50,7 @@ def map_shards(
         ConfigError: shard names are missing or not unique, or the folder is not absolute.
         ZigongError: what a worker raised, in its own kind.
         InfraError: Ray lost workers more often than it may.
-        Exception: whatever else a worker raised, as it was.
+        WorkerError: whatever else a worker raised, by type, message and traceback.
     """
     require_names(shards)
     if not stage_folder.is_absolute():
