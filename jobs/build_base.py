@@ -4,11 +4,19 @@ import shutil
 
 from zigong.behavior.sequences import timelines_before
 from zigong.console import progress
-from zigong.instructions.build import history_lines
-from zigong.instructions.corpus import encoded, fixed_lines, known_answers, read_lines, vocabulary_lines, write_lines
+from zigong.instructions.corpus import (
+    encoded,
+    fixed_lines,
+    history_lines,
+    known_answers,
+    read_lines,
+    vocabulary_lines,
+    write_lines,
+)
 from zigong.instructions.dataset import may_pretrain
 from zigong.instructions.encode import LineEncoder
-from zigong.job import Job, main
+from zigong.job import Job
+from zigong.launch import main
 from zigong.training.base import train_base, train_tokenizer
 
 

@@ -4,7 +4,8 @@ from zigong.console import LOG
 from zigong.instructions.dataset import build_members
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.tasks import load_tasks
-from zigong.job import Job, main
+from zigong.job import Job
+from zigong.launch import main
 from zigong.release.serving import serving_base
 
 

@@ -3,7 +3,8 @@
 from zigong.instructions.build import RenderPlan, instruction_samples
 from zigong.instructions.dataset import split_column
 from zigong.instructions.sharing import prefix_sharing
-from zigong.job import Job, main
+from zigong.job import Job
+from zigong.launch import main
 from zigong.release.serving import serving_base
 
 

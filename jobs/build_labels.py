@@ -3,9 +3,10 @@
 from schemas.mappings import load_mapping
 from zigong.behavior.labels import performance_labels
 from zigong.behavior.observation import observation_points
-from zigong.job import Job, main
+from zigong.job import Job
 from zigong.lakehouse.fence import Basis
 from zigong.lakehouse.lineage import Partition
+from zigong.launch import main
 
 
 def build_labels(job: Job) -> None:

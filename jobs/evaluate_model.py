@@ -17,9 +17,10 @@ from zigong.evaluation.worker import AnswerWorker
 from zigong.instructions.dataset import final_split
 from zigong.instructions.tasks import main_task
 from zigong.instructions.templates import load_template
-from zigong.job import Job, main
+from zigong.job import Job
 from zigong.lakehouse.samples import cells_of, of_task
 from zigong.lakehouse.shards import staged_rows
+from zigong.launch import main
 from zigong.ray_shards import map_shards
 from zigong.release.serving import serving_base
 

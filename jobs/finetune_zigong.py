@@ -4,7 +4,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from zigong.console import followed
-from zigong.job import Job, main
+from zigong.job import Job
+from zigong.launch import main
 from zigong.release.serving import serving_base
 from zigong.training import trainer
 from zigong.training.ray_train import run_on_ray

@@ -15,7 +15,8 @@ from zigong.behavior.ingest import (
 )
 from zigong.behavior.landing import landing_folder
 from zigong.behavior.raw_faults import raw_faults
-from zigong.job import Job, main
+from zigong.job import Job
+from zigong.launch import main
 
 
 def ingest_events(job: Job) -> None:

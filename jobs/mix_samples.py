@@ -1,6 +1,7 @@
 """Mixes the highest-influence samples with random ones: influence_scores, dataset_members -> training_mix."""
 
-from zigong.job import Job, main
+from zigong.job import Job
+from zigong.launch import main
 from zigong.selection.mix import mix_identity, training_mix
 
 

@@ -12,7 +12,8 @@ from zigong.evaluation.champion import rescored
 from zigong.evaluation.held_out import FINAL
 from zigong.instructions.dataset import final_split
 from zigong.instructions.templates import load_template
-from zigong.job import Job, main
+from zigong.job import Job
+from zigong.launch import main
 from zigong.release.briefing import model_card_of
 from zigong.release.gate import CHALLENGER, CHAMPION, LAST_STATUS, LIGHTGBM, Decision, decide
 from zigong.release.registry import Candidate, Champion, champion, release

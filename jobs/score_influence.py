@@ -19,11 +19,12 @@ from zigong.influence.targets import (
     target_gradients,
 )
 from zigong.influence.worker import InfluenceWorker
-from zigong.job import Job, main
+from zigong.job import Job
 from zigong.lakehouse.maintain import published_tables
 from zigong.lakehouse.samples import SampleSource, cell_of, cells_of
 from zigong.lakehouse.shards import ShardManifest, staged_rows
 from zigong.lakehouse.tables import arrow_pinned, latest_version
+from zigong.launch import main
 from zigong.ray_shards import map_shards
 from zigong.release.serving import serving_base
 from zigong.training.checkpoints import read_checkpoints

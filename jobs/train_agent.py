@@ -1,7 +1,8 @@
 """Trains the lightweight scorer in time order on Ray Train: dataset_members (train) -> checkpoints."""
 
 from zigong.console import followed
-from zigong.job import Job, main
+from zigong.job import Job
+from zigong.launch import main
 from zigong.release.serving import serving_base
 from zigong.training import trainer
 from zigong.training.ray_train import run_on_ray

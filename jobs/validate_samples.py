@@ -2,7 +2,8 @@
 
 from zigong.errors import DataError
 from zigong.instructions.dataset import window_closes_before
-from zigong.job import Job, main
+from zigong.job import Job
+from zigong.launch import main
 from zigong.quality.dataset import dataset_violations, judge
 
 

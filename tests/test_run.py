@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from zigong.errors import ConfigError, DataError
-from zigong.job import Job, run_step
+from zigong.job import Job
+from zigong.launch import run_step
 from zigong.recipe import load_recipe
 from zigong.run import Run, list_runs, open_run
 

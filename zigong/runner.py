@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from zigong.console import set_up_logging
 from zigong.errors import ConfigError
 from zigong.instructions.tasks import load_tasks
-from zigong.job import Body, run_step, runs_folder
+from zigong.job import runs_folder
+from zigong.launch import Body, run_step
 from zigong.pipeline import STEPS, Step
 from zigong.recipe import Recipe
 from zigong.run import Outcome, Run, open_run

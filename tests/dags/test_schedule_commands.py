@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zigong.errors import ConfigError, ConflictError, DataError, InfraError
-from zigong.job import parse_arguments
+from zigong.launch import parse_arguments
 from zigong.pipeline import (
     SCHEDULES,
     STEPS,

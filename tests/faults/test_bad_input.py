@@ -23,9 +23,10 @@ from pyspark.sql import SparkSession
 from jobs.ingest_events import ingest_events
 from tests.finished import TINY
 from zigong.dates import Dates
-from zigong.job import run_step, runs_folder
+from zigong.job import runs_folder
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import arrow_pinned, latest_version
+from zigong.launch import run_step
 from zigong.recipe import load_recipe
 from zigong.run import Outcome, open_run
 

@@ -18,9 +18,9 @@ from tests.finished import FinishedRun, finish
 from zigong.cli import app
 from zigong.dates import Dates
 from zigong.errors import InfraError
-from zigong.job import run_step
 from zigong.lakehouse.erasures import Erasure, erasures
 from zigong.lakehouse.tables import arrow_pinned, latest_version
+from zigong.launch import run_step
 from zigong.recipe import load_recipe
 from zigong.runner import execute, load_body, start
 

@@ -21,9 +21,9 @@ import jobs.score_influence as step
 from jobs.score_influence import CRASHED, score_influence
 from tests.finished import REPOSITORY, FinishedRun
 from tests.paced_influence import PacedInfluence
-from zigong.job import run_step
 from zigong.lakehouse.commits import own_commits
 from zigong.lakehouse.paths import LakehousePaths
+from zigong.launch import run_step
 from zigong.recipe import load_recipe
 from zigong.run import Run, open_run
 
