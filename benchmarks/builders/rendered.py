@@ -22,7 +22,8 @@ from pyspark.sql import functions as F
 
 from benchmarks.builders.clock import measure, tell
 from benchmarks.builders.ours import open_engine, sequences
-from zigong.instructions.build import RenderPlan, history_lines, instruction_samples
+from zigong.instructions.build import RenderPlan, instruction_samples
+from zigong.instructions.corpus import history_lines
 from zigong.instructions.histories import event_columns, events_in, render_histories
 from zigong.recipe import Horizon, Instructions
 from zigong.training.base import train_tokenizer

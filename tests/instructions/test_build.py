@@ -14,7 +14,8 @@ import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 
 from schemas.contracts import table_contract
-from zigong.instructions.build import RenderPlan, history_lines, instruction_samples, sample_row
+from zigong.instructions.build import RenderPlan, instruction_samples, sample_row
+from zigong.instructions.corpus import history_lines
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.render import render_history
 from zigong.instructions.templates import load_template

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
 from functools import cached_property, partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract
+from zigong.instructions.batches import InBatches, event_lists, in_batches
 from zigong.instructions.branches import Branch, Observed, Told, branch_of
 from zigong.instructions.computed import ANSWERED_FROM, Computed
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.folding import fold_steps, folded_to_fit
-from zigong.instructions.histories import EPOCH, event_columns, events_in, local_date_of, months_of
-from zigong.instructions.prompts import Prompts, Voice, intervals, lists_of
-from zigong.instructions.render import Rendered, local_date, render_history, render_time
+from zigong.instructions.histories import EPOCH, event_columns, events_in, months_of
+from zigong.instructions.prompts import Prompts, Voice
+from zigong.instructions.render import Rendered, local_date, render_history
 from zigong.instructions.tasks import Tasks, load_tasks
 from zigong.instructions.templates import Question, Template
 from zigong.recipe import Horizon, Instructions, Recipe
 
-EVENTS_OF_A_BATCH = 500_000
 NAMED_TYPES = {  # others are strings
     "phrasing": pa.int32(),
     "choices": pa.list_(pa.string()),
@@ -36,7 +34,6 @@ NAMED_TYPES = {  # others are strings
     "max_tokens": pa.int32(),
 }
 Row = dict[str, Any]
-InBatches = Callable[[pa.RecordBatch], Iterator[pa.RecordBatch]]
 COPIED = ("sequence_id", "user_id", "person_id", "observation_at", "observation_date", "user_bucket")
 
 
@@ -92,48 +89,9 @@ def instruction_samples(sequences: DataFrame, plan: RenderPlan, *, trains: Colum
     contract = table_contract("instruction_samples")
     nobody = trains is None or not plan.tasks.auxiliary
     asked = F.lit(False) if nobody else F.coalesce(trains, F.lit(False))
-    lists = _event_lists(plan.event_fields)
+    lists = event_lists(plan.event_fields)
     wanted = sequences.select(*COPIED, "profile", "counts.folded", asked.alias("trains"), *lists)
-    return wanted.mapInArrow(_in_batches(_Sampler(plan, list(contract.column_names))), contract.ddl)
-
-
-def history_lines(timelines: DataFrame, settings: Instructions, *, cutoff: date, timezone: str) -> DataFrame:
-    """Renders whole timelines for pre-training.
-
-    Args:
-        timelines: columns ``user_id`` and ``events``, known before ``cutoff``.
-
-    Returns:
-        Columns ``user_id`` and ``lines array<string>``; the last line is the gap to the cut-off, as before a question.
-    """
-    wanted = timelines.where(F.size("events") > 0).select("user_id", *_event_lists(event_columns(settings)))
-    historian = _Historian(settings, cutoff, timezone)
-    return wanted.mapInArrow(_in_batches(historian), "user_id string, lines array<string>")
-
-
-def _event_lists(fields: Sequence[str]) -> list[Column]:
-    """A list per field of the events: no other is read or sent to a worker."""
-    return [F.col(f"events.{name}").alias(name) for name in fields]
-
-
-@dataclass(frozen=True)
-class _Historian:
-    settings: Instructions
-    cutoff: date
-    timezone: str
-
-    def __call__(self) -> InBatches:
-        voice = Voice(template=load_tasks(self.settings).main, settings=self.settings, zone=ZoneInfo(self.timezone))
-
-        def lines(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-            told = voice.told(events_in(batch, event_columns(self.settings)))
-            bounds = told.events.bounds
-            last = [local_date_of(day) for day in told.days[bounds[1:] - 1].tolist()]
-            gaps = [render_time(day, self.cutoff, template=voice.template, settings=voice.settings) for day in last]
-            text = lists_of(pa.array(told.lines, pa.string()), told.codes, np.diff(bounds), gaps)
-            yield pa.RecordBatch.from_arrays([batch["user_id"], text], names=["user_id", "lines"])
-
-        return lines
+    return wanted.mapInArrow(in_batches(_Sampler(plan, list(contract.column_names))), contract.ddl)
 
 
 @dataclass(frozen=True)
@@ -286,19 +244,6 @@ def _prompt_within(
         )
 
     return folded_to_fit(steps, prompt, max_tokens)
-
-
-def _in_batches(opened: Callable[[], InBatches]) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """Batches of Spark in parts of bounded numbers of events, through what ``opened`` returns on the worker."""
-
-    def transform(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        render = opened()
-        for batch in batches:
-            events = pc.list_value_length(batch["event_at"]).fill_null(0).to_numpy(zero_copy_only=False)
-            for part in intervals(events, EVENTS_OF_A_BATCH):
-                yield from render(batch.slice(part.start, part.stop - part.start))
-
-    return transform
 
 
 def _digest(text: str) -> str:

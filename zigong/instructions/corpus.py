@@ -2,24 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from zigong.behavior.business_time import local_midnight
+from zigong.instructions.batches import InBatches, event_lists, in_batches
 from zigong.instructions.encode import LineEncoder
-from zigong.instructions.render import round_number, word
+from zigong.instructions.histories import event_columns, events_in, local_date_of
+from zigong.instructions.prompts import Voice, lists_of
+from zigong.instructions.render import render_time, round_number, word
 from zigong.instructions.tasks import load_tasks
 from zigong.instructions.template_files import EventAnswer, ProfileAnswer
 from zigong.instructions.templates import Question
-from zigong.recipe import Recipe
+from zigong.recipe import Instructions, Recipe
 
 Lines = list[list[str]]
 Answers = Mapping[str, Sequence[str]]
 AMOUNTS = [step * 10.0**power for power in range(-2, 12) for step in (1, 2, 5)]
+
+
+def history_lines(timelines: DataFrame, settings: Instructions, *, cutoff: date, timezone: str) -> DataFrame:
+    """Renders whole timelines for pre-training.
+
+    Args:
+        timelines: columns ``user_id`` and ``events``, known before ``cutoff``.
+
+    Returns:
+        Columns ``user_id`` and ``lines array<string>``; the last line is the gap to the cut-off, as before a question.
+    """
+    wanted = timelines.where(F.size("events") > 0).select("user_id", *event_lists(event_columns(settings)))
+    historian = _Historian(settings, cutoff, timezone)
+    return wanted.mapInArrow(in_batches(historian), "user_id string, lines array<string>")
+
+
+@dataclass(frozen=True)
+class _Historian:
+    settings: Instructions
+    cutoff: date
+    timezone: str
+
+    def __call__(self) -> InBatches:
+        voice = Voice(template=load_tasks(self.settings).main, settings=self.settings, zone=ZoneInfo(self.timezone))
+
+        def lines(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+            told = voice.told(events_in(batch, event_columns(self.settings)))
+            bounds = told.events.bounds
+            last = [local_date_of(day) for day in told.days[bounds[1:] - 1].tolist()]
+            gaps = [render_time(day, self.cutoff, template=voice.template, settings=voice.settings) for day in last]
+            text = lists_of(pa.array(told.lines, pa.string()), told.codes, np.diff(bounds), gaps)
+            yield pa.RecordBatch.from_arrays([batch["user_id"], text], names=["user_id", "lines"])
+
+        return lines
 
 
 def write_lines(lines: DataFrame, folder: Path) -> None:

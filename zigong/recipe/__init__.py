@@ -1,26 +1,9 @@
 """The recipe: one YAML file that describes one complete run. The rooms receive only their own section."""
 
+from zigong.recipe.learning import Agent, Card, Evaluation, Gate, Influence, Lora, Mix, TinyBase, Training
 from zigong.recipe.load import load_recipe, parse_recipe
 from zigong.recipe.recipe import Recipe
-from zigong.recipe.sections import (
-    Agent,
-    Auxiliary,
-    Card,
-    Cohort,
-    DateRange,
-    Duplicates,
-    Engine,
-    Evaluation,
-    Gate,
-    Horizon,
-    Influence,
-    Instructions,
-    Lora,
-    Mix,
-    Simulation,
-    TinyBase,
-    Training,
-)
+from zigong.recipe.sections import Auxiliary, Cohort, DateRange, Duplicates, Engine, Horizon, Instructions, Simulation
 
 __all__ = [
     "Agent",

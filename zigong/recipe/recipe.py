@@ -10,25 +10,17 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
 
+from zigong.recipe.learning import Agent, Base, Card, Evaluation, Gate, Influence, Mix, Registry, Training
 from zigong.recipe.sections import (
-    Agent,
-    Base,
-    Card,
     Duplicates,
     Engine,
-    Evaluation,
-    Gate,
-    Influence,
     Instructions,
     Labels,
     Lakehouse,
-    Mix,
     Observations,
-    Registry,
     Section,
     Source,
     Split,
-    Training,
 )
 
 

@@ -1,0 +1,33 @@
+"""How sequences reach a worker: as lists of the needed fields, in Arrow batches of bounded numbers of events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+from zigong.instructions.prompts import intervals
+
+EVENTS_OF_A_BATCH = 500_000
+InBatches = Callable[[pa.RecordBatch], Iterator[pa.RecordBatch]]
+
+
+def event_lists(fields: Sequence[str]) -> list[Column]:
+    """A list per field of the events: no other is read or sent to a worker."""
+    return [F.col(f"events.{name}").alias(name) for name in fields]
+
+
+def in_batches(opened: Callable[[], InBatches]) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """Batches of Spark in parts of bounded numbers of events, through what ``opened`` returns on the worker."""
+
+    def transform(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        render = opened()
+        for batch in batches:
+            events = pc.list_value_length(batch["event_at"]).fill_null(0).to_numpy(zero_copy_only=False)
+            for part in intervals(events, EVENTS_OF_A_BATCH):
+                yield from render(batch.slice(part.start, part.stop - part.start))
+
+    return transform

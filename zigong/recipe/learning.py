@@ -1,0 +1,122 @@
+"""The sections of a recipe about models: base, trainings, influence, mix, evaluation, gate, card and registry."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from zigong.recipe.sections import Positive, Rate, Section, Share
+
+
+class TinyBase(Section):
+    """A Mistral-architecture model made on the spot."""
+
+    hidden_size: Positive = 128
+    layers: Positive = 4
+    heads: Positive = 4
+    ffn_size: Positive = 384
+    context_length: Positive = 512
+    epochs: Positive = 2
+    learning_rate: Rate = 2e-3
+    batch_tokens: Positive = 4096
+    max_tokens: Positive | None = Field(None, description="stop pre-training after this many tokens")
+
+
+class Base(Section):
+    """The base model: a local folder in Hugging Face format, or a tiny one trained here."""
+
+    path: str | None = None
+    tiny: TinyBase | None = TinyBase()
+    parameters: Positive | None = Field(None, description="size of the named base, for the plan")
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.path is None) == (self.tiny is None):
+            raise ValueError("give exactly one of path and tiny")
+        return self
+
+
+class Lora(Section):
+    """The low-rank adapter."""
+
+    r: Positive = 8
+    alpha: Positive = 16
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
+
+
+class Training(Section):
+    """One supervised training: completion-only loss, AdamW 0.9/0.999."""
+
+    lora: Lora = Lora()
+    epochs: Positive = 1
+    learning_rate: Rate = 3e-3
+    schedule: Literal["constant", "cosine"] = "cosine"
+    warmup_steps: int = Field(10, ge=0)
+    batch_size: Positive = Field(64, description="samples of one forward pass")
+    accumulation: Positive = 1
+    context_length: Positive = 512
+    weight_decay: float = Field(0.0, ge=0)
+    count_eos: bool = Field(False, description="whether the end token bears loss, here and in scoring")
+
+
+class Agent(Training):
+    """The lightweight scorer: trained in time order, one checkpoint a period, constant rate after warm-up."""
+
+    schedule: Literal["constant"] = "constant"
+    checkpoints: Positive = Field(3, description="periods the train dates are divided into")
+
+
+class Influence(Section):
+    """TracSeq settings (docs/influence.md)."""
+
+    gamma: float = Field(0.9, gt=0, le=1)
+    decay: Literal["checkpoint", "sample", "none"] = "checkpoint"
+    checkpoints: Literal["all", "own"] = "all"
+    pairs: Literal["later", "all"] = "later"
+    scope: Literal["population"] = "population"
+    normalise: Literal["dot"] = "dot"
+    precondition: Literal["none"] = "none"
+    max_targets: Positive = Field(2000, description="cap of target samples by unit hash")
+    batch_tokens: Positive = Field(4096, description="padded tokens of one pass; what fits a CPU's cache, or a GPU")
+
+
+class Mix(Section):
+    """The training mix: an influence share first, then random samples from the rest."""
+
+    fraction: Rate = Field(0.5, description="size of the mix as a share of the pool")
+    influence_share: Share = 0.3
+    per_class: bool = Field(True, description="rank within each label, quotas as in the pool")
+
+
+class Evaluation(Section):
+    """Measures and baselines."""
+
+    bootstrap: Positive = 300
+    confidence: Rate = 0.95
+    batch_tokens: Positive = Field(8192, description="padded tokens of one pass")
+
+
+class Gate(Section):
+    """What a challenger must show to be released."""
+
+    max_auc_loss: Share = Field(0.01, description="largest tolerated loss of AUC against the champion")
+    beat_last_status: bool = Field(True, description="paired AUC difference to the lookup must exclude zero")
+    min_mcc: float = Field(0.0, description="MCC at the threshold must lie above this; majority has 0")
+
+
+class Card(Section):
+    """Scaling of the Behavior Card: ``base_score`` points at ``base_odds`` good to bad, ``pdo`` to double the odds."""
+
+    base_score: Positive = 600
+    base_odds: float = Field(20.0, gt=0)
+    pdo: Positive = 50
+
+
+class Registry(Section):
+    """The model registry."""
+
+    uri: str | None = Field(None, description="MLflow address; default: sqlite under the lakehouse")
+    model_name: str = "behavior_card"
+    experiment: str = "zigong"
