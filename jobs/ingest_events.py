@@ -16,6 +16,7 @@ from zigong.behavior.ingest import (
 from zigong.behavior.landing import landing_folder
 from zigong.behavior.raw_faults import raw_faults
 from zigong.job import Job
+from zigong.lakehouse.row_text import EXACT
 from zigong.launch import main
 
 
@@ -68,7 +69,7 @@ def publish_versions(job: Job, table: str, rows: DataFrame, cells: str, *, may_b
     )
     erased = kept.erased + doubled.erased + conflicting.erased
     refused = conflicting.kept.select(
-        F.array(F.lit("conflicting_version")).alias("reasons"), F.to_json(F.struct("*")).alias("payload")
+        F.array(F.lit("conflicting_version")).alias("reasons"), F.to_json(F.struct("*"), EXACT).alias("payload")
     )
     dropped = {"duplicate": doubled.kept.count(), **losses(erased=erased)}
     job.publish(table, kept.kept, cells=cells, rejected=refused, dropped=dropped, may_be_empty=may_be_empty)

@@ -116,6 +116,16 @@ def test_the_kept_version_does_not_depend_on_the_order_of_rows(
     assert sorted(map(str, forward)) == sorted(map(str, backward))
 
 
+def test_versions_that_differ_by_a_microsecond_contradict_each_other(
+    spark: SparkSession, mapping: SourceMapping, folder: Path
+) -> None:
+    (kept,) = deduplicated(ingested(spark, mapping, folder)).kept.limit(1).collect()
+    event = spark.createDataFrame([kept], table_contract("behavior_events").ddl)
+    moved = event.withColumn("event_at", F.col("event_at") + F.expr("INTERVAL 1 MICROSECOND"))
+    versions = deduplicated(event.unionByName(moved))
+    assert [part.count() for part in (versions.kept, versions.duplicates, versions.conflicting)] == [1, 0, 1]
+
+
 def test_events_have_the_contracts_columns_pseudonyms_and_local_dates(
     spark: SparkSession, mapping: SourceMapping, folder: Path
 ) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date, datetime
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from zigong.behavior.business_time import local_midnight
+from zigong.lakehouse.row_text import row_text
 
 _DIGEST, _SIDE = "_digest", "_side"
 ALWAYS = datetime(1900, 1, 1)  # a change that every T sees
@@ -22,7 +23,9 @@ def differing_rows(before: DataFrame, after: DataFrame, *, at_most: int) -> Data
 
     Only digests of 16 bytes are shuffled; the few that differ travel to where the rows lie.
     """
-    sides = [frame.withColumn(_DIGEST, _digest_of(frame)) for frame in (before, after)]
+    sides = [
+        frame.withColumn(_DIGEST, F.unhex(F.md5(row_text(frame.dtypes).cast("binary")))) for frame in (before, after)
+    ]
     signed = [side.select(_DIGEST, F.lit(sign).alias(_SIDE)) for side, sign in zip(sides, (-1, 1), strict=True)]
     sums = signed[0].unionByName(signed[1]).groupBy(_DIGEST).agg(F.sum(_SIDE).alias(_SIDE))
     unequal = sums.where(F.col(_SIDE) != 0).select(_DIGEST).localCheckpoint()
@@ -73,14 +76,3 @@ def touched_points(users: DataFrame, points: DataFrame, days: Sequence[date], ti
 
 def _earliest(users: DataFrame) -> DataFrame:
     return users.groupBy("user_id").agg(F.min("changed_at").alias("changed_at"))
-
-
-def _digest_of(frame: DataFrame) -> Column:
-    """A digest of all columns; maps have no order, so their entries are sorted."""
-    comparable = [
-        F.array_sort(F.map_entries(name)).alias(name) if kind.startswith("map") else F.col(name)
-        for name, kind in frame.dtypes
-    ]
-    # By default JSON has milliseconds only; a correction may be of microseconds.
-    text = F.to_json(F.struct(*comparable), {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"})
-    return F.unhex(F.md5(text.cast("binary")))

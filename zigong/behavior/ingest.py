@@ -23,6 +23,7 @@ from zigong.behavior.masking import masked_attributes
 from zigong.behavior.pseudonyms import pseudonymiser, user_bucket
 from zigong.behavior.raw import RawTables, read_raw, rejected_rows
 from zigong.errors import DataError
+from zigong.lakehouse.row_text import row_text
 
 __all__ = [
     "RawTables",
@@ -134,7 +135,7 @@ def deduplicated(rows: DataFrame, *, table: str = "behavior_events") -> Versions
     smallest content digest is kept, so the choice depends on nothing but the rows, and the others are conflicting.
     """
     contract = table_contract(table)
-    content = F.sha2(F.to_json(F.struct(*(_comparable(c.name, c.type) for c in contract.columns))), 256)
+    content = F.sha2(row_text((column.name, column.type) for column in contract.columns), 256)
     by_key = Window.partitionBy(*contract.key).orderBy(_CONTENT)
     fate = (
         F.when(F.lag(_CONTENT).over(by_key) == F.col(_CONTENT), DUPLICATE)
@@ -195,10 +196,6 @@ def rejected_without_erased(rejected: DataFrame, tombstones: DataFrame | None) -
         kept=rejected.join(erased, row == F.col("_row"), "left_anti"),
         erased=rejected.join(erased, row == F.col("_row"), "left_semi").count(),
     )
-
-
-def _comparable(name: str, kind: str) -> Column:
-    return F.array_sort(F.map_entries(name)).alias(name) if kind.startswith("map") else F.col(name)
 
 
 def _contracted(frame: DataFrame, table: str) -> DataFrame:

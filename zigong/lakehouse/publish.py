@@ -23,6 +23,7 @@ from zigong.lakehouse.commits import create_if_missing, make_commit, metadata_te
 from zigong.lakehouse.fence import Basis, fenced, make_fenced_commit
 from zigong.lakehouse.lineage import Lineage
 from zigong.lakehouse.paths import LakehousePaths
+from zigong.lakehouse.row_text import EXACT
 from zigong.lakehouse.tables import latest_version
 
 
@@ -115,7 +116,7 @@ def publish(
     with _staging(paths, run_id, table):
         staged = _stage(spark, paths, rules.conform(frame, contract), f"{run_id}/{table}")
         broken = staged.where(F.size(rules.reasons) > 0).select(
-            F.col(rules.reasons).alias("reasons"), F.to_json(F.struct(*contract.column_names)).alias("payload")
+            F.col(rules.reasons).alias("reasons"), F.to_json(F.struct(*contract.column_names), EXACT).alias("payload")
         )
         (counts,) = staged.select(
             F.count("*").alias("all"), F.count_if(F.size(rules.reasons) > 0).alias("bad")
