@@ -347,6 +347,7 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)  # a table may still be held open
 
 
+@pytest.mark.soak
 def test_a_full_disk_ends_as_an_infra_error_and_the_same_run_goes_on_once_there_is_space(
     spark: SparkSession, tmp_path: Path
 ) -> None:

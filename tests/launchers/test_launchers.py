@@ -126,6 +126,7 @@ def test_printed_spark_commands_publish_events_and_labels(spark_root: Path) -> N
             assert rows == told["tables"][table]["published"] > 0
 
 
+@pytest.mark.soak
 def test_printed_backfill_replaces_exactly_the_dates_it_names(spark_root: Path) -> None:
     (command,) = commands("Backfill")
     first, end = re.findall(r"(?:--from-date|--to-date) (\S+)", command)
