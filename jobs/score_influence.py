@@ -7,17 +7,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from zigong.console import progress
+from zigong.console import LOG, progress
 from zigong.influence.capture import OpenAgent, open_agent
+from zigong.influence.compare import comparison_tables
+from zigong.influence.diagnostics import target_diagnostics
 from zigong.influence.rescoring import PUBLISHED_SCORES, identities, taken_over, with_input_hash, without
-from zigong.influence.targets import (
-    TargetGradients,
-    capped_targets,
-    save_targets,
-    scorer_fingerprint,
-    target_diagnostics,
-    target_gradients,
-)
+from zigong.influence.target_file import save_targets
+from zigong.influence.targets import TargetGradients, capped_targets, scorer_fingerprint, target_gradients
 from zigong.influence.worker import InfluenceWorker
 from zigong.job import Job
 from zigong.lakehouse.maintain import published_tables
@@ -66,6 +62,27 @@ def score_influence(job: Job) -> None:
     run.note(scorer_id=scorer.scorer_id)
     counts = {"taken_over": len(known), "computed": len(rows), "refused": len(refused)}
     run.add_metrics({f"influence.{name}": count for name, count in counts.items()})
+    _compare(job, scorer, members, scores)
+
+
+def _compare(job: Job, scorer: Scorer, members: pa.Table, scores: pa.Table) -> None:
+    """Writes what the published scores look like under other settings, and what speaks against using them."""
+    recipe, run = job.recipe, job.run
+    known = members.select(["sample_id", "task", "label", "observation_date"]).to_pandas()
+    known["stratum"] = known["task"] + "/" + known["label"].astype(str)
+    scored = scores.to_pandas().dropna(subset=["score"]).merge(known, on="sample_id")
+    tables, warnings = comparison_tables(
+        scored,
+        recipe.influence,
+        targets=scorer.gradients,
+        manifest=scorer.agent.manifest,
+        top_share=recipe.mix.fraction * recipe.mix.influence_share,
+    )
+    for name, table in tables.items():
+        run.write_table(name, table.to_dict("records"))
+    for warning in warnings:
+        LOG.warning("influence", extra={"fields": {"warning": warning}})
+    run.note(influence_warnings=list(warnings))
     for found in target_diagnostics(scorer.gradients, scorer.agent.manifest):
         for name, value in (("class_cosine", found.class_cosine), ("half_cosine", found.half_cosine)):
             if value is not None:
@@ -75,7 +92,13 @@ def score_influence(job: Job) -> None:
 def _scorer(job: Job, source: SampleSource) -> Scorer:
     recipe, settings = job.recipe, job.recipe.influence
     manifest = read_checkpoints(job.run.artifact("agent"))
-    agent = open_agent(serving_base(job.run), manifest, torch_threads=recipe.engine.torch_threads)
+    agent = open_agent(
+        serving_base(job.run),
+        manifest,
+        torch_threads=recipe.engine.torch_threads,
+        precision=settings.precision,
+        gradient_checkpointing=settings.gradient_checkpointing,
+    )
     told = with_input_hash(source.labelled(["target"], ("text_hash",)))
     targets = capped_targets(Samples.from_arrow(told), settings.max_targets)
     gradients = target_gradients(agent, targets, settings, business_timezone=recipe.business_timezone)

@@ -26,7 +26,7 @@ BATCH_TOKENS = 1024  # of trees: half of what an autograd pass takes, since valu
 def open_way(folder: Path) -> Way:
     """Loads the model."""
     agent = opened_agent(load_model(folder))
-    opened = open_forward_mode(agent.model, agent.pairs)
+    opened = open_forward_mode(agent.model, [(pair.a, pair.b) for pair in agent.pairs])
 
     def way(given: SampleSet, vectors: Vectors) -> Scoring:
         samples = as_samples(given)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from zigong.influence.capture import Matrices
 from zigong.influence.decoder import ForwardMode, layer_weights
+from zigong.influence.factorised import Matrices
 from zigong.influence.forward import branch_derivatives
 from zigong.timeline.blocks import tree_blocks
 from zigong.timeline.tree import TokenTree
