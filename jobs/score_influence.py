@@ -1,6 +1,7 @@
 """Scores every training sample with TracSeq on Ray Data: dataset_members, checkpoints -> influence_scores."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from zigong.influence.targets import TargetGradients, capped_targets, scorer_fin
 from zigong.influence.worker import InfluenceWorker
 from zigong.job import Job
 from zigong.lakehouse.maintain import published_tables
-from zigong.lakehouse.samples import SampleSource, cell_of, cells_of
+from zigong.lakehouse.samples import SampleSource, cell_of, cells_of, user_cells_of
 from zigong.lakehouse.shards import ShardManifest, staged_rows
 from zigong.lakehouse.tables import arrow_pinned, latest_version
 from zigong.launch import main
@@ -126,7 +127,7 @@ def _computed(job: Job, source: SampleSource, scorer: Scorer, wanted: pa.Table) 
     recipe, run = job.recipe, job.run
     with progress("TracSeq") as advance:
         return map_shards(
-            _shards_of(source, wanted),
+            _shards_of(source, wanted, user_cells_of if recipe.influence.engine == "trees" else cells_of),
             InfluenceWorker,
             {
                 "source": source,
@@ -144,14 +145,16 @@ def _computed(job: Job, source: SampleSource, scorer: Scorer, wanted: pa.Table) 
         )
 
 
-def _shards_of(source: SampleSource, wanted: pa.Table) -> list[dict[str, Any]]:
+def _shards_of(
+    source: SampleSource, wanted: pa.Table, divided: Callable[[pa.Table], list[dict[str, Any]]]
+) -> list[dict[str, Any]]:
     """The cells of the wanted samples; a cell that is not wanted whole names those that are."""
-    whole = {shard["shard"]: shard["rows"] for shard in cells_of(source.members(["train"]))}
+    whole = {shard["shard"]: shard["rows"] for shard in divided(source.members(["train"]))}
     return [
         shard
         if shard["rows"] == whole[shard["shard"]]
         else {**shard, "only": cell_of(wanted, shard)["sample_id"].to_pylist()}
-        for shard in cells_of(wanted)
+        for shard in divided(wanted)
     ]
 
 

@@ -61,6 +61,18 @@ def test_scores_equal_the_batch_of_one_autograd_loop(
     _require_equal(setting, Influence.model_validate(given))
 
 
+@pytest.mark.parametrize("decay", ["checkpoint", "sample"])
+@pytest.mark.parametrize("checkpoints", ["all", "own"])
+@pytest.mark.parametrize("batch_tokens", [40, 4096])
+def test_scores_on_token_trees_equal_the_loop(
+    setting: Setting, decay: str, checkpoints: str, batch_tokens: int
+) -> None:
+    given = {"engine": "trees", "gamma": 0.7, "decay": decay, "checkpoints": checkpoints, "batch_tokens": batch_tokens}
+    _require_equal(
+        setting, Influence.model_validate({**given, "precondition": "adam" if decay == "sample" else "none"})
+    )
+
+
 @pytest.mark.parametrize(
     ("scope", "normalise", "precondition"),
     list(product(["population", "user"], ["dot", "cosine"], ["none", "adam"]))[1:],

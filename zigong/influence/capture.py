@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from zigong.errors import DataError
+from zigong.influence.decoder import ForwardMode, open_forward_mode
 from zigong.influence.factorised import Collection, Contraction, Matrices, Sink, Stack, captured
 from zigong.influence.lora import LoraPair, lora_pairs, shared_inputs
 from zigong.training.adapters import CONFIG, load_adapted
@@ -47,6 +49,15 @@ class OpenAgent:
     def names(self) -> tuple[str, ...]:
         """Of the LoRA pairs."""
         return tuple(pair.name for pair in self.pairs)
+
+    @cached_property
+    def forward_mode(self) -> ForwardMode:
+        """The model for passes over token trees; a second copy of its projections, made when first asked for.
+
+        Raises:
+            ConfigError: the architecture, the adapter or the precision is one that forward mode does not know.
+        """
+        return open_forward_mode(self.model, [(pair.a, pair.b) for pair in self.pairs])
 
     @property
     def eos_id(self) -> int:

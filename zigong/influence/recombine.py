@@ -23,7 +23,7 @@ from zigong.training.checkpoints import CheckpointManifest
 
 Floats = npt.NDArray[np.float64]
 FREE = {"gamma", "decay", "checkpoints"}
-PASSES = {"batch_tokens", "gradient_checkpointing"}
+PASSES = {"engine", "batch_tokens", "gradient_checkpointing"}
 
 
 def recombinable(made: Influence, wanted: Influence, target_dates: Sequence[date]) -> bool:

@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from zigong.errors import DataError
+from zigong.influence.branches import tree_parts
 from zigong.influence.capture import OpenAgent, pass_through, use_checkpoint
 from zigong.influence.decay import Bucket, bucket_of, sample_weight, target_weight
 from zigong.influence.factorised import Contraction, Matched, Matrices
@@ -38,6 +40,7 @@ from zigong.training.samples import (
 
 Floats = npt.NDArray[np.float64]
 Parts = npt.NDArray[np.float64]  # [N, k]
+K = TypeVar("K")
 Divided = Callable[[Samples], Iterator[tuple[Indices, LabelledBatch]]]
 
 SCORES = pa.schema(
@@ -68,7 +71,8 @@ def score_samples(
 
     Every batch is read once and all adapters pass through it. Against the population, batches hold samples of one
     bucket, so that one vector per checkpoint serves them all; against their own users' tests, every sample
-    of a batch has a vector of its own.
+    of a batch has a vector of its own. With ``engine: trees`` the samples of a user are scored together by forward
+    mode over their token tree, to 1e-5 of the same scores.
 
     Args:
         agent: the opened agent.
@@ -76,7 +80,8 @@ def score_samples(
         samples: training samples.
         settings: recipe section ``influence``.
         by_length_class: pad every sample to a width of its own length class, which costs a few per cent: then, on CPUs
-            with the same ``torch_threads``, a sample's bits do not depend on the samples that are scored with it.
+            with the same ``torch_threads``, a sample's bits do not depend on the samples that are scored with it. Of no
+            account with ``engine: trees``, where the bits hang on all samples given.
 
     Returns:
         One row per sample, in their order: sample_id, score, parts (contribution of each checkpoint, whose sum is the
@@ -98,9 +103,18 @@ def score_samples(
     tests = [_tests_of(known, index, targets, agent, settings) for index in range(len(known))]
     parts, losses = np.zeros((len(known), len(agent.adapters))), np.full(len(known), np.nan)
     divided = partial(_batches, settings=settings, by_length_class=by_length_class)
-    for bucket, indices in _by_bucket(tests).items():
-        parts[indices], losses[indices] = _bucket_parts(agent, targets, known.take(indices), bucket, settings, divided)
-    for checkpoints, indices in _by_checkpoints(tests).items():
+    if settings.engine == "trees":
+        for checkpoints, indices in _by(tests, lambda bucket: bucket.checkpoints, own=False).items():
+            firsts = np.array([item.bucket.first_date for i in indices if isinstance(item := tests[i], _Tests)])
+            parts[indices], losses[indices] = tree_parts(
+                agent, targets, known.take(indices), firsts, checkpoints, settings
+            )
+    else:
+        for bucket, indices in _by(tests, lambda bucket: bucket, own=False).items():
+            parts[indices], losses[indices] = _bucket_parts(
+                agent, targets, known.take(indices), bucket, settings, divided
+            )
+    for checkpoints, indices in _by(tests, lambda bucket: bucket.checkpoints, own=True).items():
         own = {number: item for number, index in enumerate(indices) if isinstance(item := tests[index], _Tests)}
         parts[indices], losses[indices] = _user_parts(
             agent, targets, known.take(indices), own, checkpoints, settings, divided
@@ -123,21 +137,12 @@ def _tests_of(
     return bucket if isinstance(bucket, str) else _Tests(user_id=None, bucket=bucket)
 
 
-def _by_bucket(tests: list[_Tests | str]) -> Mapping[Bucket, list[int]]:
-    """The samples that answer to the population."""
-    members: defaultdict[Bucket, list[int]] = defaultdict(list)
+def _by(tests: list[_Tests | str], key: Callable[[Bucket], K], *, own: bool) -> Mapping[K, list[int]]:
+    """The samples that answer to their own users' tests, or those that answer to the population, grouped."""
+    members: defaultdict[K, list[int]] = defaultdict(list)
     for index, item in enumerate(tests):
-        if isinstance(item, _Tests) and item.user_id is None:
-            members[item.bucket].append(index)
-    return members
-
-
-def _by_checkpoints(tests: list[_Tests | str]) -> Mapping[tuple[int, ...], list[int]]:
-    """The samples that answer to tests of their own users."""
-    members: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
-    for index, item in enumerate(tests):
-        if isinstance(item, _Tests) and item.user_id is not None:
-            members[item.bucket.checkpoints].append(index)
+        if isinstance(item, _Tests) and (item.user_id is not None) == own:
+            members[key(item.bucket)].append(index)
     return members
 
 

@@ -74,6 +74,9 @@ class Agent(Training):
 class Influence(Section):
     """TracSeq settings (docs/influence.md)."""
 
+    engine: Literal["samples", "trees"] = Field(
+        "samples", description="trees: forward mode over one token tree per user, each shared token paid once"
+    )
     gamma: float = Field(0.9, gt=0, le=1)
     decay: Literal["checkpoint", "sample", "none"] = "checkpoint"
     checkpoints: Literal["all", "own"] = "all"
@@ -85,6 +88,14 @@ class Influence(Section):
     gradient_checkpointing: bool = Field(False, description="less memory, a third more time, the same scores")
     max_targets: Positive = Field(2000, description="cap of target samples by unit hash")
     batch_tokens: Positive = Field(4096, description="padded tokens of one pass; what fits a CPU's cache, or a GPU")
+
+    @model_validator(mode="after")
+    def _forward_mode_fits(self) -> Self:
+        served = {"scope": "population", "normalise": "dot", "precision": "fp32"}
+        other = [name for name, value in served.items() if getattr(self, name) != value]
+        if self.engine == "trees" and other:
+            raise ValueError(f"engine: trees serves only {served[other[0]]} as {other[0]}; use engine: samples")
+        return self
 
 
 class Mix(Section):
