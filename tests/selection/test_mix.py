@@ -139,14 +139,20 @@ def test_a_cap_that_the_pool_cannot_meet_is_named(spark: SparkSession) -> None:
 
 
 def test_quotas_add_up_to_the_share_by_largest_remainders() -> None:
-    strata = [Stratum(key="main/0", samples=95, scored=95), Stratum(key="main/1", samples=8, scored=8)]
+    strata = [
+        Stratum(task="main", key="main/0", samples=95, scored=95),
+        Stratum(task="main", key="main/1", samples=8, scored=8),
+    ]
     settings = Mix(fraction=0.5, influence_share=0.3)
     assert (mix_size(strata, settings), influence_quotas(strata, settings)) == (51, {"main/0": 14, "main/1": 1})
-    many = [Stratum(key=f"{i:02d}", samples=10 + i, scored=10) for i in range(12)]
+    many = [Stratum(task="main", key=f"{i:02d}", samples=10 + i, scored=10) for i in range(12)]
     assert sum(influence_quotas(many, settings).values()) == round(0.3 * mix_size(many, settings))
 
 
 def test_too_few_scored_samples_are_named() -> None:
-    strata = [Stratum(key="main/0", samples=90, scored=90), Stratum(key="main/1", samples=10, scored=0)]
+    strata = [
+        Stratum(task="main", key="main/0", samples=90, scored=90),
+        Stratum(task="main", key="main/1", samples=10, scored=0),
+    ]
     with pytest.raises(DataError, match="needs 1 scored samples of stratum main/1, the pool has 0"):
         influence_quotas(strata, Mix(fraction=0.5, influence_share=0.3))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
 
@@ -74,6 +74,7 @@ def standings(pool: DataFrame, settings: Mix) -> DataFrame:
     scored = pool.select(
         "sample_id",
         "user_id",
+        "task",
         "label",
         "score",
         stratum.alias("stratum"),
@@ -118,10 +119,12 @@ class Stratum:
     """A part of the pool that is ranked for itself: a task, or a part of one.
 
     Attributes:
+        task: the task it belongs to.
         key: task, then label and observation date where ranks run within them, such as ``card/1``.
         scored: samples that have a score, after the cap of each user.
     """
 
+    task: str
     key: str
     samples: int
     scored: int
@@ -133,18 +136,17 @@ def mix_size(strata: Sequence[Stratum], settings: Mix) -> int:
 
 
 def influence_quotas(strata: Sequence[Stratum], settings: Mix) -> dict[str, int]:
-    """How many samples each stratum gives to the influence share: as in the pool, rounded by largest remainders.
+    """How many samples each stratum gives to the influence share: as in the pool, by task first, then within it.
 
     Raises:
         DataError: a stratum has fewer scored samples than its quota.
     """
-    total = sum(stratum.samples for stratum in strata)
     wanted = round(settings.influence_share * mix_size(strata, settings))
-    exact = {stratum.key: wanted * stratum.samples / total for stratum in strata}
-    quotas = {key: floor(value) for key, value in exact.items()}
-    by_remainder = sorted(exact, key=lambda key: (quotas[key] - exact[key], key))
-    for key in by_remainder[: wanted - sum(quotas.values())]:
-        quotas[key] += 1
+    tasks: dict[str, dict[str, int]] = {}
+    for stratum in strata:
+        tasks.setdefault(stratum.task, {})[stratum.key] = stratum.samples
+    of_tasks = _apportioned(wanted, {task: sum(sizes.values()) for task, sizes in tasks.items()})
+    quotas = {key: size for task, sizes in tasks.items() for key, size in _apportioned(of_tasks[task], sizes).items()}
     for stratum in strata:
         if stratum.scored < quotas[stratum.key]:
             raise DataError(
@@ -155,10 +157,21 @@ def influence_quotas(strata: Sequence[Stratum], settings: Mix) -> dict[str, int]
     return quotas
 
 
+def _apportioned(wanted: int, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Divides a number in the proportions of sizes, rounded by largest remainders, equal ones in the order of keys."""
+    total = sum(sizes.values())
+    exact = {key: wanted * size / total for key, size in sizes.items()}
+    quotas = {key: floor(value) for key, value in exact.items()}
+    by_remainder = sorted(exact, key=lambda key: (quotas[key] - exact[key], key))
+    for key in by_remainder[: wanted - sum(quotas.values())]:
+        quotas[key] += 1
+    return quotas
+
+
 def _strata(placed: DataFrame) -> list[Stratum]:
     counts = (F.count("*").alias("samples"), F.sum(F.col("candidate").cast("int")).alias("scored"))
-    rows = placed.groupBy("stratum").agg(*counts).orderBy("stratum").collect()
-    return [Stratum(key=row["stratum"], samples=row["samples"], scored=row["scored"]) for row in rows]
+    rows = placed.groupBy("task", "stratum").agg(*counts).orderBy("stratum").collect()
+    return [Stratum(task=row["task"], key=row["stratum"], samples=row["samples"], scored=row["scored"]) for row in rows]
 
 
 def _ranked(rows: DataFrame, share: str, *order: Column) -> DataFrame:
