@@ -1,27 +1,24 @@
 """Scores every training sample with TracSeq on Ray Data: dataset_members, checkpoints -> influence_scores."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from zigong.console import progress
+from zigong.console import LOG, progress
 from zigong.influence.capture import OpenAgent, open_agent
+from zigong.influence.compare import comparison_tables
+from zigong.influence.diagnostics import target_diagnostics
 from zigong.influence.rescoring import PUBLISHED_SCORES, identities, taken_over, with_input_hash, without
-from zigong.influence.targets import (
-    TargetGradients,
-    capped_targets,
-    save_targets,
-    scorer_fingerprint,
-    target_diagnostics,
-    target_gradients,
-)
+from zigong.influence.target_file import save_targets
+from zigong.influence.targets import TargetGradients, capped_targets, scorer_fingerprint, target_gradients
 from zigong.influence.worker import InfluenceWorker
 from zigong.job import Job
 from zigong.lakehouse.maintain import published_tables
-from zigong.lakehouse.samples import SampleSource, cell_of, cells_of
+from zigong.lakehouse.samples import SampleSource, cell_of, cells_of, user_cells_of
 from zigong.lakehouse.shards import ShardManifest, staged_rows
 from zigong.lakehouse.tables import arrow_pinned, latest_version
 from zigong.launch import main
@@ -66,6 +63,27 @@ def score_influence(job: Job) -> None:
     run.note(scorer_id=scorer.scorer_id)
     counts = {"taken_over": len(known), "computed": len(rows), "refused": len(refused)}
     run.add_metrics({f"influence.{name}": count for name, count in counts.items()})
+    _compare(job, scorer, members, scores)
+
+
+def _compare(job: Job, scorer: Scorer, members: pa.Table, scores: pa.Table) -> None:
+    """Writes what the published scores look like under other settings, and what speaks against using them."""
+    recipe, run = job.recipe, job.run
+    known = members.select(["sample_id", "task", "label", "observation_date"]).to_pandas()
+    known["stratum"] = known["task"] + "/" + known["label"].astype(str)
+    scored = scores.to_pandas().dropna(subset=["score"]).merge(known, on="sample_id")
+    tables, warnings = comparison_tables(
+        scored,
+        recipe.influence,
+        targets=scorer.gradients,
+        manifest=scorer.agent.manifest,
+        top_share=recipe.mix.fraction * recipe.mix.influence_share,
+    )
+    for name, table in tables.items():
+        run.write_table(name, table.to_dict("records"))
+    for warning in warnings:
+        LOG.warning("influence", extra={"fields": {"warning": warning}})
+    run.note(influence_warnings=list(warnings))
     for found in target_diagnostics(scorer.gradients, scorer.agent.manifest):
         for name, value in (("class_cosine", found.class_cosine), ("half_cosine", found.half_cosine)):
             if value is not None:
@@ -75,7 +93,13 @@ def score_influence(job: Job) -> None:
 def _scorer(job: Job, source: SampleSource) -> Scorer:
     recipe, settings = job.recipe, job.recipe.influence
     manifest = read_checkpoints(job.run.artifact("agent"))
-    agent = open_agent(serving_base(job.run), manifest, torch_threads=recipe.engine.torch_threads)
+    agent = open_agent(
+        serving_base(job.run),
+        manifest,
+        torch_threads=recipe.engine.torch_threads,
+        precision=settings.precision,
+        gradient_checkpointing=settings.gradient_checkpointing,
+    )
     told = with_input_hash(source.labelled(["target"], ("text_hash",)))
     targets = capped_targets(Samples.from_arrow(told), settings.max_targets)
     gradients = target_gradients(agent, targets, settings, business_timezone=recipe.business_timezone)
@@ -103,7 +127,7 @@ def _computed(job: Job, source: SampleSource, scorer: Scorer, wanted: pa.Table) 
     recipe, run = job.recipe, job.run
     with progress("TracSeq") as advance:
         return map_shards(
-            _shards_of(source, wanted),
+            _shards_of(source, wanted, user_cells_of if recipe.influence.engine == "trees" else cells_of),
             InfluenceWorker,
             {
                 "source": source,
@@ -121,14 +145,16 @@ def _computed(job: Job, source: SampleSource, scorer: Scorer, wanted: pa.Table) 
         )
 
 
-def _shards_of(source: SampleSource, wanted: pa.Table) -> list[dict[str, Any]]:
+def _shards_of(
+    source: SampleSource, wanted: pa.Table, divided: Callable[[pa.Table], list[dict[str, Any]]]
+) -> list[dict[str, Any]]:
     """The cells of the wanted samples; a cell that is not wanted whole names those that are."""
-    whole = {shard["shard"]: shard["rows"] for shard in cells_of(source.members(["train"]))}
+    whole = {shard["shard"]: shard["rows"] for shard in divided(source.members(["train"]))}
     return [
         shard
         if shard["rows"] == whole[shard["shard"]]
         else {**shard, "only": cell_of(wanted, shard)["sample_id"].to_pylist()}
-        for shard in cells_of(wanted)
+        for shard in divided(wanted)
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from deltalake import write_deltalake
 
 from tests.tiny_models import make_agent_settings, make_base, make_samples
 from zigong.influence.capture import open_agent
-from zigong.influence.targets import save_targets, target_gradients
+from zigong.influence.target_file import save_targets
+from zigong.influence.targets import target_gradients
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.samples import SampleSource, cells_of
 from zigong.lakehouse.shards import Shard
@@ -35,6 +36,7 @@ class ScoredLake:
 
     folder: Path
     samples: Samples
+    settings: Influence = SETTINGS
 
     @property
     def source(self) -> SampleSource:
@@ -60,7 +62,7 @@ class ScoredLake:
             "base_folder": self.folder / "base",
             "agent_folder": self.folder / "agent",
             "targets_file": self.folder / "targets.safetensors",
-            "settings": SETTINGS,
+            "settings": self.settings,
             "torch_threads": 1,
         }
 
@@ -69,13 +71,21 @@ def make_scored_lake(folder: Path, size: int) -> ScoredLake:
     """Samples in cells of some seven users each, by two dates and four buckets."""
     base, samples = make_base(folder / "base"), make_samples(size, dates=DATES)
     train_agent(base, samples, make_agent_settings(2), seed=1, torch_threads=1, folder=folder / "agent", data={})
-    agent = open_agent(base, read_checkpoints(folder / "agent"), torch_threads=1)
-    targets = make_samples(6, seed=9, dates=(date(2023, 8, 1),), prefix="t")
-    save_targets(target_gradients(agent, targets, SETTINGS, business_timezone="UTC"), folder / "targets.safetensors")
     paths = LakehousePaths.at(str(folder))
     members = [_member(samples, index) for index in range(size)]
     write_deltalake(paths.table("dataset_members"), pa.Table.from_pylist(members))
-    return write_samples(folder, samples)
+    return with_settings(write_samples(folder, samples), SETTINGS)
+
+
+def with_settings(lake: ScoredLake, settings: Influence) -> ScoredLake:
+    """The same lakehouse with target gradients of other settings; two of seven users have no target."""
+    agent = open_agent(lake.folder / "base", read_checkpoints(lake.folder / "agent"), torch_threads=1)
+    targets = make_samples(11, seed=9, dates=(date(2023, 8, 1), date(2023, 9, 1)), prefix="t").take(
+        [*range(5), *range(7, 11)]
+    )
+    gradients = target_gradients(agent, targets, settings, business_timezone="UTC")
+    save_targets(gradients, lake.folder / "targets.safetensors")
+    return replace(lake, settings=settings)
 
 
 def write_samples(folder: Path, samples: Samples) -> ScoredLake:
@@ -93,7 +103,8 @@ def with_other_text(lake: ScoredLake, keys: Collection[str]) -> ScoredLake:
         for key, ids in zip(lake.samples.sample_id, lake.samples.input_ids, strict=True)
     )
     columns = {name: getattr(lake.samples, name) for name in lake.samples.__dataclass_fields__}
-    return write_samples(lake.folder, Samples(**{**columns, "input_ids": prompts}))
+    written = write_samples(lake.folder, Samples(**{**columns, "input_ids": prompts}))
+    return replace(written, settings=lake.settings)
 
 
 def _bucket(user_id: str) -> int:

@@ -125,6 +125,14 @@ def test_the_mix_holds_30_percent_influence(tiny_run: FinishedRun) -> None:
     assert (mix["share"] == "influence").sum() == round(0.3 * len(mix))
 
 
+def test_tables_of_scores_and_selection_stand_in_the_run(tiny_run: FinishedRun) -> None:
+    tables = tiny_run.run.small_tables()
+    assert tables.keys() >= {"influence_settings", "influence_agreement", "selection_groups", "selection_scores"}
+    groups = {row["group"]: int(row["samples"]) for row in tables["selection_groups"]}
+    assert groups["mix"] == groups["mix: influence"] + groups["mix: random"] == groups["pool"] // 2
+    assert {row["decay"] for row in tables["influence_settings"]} == {"checkpoint", "sample", "none"}
+
+
 def test_the_report_is_one_file_that_names_every_step_and_table(tiny_run: FinishedRun, spark: SparkSession) -> None:
     answer = CliRunner().invoke(app, ["report", tiny_run.run_id, "--root", tiny_run.root])
     assert answer.exit_code == 0, answer.output

@@ -20,7 +20,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from zigong.influence.capture import Matrices
+from zigong.influence.factorised import Matrices
 from zigong.training.losses import sample_losses
 from zigong.training.samples import Samples, batch_of
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,6 +108,20 @@ class Run:
     def add_metrics(self, figures: Mapping[str, float]) -> None:
         """Merges figures into metrics.json."""
         write_json(self.folder / "metrics.json", {**self.metrics(), **figures})
+
+    def write_table(self, name: str, rows: Sequence[Mapping[Any, object]]) -> None:
+        """Writes a small table of the run as CSV, for the report and for people."""
+        file = self.folder / "tables" / f"{name}.csv"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("w", newline="", encoding="utf-8") as out:
+            writer = csv.DictWriter(out, fieldnames=list(rows[0]) if rows else [])
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def small_tables(self) -> dict[str, list[dict[str, str]]]:
+        """What :meth:`write_table` wrote, by name."""
+        files = sorted((self.folder / "tables").glob("*.csv"))
+        return {file.stem: list(csv.DictReader(file.open(encoding="utf-8", newline=""))) for file in files}
 
 
 def open_run(recipe: Recipe, runs_folder: Path, run_id: str | None) -> Run:

@@ -16,7 +16,6 @@ from benchmarks.scorers.answering import Scoring, Way, answer_requests
 from benchmarks.scorers.inputs import SampleSet, Vectors, load_model
 from benchmarks.scorers.ours import opened_agent
 from zigong.influence.branches import branch_products
-from zigong.influence.decoder import open_forward_mode
 from zigong.timeline.tree import user_trees
 from zigong.training.samples import Samples
 
@@ -26,7 +25,7 @@ BATCH_TOKENS = 1024  # of trees: half of what an autograd pass takes, since valu
 def open_way(folder: Path) -> Way:
     """Loads the model."""
     agent = opened_agent(load_model(folder))
-    opened = open_forward_mode(agent.model, agent.pairs)
+    opened = agent.forward_mode
 
     def way(given: SampleSet, vectors: Vectors) -> Scoring:
         samples = as_samples(given)
@@ -37,7 +36,7 @@ def open_way(folder: Path) -> Way:
 
         def run() -> Tensor:
             trees = user_trees(samples, splits=["train"] * len(samples))
-            found = branch_products(opened, trees, [vector], bucket, batch_tokens=BATCH_TOKENS)
+            found, _ = branch_products(opened, trees, [vector], bucket, batch_tokens=BATCH_TOKENS)
             return torch.from_numpy(found)[:, None]
 
         return run

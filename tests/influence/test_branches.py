@@ -36,12 +36,14 @@ def test_each_sample_is_scored_with_the_vector_of_its_bucket_whatever_the_batche
     vectors = [make_vector(pairs, seed) for seed in range(3)]
     buckets = np.arange(len(samples)) % 3  # one user's samples lie in several
     buckets[np.array(samples.user_id) == "c"] = 1
-    gradients = one_by_one(model, pairs, samples)[1]
+    own_losses, gradients = one_by_one(model, pairs, samples)
     along_each = torch.stack([products(gradients, vector) for vector in vectors]).numpy()
     expected = along_each[buckets, np.arange(len(samples))]
     trees = user_trees(samples, splits=["train"] * len(samples))
-    found = branch_products(open_forward_mode(model, pairs), trees, vectors, buckets, batch_tokens=batch_tokens)
+    opened = open_forward_mode(model, pairs)
+    found, losses = branch_products(opened, trees, vectors, buckets, batch_tokens=batch_tokens)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
+    np.testing.assert_allclose(losses, own_losses.numpy(), rtol=1e-5)
 
 
 def test_batches_of_trees_hold_their_budget_and_every_tree_once() -> None:

@@ -7,17 +7,33 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from tests.scored_lake import ScoredLake, make_scored_lake, with_other_text
+from tests.scored_lake import ScoredLake, make_scored_lake, with_other_text, with_settings, write_samples
 from zigong.influence.rescoring import taken_over, with_input_hash, without
 from zigong.influence.worker import InfluenceWorker
 from zigong.lakehouse.samples import cells_of
+from zigong.recipe import Influence
 
 SIZE = 40
 
 
+WAYS = (
+    {},
+    {"normalise": "cosine"},
+    {"scope": "user"},
+    {"scope": "user", "normalise": "cosine", "precondition": "adam"},
+)
+
+
 @pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> ScoredLake:
+def plain_lake(tmp_path_factory: pytest.TempPathFactory) -> ScoredLake:
     return make_scored_lake(tmp_path_factory.mktemp("rescoring"), SIZE)
+
+
+@pytest.fixture(params=WAYS, ids=lambda way: "-".join(way.values()) or "plain")
+def lake(plain_lake: ScoredLake, request: pytest.FixtureRequest) -> ScoredLake:
+    """Every way to score."""
+    unchanged = write_samples(plain_lake.folder, plain_lake.samples)
+    return with_settings(unchanged, Influence.model_validate({"batch_tokens": 500, **request.param}))
 
 
 def scored(lake: ScoredLake, members: pa.Table) -> pa.Table:
@@ -53,8 +69,8 @@ def test_each_sample_alone_has_the_bits_it_has_among_the_others(lake: ScoredLake
 
 
 @pytest.mark.parametrize("column", ["text_hash", "completion_ids", "observation_date", "matured_at"])
-def test_whatever_decides_a_score_decides_the_input_hash(lake: ScoredLake, column: str) -> None:
-    members = lake.members
+def test_whatever_decides_a_score_decides_the_input_hash(plain_lake: ScoredLake, column: str) -> None:
+    members = plain_lake.members
     other = members[column].take(pa.array(np.roll(np.arange(SIZE), 1)))
     place = members.column_names.index(column)
     moved = with_input_hash(members.set_column(place, column, other))["input_hash"].to_pylist()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time
+import shutil
+from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 
@@ -8,102 +9,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from peft import PeftModel
-from tiny_models import make_agent_settings, make_base, make_samples
-from torch.nn.functional import cross_entropy
-from transformers import AutoModelForCausalLM
+from tiny_models import make_base, make_samples
 
-from zigong.errors import DataError
-from zigong.influence.capture import OpenAgent, open_agent
+from tests.influence.oracle import TRAIN, Setting, naive_parts
+from zigong.errors import ConfigError, DataError
+from zigong.influence.capture import OpenAgent, open_agent, use_checkpoint
+from zigong.influence.diagnostics import target_diagnostics
 from zigong.influence.score import score_samples
-from zigong.influence.targets import (
-    TargetGradients,
-    capped_targets,
-    read_targets,
-    save_targets,
-    scorer_fingerprint,
-    target_diagnostics,
-    target_gradients,
-)
+from zigong.influence.target_file import read_targets, save_targets
+from zigong.influence.targets import TargetGradients, capped_targets, scorer_fingerprint, target_gradients
 from zigong.recipe import Influence
 from zigong.training.checkpoints import CheckpointManifest, read_checkpoints
-from zigong.training.samples import Samples
-from zigong.training.trainer import train_agent
-
-TRAIN = tuple(date(2023, month, 1) for month in range(1, 7))
-TARGETS = (date(2023, 8, 1), date(2023, 9, 1))
-COUNT_EOS = {"without_eos": False, "with_eos": True}
-
-
-class Setting:
-    """One trained agent with its samples and targets, and the naive gradients of all of them."""
-
-    def __init__(self, folder: Path, *, count_eos: bool) -> None:
-        self.base = make_base(folder / "base")
-        self.samples = make_samples(18, dates=TRAIN)
-        self.targets = make_samples(9, seed=5, dates=TARGETS, prefix="z")
-        settings = make_agent_settings(3, count_eos=count_eos)
-        train_agent(self.base, self.samples, settings, seed=1, torch_threads=1, folder=folder / "agent", data={})
-        self.manifest = read_checkpoints(folder / "agent")
-        self.agent = open_agent(self.base, self.manifest, torch_threads=1)
-        self.sample_gradients = self._naive(self.samples, count_eos)
-        self.target_gradients = self._naive(self.targets, count_eos)
-
-    def _naive(self, samples: Samples, count_eos: bool) -> list[list[torch.Tensor]]:
-        """[k][N] flat gradients: PEFT's loader, batch of one, all logits, fp64."""
-        gradients = []
-        for item in self.manifest.checkpoints:
-            plain = AutoModelForCausalLM.from_pretrained(self.base)
-            model = PeftModel.from_pretrained(plain, self.manifest.folder / item.adapter, is_trainable=True)
-            model.double().eval()
-            weights = [weight for name, weight in model.named_parameters() if "lora_" in name]
-            rows = []
-            for prompt, answer in zip(samples.input_ids, samples.completion_ids, strict=True):
-                ids = torch.tensor([*prompt, *answer, *([2] if count_eos else [])]).long()
-                logits = model(input_ids=ids[None]).logits[0, len(prompt) - 1 : -1]
-                loss = cross_entropy(logits, ids[len(prompt) :])
-                rows.append(torch.cat([part.flatten() for part in torch.autograd.grad(loss, weights)]))
-            gradients.append(rows)
-        return gradients
-
-
-@pytest.fixture(scope="module", params=list(COUNT_EOS))
-def setting(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Setting:
-    return Setting(tmp_path_factory.mktemp(request.param), count_eos=COUNT_EOS[request.param])
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Setting:
-    return Setting(tmp_path_factory.mktemp("plain"), count_eos=False)
-
-
-def _months(first: date, second: date) -> int:
-    return (second.year - first.year) * 12 + second.month - first.month
-
-
-def _naive_parts(setting: Setting, index: int, settings: Influence) -> list[float] | None:
-    """The printed formula, one test and one checkpoint at a time."""
-    samples, targets, checkpoints = setting.samples, setting.targets, setting.manifest.checkpoints
-    own_date, matured_at = samples.observation_date[index], samples.matured_at[index]
-    eligible = [
-        j
-        for j, day in enumerate(targets.observation_date)
-        if settings.pairs == "all" or datetime.combine(day, time(), UTC) >= matured_at
-    ]
-    earlier = [i for i, item in enumerate(checkpoints) if item.last_observation_date < own_date]
-    used = list(range(len(checkpoints))) if settings.checkpoints == "all" else earlier[-1:]
-    if not eligible or not used:
-        return None
-    parts = [0.0] * len(checkpoints)
-    for i in used:
-        for j in eligible:
-            since = own_date if settings.decay == "sample" else checkpoints[i].last_observation_date
-            since = checkpoints[i].last_observation_date if settings.checkpoints == "own" else since
-            age = _months(since, targets.observation_date[j]) / 2  # six months in three periods
-            decay = 1.0 if settings.decay == "none" else settings.gamma**age
-            product_of_two = float(setting.sample_gradients[i][index] @ setting.target_gradients[i][j])
-            parts[i] += decay * checkpoints[i].eta * product_of_two / len(eligible)
-    return parts
+from zigong.training.losses import sample_losses
+from zigong.training.samples import Samples, batch_of
 
 
 def _gradients(setting: Setting, settings: Influence) -> TargetGradients:
@@ -114,6 +32,24 @@ def _scores(setting: Setting, settings: Influence, samples: Samples | None = Non
     return score_samples(setting.agent, _gradients(setting, settings), samples or setting.samples, settings)
 
 
+def _require_equal(setting: Setting, settings: Influence) -> None:
+    """Every row against the printed formula, to 1e-5."""
+    table = _scores(setting, settings)
+    assert table["sample_id"].to_pylist() == list(setting.samples.sample_id)
+    expected = [naive_parts(setting, index, settings) for index in range(len(setting.samples))]
+    assert any(found is not None for found in expected)
+    for row, found in zip(table.to_pylist(), expected, strict=True):
+        if found is None:
+            assert (row["score"], row["loss"], row["parts"]) == (None, None, [])
+            assert row["reason"]
+        else:
+            parts, scope = found
+            size = np.abs(parts).max()
+            np.testing.assert_allclose(row["parts"], parts, rtol=1e-5, atol=1e-5 * size)
+            np.testing.assert_allclose(row["score"], sum(parts), rtol=1e-5, atol=1e-5 * size)
+            assert (row["scope"], row["reason"]) == (scope, None)
+
+
 @pytest.mark.parametrize(
     ("decay", "checkpoints", "pairs"),
     product(["checkpoint", "sample", "none"], ["all", "own"], ["later", "all"]),
@@ -121,22 +57,74 @@ def _scores(setting: Setting, settings: Influence, samples: Samples | None = Non
 def test_scores_equal_the_batch_of_one_autograd_loop(
     setting: Setting, decay: str, checkpoints: str, pairs: str
 ) -> None:
-    settings = Influence.model_validate(
-        {"gamma": 0.7, "decay": decay, "checkpoints": checkpoints, "pairs": pairs, "batch_tokens": 150}
+    given = {"gamma": 0.7, "decay": decay, "checkpoints": checkpoints, "pairs": pairs, "batch_tokens": 150}
+    _require_equal(setting, Influence.model_validate(given))
+
+
+@pytest.mark.parametrize("decay", ["checkpoint", "sample"])
+@pytest.mark.parametrize("checkpoints", ["all", "own"])
+@pytest.mark.parametrize("batch_tokens", [40, 4096])
+def test_scores_on_token_trees_equal_the_loop(
+    setting: Setting, decay: str, checkpoints: str, batch_tokens: int
+) -> None:
+    given = {"engine": "trees", "gamma": 0.7, "decay": decay, "checkpoints": checkpoints, "batch_tokens": batch_tokens}
+    _require_equal(
+        setting, Influence.model_validate({**given, "precondition": "adam" if decay == "sample" else "none"})
     )
-    table = _scores(setting, settings)
-    assert table["sample_id"].to_pylist() == list(setting.samples.sample_id)
-    expected = [_naive_parts(setting, index, settings) for index in range(len(setting.samples))]
-    for row, parts in zip(table.to_pylist(), expected, strict=True):
-        if parts is None:
-            assert (row["score"], row["parts"]) == (None, [])
-            assert row["reason"]
-        else:
-            size = np.abs(parts).max()
-            np.testing.assert_allclose(row["parts"], parts, rtol=1e-5, atol=1e-5 * size)
-            np.testing.assert_allclose(row["score"], sum(parts), rtol=1e-5, atol=1e-5 * size)
-            assert row["reason"] is None
-    assert any(parts is not None for parts in expected)
+
+
+@pytest.mark.parametrize(
+    ("scope", "normalise", "precondition"),
+    list(product(["population", "user"], ["dot", "cosine"], ["none", "adam"]))[1:],
+)
+@pytest.mark.parametrize(("decay", "checkpoints"), [("checkpoint", "all"), ("sample", "own"), ("sample", "all")])
+def test_scopes_cosines_and_preconditioned_scores_equal_the_loop(
+    plain: Setting, scope: str, normalise: str, precondition: str, decay: str, checkpoints: str
+) -> None:
+    given = {"scope": scope, "normalise": normalise, "precondition": precondition}
+    _require_equal(
+        plain, Influence.model_validate({"decay": decay, "checkpoints": checkpoints, "batch_tokens": 150, **given})
+    )
+
+
+def test_with_user_scope_some_answer_to_their_own_tests_and_some_to_the_population(plain: Setting) -> None:
+    scopes = _scores(plain, Influence(scope="user", pairs="all"))["scope"].to_pylist()
+    targeted = set(plain.targets.user_id)
+    strangers = make_samples(4, dates=TRAIN[:1])
+    columns = {name: getattr(strangers, name) for name in strangers.__dataclass_fields__}
+    unknown = Samples(**{**columns, "user_id": ("x1", "x2", "x3", "x4")})
+    assert [scope == "user" for scope in scopes] == [user in targeted for user in plain.samples.user_id]
+    assert set(_scores(plain, Influence(scope="user", pairs="all"), unknown)["scope"].to_pylist()) == {"population"}
+
+
+def test_the_loss_is_that_of_the_last_checkpoint_that_took_part(plain: Setting) -> None:
+    table = _scores(plain, Influence(batch_tokens=100))
+    use_checkpoint(plain.agent, 2)
+    alone = [
+        float(sample_losses(plain.agent.model, batch_of(plain.samples, np.array([i])))[0]) for i in range(len(table))
+    ]
+    np.testing.assert_allclose(table["loss"].to_pylist(), alone, rtol=1e-5)
+
+
+@pytest.mark.parametrize("given", [{"scope": "user"}, {"normalise": "cosine"}, {"precondition": "adam"}])
+def test_target_gradients_of_other_settings_are_refused(plain: Setting, given: dict[str, str]) -> None:
+    gradients = _gradients(plain, Influence())
+    with pytest.raises(DataError, match="other settings"):
+        score_samples(plain.agent, gradients, plain.samples, Influence.model_validate(given))
+
+
+def test_second_moments_that_are_missing_or_changed_are_named(plain: Setting, tmp_path: Path) -> None:
+    agent_folder = tmp_path / "agent"
+    shutil.copytree(plain.manifest.folder, agent_folder)
+    agent = open_agent(plain.base, read_checkpoints(agent_folder), torch_threads=1)
+    file = agent_folder / "period_01" / "adam_second_moments.safetensors"
+    adam = Influence(precondition="adam")
+    (agent_folder / "period_00" / file.name).replace(file)
+    with pytest.raises(ConfigError, match="period_00 has no second moments"):
+        target_gradients(agent, plain.targets, adam, business_timezone="UTC")
+    shutil.copy(file, agent_folder / "period_00" / file.name)
+    with pytest.raises(DataError, match="differs from the manifest"):
+        target_gradients(agent, plain.targets, adam, business_timezone="UTC")
 
 
 def test_samples_without_eligible_tests_or_checkpoints_say_so(plain: Setting) -> None:
@@ -149,10 +137,12 @@ def test_samples_without_eligible_tests_or_checkpoints_say_so(plain: Setting) ->
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 60, 333, 100_000])
-def test_scores_do_not_depend_on_batch_size_or_order(plain: Setting, batch_tokens: int) -> None:
-    reference = _scores(plain, Influence())
+@pytest.mark.parametrize("given", [{}, {"scope": "user", "normalise": "cosine"}])
+def test_scores_do_not_depend_on_batch_size_or_order(plain: Setting, given: dict[str, str], batch_tokens: int) -> None:
+    reference = _scores(plain, Influence.model_validate(given))
     order = np.random.default_rng(batch_tokens).permutation(len(plain.samples))
-    shuffled = _scores(plain, Influence(batch_tokens=batch_tokens), plain.samples.take(order))
+    settings = Influence.model_validate({**given, "batch_tokens": batch_tokens})
+    shuffled = _scores(plain, settings, plain.samples.take(order))
     expected = np.array(reference["score"].to_pylist())[order]
     np.testing.assert_allclose(shuffled["score"].to_pylist(), expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
 
@@ -168,12 +158,14 @@ def test_a_test_is_later_by_the_midnight_of_the_business_time_zone(plain: Settin
     assert counts == {"America/New_York": 0, "UTC": len(ripe), "Asia/Shanghai": len(ripe)}
 
 
-def test_target_gradients_survive_the_file(plain: Setting, tmp_path: Path) -> None:
-    gradients = _gradients(plain, Influence())
+@pytest.mark.parametrize("scope", ["population", "user"])
+def test_target_gradients_survive_the_file(plain: Setting, tmp_path: Path, scope: str) -> None:
+    settings = Influence.model_validate({"scope": scope})
+    gradients = _gradients(plain, settings)
     save_targets(gradients, tmp_path / "targets.safetensors")
     again = read_targets(tmp_path / "targets.safetensors")
     assert (again.fingerprint, again.groups, again.names) == (gradients.fingerprint, gradients.groups, gradients.names)
-    first, second = (score_samples(plain.agent, one, plain.samples, Influence()) for one in (gradients, again))
+    first, second = (score_samples(plain.agent, one, plain.samples, settings) for one in (gradients, again))
     assert first.equals(second)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from zigong.errors import ConfigError
-from zigong.report.run_report import DataQuality, RunReport, StepRow, TableRow
+from zigong.report.run_report import DataQuality, InfluenceSection, RunReport, SmallTable, StepRow, TableRow
 from zigong.report.write_report import report_html, write_report
 
 ATTACK = "<script>alert(1)</script>\"'><img src=http://evil.test/x onerror=steal()>{{ 7*191 }}"
@@ -125,6 +125,13 @@ def test_rows_that_are_not_accounted_for_are_called_out(full_report):
     text = _Page(report_html(dataclasses.replace(full_report, tables=(*full_report.tables, lost)))).text
     assert "5 rows are neither published nor explained" in text
     assert "neither published" not in _Page(report_html(full_report)).text
+
+
+def test_tables_of_scores_and_selection_are_shown_as_text(full_report):
+    table = SmallTable(name="selection groups", columns=("group", "bad_rate"), rows=((ATTACK, "0.0612"),))
+    page = _Page(report_html(dataclasses.replace(full_report, influence=InfluenceSection(tables=(table,)))))
+    assert all(wanted in page.text for wanted in ("selection groups", "bad_rate", "0.0612", "alert(1)"))
+    assert "script" not in page.tags
 
 
 def test_the_same_run_gives_the_same_bytes(full_report):

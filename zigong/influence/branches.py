@@ -7,20 +7,62 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from zigong.influence.capture import Matrices
+from zigong.influence.capture import OpenAgent, use_checkpoint
+from zigong.influence.decay import sample_weight
 from zigong.influence.decoder import ForwardMode, layer_weights
+from zigong.influence.factorised import Matrices
 from zigong.influence.forward import branch_derivatives
+from zigong.influence.targets import TargetGradients, folded_vector
+from zigong.recipe import Influence
 from zigong.timeline.blocks import tree_blocks
-from zigong.timeline.tree import TokenTree
-from zigong.training.samples import Indices
+from zigong.timeline.tree import TokenTree, user_trees
+from zigong.training.samples import Indices, Samples
 
+Floats = npt.NDArray[np.float64]
 Tree = tuple[Indices, TokenTree]  # as user_trees gives them
+
+
+def tree_parts(
+    agent: OpenAgent,
+    targets: TargetGradients,
+    samples: Samples,
+    first_dates: Indices,
+    checkpoints: tuple[int, ...],
+    settings: Influence,
+) -> tuple[Floats, Floats]:
+    """Contributions [N, k] of the checkpoints to the scores of samples of one split, and losses [N] at the last one.
+
+    Args:
+        agent: the opened agent.
+        targets: gradients of the targets.
+        samples: trainable samples of any users.
+        first_dates: [N] index of each sample's first eligible test date.
+        checkpoints: those that take part; other columns are 0.
+        settings: recipe section ``influence``.
+    """
+    parts, losses = np.zeros((len(samples), len(agent.adapters))), np.zeros(len(samples))
+    trees = user_trees(samples, splits=["train"] * len(samples))
+    firsts, chosen = np.unique(first_dates, return_inverse=True)
+    for checkpoint in checkpoints:
+        use_checkpoint(agent, checkpoint)
+        vectors = [
+            folded_vector(targets, agent.manifest, settings, first_date=int(first), checkpoint=checkpoint)
+            for first in firsts
+        ]
+        parts[:, checkpoint], losses = branch_products(
+            agent.forward_mode, trees, vectors, chosen, batch_tokens=settings.batch_tokens
+        )
+    weights = [
+        sample_weight(day, targets.dates[first], agent.manifest, settings)
+        for day, first in zip(samples.observation_date, first_dates, strict=True)
+    ]
+    return parts * np.array(weights)[:, None], losses
 
 
 def branch_products(
     opened: ForwardMode, trees: Sequence[Tree], vectors: Sequence[Matrices], chosen: Indices, *, batch_tokens: int
-) -> npt.NDArray[np.float64]:
-    """<gradient of each sample's loss, its vector> at the weights in use: [N].
+) -> tuple[Floats, Floats]:
+    """<gradient of each sample's loss, its vector> at the weights in use [N], and the losses [N].
 
     Serves what :func:`zigong.influence.capture.contracted_gradients` serves: the plain product with one vector per
     checkpoint and bucket of maturity. Branches of one tree may lie in different buckets; the pass then carries one
@@ -33,7 +75,7 @@ def branch_products(
         chosen: [N] which vector each sample is scored with.
         batch_tokens: tokens of one pass.
     """
-    products = np.zeros(len(chosen))
+    products, losses = np.zeros(len(chosen)), np.zeros(len(chosen))
     grouped: dict[tuple[int, ...], list[Tree]] = {}
     for members, tree in trees:
         grouped.setdefault(tuple(np.unique(chosen[members]).tolist()), []).append((members, tree))
@@ -42,9 +84,11 @@ def branch_products(
         for batch in tree_batches(group, batch_tokens):
             members = np.concatenate([part for part, _ in batch])
             blocks = tree_blocks([tree for _, tree in batch])
-            found = branch_derivatives(opened, weights, blocks, vectors=len(needed))[1].numpy()
-            products[members] = found[np.searchsorted(needed, chosen[members]), np.arange(len(members))]
-    return products
+            values, derivatives = branch_derivatives(opened, weights, blocks, vectors=len(needed))
+            losses[members] = values.numpy()
+            along = derivatives.numpy()
+            products[members] = along[np.searchsorted(needed, chosen[members]), np.arange(len(members))]
+    return products, losses
 
 
 def tree_batches(trees: Sequence[Tree], budget: int) -> list[list[Tree]]:

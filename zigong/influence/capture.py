@@ -1,36 +1,30 @@
-"""Per-sample LoRA gradients, factorised: what the hooks see is enough, and no per-sample gradient is ever built.
-
-With h = x A^T and y = h B^T of a LoRA pair A [r, D], B [O, r], and dy = dl/dy (autograd's, which contains the scale
-alpha / r), a sample's gradients are gB = dy^T h and gA = (dy B)^T x, summed over its positions. Their product with one
-vector (VA [r, D], VB [O, r]) is
-
-    <gA, VA> + <gB, VB> = sum_s <(dy B)_s, (x VA^T)_s> + sum_s <(dy VB)_s, h_s>,
-
-contracted on the r side.
-"""
+"""The agent in memory: k adapters that are swapped inside one frozen model, and products of its samples' gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import torch
-from peft import PeftModel
-from peft.tuners.lora import LoraLayer
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from zigong.errors import DataError
-from zigong.training.adapters import new_adapter
+from zigong.influence.decoder import ForwardMode, open_forward_mode
+from zigong.influence.factorised import Collection, Contraction, Matrices, Sink, Stack, captured
+from zigong.influence.lora import LoraPair, lora_pairs, shared_inputs
+from zigong.training.adapters import CONFIG, load_adapted
 from zigong.training.base import base_digest
 from zigong.training.checkpoints import CheckpointManifest
+from zigong.training.folders import read_json
 from zigong.training.losses import sample_losses
 from zigong.training.samples import LabelledBatch
 
-Matrices = tuple[tuple[Tensor, Tensor], ...]  # one (A [r, D], B [O, r]) for each LoRA pair, in the order of the pairs
+Precision = Literal["fp32", "bf16"]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,16 +34,30 @@ class OpenAgent:
     Attributes:
         manifest: names, order, t_i and eta_i of the checkpoints.
         model: the base model with one LoRA adapter; every parameter is frozen and dropout is off.
-        names: of the LoRA pairs.
-        pairs: their two linear layers.
+        pairs: its LoRA layers.
+        groups: which pairs read the same tensor, in the order of their calls.
         adapters: weights of every checkpoint, in the order of the manifest.
     """
 
     manifest: CheckpointManifest
     model: PreTrainedModel
-    names: tuple[str, ...]
-    pairs: tuple[tuple[nn.Linear, nn.Linear], ...]
+    pairs: tuple[LoraPair, ...]
+    groups: tuple[tuple[int, ...], ...]
     adapters: tuple[Matrices, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the LoRA pairs."""
+        return tuple(pair.name for pair in self.pairs)
+
+    @cached_property
+    def forward_mode(self) -> ForwardMode:
+        """The model for passes over token trees; a second copy of its projections, made when first asked for.
+
+        Raises:
+            ConfigError: the architecture, the adapter or the precision is one that forward mode does not know.
+        """
+        return open_forward_mode(self.model, [(pair.a, pair.b) for pair in self.pairs])
 
     @property
     def eos_id(self) -> int:
@@ -57,17 +65,28 @@ class OpenAgent:
         return int(self.model.config.eos_token_id)
 
 
-def open_agent(base_folder: Path, manifest: CheckpointManifest, *, torch_threads: int) -> OpenAgent:
+def open_agent(
+    base_folder: Path,
+    manifest: CheckpointManifest,
+    *,
+    torch_threads: int,
+    precision: Precision = "fp32",
+    gradient_checkpointing: bool = False,
+    device: str = "cpu",
+) -> OpenAgent:
     """Loads the base model once and the adapters of all checkpoints.
 
     Args:
         base_folder: the base model the agent was trained on.
         manifest: of the agent.
         torch_threads: threads of one operation.
+        precision: of the passes; scores are summed in fp32 or fp64.
+        gradient_checkpointing: keep one tensor a layer and compute the rest again on the way back.
+        device: where the passes run.
 
     Raises:
-        ConfigError: a file is missing or pickled.
-        DataError: base model or an adapter is not the one that the manifest names.
+        ConfigError: a file is missing or pickled, or the adapters train something other than A and B of linear layers.
+        DataError: base model or an adapter is not the one that the manifest names, or the adapters differ in kind.
     """
     found = base_digest(base_folder)
     if found != manifest.base_digest:
@@ -76,86 +95,94 @@ def open_agent(base_folder: Path, manifest: CheckpointManifest, *, torch_threads
             action="score with the base model that the agent was trained on",
         )
     torch.set_num_threads(torch_threads)
-    adapted: PeftModel = new_adapter(base_folder, manifest.lora, seed=0)
-    adapted.eval().requires_grad_(False)
-    layers = {name: layer for name, layer in adapted.named_modules() if isinstance(layer, LoraLayer)}
+    _require_one_kind(manifest)
     weights = [manifest.weights(checkpoint) for checkpoint in manifest.checkpoints]
+    adapted = load_adapted(base_folder, manifest.folder / manifest.checkpoints[0].adapter)
+    adapted.requires_grad_(False)
+    pairs, model = lora_pairs(adapted), adapted.get_base_model()
+    for parameter in adapted.parameters():  # buffers, such as rotary frequencies, stay in fp32
+        parameter.data = parameter.data.to(DTYPES[precision])
+    model.to(device)
+    if gradient_checkpointing:
+        _checkpoint_layers(model)
     return OpenAgent(
         manifest=manifest,
-        model=adapted.get_base_model(),
-        names=tuple(layers),
-        pairs=tuple((layer.lora_A["default"], layer.lora_B["default"]) for layer in layers.values()),
+        model=model,
+        pairs=pairs,
+        groups=shared_inputs(model, pairs),
         adapters=tuple(
-            tuple((one[f"{name}.lora_A.weight"], one[f"{name}.lora_B.weight"]) for name in layers) for one in weights
+            tuple((one[f"{pair.name}.lora_A.weight"], one[f"{pair.name}.lora_B.weight"]) for pair in pairs)
+            for one in weights
         ),
     )
+
+
+def _require_one_kind(manifest: CheckpointManifest) -> None:
+    first, *others = [read_json(manifest.folder / item.adapter / CONFIG) for item in manifest.checkpoints]
+    for item, config in zip(manifest.checkpoints[1:], others, strict=True):
+        differing = sorted(key for key in first.keys() | config.keys() if first.get(key) != config.get(key))
+        if differing:
+            raise DataError(
+                f"checkpoint {item.name} differs from {manifest.checkpoints[0].name} in {', '.join(differing)}",
+                action="train all checkpoints with one lora section",
+            )
+
+
+def _checkpoint_layers(model: PreTrainedModel) -> None:
+    """Only the decoder layers are told that they train: dropout inside them stays off."""
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.training = True
 
 
 def use_checkpoint(agent: OpenAgent, index: int) -> None:
     """Puts the weights of one checkpoint into the model."""
     with torch.no_grad():
-        for (a, b), (weight_a, weight_b) in zip(agent.pairs, agent.adapters[index], strict=True):
-            a.weight.copy_(weight_a)
-            b.weight.copy_(weight_b)
+        for pair, (weight_a, weight_b) in zip(agent.pairs, agent.adapters[index], strict=True):
+            pair.a.weight.copy_(weight_a)
+            pair.b.weight.copy_(weight_b)
+
+
+def pass_through(agent: OpenAgent, batch: LabelledBatch, sink: Sink) -> Tensor:
+    """One forward and one backward pass of the SUM of the samples' losses, whose factors ``sink`` takes.
+
+    Returns:
+        Each sample's own mean loss over its label tokens, [N].
+    """
+    with captured(agent.pairs, agent.groups, sink):
+        losses = sample_losses(agent.model, batch.to(agent.model.device))
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+    return losses.detach()
 
 
 def contracted_gradients(agent: OpenAgent, batch: LabelledBatch, vector: Matrices) -> Tensor:
-    """<gradient of each sample's loss, vector> at the weights in use: [N] in fp64.
-
-    Only the LoRA outputs ask for gradients, so autograd computes no weight gradient at all.
-    """
-    products = torch.zeros(len(batch), dtype=torch.float64)
-    with _contracting(agent.pairs, vector, products):
-        sample_losses(agent.model, batch).sum().backward()  # type: ignore[no-untyped-call]
-    return products
+    """<gradient of each sample's loss, vector> at the weights in use: [N] in fp64."""
+    sink = Contraction(len(batch), vector)
+    pass_through(agent, batch, sink)
+    return sink.products
 
 
-@contextmanager
-def _contracting(pairs: Sequence[tuple[nn.Linear, nn.Linear]], vector: Matrices, products: Tensor) -> Iterator[None]:
-    handles = []
-    for (a, b), (vector_a, vector_b) in zip(pairs, vector, strict=True):
-        inputs: list[Tensor] = []
-        handles.append(a.register_forward_hook(partial(_keep_input, inputs)))
-        handles.append(b.register_forward_hook(partial(_contract_output, inputs, vector_a, vector_b, products)))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _keep_input(inputs: list[Tensor], _: nn.Module, arguments: tuple[Tensor], __: Tensor) -> None:
-    inputs[:] = [arguments[0].detach()]
-
-
-def _contract_output(
-    inputs: list[Tensor],
-    vector_a: Tensor,
-    vector_b: Tensor,
-    products: Tensor,
-    b: nn.Linear,
-    arguments: tuple[Tensor],
-    output: Tensor,
+def score_against(
+    agent: OpenAgent, batch: LabelledBatch, stacked: Matrices, *, normalise: Literal["dot", "cosine"] = "dot"
 ) -> Tensor:
-    (x,), h = inputs, arguments[0].detach()
+    """Products of each sample's gradient with M stacked vectors at the weights in use: [N, M] in fp32.
 
-    def contract(dy: Tensor) -> None:
-        through_a = (dy @ b.weight) * (x @ vector_a.T)
-        through_b = (dy @ vector_b) * h
-        products.add_((through_a + through_b).sum((1, 2)))
+    Each layer's gradients are built for the batch, multiplied with all vectors at once, and dropped.
 
-    # In the first layer nothing before the LoRA output asks for gradients, so the output itself must.
-    output = output if output.requires_grad else output.requires_grad_(True)
-    output.register_hook(contract)  # type: ignore[no-untyped-call]
-    return output
+    Args:
+        agent: the opened agent; :func:`use_checkpoint` chooses the weights.
+        batch: the samples.
+        stacked: (A [M, r, D], B [M, O, r]) of each pair, on any device; read in blocks of ``BLOCK_BYTES``.
+        normalise: cosine divides by the norm of the sample's gradient; the vectors are taken as they are.
+    """
+    sink = Stack(len(batch), stacked, device=agent.model.device, norms=normalise == "cosine")
+    pass_through(agent, batch, sink)
+    return sink.scaled
 
 
-def summed_gradient(agent: OpenAgent, batch: LabelledBatch) -> Matrices:
-    """Gradient of the SUM of the samples' losses with respect to the LoRA weights in use."""
-    weights = [matrix.weight for pair in agent.pairs for matrix in pair]
-    for weight in weights:
-        weight.requires_grad_(True)
-    gradients = torch.autograd.grad(sample_losses(agent.model, batch).sum(), weights)
-    for weight in weights:
-        weight.requires_grad_(False)
-    return tuple(zip(gradients[::2], gradients[1::2], strict=True))
+def sample_gradients(agent: OpenAgent, batch: LabelledBatch) -> Matrices:
+    """Gradient of each sample's loss with respect to the LoRA weights in use: (A [N, r, D], B [N, O, r]) in fp32."""
+    sink = Collection(len(agent.pairs))
+    pass_through(agent, batch, sink)
+    return sink.gradients

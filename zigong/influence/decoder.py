@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from zigong.errors import ConfigError
-from zigong.influence.capture import Matrices
 from zigong.influence.dual import DualLinear
+from zigong.influence.factorised import Matrices
 
 ARCHITECTURES = ("mistral", "llama")
 ROTARY_TYPES = ("default", "linear", "llama3", "yarn")  # whose angles do not hang on the length of the batch

@@ -9,19 +9,27 @@ observation date and the last one of checkpoint i, divided by the months of a pe
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from zigong.errors import DataError
-from zigong.influence.capture import Matrices, OpenAgent, contracted_gradients, use_checkpoint
-from zigong.influence.decay import Bucket, bucket_of, sample_weight
-from zigong.influence.targets import TargetGradients, folded_vector, target_fingerprint
+from zigong.influence.branches import tree_parts
+from zigong.influence.capture import OpenAgent, pass_through, use_checkpoint
+from zigong.influence.decay import Bucket, bucket_of, sample_weight, target_weight
+from zigong.influence.factorised import Contraction, Matched, Matrices
+from zigong.influence.targets import TargetGradients, folded_vector, target_fingerprint, weighted_sums
 from zigong.recipe import Influence
 from zigong.training.samples import (
     LENGTH_STEP,
     Indices,
+    LabelledBatch,
     Samples,
     batch_of,
     length_class_batches,
@@ -30,17 +38,30 @@ from zigong.training.samples import (
     trainable,
 )
 
+Floats = npt.NDArray[np.float64]
 Parts = npt.NDArray[np.float64]  # [N, k]
+K = TypeVar("K")
+Divided = Callable[[Samples], Iterator[tuple[Indices, LabelledBatch]]]
 
 SCORES = pa.schema(
     [
         ("sample_id", pa.string()),
         ("score", pa.float64()),
         ("parts", pa.list_(pa.float64())),
+        ("loss", pa.float64()),
+        ("tokens", pa.int32()),
         ("scope", pa.string()),
         ("reason", pa.string()),
     ]
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tests:
+    """The tests that some samples answer to: those of one user, or (None) the whole population."""
+
+    user_id: str | None
+    bucket: Bucket
 
 
 def score_samples(
@@ -48,46 +69,102 @@ def score_samples(
 ) -> pa.Table:
     """Scores training samples against the targets.
 
-    Every batch is read once and all adapters pass through it. Batches hold samples of one bucket, so that one vector
-    per checkpoint serves them all.
+    Every batch is read once and all adapters pass through it. Against the population, batches hold samples of one
+    bucket, so that one vector per checkpoint serves them all; against their own users' tests, every sample
+    of a batch has a vector of its own. With ``engine: trees`` the samples of a user are scored together by forward
+    mode over their token tree, to 1e-5 of the same scores.
 
     Args:
         agent: the opened agent.
-        targets: gradients of the targets at the same checkpoints.
+        targets: gradients of the targets at the same checkpoints, made with the same settings.
         samples: training samples.
         settings: recipe section ``influence``.
         by_length_class: pad every sample to a width of its own length class, which costs a few per cent: then, on CPUs
-            with the same ``torch_threads``, a sample's bits do not depend on the samples that are scored with it.
+            with the same ``torch_threads``, a sample's bits do not depend on the samples that are scored with it. Of no
+            account with ``engine: trees``, where the bits hang on all samples given.
 
     Returns:
         One row per sample, in their order: sample_id, score, parts (contribution of each checkpoint, whose sum is the
-        score; 0 for those that ``checkpoints: own`` leaves out), scope, reason. Without an eligible test or checkpoint
-        the score is null, parts is empty and reason says why.
+        score; 0 for those that ``checkpoints: own`` leaves out), loss (at the last checkpoint that took part), tokens
+        (of prompt and answer), scope, reason. Without an eligible test or checkpoint score and loss are null, parts is
+        empty and reason says why.
 
     Raises:
         DataError: a sample is too long or bears no loss, an age is negative, or a score is not finite.
     """
     manifest = agent.manifest
-    if targets.fingerprint != target_fingerprint(manifest, targets.target_ids):
-        raise DataError("target gradients belong to another agent", action="compute them with this agent")
+    if targets.fingerprint != target_fingerprint(manifest, targets.target_ids, settings):
+        raise DataError(
+            "target gradients belong to another agent or other settings", action="compute them with this recipe"
+        )
     known = trainable(
         samples, eos_id=agent.eos_id, count_eos=manifest.count_eos, context_length=manifest.context_length
     )
-    reasons: list[str | None] = [None] * len(known)
-    members: defaultdict[Bucket, list[int]] = defaultdict(list)
-    for index, (day, matured_at) in enumerate(zip(known.observation_date, known.matured_at, strict=True)):
-        bucket = bucket_of(day, matured_at, targets.moments, manifest, settings)
-        if isinstance(bucket, Bucket):
-            members[bucket].append(index)
-        else:
-            reasons[index] = bucket
-    parts = np.zeros((len(known), len(manifest.checkpoints)))
-    for bucket, indices in members.items():
-        parts[indices] = _bucket_parts(
-            agent, targets, known.take(indices), bucket, settings, by_length_class=by_length_class
+    tests = [_tests_of(known, index, targets, agent, settings) for index in range(len(known))]
+    parts, losses = np.zeros((len(known), len(agent.adapters))), np.full(len(known), np.nan)
+    divided = partial(_batches, settings=settings, by_length_class=by_length_class)
+    if settings.engine == "trees":
+        for checkpoints, indices in _by(tests, lambda bucket: bucket.checkpoints, own=False).items():
+            firsts = np.array([item.bucket.first_date for i in indices if isinstance(item := tests[i], _Tests)])
+            parts[indices], losses[indices] = tree_parts(
+                agent, targets, known.take(indices), firsts, checkpoints, settings
+            )
+    else:
+        for bucket, indices in _by(tests, lambda bucket: bucket, own=False).items():
+            parts[indices], losses[indices] = _bucket_parts(
+                agent, targets, known.take(indices), bucket, settings, divided
+            )
+    for checkpoints, indices in _by(tests, lambda bucket: bucket.checkpoints, own=True).items():
+        own = {number: item for number, index in enumerate(indices) if isinstance(item := tests[index], _Tests)}
+        parts[indices], losses[indices] = _user_parts(
+            agent, targets, known.take(indices), own, checkpoints, settings, divided
         )
-    _require_finite(known, parts)
-    return _scores(known, parts, reasons)
+    _require_finite(known, parts, losses, tests)
+    return _scores(known, parts, losses, tests)
+
+
+def _tests_of(
+    samples: Samples, index: int, targets: TargetGradients, agent: OpenAgent, settings: Influence
+) -> _Tests | str:
+    """Whose tests a sample answers to, or why there are none."""
+    day, matured_at = samples.observation_date[index], samples.matured_at[index]
+    user_id = samples.user_id[index]
+    if settings.scope == "user" and (moments := targets.moments_of(user_id)):
+        bucket = bucket_of(day, matured_at, moments, agent.manifest, settings)
+        if isinstance(bucket, Bucket):
+            return _Tests(user_id=user_id, bucket=bucket)
+    bucket = bucket_of(day, matured_at, targets.moments, agent.manifest, settings)
+    return bucket if isinstance(bucket, str) else _Tests(user_id=None, bucket=bucket)
+
+
+def _by(tests: list[_Tests | str], key: Callable[[Bucket], K], *, own: bool) -> Mapping[K, list[int]]:
+    """The samples that answer to their own users' tests, or those that answer to the population, grouped."""
+    members: defaultdict[K, list[int]] = defaultdict(list)
+    for index, item in enumerate(tests):
+        if isinstance(item, _Tests) and (item.user_id is not None) == own:
+            members[key(item.bucket)].append(index)
+    return members
+
+
+def _batches(
+    samples: Samples, *, settings: Influence, by_length_class: bool
+) -> Iterator[tuple[Indices, LabelledBatch]]:
+    divide = length_class_batches if by_length_class else token_budget_batches
+    for indices in divide(sample_lengths(samples), settings.batch_tokens):
+        yield indices, batch_of(samples, indices, length_step=LENGTH_STEP if by_length_class else 1)
+
+
+def _products(
+    agent: OpenAgent, batch: LabelledBatch, vectors: Matrices, settings: Influence, *, shared: bool
+) -> tuple[Floats, Floats]:
+    """Products [N] with each sample's vector, or a shared one, divided by norms for cosines, and losses [N]."""
+    if shared and settings.normalise == "dot":
+        contraction = Contraction(len(batch), tuple((a[0], b[0]) for a, b in vectors))
+        losses = pass_through(agent, batch, contraction)
+        return contraction.products.cpu().numpy(), losses.double().cpu().numpy()
+    matched = Matched(len(batch), vectors, device=agent.model.device, norms=settings.normalise == "cosine")
+    losses = pass_through(agent, batch, matched)
+    return matched.scaled[:, 0].cpu().numpy(), losses.double().cpu().numpy()
 
 
 def _bucket_parts(
@@ -96,29 +173,68 @@ def _bucket_parts(
     samples: Samples,
     bucket: Bucket,
     settings: Influence,
-    *,
-    by_length_class: bool,
-) -> Parts:
-    """Contributions [N, k] of samples that share their eligible tests and checkpoints."""
+    divided: Divided,
+) -> tuple[Parts, Floats]:
+    """Contributions [N, k] and losses [N] of samples that share their eligible tests and checkpoints."""
     manifest, first_target = agent.manifest, targets.dates[bucket.first_date]
     vectors: dict[int, Matrices] = {
-        checkpoint: folded_vector(targets, manifest, settings, first_date=bucket.first_date, checkpoint=checkpoint)
+        checkpoint: tuple(
+            (a[None].to(agent.model.device), b[None].to(agent.model.device))
+            for a, b in folded_vector(targets, manifest, settings, first_date=bucket.first_date, checkpoint=checkpoint)
+        )
         for checkpoint in bucket.checkpoints
     }
-    parts = np.zeros((len(samples), len(manifest.checkpoints)))
-    divide = length_class_batches if by_length_class else token_budget_batches
-    for indices in divide(sample_lengths(samples), settings.batch_tokens):
-        batch = batch_of(samples, indices, length_step=LENGTH_STEP if by_length_class else 1)
+    parts, losses = np.zeros((len(samples), len(agent.adapters))), np.zeros(len(samples))
+    for indices, batch in divided(samples):
         for checkpoint, vector in vectors.items():
             use_checkpoint(agent, checkpoint)
-            parts[indices, checkpoint] = contracted_gradients(agent, batch, vector).numpy()
-    ages = np.array([sample_weight(day, first_target, manifest, settings) for day in samples.observation_date])
-    scaled: Parts = parts * ages[:, None]
-    return scaled
+            parts[indices, checkpoint], losses[indices] = _products(agent, batch, vector, settings, shared=True)
+    weights = [sample_weight(day, first_target, manifest, settings) for day in samples.observation_date]
+    return parts * np.array(weights)[:, None], losses
 
 
-def _require_finite(samples: Samples, parts: Parts) -> None:
-    wrong: Indices = np.flatnonzero(~np.isfinite(parts).all(axis=1))
+def _user_parts(
+    agent: OpenAgent,
+    targets: TargetGradients,
+    samples: Samples,
+    tests: Mapping[int, _Tests],
+    checkpoints: tuple[int, ...],
+    settings: Influence,
+    divided: Divided,
+) -> tuple[Parts, Floats]:
+    """Contributions [N, k] and losses [N] of samples that answer to their own users' tests."""
+    parts, losses = np.zeros((len(samples), len(agent.adapters))), np.zeros(len(samples))
+    for indices, batch in divided(samples):
+        eligible = [targets.groups_of(samples.user_id[i], tests[int(i)].bucket.first_date) for i in indices]
+        days = [samples.observation_date[i] for i in indices]
+        for checkpoint in checkpoints:
+            use_checkpoint(agent, checkpoint)
+            weights = [
+                _weights(targets, groups, day, checkpoint, agent, settings)
+                for groups, day in zip(eligible, days, strict=True)
+            ]
+            vectors = weighted_sums(targets, checkpoint, eligible, weights)
+            parts[indices, checkpoint], losses[indices] = _products(agent, batch, vectors, settings, shared=False)
+    return parts, losses
+
+
+def _weights(
+    targets: TargetGradients, groups: list[int], day: date, checkpoint: int, agent: OpenAgent, settings: Influence
+) -> list[float]:
+    """What the sums of a sample's eligible groups count: decay and eta, divided by the number of tests."""
+    chosen = [targets.groups[group] for group in groups]
+    count = sum(group.count for group in chosen)
+    first = min(group.observation_date for group in chosen)
+    of_sample = sample_weight(day, first, agent.manifest, settings)
+    return [
+        target_weight(group.observation_date, checkpoint, agent.manifest, settings) * of_sample / count
+        for group in chosen
+    ]
+
+
+def _require_finite(samples: Samples, parts: Parts, losses: Floats, tests: list[_Tests | str]) -> None:
+    scored = np.array([isinstance(item, _Tests) for item in tests])
+    wrong: Indices = np.flatnonzero(~(np.isfinite(parts).all(axis=1) & (np.isfinite(losses) | ~scored)))
     if len(wrong):
         raise DataError(
             f"{len(wrong)} scores are not finite, first sample {samples.sample_id[wrong[0]]}",
@@ -126,12 +242,16 @@ def _require_finite(samples: Samples, parts: Parts) -> None:
         )
 
 
-def _scores(samples: Samples, parts: Parts, reasons: list[str | None]) -> pa.Table:
+def _scores(samples: Samples, parts: Parts, losses: Floats, tests: list[_Tests | str]) -> pa.Table:
+    reasons = [item if isinstance(item, str) else None for item in tests]
+    own = [isinstance(item, _Tests) and item.user_id is not None for item in tests]
     columns = {
         "sample_id": list(samples.sample_id),
         "score": [None if reason else float(row.sum()) for row, reason in zip(parts, reasons, strict=True)],
         "parts": [[] if reason else row.tolist() for row, reason in zip(parts, reasons, strict=True)],
-        "scope": ["population"] * len(samples),
+        "loss": [None if reason else float(loss) for loss, reason in zip(losses, reasons, strict=True)],
+        "tokens": sample_lengths(samples),
+        "scope": ["user" if its_user else "population" for its_user in own],
         "reason": reasons,
     }
     return pa.table(columns, schema=SCORES)

@@ -1,23 +1,25 @@
-"""Gradients of the target samples: computed once, saved, folded into one vector per checkpoint, and examined."""
+"""Gradients of the target samples: summed by group at every checkpoint, and folded into one vector each."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
-from pathlib import Path
+from functools import cached_property
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from torch import Tensor
 
-from zigong.errors import ConfigError, DataError
-from zigong.influence.capture import Matrices, OpenAgent, summed_gradient, use_checkpoint
+from zigong.errors import DataError
+from zigong.influence.capture import OpenAgent, sample_gradients, use_checkpoint
 from zigong.influence.decay import target_weight
+from zigong.influence.factorised import Matrices
+from zigong.influence.precondition import preconditioners
 from zigong.recipe import Influence
 from zigong.training.checkpoints import CheckpointManifest
 from zigong.training.samples import Indices, Samples, batch_of, sample_lengths, token_budget_batches, trainable
@@ -25,18 +27,25 @@ from zigong.training.samples import Indices, Samples, batch_of, sample_lengths, 
 
 @dataclass(frozen=True, kw_only=True)
 class TargetGroup:
-    """Targets whose gradients are summed: one date, one label, one of two halves by the hash of sample_id."""
+    """Targets whose gradients are summed: one date, one label, one of two halves by the hash of sample_id.
+
+    With ``scope: user`` also of one user; ``user_id`` is None otherwise.
+    """
 
     observation_date: date
     observation_at: datetime
     label: int
     half: int
     count: int
+    user_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TargetGradients:
     """Sums of the targets' gradients, per checkpoint and group.
+
+    A target's gradient is multiplied by the preconditioner first and, with ``normalise: cosine``, divided by its norm
+    then: so a mean of cosines is one product too, divided by the norm of the sample's own gradient.
 
     Attributes:
         fingerprint: of agent and targets, see :func:`target_fingerprint`.
@@ -62,14 +71,36 @@ class TargetGradients:
         """The observation moments of the targets, sorted, once."""
         return tuple(sorted({group.observation_at for group in self.groups}))
 
+    def moments_of(self, user_id: str) -> tuple[datetime, ...]:
+        """The observation moments of one user's targets, sorted, once; empty where the user has none."""
+        return self._users.get(user_id, ((), ()))[0]
 
-def target_fingerprint(manifest: CheckpointManifest, target_ids: Sequence[str]) -> str:
-    """SHA-256 of what decides the targets' gradients: base model, adapters and targets. The decay plays no part."""
+    def groups_of(self, user_id: str, first_date: int) -> list[int]:
+        """The groups of one user's targets from its date number ``first_date`` on, in ascending order."""
+        moments, groups = self._users[user_id]
+        return [group for group in groups if self.groups[group].observation_at >= moments[first_date]]
+
+    @cached_property
+    def _users(self) -> dict[str, tuple[tuple[datetime, ...], tuple[int, ...]]]:
+        members: defaultdict[str, list[int]] = defaultdict(list)
+        for number, group in enumerate(self.groups):
+            if group.user_id is not None:
+                members[group.user_id].append(number)
+        return {
+            user_id: (tuple(sorted({self.groups[n].observation_at for n in numbers})), tuple(numbers))
+            for user_id, numbers in members.items()
+        }
+
+
+def target_fingerprint(manifest: CheckpointManifest, target_ids: Sequence[str], settings: Influence) -> str:
+    """SHA-256 of what decides the sums: base model, adapters, targets and how gradients are made. Decay has no part."""
     content = {
         "adapters": [item.adapter_digest for item in manifest.checkpoints],
+        "second_moments": [item.second_moments_digest for item in manifest.checkpoints],
         "base": manifest.base_digest,
         "count_eos": manifest.count_eos,
         "targets": sorted(target_ids),
+        "settings": settings.model_dump(mode="json", include={"scope", "normalise", "precondition", "precision"}),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -77,10 +108,10 @@ def target_fingerprint(manifest: CheckpointManifest, target_ids: Sequence[str]) 
 def scorer_fingerprint(manifest: CheckpointManifest, settings: Influence, target_ids: Sequence[str]) -> str:
     """SHA-256 of everything that decides a score except the scored sample: agent, targets and settings."""
     content = {
-        "targets": target_fingerprint(manifest, target_ids),
+        "targets": target_fingerprint(manifest, target_ids, settings),
         "checkpoints": [[item.eta, item.last_observation_date.isoformat()] for item in manifest.checkpoints],
         "months_per_period": manifest.months_per_period,
-        "settings": settings.model_dump(mode="json", exclude={"batch_tokens"}),
+        "settings": settings.model_dump(mode="json", exclude={"batch_tokens", "gradient_checkpointing"}),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -123,10 +154,13 @@ def target_gradients(
         targets, eos_id=agent.eos_id, count_eos=manifest.count_eos, context_length=manifest.context_length
     )
     zone = ZoneInfo(business_timezone)
-    members = _grouped(known)
+    members = _grouped(known, settings)
+    place = np.empty(len(known), dtype=np.int64)
+    for number, indices in enumerate(members.values()):
+        place[indices] = number
+    factors = preconditioners(agent, settings)
     sums = tuple(
-        _stacked([_group_sum(agent, checkpoint, known, indices, settings.batch_tokens) for indices in members.values()])
-        for checkpoint in range(len(manifest.checkpoints))
+        _group_sums(agent, checkpoint, known, place, settings, factors) for checkpoint in range(len(agent.adapters))
     )
     groups = tuple(
         TargetGroup(
@@ -135,11 +169,12 @@ def target_gradients(
             label=label,
             half=half,
             count=len(indices),
+            user_id=user_id or None,
         )
-        for (day, label, half), indices in members.items()
+        for (day, label, half, user_id), indices in members.items()
     )
     return TargetGradients(
-        fingerprint=target_fingerprint(manifest, known.sample_id),
+        fingerprint=target_fingerprint(manifest, known.sample_id, settings),
         target_ids=tuple(sorted(known.sample_id)),
         names=agent.names,
         groups=groups,
@@ -147,28 +182,51 @@ def target_gradients(
     )
 
 
-def _grouped(targets: Samples) -> dict[tuple[date, int, int], Indices]:
+def _grouped(targets: Samples, settings: Influence) -> dict[tuple[date, int, int, str], Indices]:
     halves = [hashlib.sha256(key.encode()).digest()[0] % 2 for key in targets.sample_id]
-    keys = list(zip(targets.observation_date, targets.label.tolist(), halves, strict=True))
-    order = sorted(range(len(keys)), key=lambda i: (keys[i], targets.sample_id[i]))
-    return {key: np.array([i for i in order if keys[i] == key]) for key in sorted(set(keys))}
+    users = targets.user_id if settings.scope == "user" else ("",) * len(targets)
+    members: defaultdict[tuple[date, int, int, str], list[int]] = defaultdict(list)
+    keys = list(zip(targets.observation_date, targets.label.tolist(), halves, users, strict=True))
+    for index in sorted(range(len(keys)), key=lambda i: (keys[i], targets.sample_id[i])):
+        members[keys[index]].append(index)
+    return {key: np.array(indices, dtype=np.int64) for key, indices in members.items()}
 
 
-def _group_sum(agent: OpenAgent, checkpoint: int, targets: Samples, indices: Indices, budget: int) -> Matrices:
+def _group_sums(
+    agent: OpenAgent,
+    checkpoint: int,
+    targets: Samples,
+    place: Indices,
+    settings: Influence,
+    factors: tuple[Matrices, ...] | None,
+) -> Matrices:
+    """Sums [G, ...] over the targets of each group; ``place`` [N] is a target's group."""
     use_checkpoint(agent, checkpoint)
-    total: Matrices | None = None
-    for inner in token_budget_batches(sample_lengths(targets)[indices], budget):
-        part = summed_gradient(agent, batch_of(targets, indices[inner]))
-        total = part if total is None else tuple((a + c, b + d) for (a, b), (c, d) in zip(total, part, strict=True))
-    if total is None:
-        raise ValueError("a group has at least one sample")
-    return total
+    count = int(place.max()) + 1
+    shapes = [(pair.a.weight.shape, pair.b.weight.shape) for pair in agent.pairs]
+    sums: Matrices = tuple((torch.zeros(count, *a), torch.zeros(count, *b)) for a, b in shapes)
+    for indices in token_budget_batches(sample_lengths(targets), settings.batch_tokens):
+        gradients = sample_gradients(agent, batch_of(targets, indices))
+        if factors is not None:
+            gradients = _zipped(torch.mul, gradients, factors[checkpoint])
+        scale = 1 / _norms(gradients) if settings.normalise == "cosine" else torch.ones(len(indices))
+        rows = torch.from_numpy(place[indices])
+        for total, part in zip(_flat(sums), _flat(gradients), strict=True):
+            total.index_add_(0, rows, (part.cpu() * scale.cpu()[:, None, None]))
+    return sums
 
 
-def _stacked(groups: Sequence[Matrices]) -> Matrices:
-    return tuple(
-        (torch.stack([a for a, _ in pair]), torch.stack([b for _, b in pair])) for pair in zip(*groups, strict=True)
-    )
+def _flat(matrices: Matrices) -> Iterator[Tensor]:
+    return (part for pair in matrices for part in pair)
+
+
+def _zipped(combine: Callable[[Tensor, Tensor], Tensor], first: Matrices, second: Matrices) -> Matrices:
+    return tuple((combine(a, c), combine(b, d)) for (a, b), (c, d) in zip(first, second, strict=True))
+
+
+def _norms(gradients: Matrices) -> Tensor:
+    squares = [part.square().sum((1, 2), dtype=torch.float64) for part in _flat(gradients)]
+    return torch.stack(squares).sum(0).sqrt().float()
 
 
 def folded_vector(
@@ -199,100 +257,13 @@ def folded_vector(
     )
 
 
-def save_targets(targets: TargetGradients, file: Path) -> None:
-    """Writes the gradients as safetensors, with groups and fingerprint in the header."""
-    tensors = {
-        f"{checkpoint}/{name}/{side}": tensor
-        for checkpoint, matrices in enumerate(targets.sums)
-        for name, pair in zip(targets.names, matrices, strict=True)
-        for side, tensor in zip("AB", pair, strict=True)
-    }
-    groups = [
-        [group.observation_date.isoformat(), group.observation_at.isoformat(), group.label, group.half, group.count]
-        for group in targets.groups
-    ]
-    header = {
-        "targets": targets.target_ids,
-        "names": list(targets.names),
-        "checkpoints": len(targets.sums),
-        "groups": groups,
-    }
-    partial = file.with_name(f".{file.name}.partial")
-    save_file(tensors, partial, metadata={"fingerprint": targets.fingerprint, "header": json.dumps(header)})
-    partial.rename(file)
+def weighted_sums(
+    targets: TargetGradients, checkpoint: int, groups: Sequence[list[int]], weights: Sequence[list[float]]
+) -> Matrices:
+    """One vector per sample at a checkpoint: the sums of the sample's groups, weighted; (A [N, r, D], B [N, O, r])."""
+    rows = [(own, torch.tensor(of_own)[:, None, None]) for own, of_own in zip(groups, weights, strict=True)]
 
+    def folded(sums: Tensor) -> Tensor:
+        return torch.stack([(sums[own] * of_own).sum(0) for own, of_own in rows])
 
-def read_targets(file: Path) -> TargetGradients:
-    """Reads what :func:`save_targets` wrote.
-
-    Raises:
-        ConfigError: the file is missing.
-    """
-    if not file.is_file():
-        raise ConfigError(f"{file} does not exist", action="compute the target gradients first")
-    with safe_open(file, framework="pt") as content:
-        metadata = content.metadata()
-        header = json.loads(metadata["header"])
-        sums = tuple(
-            tuple(
-                (content.get_tensor(f"{checkpoint}/{name}/A"), content.get_tensor(f"{checkpoint}/{name}/B"))
-                for name in header["names"]
-            )
-            for checkpoint in range(header["checkpoints"])
-        )
-    groups = tuple(
-        TargetGroup(
-            observation_date=date.fromisoformat(day),
-            observation_at=datetime.fromisoformat(moment),
-            label=label,
-            half=half,
-            count=count,
-        )
-        for day, moment, label, half, count in header["groups"]
-    )
-    return TargetGradients(
-        fingerprint=metadata["fingerprint"],
-        target_ids=tuple(header["targets"]),
-        names=tuple(header["names"]),
-        groups=groups,
-        sums=sums,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckpointDiagnostics:
-    """How trustworthy the targets' mean gradient is at one checkpoint.
-
-    Attributes:
-        checkpoint: its name.
-        class_cosine: cosine of the mean gradients of bad and good targets. Near -1, the mean over both is only their
-            imbalance. None where a class is absent.
-        half_cosine: cosine of the mean gradients of two random halves. Near 0, the mean is noise. None where a half
-            is empty.
-    """
-
-    checkpoint: str
-    class_cosine: float | None
-    half_cosine: float | None
-
-
-def target_diagnostics(targets: TargetGradients, manifest: CheckpointManifest) -> tuple[CheckpointDiagnostics, ...]:
-    """The diagnostics of every checkpoint."""
-    labels, halves = [group.label for group in targets.groups], [group.half for group in targets.groups]
-    return tuple(
-        CheckpointDiagnostics(
-            checkpoint=checkpoint.name,
-            class_cosine=_cosine_of_two(matrices, labels),
-            half_cosine=_cosine_of_two(matrices, halves),
-        )
-        for checkpoint, matrices in zip(manifest.checkpoints, targets.sums, strict=True)
-    )
-
-
-def _cosine_of_two(matrices: Matrices, side: Sequence[int]) -> float | None:
-    if set(side) != {0, 1}:
-        return None
-    flat = torch.cat([tensor.flatten(1) for pair in matrices for tensor in pair], dim=1)
-    chosen = torch.tensor(side, dtype=torch.bool)
-    first, second = flat[~chosen].sum(0), flat[chosen].sum(0)
-    return float(torch.nn.functional.cosine_similarity(first, second, dim=0))
+    return tuple((folded(a), folded(b)) for a, b in targets.sums[checkpoint])

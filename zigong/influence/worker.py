@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from zigong.influence.capture import open_agent
 from zigong.influence.score import score_samples
-from zigong.influence.targets import read_targets
+from zigong.influence.target_file import read_targets
 from zigong.lakehouse.samples import SampleSource, cell_of
 from zigong.recipe import Influence
 from zigong.training.checkpoints import read_checkpoints
@@ -35,7 +35,13 @@ class InfluenceWorker:
     ) -> None:
         self._source = source
         self._settings = settings
-        self._agent = open_agent(base_folder, read_checkpoints(agent_folder), torch_threads=torch_threads)
+        self._agent = open_agent(
+            base_folder,
+            read_checkpoints(agent_folder),
+            torch_threads=torch_threads,
+            precision=settings.precision,
+            gradient_checkpointing=settings.gradient_checkpointing,
+        )
         self._targets = read_targets(targets_file)
         self._members = source.members(["train"])
 

@@ -94,10 +94,20 @@ def cells_of(table: pa.Table) -> list[dict[str, Any]]:
     ]
 
 
+def user_cells_of(table: pa.Table) -> list[dict[str, Any]]:
+    """The user buckets of a table as shards, all dates together: whole users."""
+    found = table.group_by(["user_bucket"]).aggregate([([], "count_all")]).sort_by("user_bucket").to_pylist()
+    return [
+        {"shard": f"users_{row['user_bucket']:04d}", "user_bucket": row["user_bucket"], "rows": row["count_all"]}
+        for row in found
+    ]
+
+
 def in_cell(shard: Mapping[str, Any]) -> ds.Expression:
-    """Rows of one cell; where the shard names ``only`` some samples, those."""
-    day = date.fromisoformat(shard["observation_date"])
-    cell = (ds.field("observation_date") == day) & (ds.field("user_bucket") == shard["user_bucket"])
+    """Rows of one cell, or of one user bucket; where the shard names ``only`` some samples, those."""
+    cell = ds.field("user_bucket") == shard["user_bucket"]
+    if "observation_date" in shard:
+        cell &= ds.field("observation_date") == date.fromisoformat(shard["observation_date"])
     return cell & ds.field("sample_id").isin(shard["only"]) if "only" in shard else cell
 
 

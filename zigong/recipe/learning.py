@@ -44,6 +44,9 @@ class Lora(Section):
     alpha: Positive = 16
     dropout: float = Field(0.0, ge=0, lt=1)
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
+    rank_pattern: dict[str, Positive] = Field({}, description="r of single layers: name or pattern to rank")
+    alpha_pattern: dict[str, Positive] = Field({}, description="alpha of single layers: name or pattern to alpha")
+    rslora: bool = Field(False, description="scale alpha / sqrt(r) instead of alpha / r")
 
 
 class Training(Section):
@@ -71,15 +74,28 @@ class Agent(Training):
 class Influence(Section):
     """TracSeq settings (docs/influence.md)."""
 
+    engine: Literal["samples", "trees"] = Field(
+        "samples", description="trees: forward mode over one token tree per user, each shared token paid once"
+    )
     gamma: float = Field(0.9, gt=0, le=1)
     decay: Literal["checkpoint", "sample", "none"] = "checkpoint"
     checkpoints: Literal["all", "own"] = "all"
     pairs: Literal["later", "all"] = "later"
-    scope: Literal["population"] = "population"
-    normalise: Literal["dot"] = "dot"
-    precondition: Literal["none"] = "none"
+    scope: Literal["population", "user"] = Field("population", description="user: tests of the sample's own user")
+    normalise: Literal["dot", "cosine"] = "dot"
+    precondition: Literal["none", "adam"] = "none"
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="of the passes; scores are summed in fp32 or fp64")
+    gradient_checkpointing: bool = Field(False, description="less memory, a third more time, the same scores")
     max_targets: Positive = Field(2000, description="cap of target samples by unit hash")
     batch_tokens: Positive = Field(4096, description="padded tokens of one pass; what fits a CPU's cache, or a GPU")
+
+    @model_validator(mode="after")
+    def _forward_mode_fits(self) -> Self:
+        served = {"scope": "population", "normalise": "dot", "precision": "fp32"}
+        other = [name for name, value in served.items() if getattr(self, name) != value]
+        if self.engine == "trees" and other:
+            raise ValueError(f"engine: trees serves only {served[other[0]]} as {other[0]}; use engine: samples")
+        return self
 
 
 class Mix(Section):
@@ -87,7 +103,10 @@ class Mix(Section):
 
     fraction: Rate = Field(0.5, description="size of the mix as a share of the pool")
     influence_share: Share = 0.3
-    per_class: bool = Field(True, description="rank within each label, quotas as in the pool")
+    rank: Literal["global", "class", "period", "class_period"] = Field(
+        "class", description="within what of a task samples are ranked; quotas as in the pool"
+    )
+    max_per_user: Positive | None = Field(None, description="most samples of one user in the whole mix")
 
 
 class Evaluation(Section):

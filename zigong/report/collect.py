@@ -30,6 +30,7 @@ from zigong.report.run_report import (
     Reproduce,
     RunReport,
     SelectionGroup,
+    SmallTable,
     SplitResult,
     SplitRow,
     StepRow,
@@ -225,13 +226,40 @@ def _influence(job: Job, members: pd.DataFrame) -> InfluenceSection:
         labels=scored["label"].to_numpy(),
         scores=scored["score"].to_numpy(dtype=np.float64),
         groups=tuple(_group(name, part) for name, part in groups.items()),
-        diagnostics=tuple(
-            Diagnostic(name=name.removeprefix("influence."), value=f"{value:+.3f}")
-            for name, value in figures.items()
-            if name.startswith("influence.")
+        diagnostics=(
+            *(Diagnostic(name="Warning", value=text, warns=True) for text in facts.get("influence_warnings", ())),
+            *(
+                Diagnostic(
+                    name=name.removeprefix("influence."),
+                    value=f"{value:+.3f}" if isinstance(value, float) else str(value),
+                )
+                for name, value in figures.items()
+                if name.startswith("influence.")
+            ),
         ),
+        tables=_small_tables(job.run),
         settings={name: str(value) for name, value in settings.items()},
     )
+
+
+def _small_tables(run: Run) -> tuple[SmallTable, ...]:
+    """The tables of scores and selection, numbers shortened."""
+    return tuple(
+        SmallTable(
+            name=name.replace("_", " "),
+            columns=tuple(rows[0]),
+            rows=tuple(tuple(_shortened(value) for value in row.values()) for row in rows),
+        )
+        for name, rows in run.small_tables().items()
+        if rows
+    )
+
+
+def _shortened(value: str) -> str:
+    try:
+        return f"{float(value):.4g}" if "." in value or "e" in value else value
+    except ValueError:
+        return value
 
 
 def _group(name: str, part: pd.DataFrame) -> SelectionGroup:

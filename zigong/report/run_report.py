@@ -148,6 +148,15 @@ class Diagnostic:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SmallTable:
+    """A table of the run's folder, as text."""
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class InfluenceSection:
     """Scores of the pool and what was selected by them; ``labels`` and ``scores`` have shape [pool]."""
 
@@ -155,6 +164,7 @@ class InfluenceSection:
     scores: Floats | None = None
     groups: tuple[SelectionGroup, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
+    tables: tuple[SmallTable, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
 
@@ -25,44 +25,106 @@ def mix_identity(dataset_id: str, scorer_id: str, settings: Mix, seed: int) -> s
     return "mix-" + hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
+STRATA = {
+    "global": ("task",),
+    "class": ("task", "label"),
+    "period": ("task", "observation_date"),
+    "class_period": ("task", "label", "observation_date"),
+}
+
+
 def training_mix(pool: DataFrame, settings: Mix, *, seed: int, mix_id: str) -> DataFrame:
     """Selects the mix.
 
     Args:
-        pool: the training samples with columns ``sample_id``, ``task``, ``label`` and ``score`` (null where none).
-        settings: size, share and whether ranks run within each label of a task.
+        pool: the training samples with columns ``sample_id``, ``user_id``, ``observation_date``, ``task``, ``label``,
+            ``score`` (null where none) and ``scope``.
+        settings: size, share, within what of a task ranks run, and the cap of one user.
         seed: of the random share.
 
     Returns:
-        Rows of the contract training_mix: ``floor(fraction * pool)`` samples, none twice.
+        Rows of the contract training_mix: ``floor(fraction * pool)`` samples, none twice, no user above the cap.
 
     Raises:
-        DataError: the pool has too few scored samples for the influence share.
+        DataError: the pool has too few scored samples for the influence share, or too few users for the cap.
     """
-    stratum = F.concat_ws("/", "task", "label") if settings.per_class else F.col("task")
-    placed = pool.withColumn("stratum", stratum)
+    placed = standings(pool, settings)
     strata = _strata(placed)
     quotas = influence_quotas(strata, settings)
-    by_score = Window.partitionBy("stratum").orderBy(F.col("score").desc_nulls_last(), F.col("sample_id"))
+    best_first = Window.partitionBy("stratum", "candidate").orderBy(F.col("quantile").desc(), F.col("sample_id"))
     quota = F.create_map(*(F.lit(item) for pair in quotas.items() for item in pair))[F.col("stratum")]
-    chosen = (F.row_number().over(by_score) <= quota) & F.col("score").isNotNull()
-    marked = placed.withColumn("chosen", chosen)
-    influence = _ranked(marked.where("chosen"), "influence", F.col("score").desc(), F.col("sample_id"))
-    rest = _ranked(marked.where("NOT chosen"), "random", F.xxhash64(F.lit(seed), "sample_id"), F.col("sample_id"))
+    marked = placed.withColumn("chosen", F.col("candidate") & (F.row_number().over(best_first) <= quota))
+    influence = _ranked(marked.where("chosen"), "influence", F.col("quantile").desc(), F.col("sample_id"))
+    drawn = F.xxhash64(F.lit(seed), "sample_id")
+    rest = _ranked(_within_cap(marked, settings, drawn), "random", drawn, F.col("sample_id"))
     random_size = mix_size(strata, settings) - sum(quotas.values())
+    _require_enough(rest, random_size, settings)
     mix = influence.unionByName(rest.where(F.col("rank") <= random_size))
     return mix.select(F.lit(mix_id).alias("mix_id"), *table_contract("training_mix").column_names[1:])
 
 
+def standings(pool: DataFrame, settings: Mix) -> DataFrame:
+    """The pool with stratum, quantile of the score, and whether a sample may enter the influence share.
+
+    Scores against a user's own tests and against the population are on different scales: each scope is ranked apart
+    within its stratum, and the quantiles (0 to 1, equal scores share their middle) merge them. With a cap, a user's
+    candidates are its ``max_per_user`` best samples.
+    """
+    stratum = F.concat_ws("/", *(F.col(name).cast("string") for name in STRATA[settings.rank]))
+    scored = pool.select(
+        "sample_id",
+        "user_id",
+        "task",
+        "label",
+        "score",
+        stratum.alias("stratum"),
+        F.col("score").isNotNull().alias("scored"),
+        F.coalesce("scope", F.lit("none")).alias("scope"),
+    )
+    alike = ("stratum", "scope", "scored")
+    up = Window.partitionBy(*alike).orderBy("score")
+    size = F.count("*").over(Window.partitionBy(*alike))
+    middle = (F.rank().over(up) - 1 + F.cume_dist().over(up) * size) / (2 * size)
+    ranked = scored.withColumn("quantile", F.when(F.col("scored"), middle))
+    if settings.max_per_user is None:
+        return ranked.withColumn("candidate", F.col("scored"))
+    own = Window.partitionBy("user_id").orderBy(F.col("quantile").desc_nulls_last(), F.col("sample_id"))
+    return ranked.withColumn("candidate", F.col("scored") & (F.row_number().over(own) <= settings.max_per_user))
+
+
+def _within_cap(marked: DataFrame, settings: Mix, drawn: Column) -> DataFrame:
+    """What the random share may draw from: of each user only so many as the cap still allows."""
+    rest = marked.where("NOT chosen")
+    if settings.max_per_user is None:
+        return rest
+    user = Window.partitionBy("user_id")
+    left = F.lit(settings.max_per_user) - F.sum(F.col("chosen").cast("int")).over(user)
+    order = F.row_number().over(Window.partitionBy("user_id", "chosen").orderBy(drawn, "sample_id"))
+    return marked.withColumn("allowed", order <= left).where("NOT chosen AND allowed").drop("allowed")
+
+
+def _require_enough(rest: DataFrame, random_size: int, settings: Mix) -> None:
+    if settings.max_per_user is None:
+        return
+    found = rest.count()
+    if found < random_size:
+        raise DataError(
+            f"the random share needs {random_size} samples, users below the cap have {found}",
+            action="raise mix.max_per_user or lower mix.fraction",
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stratum:
-    """One task of the pool, or one class of it.
+    """A part of the pool that is ranked for itself: a task, or a part of one.
 
     Attributes:
-        key: ``task/label``, or the task when ranks run over both classes.
-        scored: samples that have a score.
+        task: the task it belongs to.
+        key: task, then label and observation date where ranks run within them, such as ``card/1``.
+        scored: samples that have a score, after the cap of each user.
     """
 
+    task: str
     key: str
     samples: int
     scored: int
@@ -74,29 +136,42 @@ def mix_size(strata: Sequence[Stratum], settings: Mix) -> int:
 
 
 def influence_quotas(strata: Sequence[Stratum], settings: Mix) -> dict[str, int]:
-    """How many samples each stratum gives to the influence share, in the proportions of the pool.
+    """How many samples each stratum gives to the influence share: as in the pool, by task first, then within it.
 
     Raises:
         DataError: a stratum has fewer scored samples than its quota.
     """
-    total = sum(stratum.samples for stratum in strata)
     wanted = round(settings.influence_share * mix_size(strata, settings))
-    quotas = {stratum.key: floor(wanted * stratum.samples / total) for stratum in strata}
-    largest = max(strata, key=lambda stratum: (stratum.samples, stratum.key))
-    quotas[largest.key] += wanted - sum(quotas.values())
+    tasks: dict[str, dict[str, int]] = {}
+    for stratum in strata:
+        tasks.setdefault(stratum.task, {})[stratum.key] = stratum.samples
+    of_tasks = _apportioned(wanted, {task: sum(sizes.values()) for task, sizes in tasks.items()})
+    quotas = {key: size for task, sizes in tasks.items() for key, size in _apportioned(of_tasks[task], sizes).items()}
     for stratum in strata:
         if stratum.scored < quotas[stratum.key]:
             raise DataError(
                 f"the influence share needs {quotas[stratum.key]} scored samples of stratum {stratum.key}, "
-                f"the pool has {stratum.scored}",
-                action="lower mix.influence_share, or set influence.pairs: all",
+                f"the pool has {stratum.scored} within the cap",
+                action="lower mix.influence_share, raise mix.max_per_user, or set influence.pairs: all",
             )
     return quotas
 
 
+def _apportioned(wanted: int, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Divides a number in the proportions of sizes, rounded by largest remainders, equal ones in the order of keys."""
+    total = sum(sizes.values())
+    exact = {key: wanted * size / total for key, size in sizes.items()}
+    quotas = {key: floor(value) for key, value in exact.items()}
+    by_remainder = sorted(exact, key=lambda key: (quotas[key] - exact[key], key))
+    for key in by_remainder[: wanted - sum(quotas.values())]:
+        quotas[key] += 1
+    return quotas
+
+
 def _strata(placed: DataFrame) -> list[Stratum]:
-    rows = placed.groupBy("stratum").agg(F.count("*").alias("samples"), F.count("score").alias("scored")).collect()
-    return [Stratum(key=row["stratum"], samples=row["samples"], scored=row["scored"]) for row in rows]
+    counts = (F.count("*").alias("samples"), F.sum(F.col("candidate").cast("int")).alias("scored"))
+    rows = placed.groupBy("task", "stratum").agg(*counts).orderBy("stratum").collect()
+    return [Stratum(task=row["task"], key=row["stratum"], samples=row["samples"], scored=row["scored"]) for row in rows]
 
 
 def _ranked(rows: DataFrame, share: str, *order: Column) -> DataFrame:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from zigong.errors import ConfigError, DataError
 from zigong.recipe import Lora
@@ -28,6 +28,9 @@ def new_adapter(base_folder: Path, lora: Lora, *, seed: int) -> PeftModel:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=list(lora.targets),
+        rank_pattern=dict(lora.rank_pattern),
+        alpha_pattern=dict(lora.alpha_pattern),
+        use_rslora=lora.rslora,
         bias="none",
         task_type="CAUSAL_LM",
     )
@@ -58,6 +61,12 @@ def adapter_weights(adapted: PeftModel) -> dict[str, Tensor]:
     """A copy of the adapter's weights under PEFT's names."""
     state = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     return {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
+
+
+def trained_weights(adapted: PeftModel) -> dict[str, nn.Parameter]:
+    """The adapter's parameters themselves, under the names of :func:`adapter_weights`."""
+    named = {name: item for name, item in adapted.named_parameters() if item.requires_grad}
+    return {name.replace(".default.", "."): item for name, item in named.items()}
 
 
 def adapter_digest(folder: Path) -> str:

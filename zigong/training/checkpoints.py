@@ -8,14 +8,15 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from zigong.errors import ConfigError
+from zigong.errors import ConfigError, DataError
 from zigong.recipe import Lora
 from zigong.training.adapters import read_adapter
-from zigong.training.folders import read_json, required, write_json
+from zigong.training.folders import files_digest, read_json, required, write_json
 
-CHECKPOINTS = "checkpoints.json"
+CHECKPOINTS, SECOND_MOMENTS = "checkpoints.json", "adam_second_moments.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,8 @@ class Checkpoint:
         eta: SUM of the learning rates of the period's steps.
         adapter: folder of the adapter, relative to the manifest.
         adapter_digest: SHA-256 over its weights and config.
+        second_moments_digest: SHA-256 over AdamW's second moments v, which lie beside the adapter as safetensors; None
+            where the trainer kept none.
         samples: samples of the period.
         steps: optimiser steps of the period.
     """
@@ -39,6 +42,7 @@ class Checkpoint:
     eta: float
     adapter: str
     adapter_digest: str
+    second_moments_digest: str | None
     samples: int
     steps: int
 
@@ -76,6 +80,33 @@ class CheckpointManifest:
             DataError: the files differ from the manifest.
         """
         return read_adapter(self.folder / checkpoint.adapter, digest=checkpoint.adapter_digest)
+
+    def second_moments(self, checkpoint: Checkpoint) -> dict[str, Tensor]:
+        """AdamW's second moments of the adapter's weights, bias-corrected, under the weights' names.
+
+        Raises:
+            ConfigError: the checkpoint has none, or the file is missing.
+            DataError: the file differs from the manifest.
+        """
+        file = self.folder / checkpoint.adapter / SECOND_MOMENTS
+        action = "train the agent anew, or set influence.precondition: none"
+        if checkpoint.second_moments_digest is None or not file.is_file():
+            raise ConfigError(f"checkpoint {checkpoint.name} has no second moments at {file}", action=action)
+        found = files_digest({SECOND_MOMENTS: file})
+        if found != checkpoint.second_moments_digest:
+            raise DataError(
+                f"{file}: digest {found[:12]} differs from the manifest's {checkpoint.second_moments_digest[:12]}",
+                action=action,
+            )
+        moments: dict[str, Tensor] = load_file(file)
+        return moments
+
+
+def save_second_moments(moments: Mapping[str, Tensor], adapter_folder: Path) -> str:
+    """Writes second moments beside an adapter and returns their digest."""
+    file = adapter_folder / SECOND_MOMENTS
+    save_file(dict(moments), file, metadata={"format": "pt"})
+    return files_digest({SECOND_MOMENTS: file})
 
 
 def months_between(first: date, second: date) -> int:

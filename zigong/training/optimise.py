@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from zigong.training.samples import Indices
+
+ADAM_BETAS, ADAM_EPS = (0.9, 0.999), 1e-8
 
 Progress = Callable[[int, int, float], None]
 Divide = Callable[[Indices], list[Indices]]
@@ -66,6 +68,19 @@ def equal_batches(lengths: Indices, size: int) -> list[Indices]:
     """Divides samples, sorted by length, into batches of ``size`` samples; the last one may be smaller."""
     order = np.argsort(lengths, kind="stable")
     return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def second_moments(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """AdamW's second moments v of named parameters, corrected for their bias as its own steps are.
+
+    Raises:
+        KeyError: a parameter has taken no step.
+    """
+    states = {name: optimizer.state[parameter] for name, parameter in parameters.items()}
+    return {
+        name: (state["exp_avg_sq"] / (1 - ADAM_BETAS[1] ** float(state["step"]))).clone().contiguous()
+        for name, state in states.items()
+    }
 
 
 def take_steps(

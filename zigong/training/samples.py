@@ -129,6 +129,10 @@ class LabelledBatch:
     label_positions: Tensor
     label_targets: Tensor
 
+    def to(self, device: torch.device) -> Self:
+        """The same batch on another device."""
+        return type(self)(**{name: getattr(self, name).to(device) for name in self.__dataclass_fields__})
+
     def __len__(self) -> int:
         return int(self.input_ids.shape[0])
 

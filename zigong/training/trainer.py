@@ -17,12 +17,28 @@ from torch import Tensor
 
 from zigong.errors import ConfigError, DataError
 from zigong.recipe import Agent, Training
-from zigong.training.adapters import new_adapter, save_adapter
+from zigong.training.adapters import new_adapter, save_adapter, trained_weights
 from zigong.training.base import MANIFEST, base_digest
-from zigong.training.checkpoints import Checkpoint, CheckpointManifest, months_per_period, write_checkpoints
+from zigong.training.checkpoints import (
+    Checkpoint,
+    CheckpointManifest,
+    months_per_period,
+    save_second_moments,
+    write_checkpoints,
+)
 from zigong.training.folders import promoted_folder, write_json
 from zigong.training.losses import sample_losses
-from zigong.training.optimise import Progress, Step, equal_batches, learning_rate, shuffled_batches, take_steps
+from zigong.training.optimise import (
+    ADAM_BETAS,
+    ADAM_EPS,
+    Progress,
+    Step,
+    equal_batches,
+    learning_rate,
+    second_moments,
+    shuffled_batches,
+    take_steps,
+)
 from zigong.training.samples import Indices, Samples, batch_of, sample_lengths, trainable
 
 WINDOW_BATCHES = 16  # batches' worth of samples that are sorted by length together
@@ -140,9 +156,11 @@ def train_agent(
     checkpoints: list[Checkpoint] = []
     with promoted_folder(folder) as place:
 
-        def keep(number: int) -> None:
+        def keep(number: int, optimizer: torch.optim.Optimizer) -> None:
             dates = [ordered.observation_date[index] for index in periods[number]]
-            checkpoints.append(_save_checkpoint(adapted, place, number, max(dates), plan[number], samples=len(dates)))
+            checkpoints.append(
+                _save_checkpoint(adapted, optimizer, place, number, max(dates), plan[number], samples=len(dates))
+            )
 
         _train(
             adapted,
@@ -242,7 +260,7 @@ def _train(
     seed: int,
     torch_threads: int,
     progress: Progress | None,
-    after_period: Callable[[int], None] = lambda _: None,
+    after_period: Callable[[int, torch.optim.Optimizer], None] = lambda *_: None,
 ) -> list[float]:
     """Takes all steps with one optimiser and returns their losses; every sample must have been trained every epoch."""
     torch.set_num_threads(torch_threads)
@@ -261,14 +279,14 @@ def _train(
 
     parameters = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
-        parameters, lr=settings.learning_rate, betas=(0.9, 0.999), weight_decay=settings.weight_decay
+        parameters, lr=settings.learning_rate, betas=ADAM_BETAS, eps=ADAM_EPS, weight_decay=settings.weight_decay
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # dropout
         adapted.train()
         for number, steps in enumerate(plan):
             take_steps(steps, optimizer=optimizer, summed_loss=summed_loss, weight=len, clip=None, report=report)
-            after_period(number)
+            after_period(number, optimizer)
     adapted.eval()
     _require_all_trained(samples, trained, settings.epochs)
     return losses
@@ -285,16 +303,26 @@ def _require_all_trained(samples: Samples, trained: Indices, epochs: int) -> Non
 
 
 def _save_checkpoint(
-    adapted: PeftModel, place: Path, number: int, last_date: date, steps: Sequence[Step], *, samples: int
+    adapted: PeftModel,
+    optimizer: torch.optim.Optimizer,
+    place: Path,
+    number: int,
+    last_date: date,
+    steps: Sequence[Step],
+    *,
+    samples: int,
 ) -> Checkpoint:
     name = f"period_{number:02d}"
+    digest = save_adapter(adapted, place / name)
+    moments = second_moments(optimizer, trained_weights(adapted))
     return Checkpoint(
         name=name,
         period=number,
         last_observation_date=last_date,
         eta=float(sum(step.rate for step in steps)),
         adapter=name,
-        adapter_digest=save_adapter(adapted, place / name),
+        adapter_digest=digest,
+        second_moments_digest=save_second_moments(moments, place / name),
         samples=samples,
         steps=len(steps),
     )

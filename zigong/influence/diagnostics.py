@@ -1,0 +1,51 @@
+"""How far the targets' mean gradient can be trusted, checkpoint by checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from zigong.influence.factorised import Matrices
+from zigong.influence.targets import TargetGradients
+from zigong.training.checkpoints import CheckpointManifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointDiagnostics:
+    """How trustworthy the targets' mean gradient is at one checkpoint.
+
+    Attributes:
+        checkpoint: its name.
+        class_cosine: cosine of the mean gradients of bad and good targets. Near -1, the mean over both is only their
+            imbalance. None where a class is absent.
+        half_cosine: cosine of the mean gradients of two random halves. Near 0, the mean is noise. None where a half
+            is empty.
+    """
+
+    checkpoint: str
+    class_cosine: float | None
+    half_cosine: float | None
+
+
+def target_diagnostics(targets: TargetGradients, manifest: CheckpointManifest) -> tuple[CheckpointDiagnostics, ...]:
+    """The diagnostics of every checkpoint."""
+    labels, halves = [group.label for group in targets.groups], [group.half for group in targets.groups]
+    return tuple(
+        CheckpointDiagnostics(
+            checkpoint=checkpoint.name,
+            class_cosine=_cosine_of_two(matrices, labels),
+            half_cosine=_cosine_of_two(matrices, halves),
+        )
+        for checkpoint, matrices in zip(manifest.checkpoints, targets.sums, strict=True)
+    )
+
+
+def _cosine_of_two(matrices: Matrices, side: Sequence[int]) -> float | None:
+    if set(side) != {0, 1}:
+        return None
+    flat = torch.cat([tensor.flatten(1) for pair in matrices for tensor in pair], dim=1)
+    chosen = torch.tensor(side, dtype=torch.bool)
+    first, second = flat[~chosen].sum(0), flat[chosen].sum(0)
+    return float(torch.nn.functional.cosine_similarity(first, second, dim=0))

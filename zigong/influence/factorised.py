@@ -1,0 +1,301 @@
+"""Per-sample LoRA gradients, factorised: one autograd function per input shared by LoRA layers.
+
+With h = x A^T and y = x W^T + s h B^T of a LoRA pair A [r, D], B [O, r], and dy = dl/dy, a sample's gradients are
+gB = s dy^T h and gA = (s dy B)^T x, summed over its positions. Their product with one vector (VA [r, D], VB [O, r]) is
+
+    <gA, VA> + <gB, VB> = sum_s <(s dy B)_s, (x VA^T)_s> + sum_s <(s dy VB)_s, h_s>,
+
+contracted on the r side: no per-sample gradient exists. Against many vectors gA and gB are built, one layer at a time,
+and multiplied with all of them at once.
+
+Only dl/dx travels back. Base weights, A and B ask for no gradient, layers that read the same x (q, k, v) share the
+products with it, and the first layer of the model sends nothing further back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
+
+from zigong.influence.lora import LoraPair
+
+BLOCK_BYTES = 256 * 2**20  # of one block of stacked vectors
+Matrices = tuple[tuple[Tensor, Tensor], ...]  # one (A [r, D], B [O, r]) for each LoRA pair, in the order of the pairs
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Factors:
+    """What a backward pass knows of one pair: gA = left^T x and gB = dy^T (s h) for each sample.
+
+    Attributes:
+        index: of the pair.
+        x: [N, S, D]; None unless the sink materialises.
+        h: [N, S, r], x A^T.
+        left: [N, S, r], s dy B.
+        dy: [N, S, O].
+        scale: s.
+        x_vector: [N, S, r], x VA^T, and
+        dy_vector: [N, S, r], s dy VB; both None without a vector.
+    """
+
+    index: int
+    x: Tensor | None
+    h: Tensor
+    left: Tensor
+    dy: Tensor
+    scale: float
+    x_vector: Tensor | None
+    dy_vector: Tensor | None
+
+
+class Sink(Protocol):
+    """Who takes the factors.
+
+    Attributes:
+        vector: contracted beside the passes, or None.
+        materialises: whether ``take`` needs x.
+    """
+
+    vector: Matrices | None
+    materialises: bool
+
+    def take(self, factors: Factors) -> None:
+        """Called once for every pair in a backward pass."""
+
+
+class Contraction:
+    """Products of each sample's gradient with one vector."""
+
+    materialises = False
+
+    def __init__(self, samples: int, vector: Matrices) -> None:
+        device = vector[0][0].device
+        self.vector: Matrices | None = vector
+        self.products = torch.zeros(samples, dtype=torch.float64, device=device)
+
+    def take(self, factors: Factors) -> None:
+        """Adds the pair's share, summed in fp32 at least."""
+        if factors.x_vector is None or factors.dy_vector is None:
+            raise ValueError("a contraction needs its vector")
+        through_a = factors.left.float() * factors.x_vector.float()
+        through_b = factors.dy_vector.float() * factors.h.float()
+        self.products += (through_a + through_b).sum((1, 2))
+
+
+class _Materialised:
+    """Products of each sample's gradient, which is built one layer at a time and dropped, with stacked vectors."""
+
+    vector: Matrices | None = None
+    materialises = True
+
+    def __init__(self, products: Tensor, stacked: Matrices, *, norms: bool) -> None:
+        self.products, self._stacked, self._norms = products, stacked, norms
+        self._squares = torch.zeros(len(products), dtype=torch.float64, device=products.device)
+
+    @property
+    def scaled(self) -> Tensor:
+        """The products, divided by the norms of the samples' gradients where they were wanted."""
+        return self.products / self._squares.sqrt().to(self.products.dtype)[:, None] if self._norms else self.products
+
+    def take(self, factors: Factors) -> None:
+        """Builds the pair's gradients and multiplies them."""
+        for gradient, vectors in zip(materialised(factors), self._stacked[factors.index], strict=True):
+            self._multiply(gradient.float(), vectors)
+            if self._norms:
+                self._squares += _summed(gradient.float().square())
+
+    def _multiply(self, gradient: Tensor, vectors: Tensor) -> None:
+        raise NotImplementedError
+
+
+class Stack(_Materialised):
+    """Products [N, M] of each sample's gradient with all of M stacked vectors.
+
+    Args:
+        samples: N.
+        stacked: (A [M, r, D], B [M, O, r]) of each pair, of any device: rows travel in blocks.
+        norms: whether ``scaled`` divides by the norms of the samples' gradients.
+    """
+
+    def __init__(self, samples: int, stacked: Matrices, *, device: torch.device, norms: bool = False) -> None:
+        count = stacked[0][0].shape[0]
+        super().__init__(torch.zeros(samples, count, dtype=torch.float32, device=device), stacked, norms=norms)
+        widest = max(part[0].numel() for pair in stacked for part in pair)
+        self._rows = max(1, BLOCK_BYTES // (4 * widest))
+
+    def _multiply(self, gradient: Tensor, vectors: Tensor) -> None:
+        flat = gradient.flatten(1)
+        for start in range(0, vectors.shape[0], self._rows):
+            block = vectors[start : start + self._rows].to(flat.device, torch.float32).flatten(1)
+            self.products[:, start : start + self._rows].addmm_(flat, block.T)
+
+
+class Matched(_Materialised):
+    """Products [N, 1] of each sample's gradient with its own vector.
+
+    A product's bits hang on that sample's gradient and vector alone, which is not so for :class:`Stack`: how a matrix
+    product sums hangs on both its sizes.
+
+    Args:
+        samples: N.
+        stacked: (A [N, r, D], B [N, O, r]) of each pair, of any device; [1, ...] is one vector for all samples.
+        norms: whether ``scaled`` divides by the norms of the samples' gradients.
+    """
+
+    def __init__(self, samples: int, stacked: Matrices, *, device: torch.device, norms: bool = False) -> None:
+        super().__init__(torch.zeros(samples, 1, dtype=torch.float64, device=device), stacked, norms=norms)
+
+    def _multiply(self, gradient: Tensor, vectors: Tensor) -> None:
+        self.products[:, 0] += _summed(gradient * vectors.to(gradient.device, torch.float32))
+
+
+def _summed(matrices: Tensor) -> Tensor:
+    """Sums [N, ., .] to [N], in steps: one sum to a single number would be divided among threads."""
+    return matrices.sum(2).sum(1)
+
+
+class Collection:
+    """Every sample's gradients, kept: (A [N, r, D], B [N, O, r]) of each pair in fp32."""
+
+    vector: Matrices | None = None
+    materialises = True
+
+    def __init__(self, pairs: int) -> None:
+        self._found: dict[int, tuple[Tensor, Tensor]] = {}
+        self._pairs = pairs
+
+    def take(self, factors: Factors) -> None:
+        """Keeps the pair's gradients."""
+        a, b = materialised(factors)
+        self._found[factors.index] = (a.float(), b.float())
+
+    @property
+    def gradients(self) -> Matrices:
+        """In the order of the pairs."""
+        return tuple(self._found[index] for index in range(self._pairs))
+
+
+def materialised(factors: Factors) -> tuple[Tensor, Tensor]:
+    """(gA [N, r, D], gB [N, O, r]) of each sample."""
+    if factors.x is None:
+        raise ValueError("a sink that materialises keeps x")
+    a = torch.bmm(factors.left.transpose(1, 2), factors.x)
+    b = torch.bmm(factors.dy.transpose(1, 2), factors.h * factors.scale)
+    return a, b
+
+
+@contextmanager
+def captured(pairs: Sequence[LoraPair], groups: Sequence[Sequence[int]], sink: Sink) -> Iterator[None]:
+    """Lets the LoRA layers compute through :class:`_SharedInput` while the block runs; ``sink`` takes the factors.
+
+    Args:
+        pairs: all LoRA layers of the model.
+        groups: which of them read the same tensor, in the order of their calls.
+        sink: what to do with the factors.
+    """
+    gate = torch.ones((), requires_grad=True)
+    for group in groups:
+        stash = _Stash()
+        for place, index in enumerate(group):
+            pairs[index].layer.forward = partial(_forward, stash, place, pairs, tuple(group), gate, sink)
+    try:
+        yield
+    finally:
+        for pair in pairs:
+            del pair.layer.forward
+
+
+class _Stash:
+    """Outputs of a group between the calls of its layers."""
+
+    def __init__(self) -> None:
+        self.x: Tensor | None = None
+        self.outputs: tuple[Tensor, ...] = ()
+
+
+def _forward(
+    stash: _Stash, place: int, pairs: Sequence[LoraPair], group: tuple[int, ...], gate: Tensor, sink: Sink, x: Tensor
+) -> Tensor:
+    if place == 0:
+        stash.x = x
+        stash.outputs = _SharedInput.apply(x, gate, pairs, group, sink)
+    if stash.x is not x:
+        raise RuntimeError(f"{pairs[group[place]].name} was found to share its input, but got another one")
+    output = stash.outputs[place]
+    if place == len(group) - 1:
+        stash.x, stash.outputs = None, ()
+    return output
+
+
+class _SharedInput(torch.autograd.Function):
+    """All LoRA layers of one input: their outputs forward, dl/dx and the factors backward.
+
+    ``gate`` is a scalar that asks for a gradient and gets none: it makes autograd visit the first layer, whose x asks
+    for none.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, _: Tensor, pairs: Sequence[LoraPair], group: tuple[int, ...], sink: Sink
+    ) -> tuple[Tensor, ...]:
+        members = [pairs[index] for index in group]
+        flat = x.reshape(-1, x.shape[-1])
+        rows = [pair.a.weight for pair in members]
+        if sink.vector is not None:
+            rows += [sink.vector[index][0].to(x.dtype) for index in group]
+        right = flat @ torch.cat(rows).T
+        outputs, start = [], 0
+        for pair in members:
+            rank = pair.a.weight.shape[0]
+            y = linear(flat, pair.base.weight, pair.base.bias)
+            y.addmm_(right[:, start : start + rank], pair.b.weight.T, alpha=pair.scale)
+            outputs.append(y.view(*x.shape[:-1], -1))
+            start += rank
+        ctx.save_for_backward(right, *((x,) if sink.materialises else ()))
+        ctx.members, ctx.group, ctx.sink = members, group, sink
+        return tuple(outputs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *dys: Tensor) -> tuple[Tensor | None, ...]:
+        right, *kept = ctx.saved_tensors
+        members, sink = ctx.members, ctx.sink
+        total = sum(pair.a.weight.shape[0] for pair in members)
+        dx: Tensor | None = None
+        start, lefts = 0, []
+        for index, pair, dy in zip(ctx.group, members, dys, strict=True):
+            rank = pair.a.weight.shape[0]
+            flat, shape = dy.reshape(-1, dy.shape[-1]), dy.shape[:-1]
+            vector = None if sink.vector is None else sink.vector[index][1].to(dy.dtype)
+            columns = pair.b.weight if vector is None else torch.cat([pair.b.weight, vector], 1)
+            left = flat @ (columns * pair.scale)
+            sink.take(
+                Factors(
+                    index=index,
+                    x=kept[0] if kept else None,
+                    h=right[:, start : start + rank].view(*shape, rank),
+                    left=left[:, :rank].view(*shape, rank),
+                    dy=dy,
+                    scale=pair.scale,
+                    x_vector=None
+                    if vector is None
+                    else right[:, total + start : total + start + rank].view(*shape, rank),
+                    dy_vector=None if vector is None else left[:, rank:].view(*shape, rank),
+                )
+            )
+            if ctx.needs_input_grad[0]:
+                dx = flat @ pair.base.weight if dx is None else dx.addmm_(flat, pair.base.weight)
+            lefts.append(left[:, :rank])
+            start += rank
+        if dx is not None:
+            dx.addmm_(torch.cat(lefts, 1), torch.cat([pair.a.weight for pair in members]))
+            dx = dx.view(*dys[0].shape[:-1], -1)
+        return dx, None, None, None, None
