@@ -314,6 +314,7 @@ def test_a_value_that_the_sql_cannot_compute_with_names_the_sql_and_hides_the_va
     assert shop.published() == before
 
 
+@pytest.mark.soak
 def test_a_night_without_events_empties_nothing_else_and_extra_columns_are_told(shop: Shop) -> None:
     assert shop.ingest({"rows.csv": GOOD}, "rows.csv").kind == "ok"
     events = shop.published()["behavior_events"][1]

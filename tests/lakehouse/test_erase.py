@@ -134,6 +134,7 @@ def everything_on(root: Path) -> str:
     )
 
 
+@pytest.mark.soak
 def test_no_job_ever_writes_a_raw_id_or_an_unmasked_phone(lender: Lender) -> None:
     told = lender.told_before
     assert not RAW.search(told)
@@ -171,6 +172,7 @@ def test_a_contract_that_leads_to_nobody_does_not_load() -> None:
         parse_contract(text.replace("    customProperties: [{property: person, value: nobody}]\n", ""))
 
 
+@pytest.mark.soak
 def test_erased_users_leave_every_file_and_do_not_come_back(lender: Lender) -> None:
     before = lender.user_ids("behavior_events")
     assert len(before) == CLIENTS
@@ -204,6 +206,7 @@ def test_erased_users_leave_every_file_and_do_not_come_back(lender: Lender) -> N
     assert not any(user_id in told for user_id in before - kept)
 
 
+@pytest.mark.soak
 def test_the_verification_names_the_file_that_still_holds_a_key(lender: Lender) -> None:
     traces = Traces(pseudonyms=frozenset({"ab" * 32}), raw_ids=frozenset({"RAWCLIENT9999", "7"}))
     assert verify_erased(lender.paths, traces).left == {}
@@ -216,12 +219,14 @@ def test_the_verification_names_the_file_that_still_holds_a_key(lender: Lender) 
     assert (result.left, result.too_short) == ({forgotten: 2}, 1)
 
 
+@pytest.mark.soak
 def test_a_verification_that_finds_nothing_proves_nothing(lender: Lender, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zigong.lakehouse.verify_erased.found_in", lambda *_: set())
     with pytest.raises(DataError, match="did not find planted keys"):
         verify_erased(lender.paths, Traces(pseudonyms=frozenset()))
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(("content", "complaint"), [("", "names nobody"), ("abc\n", "no pseudonyms")])
 def test_a_file_that_names_nobody_is_refused(lender: Lender, tmp_path: Path, content: str, complaint: str) -> None:
     (tmp_path / "users.txt").write_text(content)
