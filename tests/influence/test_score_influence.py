@@ -34,9 +34,9 @@ def root(tiny_run: FinishedRun, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_run.root, tmp_path / "lake"))
 
 
-def second_run(tiny_run: FinishedRun, root: Path, name: str) -> Run:
+def second_run(tiny_run: FinishedRun, root: Path, name: str, *changes: str) -> Run:
     """Another run, which has come as far as the agent."""
-    recipe = load_recipe(tiny_run.recipe_file, [f"lakehouse.root={root}"])
+    recipe = load_recipe(tiny_run.recipe_file, [f"lakehouse.root={root}", *changes])
     run, first = open_run(recipe, root / "_runs", name), tiny_run.run.manifest()
     for table in ("dataset_members", "instruction_samples"):
         run.pin(table, first["tables"][table])
@@ -65,6 +65,18 @@ def test_a_second_run_computes_only_what_no_run_has_scored_and_has_the_same_bits
     assert rows(root, "influence_scores").sort_by("sample_id").equals(before)
     counts = {name: run.metrics()[f"influence.{name}"] for name in ("taken_over", "computed", "refused")}
     assert counts == {"taken_over": len(before) - 3, "computed": 3, "refused": 0}
+
+
+def test_whole_users_on_token_trees_have_the_scores_of_samples_told_apart(tiny_run: FinishedRun, root: Path) -> None:
+    apart = rows(root, "influence_scores").sort_by("sample_id")
+    run = second_run(tiny_run, root, "trees", "influence.engine=trees", "influence.batch_tokens=1024")
+    assert run_step("score_influence", score_influence, run).code == 0
+    ours = ds.field("scorer_id") == run.fact("scorer_id")
+    found = rows(root, "influence_scores").filter(ours).sort_by("sample_id")
+    assert found["sample_id"].equals(apart["sample_id"])
+    for name in ("score", "loss"):
+        wanted = apart[name].to_numpy()
+        np.testing.assert_allclose(found[name].to_numpy(), wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
 
 
 @pytest.mark.soak
