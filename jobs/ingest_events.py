@@ -5,6 +5,7 @@ from pyspark.sql import functions as F
 
 from schemas.mappings import SourceMapping, load_mapping
 from zigong.behavior.ingest import (
+    counted_rows,
     deduplicated,
     events_from,
     profiles_from,
@@ -36,11 +37,12 @@ def publish_source(job: Job, mapping: SourceMapping, folder: str) -> None:
     unread = [f"{name}: {', '.join(columns)}" for name, columns in raw.unread.items() if columns]
     if unread:
         job.run.note(unread_columns="; ".join(unread))
-    rejected = rejected_without_erased(rejected_rows(raw, mapping, key=key), job.tombstones())
+    rows_in, refused = counted_rows(raw)
+    rejected = rejected_without_erased(rejected_rows(raw, mapping, key=key), job.tombstones() if refused else None)
     job.quarantine(
         f"raw_{mapping.name}",
-        rejected.kept,
-        rows_in=sum(cells.count() for cells in raw.cells.values()),
+        rejected.kept if refused else None,
+        rows_in=rows_in,
         rules_version=mapping.digest,
         dropped=losses(erased=rejected.erased),
     )

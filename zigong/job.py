@@ -150,13 +150,13 @@ class Job:
         return self.spark.createDataFrame(rows)
 
     def quarantine(
-        self, name: str, rejected: DataFrame, *, rows_in: int, rules_version: str, dropped: Mapping[str, int]
+        self, name: str, rejected: DataFrame | None, *, rows_in: int, rules_version: str, dropped: Mapping[str, int]
     ) -> None:
         """Keeps rows of raw files out, with their reasons; ``name`` stands for the files in the counts."""
         from zigong.lakehouse.publish import quarantine_rows
 
-        refused = rejected.count()
-        if refused:
+        refused = 0 if rejected is None else rejected.count()
+        if rejected is not None and refused:
             quarantine_rows(
                 self.paths, rejected, table=name, run_id=self.run.run_id, step=self.step, rules_version=rules_version
             )

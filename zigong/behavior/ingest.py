@@ -21,7 +21,7 @@ from zigong.behavior.business_time import local_date
 from zigong.behavior.lineage import shown_identifiers
 from zigong.behavior.masking import masked_attributes
 from zigong.behavior.pseudonyms import pseudonymiser, user_bucket
-from zigong.behavior.raw import RawTables, read_raw, rejected_rows
+from zigong.behavior.raw import RawTables, counted_rows, read_raw, rejected_rows
 from zigong.errors import DataError
 from zigong.lakehouse.row_text import row_text
 
@@ -29,6 +29,7 @@ __all__ = [
     "RawTables",
     "Remembered",
     "Versions",
+    "counted_rows",
     "deduplicated",
     "events_from",
     "profiles_from",
@@ -135,8 +136,10 @@ def deduplicated(rows: DataFrame, *, table: str = "behavior_events") -> Versions
     smallest content digest is kept, so the choice depends on nothing but the rows, and the others are conflicting.
     """
     contract = table_contract(table)
-    content = F.sha2(row_text((column.name, column.type) for column in contract.columns), 256)
-    by_key = Window.partitionBy(*contract.key).orderBy(_CONTENT)
+    of_key = Window.partitionBy(*contract.key)
+    text = row_text((column.name, column.type) for column in contract.columns)
+    content = F.when(F.count("*").over(of_key) > 1, F.sha2(text, 256))  # most keys stand once, with nothing to compare
+    by_key = of_key.orderBy(_CONTENT)
     fate = (
         F.when(F.lag(_CONTENT).over(by_key) == F.col(_CONTENT), DUPLICATE)
         .when(F.dense_rank().over(by_key) == 1, KEPT)

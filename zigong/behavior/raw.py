@@ -72,6 +72,15 @@ def padded(spark: SparkSession, file: SourceFile, found: DataFrame | None) -> Da
     return rows.select("*", *(F.lit(None).cast("string").alias(name) for name in missing_columns(file, rows)))
 
 
+def counted_rows(raw: RawTables) -> tuple[int, int]:
+    """Rows of all files, and how many of them do not fit the mapping, in one pass over each file."""
+    found = [
+        cells.select(F.count("*").alias("rows"), F.count_if(F.size(REASONS) > 0).alias("refused")).collect()[0]
+        for cells in raw.cells.values()
+    ]
+    return sum(row["rows"] for row in found), sum(row["refused"] for row in found)
+
+
 def rejected_rows(raw: RawTables, mapping: SourceMapping, key: bytes) -> DataFrame:
     """The rows that do not fit the mapping, ready for quarantine.
 
