@@ -2,7 +2,7 @@
 
 import typer
 
-from zigong.cli import audit, erase, maintain, run, runs, sources
+from zigong.cli import audit, erase, maintain, run, runs, sources, study
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,5 +27,9 @@ source_app = typer.Typer(no_args_is_help=True, help="Raw sources and their mappi
 source_app.command("check")(sources.check)
 source_app.command("new")(sources.new)
 app.add_typer(source_app, name="source")
+
+study_app = typer.Typer(no_args_is_help=True, help="Experiments with a finished run.")
+study_app.command("influence")(study.influence)
+app.add_typer(study_app, name="study")
 
 __all__ = ["app"]

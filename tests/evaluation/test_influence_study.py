@@ -1,0 +1,86 @@
+"""The study on samples whose label an agent can learn: what it must find, and what its arms must hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+import pytest
+from tiny_models import make_agent_settings, make_base, make_samples
+
+from tests.finished import TINY
+from zigong.errors import DataError
+from zigong.evaluation.influence_study.mislabels import mislabel_detection
+from zigong.evaluation.influence_study.retraining import ARMS
+from zigong.evaluation.influence_study.setting import Sizes, StudySetting
+from zigong.evaluation.influence_study.study import flat_figures, influence_study
+from zigong.recipe import Influence, Mix, Training, load_recipe
+from zigong.training.samples import Samples
+
+TRAIN = tuple(date(2023, month, 1) for month in range(1, 5))
+SIZES = Sizes(samples=300, targets=60, seeds=1, subsets=4)
+
+
+def judged(size: int, *, seed: int, dates: tuple[date, ...], prefix: str) -> Samples:
+    """Every label has one answer of one token; every user has three samples."""
+    samples = make_samples(size, seed=seed, dates=dates, prefix=prefix)
+    users = tuple(f"{prefix}{index // 3}" for index in range(size))
+    answers = tuple(np.array([23 + label], dtype=np.int32) for label in samples.label)
+    return replace(samples, user_id=users, completion_ids=answers)
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory: pytest.TempPathFactory) -> StudySetting:
+    home = tmp_path_factory.mktemp("study")
+    learning = {"learning_rate": 0.02, "warmup_steps": 2, "batch_size": 8, "context_length": 64, "epochs": 4}
+    recipe = load_recipe(TINY).model_copy(
+        update={
+            "agent": make_agent_settings(2, batch_size=8, epochs=4),
+            "finetune": Training.model_validate(learning),
+            "influence": Influence(pairs="all"),
+            "mix": Mix(fraction=0.4, influence_share=0.3),
+        }
+    )
+    held_out = judged(90, seed=3, dates=(date(2023, 10, 1),), prefix="h")
+    return StudySetting(
+        base=make_base(home / "base"),
+        recipe=recipe,
+        train=judged(300, seed=1, dates=TRAIN, prefix="s"),
+        targets=judged(60, seed=2, dates=(date(2023, 9, 1),), prefix="z"),
+        held_out=held_out,
+        persons=held_out.user_id,
+        scratch=home,
+    )
+
+
+def test_turned_labels_are_found_by_loss_and_by_score_and_not_by_chance(setting: StudySetting) -> None:
+    found = mislabel_detection(setting, SIZES, seed=11).set_index("detector")["auc"]
+    assert found["loss"] > 0.75
+    assert found["tracseq"] > 0.6
+    assert abs(found["random"] - 0.5) < 0.2
+
+
+def test_every_part_has_its_rows_and_figures(setting: StudySetting) -> None:
+    reached: list[tuple[int, int]] = []
+    tables = influence_study(setting, SIZES, seed=5, advance=lambda *told: reached.append(told[:2]))
+    assert reached[-1] == (len(reached), len(reached)) == (1 + 4 + len(ARMS), 1 + 4 + len(ARMS))
+    retraining = tables["study_retraining"].set_index("arm")
+    assert list(retraining.index) == list(ARMS)
+    bad = int(setting.train.label.sum())
+    assert set(retraining["samples"]) == {round(0.4 * bad) + round(0.4 * (300 - bad))}
+    assert (retraining["low"] <= retraining["auc"]).all()
+    assert (retraining["auc"] <= retraining["high"]).all()
+    assert retraining.loc["random", "lead_over_random"] == 0
+    datamodel = tables["study_datamodel"]
+    assert len(datamodel) == 9
+    assert datamodel["correlation"].between(-1, 1).all()
+    figures = flat_figures(tables)
+    assert figures["study.retrained_auc.random"] == retraining.loc["random", "auc"]
+    assert {"study.mislabel_auc.tracseq", "study.lds.all.tracseq", "study.lds.bad.loss"} <= figures.keys()
+
+
+def test_a_question_with_several_answers_to_one_label_is_refused(setting: StudySetting) -> None:
+    several = make_samples(40, dates=TRAIN)
+    with pytest.raises(DataError, match="answers among the train samples"):
+        _ = replace(setting, train=several).completions

@@ -1,0 +1,79 @@
+"""Linear datamodeling score (Park et al. 2023): do summed scores of a subset foretell what training on it gives?
+
+Random halves of the pool are trained from the same start. A score is good where the sum over a half ranks the halves as
+their loss on the targets does: Spearman's correlation of the sums with the negative mean loss, over the halves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from zigong.evaluation.influence_study.setting import BAD, GOOD, Floats, Sizes, StudySetting
+from zigong.training.samples import Indices
+
+COLUMNS = ("targets", "predictor", "correlation", "low", "high", "subsets")
+RESAMPLES = 1000
+
+
+def datamodeling_score(
+    setting: StudySetting, sizes: Sizes, *, seed: int, advance: Callable[[], None] = lambda: None
+) -> pd.DataFrame:
+    """Spearman's correlation by predictor, for all targets and for the good and the bad ones alone.
+
+    Predictors: ``tracseq`` against those targets, from one agent trained on the whole pool; ``loss`` of the samples
+    under that agent; ``random`` numbers. Intervals resample the halves.
+
+    Args:
+        setting: samples and settings.
+        sizes: ``subsets`` halves.
+        seed: of the halves; every training starts from the same adapter and order.
+        advance: called after every training.
+
+    Returns:
+        Columns of ``COLUMNS``.
+    """
+    generator = np.random.default_rng([seed, 2])
+    size = len(setting.train)
+    halves = [np.sort(generator.permutation(size)[: size // 2]) for _ in range(sizes.subsets)]
+    whole = setting.agent(setting.train, seed=seed, name="datamodel_whole")
+    outcomes = []
+    for number, half in enumerate(halves):
+        folder = setting.agent(setting.train.take(half), seed=seed, name=f"datamodel_{number}")
+        outcomes.append(setting.target_losses(folder))
+        advance()
+    losses = np.stack(outcomes)
+    rows = []
+    for name, chosen in _target_groups(setting).items():
+        found = setting.scores(setting.train, whole, setting.targets.take(chosen)).fillna(0.0)
+        predictors: dict[str, Floats] = {
+            "tracseq": found["score"].to_numpy(),
+            "loss": found["loss"].to_numpy(),
+            "random": generator.normal(size=size),
+        }
+        gained = -losses[:, chosen].mean(axis=1)
+        for predictor, values in predictors.items():
+            sums = np.array([values[half].sum() for half in halves])
+            rows.append((name, predictor, *_correlation(sums, gained, seed), len(halves)))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _target_groups(setting: StudySetting) -> dict[str, Indices]:
+    label = setting.targets.label
+    return {
+        "all": np.arange(len(label)),
+        "good": np.flatnonzero(label == GOOD),
+        "bad": np.flatnonzero(label == BAD),
+    }
+
+
+def _correlation(first: Floats, second: Floats, seed: int) -> tuple[float, float, float]:
+    """Spearman's correlation with the 95% percentile interval over resampled pairs."""
+    generator = np.random.default_rng(seed)
+    draws = generator.integers(len(first), size=(RESAMPLES, len(first)))
+    drawn = [float(spearmanr(first[draw], second[draw]).statistic) for draw in draws if len(set(draw.tolist())) > 2]
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    return float(spearmanr(first, second).statistic), float(low), float(high)

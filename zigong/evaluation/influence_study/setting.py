@@ -1,0 +1,195 @@
+"""What every part of the study works on: the samples of a finished run, and how they are trained, scored, answered."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+import torch
+from numpy.typing import NDArray
+
+from zigong.errors import DataError
+from zigong.evaluation.answers import answer_samples
+from zigong.influence.capture import open_agent
+from zigong.influence.score import score_samples
+from zigong.influence.targets import target_gradients
+from zigong.lakehouse.samples import SampleSource, of_task
+from zigong.recipe import Recipe
+from zigong.training import trainer
+from zigong.training.adapters import load_adapted
+from zigong.training.checkpoints import read_checkpoints
+from zigong.training.losses import sample_losses
+from zigong.training.samples import (
+    Indices,
+    Samples,
+    TokenIds,
+    batch_of,
+    sample_lengths,
+    token_budget_batches,
+    trainable,
+)
+
+Floats = NDArray[np.float64]
+GOOD, BAD = 0, 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How large the study is.
+
+    Attributes:
+        samples: most train samples, whole users by hash.
+        targets: most target samples, likewise.
+        seeds: repetitions of flips, agents and retrainings.
+        subsets: retrained halves of the datamodel.
+        flipped: share of the labels that are turned round.
+    """
+
+    samples: int
+    targets: int
+    seeds: int
+    subsets: int
+    flipped: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySetting:
+    """Samples of the main task of one finished run.
+
+    Attributes:
+        base: folder of the base model.
+        recipe: of the run; its sections ``agent``, ``influence`` and ``finetune`` are used as they are.
+        train: the pool.
+        targets: what influence is measured on.
+        held_out: what retrained models answer.
+        persons: split unit of each held-out sample.
+        scratch: folder for adapters.
+    """
+
+    base: Path
+    recipe: Recipe
+    train: Samples
+    targets: Samples
+    held_out: Samples
+    persons: tuple[str, ...]
+    scratch: Path
+
+    @cached_property
+    def completions(self) -> tuple[TokenIds, TokenIds]:
+        """The answers of good and bad.
+
+        Raises:
+            DataError: a label has not exactly one answer.
+        """
+        found = []
+        for label in (GOOD, BAD):
+            texts = {tuple(self.train.completion_ids[i].tolist()) for i in np.flatnonzero(self.train.label == label)}
+            if len(texts) != 1:
+                raise DataError(
+                    f"label {label} has {len(texts)} answers among the train samples, the study needs one",
+                    action="study a run whose pool holds both labels of a question with two choices",
+                )
+            found.append(np.array(texts.pop(), dtype=np.int32))
+        return found[GOOD], found[BAD]
+
+    def relabelled(self, flipped: Indices) -> Samples:
+        """The pool with some labels, and their answers, turned round."""
+        label = self.train.label.copy()
+        label[flipped] = 1 - label[flipped]
+        answers = [self.completions[value] for value in label]
+        return replace(self.train, label=label, completion_ids=tuple(answers))
+
+    def agent(self, samples: Samples, *, seed: int, name: str) -> Path:
+        """Trains an agent; returns its folder."""
+        folder = self.scratch / name
+        threads = self.recipe.engine.torch_threads
+        trainer.train_agent(
+            self.base, samples, self.recipe.agent, seed=seed, torch_threads=threads, folder=folder, data={}
+        )
+        return folder
+
+    def scores(self, samples: Samples, agent_folder: Path, targets: Samples) -> pd.DataFrame:
+        """Columns ``score`` and ``loss`` of samples; where a sample has no score, both are NaN."""
+        settings = self.recipe.influence
+        agent = open_agent(self.base, read_checkpoints(agent_folder), torch_threads=self.recipe.engine.torch_threads)
+        gradients = target_gradients(agent, targets, settings, business_timezone=self.recipe.business_timezone)
+        table = score_samples(agent, gradients, samples, settings)
+        return pd.DataFrame({name: table[name].to_numpy().astype(float) for name in ("score", "loss")})
+
+    def target_losses(self, agent_folder: Path) -> Floats:
+        """Loss of every target under the last checkpoint of an agent."""
+        manifest = read_checkpoints(agent_folder)
+        adapter = agent_folder / manifest.checkpoints[-1].adapter
+        model = load_adapted(self.base, adapter).get_base_model()
+        known = trainable(
+            self.targets,
+            eos_id=int(model.config.eos_token_id),
+            count_eos=manifest.count_eos,
+            context_length=manifest.context_length,
+        )
+        losses = np.zeros(len(known))
+        with torch.inference_mode():
+            for indices in token_budget_batches(sample_lengths(known), self.recipe.evaluation.batch_tokens):
+                losses[indices] = sample_losses(model, batch_of(known, indices)).numpy()
+        return losses
+
+    def retrained(self, samples: Samples, *, seed: int, name: str) -> Floats:
+        """Trains the final model on samples; returns its probabilities of bad for the held-out samples."""
+        folder, threads = self.scratch / name, self.recipe.engine.torch_threads
+        trainer.train_adapter(self.base, samples, self.recipe.finetune, seed=seed, torch_threads=threads, folder=folder)
+        good, bad = self.completions
+        answers = answer_samples(
+            self.base,
+            folder,
+            self.held_out.sample_id,
+            self.held_out.input_ids,
+            [bad.tolist(), good.tolist()],
+            batch_tokens=self.recipe.evaluation.batch_tokens,
+            torch_threads=threads,
+        )
+        return np.asarray(answers["p_bad"].to_numpy())
+
+
+def study_setting(
+    source: SampleSource, recipe: Recipe, *, task: str, held_out: str, base: Path, sizes: Sizes, scratch: Path
+) -> StudySetting:
+    """Reads the samples.
+
+    Args:
+        source: the run's dataset.
+        recipe: of the run.
+        task: of the samples.
+        held_out: split that retrained models answer.
+        base: folder of the base model.
+        sizes: caps of train and target samples.
+        scratch: an existing folder.
+    """
+
+    def of(split: str, cap: int | None = None) -> pa.Table:
+        members = of_task(source.members([split]), task)
+        return members if cap is None else _capped(members, cap)
+
+    judged = of(held_out)
+    return StudySetting(
+        base=base,
+        recipe=recipe,
+        train=Samples.from_arrow(source.with_prompts(of("train", sizes.samples))),
+        targets=Samples.from_arrow(source.with_prompts(of("target", sizes.targets))),
+        held_out=Samples.from_arrow(source.with_prompts(judged)),
+        persons=tuple(judged[recipe.split.unit].to_pylist()),
+        scratch=scratch,
+    )
+
+
+def _capped(members: pa.Table, cap: int) -> pa.Table:
+    """Whole users in the order of the hash of their pseudonym, as many as fit."""
+    users = pd.Series(members["user_id"].to_pylist())
+    order = pd.Series({user: hashlib.sha256(user.encode()).hexdigest() for user in users.unique()}).sort_values().index
+    sizes = users.value_counts().reindex(order).cumsum()
+    return members.filter(ds.field("user_id").isin(sizes[sizes <= cap].index.tolist()))
