@@ -36,13 +36,13 @@ class FinishedRun:
         return LakehousePaths.at(self.root)
 
 
-def finish(root: Path, run_id: str) -> FinishedRun:
-    """Runs tests/tiny.yaml to its end in this process, in the lakehouse ``root``."""
+def finish(root: Path, run_id: str, *changes: str) -> FinishedRun:
+    """Runs tests/tiny.yaml, with changes such as ``a.b=c``, to its end in this process, in the lakehouse ``root``."""
     recipe_file = root / "recipe.yaml"
     content = yaml.safe_load(TINY.read_text(encoding="utf-8"))
     content["lakehouse"]["root"] = str(root)
     recipe_file.write_text(yaml.safe_dump(content), encoding="utf-8")
-    run = start(load_recipe(recipe_file), run_id)
+    run = start(load_recipe(recipe_file, changes), run_id)
     for _, outcome, _ in execute(run):
         assert outcome.code == 0, f"{outcome.step}: {outcome.message}"
     return FinishedRun(recipe_file=recipe_file, run=run)

@@ -24,8 +24,8 @@ PER_RUN = {"releases"}  # tables whose rows name the run
 
 @pytest.fixture(scope="session")
 def second_run(tiny_run: FinishedRun) -> FinishedRun:
-    """The same recipe in the same lakehouse under a new run id."""
-    return finish(Path(tiny_run.root), "second")
+    """The same recipe in the same lakehouse under a new run id; no score is taken over."""
+    return finish(Path(tiny_run.root), "second", "engine.rescore=all")
 
 
 def rows_of(run: FinishedRun, table: str) -> pa.Table:
