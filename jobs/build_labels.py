@@ -1,18 +1,18 @@
 """Chooses whom to observe and what became of them: behavior_events -> observation_points, performance_labels."""
 
-from schemas.mappings import load_mapping
 from zigong.behavior.labels import performance_labels
 from zigong.behavior.observation import observation_points
 from zigong.job import Job
 from zigong.lakehouse.fence import Basis
 from zigong.lakehouse.lineage import Partition
 from zigong.launch import main
+from zigong.source import source_mapping
 
 
 def build_labels(job: Job) -> None:
     """The spine with the reason of every excluded point, and the labels of the eligible ones."""
     recipe, dates = job.recipe, job.observation_dates()
-    mapping = load_mapping(recipe.source.mapping)
+    mapping = source_mapping(recipe)
     events = job.read("behavior_events")
     points = observation_points(
         events,

@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from schemas.mappings import load_mapping
 from zigong.console import progress
 from zigong.evaluation.baselines import fit_baselines
 from zigong.evaluation.features import baseline_features
@@ -23,6 +22,7 @@ from zigong.lakehouse.shards import staged_rows
 from zigong.launch import main
 from zigong.ray_shards import map_shards
 from zigong.release.serving import serving_base
+from zigong.source import source_mapping
 
 SPLITS = ("select", "test", "oot")
 
@@ -90,7 +90,7 @@ def _baseline_scores(job: Job, members: pa.Table) -> dict[str, np.ndarray]:
     train = of_task(job.sample_source().members(["train"]), main_task(recipe))
     everyone = pa.concat_tables([train, members])
     sequences = _sequences_of(job, everyone)
-    mapping = load_mapping(recipe.source.mapping)
+    mapping = source_mapping(recipe)
     features = baseline_features(sequences, mapping.outcome_events, recipe.business_timezone)
     fitted = fit_baselines(features.iloc[: len(train)], train["label"].to_numpy(), recipe.seed)
     held_out = features.iloc[len(train) :]

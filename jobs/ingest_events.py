@@ -3,7 +3,7 @@
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from schemas.mappings import SourceMapping, load_mapping
+from schemas.mappings import SourceMapping
 from zigong.behavior.ingest import (
     counted_rows,
     deduplicated,
@@ -19,11 +19,12 @@ from zigong.behavior.raw_faults import raw_faults
 from zigong.job import Job
 from zigong.lakehouse.row_text import EXACT
 from zigong.launch import main
+from zigong.source import lakehouse_key, source_mapping
 
 
 def ingest_events(job: Job) -> None:
     """Replaces exactly the source's known_date partitions of the range, or all of them; a night may bring nothing."""
-    mapping = load_mapping(job.recipe.source.mapping)
+    mapping = source_mapping(job.recipe)
     folder = landing_folder(job.spark, job.recipe, job.paths)
     with raw_faults(job.spark, mapping, folder):
         publish_source(job, mapping, folder)
@@ -32,7 +33,7 @@ def ingest_events(job: Job) -> None:
 def publish_source(job: Job, mapping: SourceMapping, folder: str) -> None:
     """Raw rows that do not fit the mapping go to quarantine; the others become events and profiles."""
     recipe, dates = job.recipe, job.dates
-    key, timezone = job.user_key(mapping.data), recipe.business_timezone
+    key, timezone = lakehouse_key(recipe), recipe.business_timezone
     raw = read_raw(job.spark, mapping, folder)
     unread = [f"{name}: {', '.join(columns)}" for name, columns in raw.unread.items() if columns]
     if unread:

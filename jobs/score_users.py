@@ -27,7 +27,11 @@ def score_users(job: Job) -> None:
     if day is None:
         raise ConfigError("observations.score is missing", action="name the date to score in the recipe")
     if serving is None:
-        raise DataError("there is no champion: no model was ever released", action="read why the gate refused")
+        reasons = " ".join(job.run.manifest()["facts"].get("reasons", ()))
+        raise DataError(
+            f"there is no champion: no model was ever released. {reasons}".rstrip(),
+            action="train one that passes the gate (recipe sections finetune, mix and gate), then score",
+        )
     asked = (ds.field("observation_date") == day) & (ds.field("template") == recipe.instructions.template)
     book = job.arrow("instruction_samples", KEYS, where=asked).sort_by("sample_id")
     if not len(book):

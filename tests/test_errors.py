@@ -15,6 +15,9 @@ from typer.testing import CliRunner, Result
 
 from tests.finished import REPOSITORY, TINY
 from zigong.cli import app
+from zigong.errors import ConfigError
+from zigong.recipe import load_recipe
+from zigong.source import PUBLISHED_KEY, lakehouse_key, source_mapping
 
 CREDIT = REPOSITORY / "recipes" / "credit_record.yaml"
 PROFILE_COLUMNS = (
@@ -48,6 +51,8 @@ def credit_files(folder: Path, header: str, rows: list[str]) -> None:
     [
         (["run", str(TINY), "--set", "agent.lerning_rate=1"], "agent.lerning_rate: unknown key"),
         (["plan", "nowhere.yaml"], "recipe nowhere.yaml does not exist"),
+        (["run", str(TINY), "--set", "source.mapping=bnpl.yaml"], "'bnpl.yaml' is neither a shipped mapping"),
+        (["plan", str(TINY), "--set", "source.mapping=bnpl.yaml"], "'bnpl.yaml' is neither a shipped mapping"),
         (["report", "nothing", "--root", "/nonexistent"], "no run nothing"),
     ],
 )
@@ -139,20 +144,16 @@ def test_a_missing_java_is_named_with_what_to_install(tmp_path: Path) -> None:
 
 
 def test_a_private_source_refuses_the_published_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from zigong.errors import ConfigError
-    from zigong.job import PUBLISHED_KEY, Job
-    from zigong.lakehouse.paths import LakehousePaths
-    from zigong.recipe import load_recipe
-    from zigong.run import open_run
-
-    def job(key: str) -> Job:
-        recipe = load_recipe(TINY, [f"lakehouse.root={tmp_path}", f"lakehouse.key={key}"])
-        return Job(step="x", run=open_run(recipe, tmp_path / "_runs", key), paths=LakehousePaths.at(str(tmp_path)))
-
+    shipped = (REPOSITORY / "schemas/sources/simulated.yaml").read_text(encoding="utf-8")
+    private = tmp_path / "private.yaml"
+    private.write_text(shipped.replace("data: simulated", "data: private"), encoding="utf-8")
+    changes = [f"lakehouse.root={tmp_path}", f"source.mapping={private}"]
     with pytest.raises(ConfigError, match="published protects nobody"):
-        job("published").user_key("private")
+        source_mapping(load_recipe(TINY, changes))
+    recipe = load_recipe(TINY, [*changes, "lakehouse.key=env"])
+    assert source_mapping(recipe).data == "private"
     monkeypatch.setenv("ZIGONG_USER_KEY", PUBLISHED_KEY)
     with pytest.raises(ConfigError, match="must hold a secret"):
-        job("env").user_key("private")
+        lakehouse_key(recipe)
     monkeypatch.setenv("ZIGONG_USER_KEY", "a-secret-of-this-lender")
-    assert job("env").user_key("private") == b"a-secret-of-this-lender"
+    assert lakehouse_key(recipe) == b"a-secret-of-this-lender"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
     from zigong.lakehouse.fence import Basis
     from zigong.lakehouse.lineage import Lineage
     from zigong.lakehouse.samples import SampleSource
-
-PUBLISHED_KEY = "zigong-public-demo-key"  # pseudonyms of public and simulated data only
-KEY_VARIABLE = "ZIGONG_USER_KEY"
 
 
 @dataclass(kw_only=True)
@@ -186,10 +182,6 @@ class Job:
             )
         return ObservationDates(days=days)
 
-    def user_key(self, data: str) -> bytes:
-        """The HMAC key of client ids; see ``lakehouse_key``."""
-        return lakehouse_key(self.recipe, data)
-
     def tombstones(self) -> DataFrame | None:
         """Tombstones of every erased user, the newest included; None where nobody was ever erased."""
         from zigong.lakehouse.maintain import published_tables
@@ -199,32 +191,6 @@ class Job:
             return None
         newest = latest_version(self.paths, "erasure_requests")
         return open_pinned(self.spark, self.paths, "erasure_requests", newest).select("tombstone").distinct()
-
-
-def lakehouse_key(recipe: Recipe, data: str) -> bytes:
-    """The HMAC key of client ids.
-
-    Args:
-        recipe: names where the key comes from.
-        data: what the mapping says of its source: simulated, public or private.
-
-    Raises:
-        ConfigError: the key is missing, or a private source would use the published key.
-    """
-    if recipe.lakehouse.key == "published":
-        if data == "private":
-            raise ConfigError(
-                "lakehouse.key: published protects nobody, but the source is private",
-                action=f"set lakehouse.key: env and export {KEY_VARIABLE}",
-            )
-        return PUBLISHED_KEY.encode()
-    key = os.environ.get(KEY_VARIABLE, "")
-    if len(key) < 16 or key == PUBLISHED_KEY:
-        raise ConfigError(
-            f"{KEY_VARIABLE} must hold a secret of at least 16 characters that is not the published one",
-            action=f"export {KEY_VARIABLE} from your secret store (one key per lakehouse, for good)",
-        )
-    return key.encode()
 
 
 def runs_folder(recipe: Recipe) -> Path:

@@ -13,6 +13,7 @@ from zigong.launch import Body, run_step
 from zigong.pipeline import STEPS, Step
 from zigong.recipe import Recipe
 from zigong.run import Outcome, Run, open_run
+from zigong.source import source_mapping
 
 Watch = Callable[[Step, Outcome | None], None]
 
@@ -24,6 +25,7 @@ def start(recipe: Recipe, run_id: str | None) -> Run:
         ConfigError: the recipe asks what cannot be asked; that shows here, before anything runs.
     """
     load_tasks(recipe.instructions)
+    source_mapping(recipe)
     run = open_run(recipe, runs_folder(recipe), run_id)
     set_up_logging(run.run_id)
     return run

@@ -56,7 +56,7 @@ class Finding:
         section: file or part of the mapping it lies in, such as ``files: loans`` or ``events``.
         column: its column, where it lies in one.
         problem: what was found.
-        rows: how many rows it concerns; None: not a matter of rows.
+        rows: how many rows it concerns, which a run would send to quarantine; None: not a matter of rows.
         examples: up to three masked examples.
         action: what to do.
         blocking: False for what loses nothing and may be meant so.
@@ -94,9 +94,19 @@ class SourceCheck:
     summary: Summary | None
 
     @property
+    def faults(self) -> int:
+        """Findings that have to be mended before a run."""
+        return sum(finding.blocking and finding.rows is None for finding in self.findings)
+
+    @property
+    def row_findings(self) -> int:
+        """Findings whose rows a run would send to quarantine, going on with the others."""
+        return sum(finding.blocking and finding.rows is not None for finding in self.findings)
+
+    @property
     def ok(self) -> bool:
         """Whether ingest would publish every row."""
-        return not any(finding.blocking for finding in self.findings)
+        return not self.faults and not self.row_findings
 
 
 def check_source(spark: SparkSession, mapping: SourceMapping, path: str, *, timezone: str) -> SourceCheck:
@@ -272,9 +282,8 @@ def _rule_finding(section: str, rule: str, rows: int, examples: tuple[str, ...])
     kind, _, column = rule.partition(":")
     if kind.endswith("_is_present"):
         column = {"user_id": "user_key", "event_id": "event_key"}.get(name := kind.removesuffix("_is_present"), name)
-        return Finding(
-            section=section, column=column, problem="null", rows=rows, action=f"let the SQL yield {column} in every row"
-        )
+        action = f"let the SQL yield {column} in every row: look for a join without a partner or a bad date"
+        return Finding(section=section, column=column, problem="null", rows=rows, action=action)
     return Finding(
         section=section,
         column=column or None,
@@ -289,7 +298,8 @@ def _repeated(versions: Versions, table: str, section: str) -> list[Finding]:
     findings = []
     if repeated := versions.duplicates.count():
         problem = "exact repetitions of a row; ingest drops and counts them"
-        action = "nothing, if the source repeats rows; else make event_key finer"
+        key = "event_key" if section == "events" else "user_key or valid_from"
+        action = f"nothing, if the source repeats rows; else make {key} finer"
         findings.append(Finding(section=section, problem=problem, rows=repeated, action=action, blocking=False))
     if contradicting := versions.conflicting.count():
         findings.append(

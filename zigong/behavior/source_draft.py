@@ -10,7 +10,7 @@ import gzip
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import islice
@@ -134,11 +134,22 @@ def _csv_columns(text: TextIO) -> tuple[str, tuple[_Column, ...]]:
 
 
 def _json_columns(text: TextIO) -> tuple[_Column, ...]:
-    objects = [json.loads(line) for line in islice((line for line in text if line.strip()), SAMPLE_ROWS)]
-    if not all(isinstance(item, Mapping) for item in objects):
-        raise ValueError("a line is no object")
+    objects = list(islice(_objects(text), SAMPLE_ROWS))
+    if not objects:
+        raise ValueError("no line is an object")
     names = list(dict.fromkeys(name for item in objects for name in item))
     return _columns({name: [_json_text(item.get(name)) for item in objects] for name in names})
+
+
+def _objects(lines: Iterable[str]) -> Iterator[Mapping[str, object]]:
+    """The lines that are JSON objects; the others are for `zigong source check` to count."""
+    for line in lines:
+        try:
+            item = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(item, Mapping):
+            yield item
 
 
 def _json_text(value: object) -> str:
@@ -242,9 +253,7 @@ def _scalar(text: str) -> str:
 
 def _event_lines(sample: _Sample) -> list[str]:
     keys = [f"`{column.name}`" for column in sample.columns if column.identifier]
-    time = sample.first(lambda column: column.is_time)
     amount = sample.first(lambda column: column.type.startswith("decimal"))
-    event_at = f"to_utc_timestamp(CAST({time} AS TIMESTAMP), :timezone)" if time else "CAST(NULL AS TIMESTAMP)"
     return [
         "  SELECT",
         f"    {_user_key(sample)} AS user_key,  -- TODO: the client in {sample.name}; join where another file tells it",
@@ -253,7 +262,7 @@ def _event_lines(sample: _Sample) -> list[str]:
         "    CAST(NULL AS STRING) AS loan_key,  -- TODO: the loan, where the event has one",
         "    'upsert' AS op,",
         f"    '{sample.name}' AS event_type,  -- TODO: a word for each kind of event",
-        f"    {event_at} AS event_at,  -- TODO: when it happened; a date alone means the start of its day",
+        f"    {_moment(sample)} AS event_at,  -- TODO: when it happened; a date alone means the end of its day",
         f"    {amount or 'CAST(NULL AS DECIMAL(18, 2))'} AS amount,",
         f"    {_CURRENCY if amount else 'CAST(NULL AS STRING) AS currency,'}",
         "    CAST(NULL AS INT) AS days_past_due,  -- TODO: where an outcome states it",
@@ -266,8 +275,7 @@ _CURRENCY = "'XXX' AS currency,  -- TODO: the ISO 4217 code of the amount"  # XX
 
 
 def _profile_lines(sample: _Sample) -> list[str]:
-    time = sample.first(lambda column: column.is_time)
-    since = f"min(to_utc_timestamp(CAST({time} AS TIMESTAMP), :timezone))" if time else "CAST(NULL AS TIMESTAMP)"
+    since = f"min({_moment(sample)})"
     user_key = _user_key(sample)
     return [
         "  SELECT",
@@ -279,6 +287,17 @@ def _profile_lines(sample: _Sample) -> list[str]:
         f"  FROM {sample.name}",
         f"  GROUP BY {user_key}",
     ]
+
+
+def _moment(sample: _Sample) -> str:
+    """The first time of a file in UTC; of a date alone the last microsecond, since its start may be too early."""
+    time = sample.first(lambda column: column.type == "timestamp")
+    if time:
+        return f"to_utc_timestamp({time}, :timezone)"
+    day = sample.first(lambda column: column.type == "date")
+    if day is None:
+        return "CAST(NULL AS TIMESTAMP)"
+    return f"to_utc_timestamp(CAST(date_add({day}, 1) AS TIMESTAMP), :timezone) - INTERVAL 1 MICROSECOND"
 
 
 def _user_key(sample: _Sample) -> str:

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from schemas.mappings import load_mapping
 from zigong.cli.shared import OnlyRecipe, Root, named_errors, runs_folder_of
 from zigong.console import CONSOLE, say
 from zigong.errors import ConfigError, DataError
-from zigong.job import lakehouse_key
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.recipe import Recipe, load_recipe
 from zigong.run import Run, list_runs
+from zigong.source import lakehouse_key
 
 if TYPE_CHECKING:
     from zigong.lakehouse.erasures import Erasure
@@ -45,7 +44,7 @@ def erase(
         owner = _owner(recipe, runs)
         request = request_for(
             _ids(users, pseudonyms=pseudonyms),
-            key=lakehouse_key(owner, load_mapping(owner.source.mapping).data),
+            key=lakehouse_key(owner),
             pseudonyms=pseudonyms,
             retrain_days=retrain_days,
         )

@@ -18,6 +18,7 @@ from zigong.pipeline import Plan, Step, write_plan
 from zigong.recipe import load_recipe
 from zigong.run import Outcome, Run
 from zigong.runner import execute, start, steps_of
+from zigong.source import source_mapping
 
 
 def run_recipe(
@@ -46,6 +47,7 @@ def plan_recipe(recipe: RecipeFile, overrides: Overrides = None) -> None:
     """Show what a run would do: steps, samples x checkpoints x tokens, memory and time. Runs nothing."""
     with named_errors():
         loaded = load_recipe(recipe, overrides or [])
+        source_mapping(loaded)
         table = Table(title=f"{loaded.name}: steps")
         for column in ("step", "engine", "reads", "writes"):
             table.add_column(column)
@@ -53,6 +55,8 @@ def plan_recipe(recipe: RecipeFile, overrides: Overrides = None) -> None:
             table.add_row(step.name, step.engine, ", ".join(step.reads), ", ".join(step.writes))
         CONSOLE.print(table)
         CONSOLE.print(estimate_run(loaded).as_table())
+        if loaded.source.path is not None and not Path(loaded.source.path).expanduser().is_dir():
+            say(f"[yellow]source.path {escape(loaded.source.path)} is no folder here[/]")
 
 
 def compile_recipe(

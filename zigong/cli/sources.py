@@ -42,11 +42,15 @@ def check(
             CONSOLE.print(_findings_table(loaded.name, result.findings))
         if result.summary is not None:
             _print_summary(result.summary)
-        blocking = sum(1 for finding in result.findings if finding.blocking)
+        if result.faults:
+            raise DataError(
+                f"source {loaded.name}: {result.faults} problems in the mapping or its files",
+                action="correct what the table names, then check again; nothing was written",
+            )
         if not result.ok:
             raise DataError(
-                f"source {loaded.name}: {blocking} problems in the mapping or its files",
-                action="correct what the table names, then check again; nothing was written",
+                f"source {loaded.name}: the mapping runs; rows of {result.row_findings} kinds would go to quarantine",
+                action="correct the rows or the mapping, or run it: the other rows are published; nothing was written",
             )
         say("[green]ok[/]: ingest would publish every row")
 
