@@ -19,7 +19,7 @@ from zigong.recipe import Influence, Mix, Training, load_recipe
 from zigong.training.samples import Samples
 
 TRAIN = tuple(date(2023, month, 1) for month in range(1, 5))
-SIZES = Sizes(samples=300, targets=60, seeds=1, subsets=4)
+SIZES = Sizes(samples=150, targets=45, seeds=1, subsets=4)
 
 
 def judged(size: int, *, seed: int, dates: tuple[date, ...], prefix: str) -> Samples:
@@ -42,12 +42,12 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> StudySetting:
             "mix": Mix(fraction=0.4, influence_share=0.3),
         }
     )
-    held_out = judged(90, seed=3, dates=(date(2023, 10, 1),), prefix="h")
+    held_out = judged(60, seed=3, dates=(date(2023, 10, 1),), prefix="h")
     return StudySetting(
         base=make_base(home / "base"),
         recipe=recipe,
-        train=judged(300, seed=1, dates=TRAIN, prefix="s"),
-        targets=judged(60, seed=2, dates=(date(2023, 9, 1),), prefix="z"),
+        train=judged(150, seed=1, dates=TRAIN, prefix="s"),
+        targets=judged(45, seed=2, dates=(date(2023, 9, 1),), prefix="z"),
         held_out=held_out,
         persons=held_out.user_id,
         scratch=home,
@@ -68,7 +68,7 @@ def test_every_part_has_its_rows_and_figures(setting: StudySetting) -> None:
     retraining = tables["study_retraining"].set_index("arm")
     assert list(retraining.index) == list(ARMS)
     bad = int(setting.train.label.sum())
-    assert set(retraining["samples"]) == {round(0.4 * bad) + round(0.4 * (300 - bad))}
+    assert set(retraining["samples"]) == {round(0.4 * bad) + round(0.4 * (150 - bad))}
     assert (retraining["low"] <= retraining["auc"]).all()
     assert (retraining["auc"] <= retraining["high"]).all()
     assert retraining.loc["random", "lead_over_random"] == 0

@@ -184,6 +184,7 @@ def test_every_bad_row_of_a_csv_is_quarantined_by_name_and_the_others_are_publis
     ]
 
 
+@pytest.mark.soak
 def test_broken_json_lines_are_quarantined_and_the_others_are_published(shop: Shop) -> None:
     row = {"ROW": "g1", "CLIENT": "anna", "NUMBER": 1, "DAY": "2023-03-25", "KIND": "order", "AMOUNT": 1.5, "MORE": 1}
     changed: list[dict[str, Any]] = [
@@ -207,6 +208,7 @@ def test_broken_json_lines_are_quarantined_and_the_others_are_published(shop: Sh
     )
 
 
+@pytest.mark.soak
 def test_numbers_that_are_none_and_broken_text_of_parquet_are_quarantined(shop: Shop) -> None:
     rows = pa.concat_tables([PARQUET] * 3).combine_chunks()
     rows = _with(rows, "RATE", pa.array([float("nan"), float("-inf"), 0.0, 0.0, 0.0, None]))

@@ -37,6 +37,7 @@ class Setting:
         folders = [self.manifest.folder / item.adapter for item in self.manifest.checkpoints]
         self.sample_gradients = [naive_gradients(self.base, one, self.samples, count_eos) for one in folders]
         self.target_gradients = [naive_gradients(self.base, one, self.targets, count_eos) for one in folders]
+        self.adam_factors = [adam_factors(self.base, one) for one in folders]
 
 
 def naive_gradients(base: Path, adapter: Path, samples: Samples, count_eos: bool = False) -> list[Tensor]:
@@ -54,13 +55,12 @@ def naive_gradients(base: Path, adapter: Path, samples: Samples, count_eos: bool
     return rows
 
 
-def adam_factors(setting: Setting, checkpoint: int) -> Tensor:
+def adam_factors(base: Path, adapter: Path) -> Tensor:
     """1 / (sqrt(v) + eps), flat in the order of the model's parameters."""
-    folder = setting.manifest.folder / setting.manifest.checkpoints[checkpoint].adapter
-    plain = AutoModelForCausalLM.from_pretrained(setting.base)
-    model = PeftModel.from_pretrained(plain, folder, is_trainable=True)
+    plain = AutoModelForCausalLM.from_pretrained(base)
+    model = PeftModel.from_pretrained(plain, adapter, is_trainable=True)
     names = [name.replace(".default.", ".") for name, _ in model.named_parameters() if "lora_" in name]
-    moments = load_file(folder / "adam_second_moments.safetensors")
+    moments = load_file(adapter / "adam_second_moments.safetensors")
     assert moments.keys() == set(names)
     return torch.cat([(1 / (moments[name].double().sqrt() + 1e-8)).flatten() for name in names])
 
@@ -82,7 +82,7 @@ def naive_parts(setting: Setting, index: int, settings: Influence) -> tuple[list
         return None
     parts = [0.0] * len(checkpoints)
     for i in used:
-        factors = adam_factors(setting, i) if settings.precondition == "adam" else 1.0
+        factors = setting.adam_factors[i] if settings.precondition == "adam" else 1.0
         for j in eligible:
             since = own_date if settings.decay == "sample" else checkpoints[i].last_observation_date
             since = checkpoints[i].last_observation_date if settings.checkpoints == "own" else since

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from zigong.evaluation.influence_study.setting import BAD, GOOD, Floats, Sizes, StudySetting
 from zigong.training.samples import Indices
@@ -71,9 +71,14 @@ def _target_groups(setting: StudySetting) -> dict[str, Indices]:
 
 
 def _correlation(first: Floats, second: Floats, seed: int) -> tuple[float, float, float]:
-    """Spearman's correlation with the 95% percentile interval over resampled pairs."""
-    generator = np.random.default_rng(seed)
-    draws = generator.integers(len(first), size=(RESAMPLES, len(first)))
-    drawn = [float(spearmanr(first[draw], second[draw]).statistic) for draw in draws if len(set(draw.tolist())) > 2]
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return float(spearmanr(first, second).statistic), float(low), float(high)
+    """Spearman's correlation with the 95% percentile interval over resampled pairs; 0 where a side is constant."""
+    draws = np.random.default_rng(seed).integers(len(first), size=(RESAMPLES, len(first)))
+    low, high = np.quantile(_spearman(first[draws], second[draws]), [0.025, 0.975])
+    return float(_spearman(first[None], second[None])[0]), float(low), float(high)
+
+
+def _spearman(first: Floats, second: Floats) -> Floats:
+    """Rank correlation of each row: [N, M] and [N, M] to [N]."""
+    a, b = (rankdata(side, axis=1) - (side.shape[1] + 1) / 2 for side in (first, second))
+    spread = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
+    return np.divide((a * b).sum(axis=1), spread, out=np.zeros(len(a)), where=spread > 0)
