@@ -81,4 +81,5 @@ def _spearman(first: Floats, second: Floats) -> Floats:
     """Rank correlation of each row: [N, M] and [N, M] to [N]."""
     a, b = (rankdata(side, axis=1) - (side.shape[1] + 1) / 2 for side in (first, second))
     spread = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    return np.divide((a * b).sum(axis=1), spread, out=np.zeros(len(a)), where=spread > 0)
+    found: Floats = np.divide((a * b).sum(axis=1), spread, out=np.zeros(len(a)), where=spread > 0)
+    return found
