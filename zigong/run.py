@@ -146,6 +146,12 @@ def open_run(recipe: Recipe, runs_folder: Path, run_id: str | None) -> Run:
     return run
 
 
+def known_run(runs_folder: Path, run_id: str) -> Run | None:
+    """The run of that id; other runs of the lakehouse, which an older version may have left, are not read."""
+    folder = runs_folder / run_id
+    return _reopen(folder) if (folder / "manifest.json").is_file() else None
+
+
 def list_runs(runs_folder: Path) -> list[Run]:
     """All runs of a lakehouse, oldest first."""
     folders = [file.parent for file in runs_folder.glob("*/manifest.json")]

@@ -14,7 +14,7 @@ from zigong.errors import ConfigError, ZigongError
 from zigong.job import runs_folder
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.recipe import load_recipe
-from zigong.run import Run, list_runs
+from zigong.run import Run, known_run
 
 RecipeFile = Annotated[Path, typer.Argument(help="recipe file", metavar="RECIPE")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", help="override a field of the recipe")]
@@ -46,7 +46,7 @@ def named_run(run_id: str, recipe: Path | None, root: str | None) -> Run:
     Raises:
         ConfigError: the lakehouse has no such run.
     """
-    found = [item for item in list_runs(runs_folder_of(recipe, root)) if item.run_id == run_id]
-    if not found:
+    found = known_run(runs_folder_of(recipe, root), run_id)
+    if found is None:
         raise ConfigError(f"no run {run_id}", action="`zigong runs ls` lists the runs of a lakehouse")
-    return found[0]
+    return found
