@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from schemas.contracts import table_contract
 from zigong.errors import DataError
+from zigong.lakehouse.commits import create_if_missing
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.publish import Published, publish
 from zigong.lakehouse.tables import arrow_pinned, latest_version, open_pinned
@@ -96,6 +99,17 @@ def test_a_pinned_version_keeps_its_rows_when_the_table_moves_on(spark: SparkSes
 def test_reading_a_table_nobody_published_names_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="behavior_card_scores was never published"):
         latest_version(LakehousePaths.at(str(tmp_path)), "behavior_card_scores")
+
+
+@pytest.mark.usefixtures("spark")
+def test_a_table_of_an_older_contract_is_named_before_it_is_read_or_written(tmp_path: Path) -> None:
+    paths, contract = LakehousePaths.at(str(tmp_path)), table_contract(POINTS)
+    older = replace(contract, columns=tuple(column for column in contract.columns if column.name != "loan_open"))
+    create_if_missing(paths, older)
+    with pytest.raises(DataError, match="observation_points has no column loan_open: it was written under an older"):
+        create_if_missing(paths, contract)
+    with pytest.raises(DataError, match="no column loan_open"):
+        arrow_pinned(paths, POINTS, 0, columns=["user_id", "loan_open"])
 
 
 def test_a_night_without_rows_is_no_failure_where_that_is_in_order(spark: SparkSession, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from pyspark.sql.types import StructField, StructType
 from schemas.contracts import TableContract, table_contract
 from zigong.errors import ConflictError
 from zigong.lakehouse.paths import LakehousePaths
+from zigong.lakehouse.tables import require_columns
 
 COMMIT_ATTEMPTS = 3
 # Delta's Python classes share no base: each kind of lost race is named. The last one is delta-rs's.
@@ -41,9 +42,15 @@ STATISTICS_TYPES = {"int", "bigint", "double", "timestamp", "date"}
 
 
 def create_if_missing(paths: LakehousePaths, contract: TableContract) -> None:
-    """Creates a table with the contract's columns, nullability and partitions, readable by Spark and delta-rs alike."""
+    """Creates a table with the contract's columns, nullability and partitions, readable by Spark and delta-rs alike.
+
+    Raises:
+        DataError: the table is there and lacks a column of the contract.
+    """
     path = paths.table(contract.name)
     if DeltaTable.is_deltatable(path):
+        found = [field.name for field in DeltaTable(path).schema().fields]
+        require_columns(contract.name, found, contract.column_names)
         return
     # No statistics on strings: the log keeps 32 characters of them, which VACUUM does not remove.
     columns = [c.name for c in contract.columns if c.type in STATISTICS_TYPES and c.name not in contract.partitions]

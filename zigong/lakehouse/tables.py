@@ -60,11 +60,27 @@ def arrow_pinned(
 
     Raises:
         ConfigError: an erasure removed this version.
+        DataError: the version lacks a column, since an older contract wrote it.
     """
     refuse_erased(paths, table, version)
     opened = DeltaTable(paths.table(table), version=version)
     dataset = opened.to_pyarrow_dataset()
+    require_columns(table, dataset.schema.names, columns or ())
     return dataset.to_table(columns=list(columns) if columns is not None else None, filter=where)
+
+
+def require_columns(table: str, found: Sequence[str], wanted: Sequence[str]) -> None:
+    """Refuses a table that an older contract wrote.
+
+    Raises:
+        DataError: names the columns it lacks.
+    """
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise DataError(
+            f"table {table} has no column {', '.join(missing)}: it was written under an older contract",
+            action="rebuild the lakehouse under another lakehouse.root, or add the column with ALTER TABLE",
+        )
 
 
 def partition_cells(paths: LakehousePaths, table: str, version: int) -> list[dict[str, Any]]:
