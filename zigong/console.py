@@ -64,6 +64,7 @@ def set_up_logging(run_id: str) -> None:
     LOG.handlers[:] = [handler]
     LOG.setLevel(logging.INFO)
     LOG.propagate = False
+    logging.captureWarnings(True)
     logging.getLogger("py.warnings").setLevel(logging.ERROR)  # deprecations inside the engines concern nobody here
 
 
