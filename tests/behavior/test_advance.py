@@ -140,6 +140,7 @@ def check_mended(world: World) -> None:
     assert texts(rebuilt.unionByName(others)) == texts(whole) != texts(published)
 
 
+@pytest.mark.soak
 def test_touched_points_rebuilt_beside_untouched_rows_equal_a_whole_build_of_the_mended_log(world: World) -> None:
     check_mended(world)
 

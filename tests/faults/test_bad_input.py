@@ -159,6 +159,7 @@ BAD_CSV_ROWS = {
 }
 
 
+@pytest.mark.soak
 def test_every_bad_row_of_a_csv_is_quarantined_by_name_and_the_others_are_published(shop: Shop) -> None:
     late = b"f1,anna,1,99999-01-01,order,1,"  # a date to Spark, but to no other engine
     negative = b"f2,anna,-1,2023-03-25,order,1,"

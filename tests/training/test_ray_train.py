@@ -25,6 +25,7 @@ def test_the_worker_trains_and_its_result_comes_back(tmp_path: Path) -> None:
     assert (tmp_path / "written").read_text() == "here"
 
 
+@pytest.mark.soak
 def test_a_named_failure_keeps_its_kind_and_action(tmp_path: Path) -> None:
     def work() -> dict[str, Any]:
         raise DataError("sample s1 has no tokens", action="quarantine it")
