@@ -42,7 +42,8 @@ def publish_source(job: Job, mapping: SourceMapping, folder: str) -> None:
     rejected = rejected_without_erased(rejected_rows(raw, mapping, key=key), job.tombstones() if refused else None)
     job.quarantine(
         f"raw_{mapping.name}",
-        rejected.kept if refused else None,
+        rejected.kept,
+        refused=refused - rejected.erased,
         rows_in=rows_in,
         rules_version=mapping.digest,
         dropped=losses(erased=rejected.erased),

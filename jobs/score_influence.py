@@ -14,7 +14,7 @@ from zigong.influence.compare import comparison_tables
 from zigong.influence.diagnostics import target_diagnostics
 from zigong.influence.rescoring import PUBLISHED_SCORES, identities, taken_over, with_input_hash, without
 from zigong.influence.target_file import save_targets
-from zigong.influence.targets import TargetGradients, capped_targets, scorer_fingerprint, target_gradients
+from zigong.influence.targets import TargetGradients, scorer_fingerprint, target_gradients
 from zigong.influence.worker import InfluenceWorker
 from zigong.job import Job
 from zigong.lakehouse.maintain import published_tables
@@ -25,7 +25,7 @@ from zigong.launch import main
 from zigong.ray_shards import map_shards
 from zigong.release.serving import serving_base
 from zigong.training.checkpoints import read_checkpoints
-from zigong.training.samples import Samples
+from zigong.training.samples import Samples, whole_users
 
 CRASHED = "scorer_crashed"  # the reason of a sample that ends the process which scores it
 
@@ -101,7 +101,7 @@ def _scorer(job: Job, source: SampleSource) -> Scorer:
         gradient_checkpointing=settings.gradient_checkpointing,
     )
     told = with_input_hash(source.labelled(["target"], ("text_hash",)))
-    targets = capped_targets(Samples.from_arrow(told), settings.max_targets)
+    targets = whole_users(Samples.from_arrow(told), settings.max_targets)
     gradients = target_gradients(agent, targets, settings, business_timezone=recipe.business_timezone)
     save_targets(gradients, job.run.artifact("targets.safetensors"))
     used = told.filter(ds.field("sample_id").isin(targets.sample_id))

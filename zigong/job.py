@@ -146,13 +146,26 @@ class Job:
         return self.spark.createDataFrame(rows)
 
     def quarantine(
-        self, name: str, rejected: DataFrame | None, *, rows_in: int, rules_version: str, dropped: Mapping[str, int]
+        self,
+        name: str,
+        rejected: DataFrame,
+        *,
+        refused: int,
+        rows_in: int,
+        rules_version: str,
+        dropped: Mapping[str, int],
     ) -> None:
-        """Keeps rows of raw files out, with their reasons; ``name`` stands for the files in the counts."""
+        """Keeps rows of raw files out, with their reasons.
+
+        Args:
+            name: stands for the files in the counts.
+            rejected: ``refused`` rows with their reasons; not computed where there are none.
+            rows_in: rows of the files.
+            dropped: rows left out beside them, by reason.
+        """
         from zigong.lakehouse.publish import quarantine_rows
 
-        refused = 0 if rejected is None else rejected.count()
-        if rejected is not None and refused:
+        if refused:
             quarantine_rows(
                 self.paths, rejected, table=name, run_id=self.run.run_id, step=self.step, rules_version=rules_version
             )

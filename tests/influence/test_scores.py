@@ -17,11 +17,11 @@ from zigong.influence.capture import OpenAgent, open_agent, use_checkpoint
 from zigong.influence.diagnostics import target_diagnostics
 from zigong.influence.score import score_samples
 from zigong.influence.target_file import read_targets, save_targets
-from zigong.influence.targets import TargetGradients, capped_targets, scorer_fingerprint, target_gradients
+from zigong.influence.targets import TargetGradients, scorer_fingerprint, target_gradients
 from zigong.recipe import Influence
 from zigong.training.checkpoints import CheckpointManifest, read_checkpoints
 from zigong.training.losses import sample_losses
-from zigong.training.samples import Samples, batch_of
+from zigong.training.samples import Samples, batch_of, whole_users
 
 
 def _gradients(setting: Setting, settings: Influence) -> TargetGradients:
@@ -205,11 +205,11 @@ def test_diagnostics_are_the_cosines_of_the_naive_mean_gradients(plain: Setting)
 
 def test_targets_are_capped_by_whole_users_whatever_their_order(plain: Setting) -> None:
     targets = make_samples(40, prefix="z")
-    capped = capped_targets(targets, 15)
+    capped = whole_users(targets, 15)
     assert 0 < len(capped) <= 15
     whole = {user: targets.user_id.count(user) for user in set(capped.user_id)}
     assert {user: capped.user_id.count(user) for user in whole} == whole
-    again = capped_targets(targets.take(np.arange(40)[::-1]), 15)
+    again = whole_users(targets.take(np.arange(40)[::-1]), 15)
     assert set(again.sample_id) == set(capped.sample_id)
 
 

@@ -14,6 +14,7 @@ products with it, and the first layer of the model sends nothing further back.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ class Contraction:
         self.products += (through_a + through_b).sum((1, 2))
 
 
-class _Materialised:
+class _Materialised(ABC):
     """Products of each sample's gradient, which is built one layer at a time and dropped, with stacked vectors."""
 
     vector: Matrices | None = None
@@ -112,8 +113,9 @@ class _Materialised:
             if self._norms:
                 self._squares += _summed(gradient.float().square())
 
+    @abstractmethod
     def _multiply(self, gradient: Tensor, vectors: Tensor) -> None:
-        raise NotImplementedError
+        """Adds one layer's products."""
 
 
 class Stack(_Materialised):

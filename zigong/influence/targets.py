@@ -116,23 +116,6 @@ def scorer_fingerprint(manifest: CheckpointManifest, settings: Influence, target
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def capped_targets(targets: Samples, max_targets: int) -> Samples:
-    """At most ``max_targets`` targets: whole users, in the order of the hash of their pseudonym.
-
-    Raises:
-        DataError: the first user alone has more.
-    """
-    ranked = sorted(range(len(targets)), key=lambda i: hashlib.sha256(targets.user_id[i].encode()).digest())
-    if len(ranked) <= max_targets:
-        return targets
-    end = max_targets
-    while end and targets.user_id[ranked[end]] == targets.user_id[ranked[end - 1]]:
-        end -= 1
-    if not end:
-        raise DataError(f"one user has more than {max_targets} targets", action="raise influence.max_targets")
-    return targets.take(sorted(ranked[:end]))
-
-
 def target_gradients(
     agent: OpenAgent, targets: Samples, settings: Influence, *, business_timezone: str
 ) -> TargetGradients:

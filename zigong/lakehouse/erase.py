@@ -13,13 +13,13 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from schemas.mappings import load_mapping
 from zigong.lakehouse import erase_files, erase_tables
 from zigong.lakehouse.erasures import AffectedModel, Erasure, erasures, erasures_folder
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import latest_version, open_pinned
 from zigong.lakehouse.traces import Traces
 from zigong.run import Run, write_json
+from zigong.source import source_mapping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,7 @@ def _newest(spark: SparkSession, paths: LakehousePaths, table: str) -> DataFrame
 
 def _identifiers(runs: Sequence[Run]) -> set[str]:
     """Columns of raw ids in the files that ZiGong made for its runs."""
-    mappings = [load_mapping(run.recipe.source.mapping) for run in runs if run.recipe.source.simulation is not None]
+    mappings = [source_mapping(run.recipe) for run in runs if run.recipe.source.simulation is not None]
     return {
         column.name for mapping in mappings for file in mapping.files for column in file.columns if column.identifier
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -93,6 +94,23 @@ class Samples:
             input_ids=tuple(self.input_ids[i] for i in chosen),
             completion_ids=tuple(self.completion_ids[i] for i in chosen),
         )
+
+
+def whole_users(samples: Samples, most: int) -> Samples:
+    """At most ``most`` samples: whole users, in the order of the hash of their pseudonym.
+
+    Raises:
+        DataError: the first user alone has more.
+    """
+    ranked = sorted(range(len(samples)), key=lambda i: hashlib.sha256(samples.user_id[i].encode()).digest())
+    if len(ranked) <= most:
+        return samples
+    end = most
+    while end and samples.user_id[ranked[end]] == samples.user_id[ranked[end - 1]]:
+        end -= 1
+    if not end:
+        raise DataError(f"one user has more than {most} samples", action="raise the cap, such as influence.max_targets")
+    return samples.take(sorted(ranked[:end]))
 
 
 def _aware(moment: datetime) -> datetime:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.dataset as ds
 import torch
 from numpy.typing import NDArray
 
@@ -33,6 +31,7 @@ from zigong.training.samples import (
     sample_lengths,
     token_budget_batches,
     trainable,
+    whole_users,
 )
 
 Floats = NDArray[np.float64]
@@ -171,25 +170,16 @@ def study_setting(
         scratch: an existing folder.
     """
 
-    def of(split: str, cap: int | None = None) -> pa.Table:
-        members = of_task(source.members([split]), task)
-        return members if cap is None else _capped(members, cap)
+    def of(split: str) -> pa.Table:
+        return source.with_prompts(of_task(source.members([split]), task))
 
     judged = of(held_out)
     return StudySetting(
         base=base,
         recipe=recipe,
-        train=Samples.from_arrow(source.with_prompts(of("train", sizes.samples))),
-        targets=Samples.from_arrow(source.with_prompts(of("target", sizes.targets))),
-        held_out=Samples.from_arrow(source.with_prompts(judged)),
+        train=whole_users(Samples.from_arrow(of("train")), sizes.samples),
+        targets=whole_users(Samples.from_arrow(of("target")), sizes.targets),
+        held_out=Samples.from_arrow(judged),
         persons=tuple(judged[recipe.split.unit].to_pylist()),
         scratch=scratch,
     )
-
-
-def _capped(members: pa.Table, cap: int) -> pa.Table:
-    """Whole users in the order of the hash of their pseudonym, as many as fit."""
-    users = pd.Series(members["user_id"].to_pylist())
-    order = pd.Series({user: hashlib.sha256(user.encode()).hexdigest() for user in users.unique()}).sort_values().index
-    sizes = users.value_counts().reindex(order).cumsum()
-    return members.filter(ds.field("user_id").isin(sizes[sizes <= cap].index.tolist()))
