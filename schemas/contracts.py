@@ -7,12 +7,14 @@ GX suites and docs are derived from what this module returns.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 
 import yaml
-from open_data_contract_standard.model import DataQuality, OpenDataContractStandard, SchemaObject, SchemaProperty
+from open_data_contract_standard.model import OpenDataContractStandard, SchemaObject, SchemaProperty
+
+from schemas.rules import DatasetRule, RowRule, TableRule, column_rules, entry_rule, key_rule
 
 # What a column tells of a person. Tables hold no direct identifier: raw ids become pseudonyms at ingest.
 CLASSES = {
@@ -33,14 +35,6 @@ class Column:
     required: bool
     classification: str
     description: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowRule:
-    """A condition every row must hold; a row that breaks it goes to quarantine under the rule's name."""
-
-    name: str
-    condition: str  # Spark SQL, true or null = holds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +65,8 @@ class TableContract:
     key: tuple[str, ...]
     partitions: tuple[str, ...]
     row_rules: tuple[RowRule, ...]
-    min_rows: int
+    table_rules: tuple[TableRule, ...]
+    dataset_rules: tuple[DatasetRule, ...]
     person: PersonLink
     digest: str
 
@@ -84,6 +79,10 @@ class TableContract:
     def ddl(self) -> str:
         """The Spark DDL of the columns, without constraints."""
         return ", ".join(f"`{column.name}` {column.type}" for column in self.columns)
+
+    def when_empty(self) -> TableContract:
+        """The same contract for cells that may have no row, as a night without events has none."""
+        return replace(self, table_rules=tuple(rule for rule in self.table_rules if rule.measure != "rows"))
 
     @property
     def rules_version(self) -> str:
@@ -114,24 +113,25 @@ def parse_contract(text: str) -> TableContract:
     """Parses the text of an ODCS v3 contract with exactly one schema object.
 
     Raises:
-        ValueError: a column has no class, or one that a table may not have; or nothing leads to the person of a row.
+        ValueError: a column has no class, or one that a table may not have; nothing leads to the person of a row; a
+            quality entry is none that anything judges, or two have one name.
     """
     document = OpenDataContractStandard.model_validate(yaml.safe_load(text))
     (table,) = document.schema_ or []
     properties = table.properties or []
+    key = _ordered(properties, "primaryKeyPosition")
+    rules = _rules(table, key)
     return TableContract(
         name=table.name or "",
         version=document.version or "",
         purpose=(document.description.purpose if document.description else None) or "",
         usage=(document.description.usage if document.description else None) or "",
         columns=tuple(_column(item) for item in properties),
-        key=_ordered(properties, "primaryKeyPosition"),
+        key=key,
         partitions=_ordered(properties, "partitionKeyPosition"),
-        row_rules=(
-            *(rule for item in properties for rule in _column_rules(item)),
-            *(RowRule(name=q.name or "", condition=q.implementation) for q in table.quality or [] if _is_row_rule(q)),
-        ),
-        min_rows=_min_rows(table.quality or []),
+        row_rules=tuple(rule for rule in rules if isinstance(rule, RowRule)),
+        table_rules=tuple(rule for rule in rules if isinstance(rule, TableRule)),
+        dataset_rules=tuple(rule for rule in rules if isinstance(rule, DatasetRule)),
         person=_person(table),
         digest=hashlib.sha256(text.encode()).hexdigest(),
     )
@@ -187,23 +187,17 @@ def _ordered(properties: list[SchemaProperty], position: str) -> tuple[str, ...]
     return tuple(name for _, name in sorted(placed))
 
 
-def _column_rules(item: SchemaProperty) -> list[RowRule]:
-    rules = [RowRule(name=f"{item.name}_is_present", condition=f"`{item.name}` IS NOT NULL")] if item.required else []
-    for quality in item.quality or []:
-        if quality.metric == "invalidValues":
-            allowed = ", ".join(_literal(value) for value in (quality.arguments or {})["validValues"])
-            rules.append(RowRule(name=quality.name or "", condition=f"`{item.name}` IN ({allowed})"))
+def _rules(table: SchemaObject, key: tuple[str, ...]) -> list[RowRule | TableRule | DatasetRule]:
+    """Every rule of a contract: of its columns, of its key, and those stated for the table."""
+    rules = [
+        *(rule for item in table.properties or [] for rule in column_rules(item)),
+        *([key_rule(key)] if key else []),
+        *(entry_rule(entry, str(table.name)) for entry in table.quality or []),
+    ]
+    names = [rule.name for rule in rules]
+    doubled = sorted({name for name in names if names.count(name) > 1 or not name})
+    if doubled:
+        raise ValueError(
+            f"table {table.name}: every rule needs a name of its own; found {', '.join(map(repr, doubled))}"
+        )
     return rules
-
-
-def _literal(value: object) -> str:
-    return str(value) if isinstance(value, int | float) else "'" + str(value).replace("'", "\\'") + "'"
-
-
-def _is_row_rule(quality: DataQuality) -> bool:
-    return bool(quality.type == "custom" and quality.engine == "spark-row")
-
-
-def _min_rows(rules: list[DataQuality]) -> int:
-    bounds = [int(rule.mustBeGreaterThan or 0) + 1 for rule in rules if rule.metric == "rowCount"]
-    return max(bounds, default=0)
