@@ -16,6 +16,7 @@ from zigong.behavior.ingest import (
 )
 from zigong.behavior.landing import landing_folder
 from zigong.behavior.raw_faults import raw_faults
+from zigong.errors import DataError
 from zigong.job import Job
 from zigong.lakehouse.row_text import EXACT
 from zigong.launch import main
@@ -48,6 +49,7 @@ def publish_source(job: Job, mapping: SourceMapping, folder: str) -> None:
         rules_version=mapping.digest,
         dropped=losses(erased=rejected.erased),
     )
+    require_few_refused(mapping, refused, rows_in)
     events = events_from(
         job.spark,
         raw,
@@ -77,6 +79,21 @@ def publish_versions(job: Job, table: str, rows: DataFrame, cells: str, *, may_b
     )
     dropped = {"duplicate": doubled.kept.count(), **losses(erased=erased)}
     job.publish(table, kept.kept, cells=cells, rejected=refused, dropped=dropped, may_be_empty=may_be_empty)
+
+
+def require_few_refused(mapping: SourceMapping, refused: int, rows_in: int) -> None:
+    """The rate breaker of raw rows: so many bad ones are a broken delivery or a broken mapping.
+
+    Raises:
+        DataError: more than the mapping's share of the rows do not fit.
+    """
+    if refused > mapping.max_refused_share * rows_in:
+        raise DataError(
+            f"source {mapping.name}: {refused:,} of {rows_in:,} raw rows do not fit the mapping, more than the share of "
+            f"{mapping.max_refused_share:g} that it allows; nothing was published",
+            action="`zigong quarantine ls` shows the reasons; have the files delivered again, correct the mapping, or "
+            "set max_refused_share there",
+        )
 
 
 def losses(**counts: int) -> dict[str, int]:

@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,32 +18,28 @@ from pyspark.sql import functions as F
 
 from schemas.contracts import TableContract, table_contract
 from zigong.errors import DataError
-from zigong.lakehouse.commits import create_if_missing, make_commit, metadata_text, own_commits, replace_rows
+from zigong.lakehouse.commits import create_if_missing, make_commit, metadata_text, own_commits
 from zigong.lakehouse.fence import Basis, fenced, make_fenced_commit
 from zigong.lakehouse.lineage import Lineage
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.row_text import EXACT
 from zigong.lakehouse.tables import latest_version
+from zigong.lakehouse.verdicts import BLOCKED, PASSED, Judgement, record_verdict
 
 
-class AuditResult(Protocol):
-    """What an audit answers."""
+class Audit(Protocol):
+    """Judges staged rows under a contract; rows refused or left out before are part of rows in."""
 
-    @property
-    def passed(self) -> bool:
-        """Whether the staged rows may be published."""
-
-    @property
-    def failures(self) -> tuple[str, ...]:
-        """Failed expectations, one sentence each."""
+    def __call__(self, rows: DataFrame, contract: TableContract, *, rejected: int, dropped: int) -> Judgement:
+        """The verdict."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """How the shell judges a table: ``conform`` adds the reasons column, ``audit`` judges the rows that are left."""
+    """How the shell judges a table: ``conform`` adds the reasons column, ``audit`` judges what conform returned."""
 
     conform: Callable[[DataFrame, TableContract], DataFrame]
-    audit: Callable[[DataFrame, TableContract], AuditResult]
+    audit: Audit
     reasons: str
 
 
@@ -118,38 +113,45 @@ def publish(
         broken = staged.where(F.size(rules.reasons) > 0).select(
             F.col(rules.reasons).alias("reasons"), F.to_json(F.struct(*contract.column_names), EXACT).alias("payload")
         )
-        (counts,) = staged.select(
-            F.count("*").alias("all"), F.count_if(F.size(rules.reasons) > 0).alias("bad")
-        ).collect()
-        rows_good, rows_refused = counts["all"] - counts["bad"], counts["bad"]
-        if rejected is not None:
-            known = _stage(spark, paths, rejected, f"{run_id}/{table}.no")
-            rows_refused += known.count()
-            broken = broken.unionByName(known)
-        if rows_refused:
+        known = None if rejected is None else _stage(spark, paths, rejected, f"{run_id}/{table}.no")
+        rows_rejected, losses = 0 if known is None else known.count(), dict(dropped or {})
+        verdict = rules.audit(
+            staged,
+            contract.when_empty() if may_be_empty else contract,
+            rejected=rows_rejected,
+            dropped=sum(losses.values()),
+        )
+        refused = verdict.refused + rows_rejected
+        if refused:
+            broken = broken if known is None else broken.unionByName(known)
             quarantine_rows(paths, broken, table=table, run_id=run_id, step=step, rules_version=contract.rules_version)
-        good = staged.where(F.size(rules.reasons) == 0).select(*contract.column_names)
-        audit = rules.audit(good, replace(contract, min_rows=0) if may_be_empty else contract)
-        losses = dict(dropped or {})
         outcome = Published(
             run_id=run_id,
             step=step,
             table=table,
             cells=cells,
-            verdict="passed" if audit.passed else "blocked",
+            verdict=PASSED if verdict.passed else BLOCKED,
             version=-1,
-            rows_in=rows_good + rows_refused + sum(losses.values()),
-            published=rows_good if audit.passed else 0,
-            quarantined=rows_refused,
+            rows_in=verdict.kept + refused + sum(losses.values()),
+            published=verdict.kept if verdict.passed else 0,
+            quarantined=refused,
             dropped=losses,
             lineage=asdict(lineage) if lineage else None,
         )
-        _record_verdict(paths, outcome, contract, audit.failures)
-        if not audit.passed:
+        record_verdict(
+            paths,
+            verdict,
+            run_id=run_id,
+            table=table,
+            counts=outcome.counts(),
+            rules_version=contract.rules_version,
+        )
+        if not verdict.passed:
             raise DataError(
-                f"table {table}: the audit blocked {rows_good} rows of {cells}: {'; '.join(audit.failures)}",
+                f"table {table}: the audit blocked {verdict.kept} rows of {cells}: {'; '.join(verdict.failures)}",
                 action=f"the published version is unchanged; read the Data Docs of run {run_id}, mend the input, rerun",
             )
+        good = staged.where(F.size(rules.reasons) == 0).select(*contract.column_names)
         return _promote(paths, good, outcome, basis)
 
 
@@ -171,25 +173,6 @@ def quarantine_rows(
     )
     where = f"table_name = '{table}' AND run_id = '{run_id}'"
     _replace(paths, frame, "quarantine", where=where, metadata={"run_id": run_id, "step": step})
-
-
-def _record_verdict(
-    paths: LakehousePaths, outcome: Published, contract: TableContract, failures: tuple[str, ...]
-) -> None:
-    row = {
-        "run_id": outcome.run_id,
-        "table_name": outcome.table,
-        "verdict": outcome.verdict,
-        "rows_in": outcome.rows_in,
-        "rows_published": outcome.published,
-        "rows_quarantined": outcome.quarantined,
-        "rows_dropped": sum(outcome.dropped.values()),
-        "failures": list(failures),
-        "rules_version": contract.rules_version,
-        "decided_at": datetime.now(UTC),
-    }
-    where = f"run_id = '{outcome.run_id}' AND table_name = '{outcome.table}'"
-    replace_rows(paths, "verdicts", [row], where=where, metadata={"run_id": outcome.run_id})
 
 
 def _stage(spark: SparkSession, paths: LakehousePaths, frame: DataFrame, name: str) -> DataFrame:
