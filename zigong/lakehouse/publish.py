@@ -129,7 +129,7 @@ def publish(
         if rows_refused:
             quarantine_rows(paths, broken, table=table, run_id=run_id, step=step, rules_version=contract.rules_version)
         good = staged.where(F.size(rules.reasons) == 0).select(*contract.column_names)
-        audit = rules.audit(good, replace(contract, min_rows=0) if may_be_empty else contract)
+        audit = rules.audit(good, contract.when_empty() if may_be_empty else contract)
         losses = dict(dropped or {})
         outcome = Published(
             run_id=run_id,

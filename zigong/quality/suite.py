@@ -44,7 +44,11 @@ def open_context(folder: Path) -> AbstractDataContext:
 def table_expectations(contract: TableContract) -> list[gxe.Expectation]:
     """Table-level promises of a contract: columns, row count, key. Row-level rules are judged by ``quality.rows``."""
     expectations: list[gxe.Expectation] = [
-        gxe.ExpectTableRowCountToBeBetween(min_value=contract.min_rows),
+        *(
+            gxe.ExpectTableRowCountToBeBetween(min_value=rule.low, max_value=rule.high)
+            for rule in contract.table_rules
+            if rule.measure == "rows"
+        ),
         *(gxe.ExpectColumnToExist(column=name) for name in contract.column_names),
     ]
     if len(contract.key) == 1:
