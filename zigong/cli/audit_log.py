@@ -38,8 +38,8 @@ def verify(
             raise DataError(
                 f"the audit log breaks at {result.broken.place}: expected {result.broken.expected}, found "
                 f"{result.broken.found}",
-                action="where a commit has no entry yet, its step still runs or was killed: start it again with the same "
-                "run id, then verify; anything else was written by hand: leave the table as it is and find out by whom",
+                action="where a commit has no entry yet, its step still runs or was killed: start it with its run "
+                "id, then verify; anything else was written by hand: leave the table as it is and find out by whom",
             )
         say(
             f"[green]verified[/]: {result.head.seq:,} entries; {result.matched:,} published versions say the same, "
