@@ -15,6 +15,7 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 from typer.testing import CliRunner
 
+from schemas.contracts import table_contract
 from tests.finished import REPOSITORY
 from tests.lakehouse.test_publish import POINTS, points, put
 from zigong.cli import app
@@ -31,12 +32,24 @@ from zigong.lakehouse.audit_chain import (
     head_of,
     linked,
 )
-from zigong.lakehouse.audit_log import append_facts, audit_entries
+from zigong.lakehouse.audit_log import append_facts, audit_entries, delta_id, log_publish, publish_fact
+from zigong.lakehouse.commits import metadata_text
 from zigong.lakehouse.maintain import maintain
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.verify_audit_log import verify_audit_log
 
-APPENDERS, FACTS = 4, 5
+APPENDERS, FACTS = 3, 5
+OUTCOME = {
+    "step": "s",
+    "table": "t",
+    "cells": "true",
+    "verdict": "passed",
+    "version": -1,
+    "quarantined": 0,
+    "dropped": {},
+    "lineage": None,
+    "rules_version": "1",
+}
 APPENDER = """
 import sys
 from zigong.lakehouse.audit_chain import Fact
@@ -191,53 +204,74 @@ def rewritten(paths: LakehousePaths, entries: list[Entry]) -> None:
     write_deltalake(table, pa.Table.from_pylist([vars(entry) for entry in entries], schema=schema), mode="overwrite")
 
 
-def test_publishes_are_logged_once_and_verified_against_the_commits(
-    spark: SparkSession, paths: LakehousePaths, tmp_path: Path
-) -> None:
+def committed(paths: LakehousePaths, run_id: str, rows: int) -> Fact:
+    """A commit as publish makes it, without Spark; what the log has to say of it."""
+    outcome = {**OUTCOME, "run_id": run_id, "rows_in": rows, "published": rows}
+    properties = CommitProperties(custom_metadata={"userMetadata": metadata_text(outcome)})
+    Path(paths.table("t")).mkdir(parents=True, exist_ok=True)
+    write_deltalake(paths.table("t"), pa.table({"x": [rows]}), mode="append", commit_properties=properties)
+    version = DeltaTable(paths.table("t")).version()
+    return publish_fact({**outcome, "version": version}, delta_id(paths, "t"))
+
+
+def test_publishes_and_blocks_are_logged_once(spark: SparkSession, paths: LakehousePaths, tmp_path: Path) -> None:
     bad = points(spark, ["c"], eligible=False)
-    first = put(spark, tmp_path, points(spark, ["a", "b"]).unionByName(bad), "r1", dropped={"duplicate": 2})
-    with pytest.raises(DataError, match="audit blocked"):
-        put(spark, tmp_path, points(spark, ["b", "b"]), "r2")
-    second = put(spark, tmp_path, points(spark, ["x"]), "r3")
-    for run_id in ("r1", "r3"):
-        put(spark, tmp_path, points(spark, ["y"]), run_id)  # each finds its own commit
+    done = put(spark, tmp_path, points(spark, ["a", "b"]).unionByName(bad), "r1", dropped={"duplicate": 2})
+    for _ in range(2):
+        with pytest.raises(DataError, match="audit blocked"):
+            put(spark, tmp_path, points(spark, ["b", "b"]), "r2")
+    put(spark, tmp_path, points(spark, ["y"]), "r1")  # finds its own commit
 
     entries = audit_entries(paths)
     told = [(e.seq, e.action, e.run_id, e.version, e.verdict, e.rows_in, e.rows_published) for e in entries]
     assert told == [
-        (1, "published", "r1", first.version, "passed", 5, 2),
+        (1, "published", "r1", done.version, "passed", 5, 2),
         (2, "blocked", "r2", None, "blocked", 2, 0),
-        (3, "published", "r3", second.version, "passed", 1, 1),
     ]
-    assert [(e.rows_quarantined, e.rows_dropped) for e in entries] == [(1, 2), (0, 0), (0, 0)]
+    assert [(e.rows_quarantined, e.rows_dropped) for e in entries] == [(1, 2), (0, 0)]
+    assert {e.rules_version for e in entries} == {table_contract(POINTS).rules_version}
     assert {e.table_id for e in entries} == {DeltaTable(paths.table(POINTS)).metadata().id}
     whole = verify_audit_log(paths, head_of(entries[:1]))
-    assert (whole.broken, whole.matched, whole.gone, whole.before) == (None, 2, 0, 0)
+    assert (whole.broken, whole.matched, whole.gone, whole.before) == (None, 1, 0, 0)
 
-    place = f"entry 1: table {POINTS}, version {first.version}: rows_published"
-    lies = linked(head_of([]), [replace(entries[0].fact, rows_published=3)], at=entries[0].at, actor="x")
-    rest = linked(head_of(lies), [entry.fact for entry in entries[1:]], at=entries[1].at, actor="x")
-    rewritten(paths, [*lies, *rest])  # every hash made anew
-    assert verify_audit_log(paths).broken == Break(place=place, expected="2, as the commit says", found="3")
-    rewritten(paths, entries[:2])
-    missing = Break(
-        place=f"table {POINTS}, version {second.version}", expected="an entry of run r3", found="none in the log"
-    )
+
+def test_a_rerun_logs_every_commit_that_kills_kept_out_of_the_log(paths: LakehousePaths) -> None:
+    append_facts(paths, [fact(1)])
+    first = committed(paths, "r1", 2)  # killed before it was logged
+    other = committed(paths, "r2", 3)
+    missing = Break(place="table t, version 0", expected="an entry of run r1", found="none in the log")
     assert verify_audit_log(paths).broken == missing
-    put(spark, tmp_path, points(spark, ["y"]), "r3")  # a rerun adds the entry that is missing
-    assert verify_audit_log(paths).broken is None
-    assert [entry.fact for entry in audit_entries(paths)] == [entry.fact for entry in entries]
+    second = committed(paths, "r1", 4)
+    for _ in range(2):
+        log_publish(paths, {**OUTCOME, "run_id": "r1", "rows_in": 4, "published": 4, "version": second.version})
+    assert [entry.fact for entry in audit_entries(paths)] == [fact(1), first, second]
+    log_publish(paths, {**OUTCOME, "run_id": "r2", "rows_in": 3, "published": 3, "version": other.version})
+    assert verify_audit_log(paths).matched == 3
 
 
-def test_an_entry_of_a_commit_that_never_was_is_named(
-    spark: SparkSession, paths: LakehousePaths, tmp_path: Path
-) -> None:
-    done = put(spark, tmp_path, points(spark, ["a"]), "r1")
-    (entry,) = audit_entries(paths)
-    append_facts(paths, [replace(entry.fact, version=done.version + 1)])
-    place = f"entry 2: table {POINTS}, version {done.version + 1}"
-    broken = Break(place=place, expected="a commit of run r1", found=f"none up to {done.version}")
-    assert verify_audit_log(paths).broken == broken
+def test_a_chain_made_anew_is_found_where_it_contradicts_the_commits(paths: LakehousePaths) -> None:
+    facts = [committed(paths, "r1", 2), committed(paths, "r2", 3)]
+    append_facts(paths, facts)
+    at = audit_entries(paths)[0].at
+
+    def found(*told: Fact) -> Break | None:
+        rewritten(paths, linked(head_of([]), told, at=at, actor="x"))
+        return verify_audit_log(paths).broken
+
+    assert found(*facts) is None
+    assert found(replace(facts[0], rows_published=7), facts[1]) == Break(
+        place="entry 1: table t, version 0: rows_published", expected="2, as the commit says", found="7"
+    )
+    assert found(*facts, replace(facts[1], run_id="r9")) == Break(
+        place="entry 3: table t, version 1",
+        expected="a commit of run r9, verdict passed",
+        found="run r2, verdict passed",
+    )
+    assert found(*facts, replace(facts[1], version=2)) == Break(
+        place="entry 3: table t, version 2", expected="a commit of run r2", found="none up to 1"
+    )
+    unchanged = replace(facts[1], run_id="r3", rows_published=0, rows_in=0)  # empty cells stayed empty: no commit
+    assert found(*facts, unchanged) is None
 
 
 def test_tables_that_were_deleted_and_commits_older_than_the_log_are_counted(paths: LakehousePaths) -> None:
