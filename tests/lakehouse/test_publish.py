@@ -91,7 +91,7 @@ def test_a_blocked_table_leaves_the_published_version_and_says_why(spark: SparkS
 
 def test_too_many_refused_rows_block_the_table_and_stay_in_quarantine(spark: SparkSession, tmp_path: Path) -> None:
     frame = points(spark, ["a", "b"]).unionByName(points(spark, ["c"], eligible=False))
-    with pytest.raises(DataError, match="few_rows_are_refused: expected at most 0.05, observed 0.3333"):
+    with pytest.raises(DataError, match=r"few_rows_are_refused: expected at most 0.05, observed 0.3333"):
         put(spark, tmp_path, frame, "r1")
     paths = LakehousePaths.at(str(tmp_path))
     assert arrow_pinned(paths, POINTS, latest_version(paths, POINTS)).num_rows == 0

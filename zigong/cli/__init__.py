@@ -2,7 +2,7 @@
 
 import typer
 
-from zigong.cli import audit, erase, maintain, run, runs, sources, study
+from zigong.cli import audit, audit_log, erase, maintain, run, runs, sources, study
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +22,11 @@ app.command("erase")(erase.erase)
 runs_app = typer.Typer(no_args_is_help=True, help="Runs of a lakehouse.")
 runs_app.command("ls")(runs.list_all)
 app.add_typer(runs_app, name="runs")
+
+audit_log_app = typer.Typer(no_args_is_help=True, help="Who published what, under which verdict.")
+audit_log_app.command("verify")(audit_log.verify)
+audit_log_app.command("ls")(audit_log.list_entries)
+app.add_typer(audit_log_app, name="audit-log")
 
 source_app = typer.Typer(no_args_is_help=True, help="Raw sources and their mappings.")
 source_app.command("check")(sources.check)

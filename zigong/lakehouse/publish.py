@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 
 from schemas.contracts import TableContract, table_contract
 from zigong.errors import DataError
+from zigong.lakehouse.audit_log import log_publish
 from zigong.lakehouse.commits import create_if_missing, make_commit, metadata_text, own_commits
 from zigong.lakehouse.fence import Basis, fenced, make_fenced_commit
 from zigong.lakehouse.lineage import Lineage
@@ -58,6 +59,7 @@ class Published:
     quarantined: int
     dropped: dict[str, int] = field(default_factory=dict)
     lineage: dict[str, Any] | None = None
+    rules_version: str = ""
 
     def counts(self) -> dict[str, Any]:
         """Rows in and where they went."""
@@ -105,10 +107,10 @@ def publish(
     """
     contract = table_contract(table)
     create_if_missing(paths, contract)
-    done = None if again else _finished(paths, table, run_id=run_id, step=step, cells=cells)
-    if done is not None:
-        return done
     with _staging(paths, run_id, table):
+        done = None if again else _finished(paths, table, run_id=run_id, step=step, cells=cells)
+        if done is not None:
+            return _logged(paths, done)
         staged = _stage(spark, paths, rules.conform(frame, contract), f"{run_id}/{table}")
         broken = staged.where(F.size(rules.reasons) > 0).select(
             F.col(rules.reasons).alias("reasons"), F.to_json(F.struct(*contract.column_names), EXACT).alias("payload")
@@ -137,6 +139,7 @@ def publish(
             quarantined=refused,
             dropped=losses,
             lineage=asdict(lineage) if lineage else None,
+            rules_version=contract.rules_version,
         )
         record_verdict(
             paths,
@@ -147,12 +150,19 @@ def publish(
             rules_version=contract.rules_version,
         )
         if not verdict.passed:
+            _logged(paths, outcome)
             raise DataError(
                 f"table {table}: the audit blocked {verdict.kept} rows of {cells}: {'; '.join(verdict.failures)}",
                 action=f"the published version is unchanged; read the Data Docs of run {run_id}, mend the input, rerun",
             )
         good = staged.where(F.size(rules.reasons) == 0).select(*contract.column_names)
-        return _promote(paths, good, outcome, basis)
+        return _logged(paths, _promote(paths, good, outcome, basis))
+
+
+def _logged(paths: LakehousePaths, outcome: Published) -> Published:
+    """The outcome, once the audit log holds it."""
+    log_publish(paths, asdict(outcome))
+    return outcome
 
 
 def quarantine_rows(
