@@ -54,6 +54,14 @@ class PersonLink:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Retention:
+    """How long a table's rows are kept: those whose time lies more than ``days`` back are removed by upkeep."""
+
+    column: str
+    days: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class TableContract:
     """Everything a table promises, read from ``schemas/tables/NAME.yaml``."""
 
@@ -68,6 +76,8 @@ class TableContract:
     table_rules: tuple[TableRule, ...]
     dataset_rules: tuple[DatasetRule, ...]
     person: PersonLink
+    restricted: bool  # only the owner of the lakehouse may read its files
+    retention: Retention | None
     digest: str
 
     @property
@@ -133,6 +143,10 @@ def parse_contract(text: str) -> TableContract:
         table_rules=tuple(rule for rule in rules if isinstance(rule, TableRule)),
         dataset_rules=tuple(rule for rule in rules if isinstance(rule, DatasetRule)),
         person=_person(table),
+        restricted=any(
+            item.property == "access" and item.value == "restricted" for item in table.customProperties or []
+        ),
+        retention=_retention(document),
         digest=hashlib.sha256(text.encode()).hexdigest(),
     )
 
@@ -180,6 +194,16 @@ def _person(table: SchemaObject) -> PersonLink:
             "'in COLUMN': an erase could not find a person's rows"
         )
     return PersonLink(kind="text", column=str(texts[0]))
+
+
+def _retention(document: OpenDataContractStandard) -> Retention | None:
+    stated = [item for item in document.slaProperties or [] if item.property == "retention"]
+    if not stated:
+        return None
+    (item,) = stated
+    if item.unit != "d" or not isinstance(item.value, int):
+        raise ValueError(f"retention must be whole days (unit d); found {item.value!r} {item.unit!r}")
+    return Retention(column=str(item.element).rpartition(".")[2], days=item.value)
 
 
 def _ordered(properties: list[SchemaProperty], position: str) -> tuple[str, ...]:

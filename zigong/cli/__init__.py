@@ -2,7 +2,7 @@
 
 import typer
 
-from zigong.cli import audit, audit_log, erase, maintain, run, runs, sources, study
+from zigong.cli import audit, audit_log, erase, maintain, quarantine, run, runs, sources, study
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,6 +32,12 @@ source_app = typer.Typer(no_args_is_help=True, help="Raw sources and their mappi
 source_app.command("check")(sources.check)
 source_app.command("new")(sources.new)
 app.add_typer(source_app, name="source")
+
+quarantine_app = typer.Typer(no_args_is_help=True, help="Rows that rules kept out of their tables.")
+quarantine_app.command("ls")(quarantine.list_refused)
+quarantine_app.command("explain")(quarantine.explain)
+quarantine_app.command("replay")(quarantine.replay)
+app.add_typer(quarantine_app, name="quarantine")
 
 study_app = typer.Typer(no_args_is_help=True, help="Experiments with a finished run.")
 study_app.command("influence")(study.influence)

@@ -6,7 +6,9 @@ delta-rs answers in milliseconds what a Spark job needs seconds for.
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -70,6 +72,8 @@ def create_if_missing(paths: LakehousePaths, contract: TableContract, *, append_
             **({"delta.appendOnly": "true"} if append_only else {}),
         },
     )
+    if contract.restricted and paths.is_local:  # in an object store the policy of the bucket has to say so
+        Path(path).chmod(stat.S_IRWXU)
 
 
 class StaleRowsError(ConflictError):

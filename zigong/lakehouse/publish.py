@@ -180,6 +180,7 @@ def quarantine_rows(
         "payload",
         F.lit(rules_version).alias("rules_version"),
         F.current_timestamp().alias("quarantined_at"),
+        F.lit(None).cast("string").alias("replayed_by"),
     )
     where = f"table_name = '{table}' AND run_id = '{run_id}'"
     _replace(paths, frame, "quarantine", where=where, metadata={"run_id": run_id, "step": step})
