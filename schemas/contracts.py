@@ -10,6 +10,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 import yaml
 from open_data_contract_standard.model import OpenDataContractStandard, SchemaObject, SchemaProperty
@@ -24,6 +25,8 @@ CLASSES = {
     "free_text": "words that persons may have written; masked at ingest",
     "none": "tells nothing of a person",
 }
+
+CONTRACT_SUFFIXES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,15 @@ class PersonLink:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Relationship:
+    """A column whose values are those of a column of another table."""
+
+    column: str
+    table: str
+    target: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class TableContract:
     """Everything a table promises, read from ``schemas/tables/NAME.yaml``."""
 
@@ -68,6 +80,7 @@ class TableContract:
     table_rules: tuple[TableRule, ...]
     dataset_rules: tuple[DatasetRule, ...]
     person: PersonLink
+    relationships: tuple[Relationship, ...]
     digest: str
 
     @property
@@ -102,11 +115,24 @@ def table_contract(name: str) -> TableContract:
     Raises:
         KeyError: no contract has this name.
     """
-    resource = files("schemas").joinpath("tables", f"{name}.yaml")
+    return parse_contract(contract_text(name))
+
+
+def contract_text(name_or_path: str) -> str:
+    """The text of a shipped contract by its table's name, or of a contract file of one's own by its path.
+
+    Raises:
+        KeyError: there is neither.
+    """
+    path = Path(name_or_path)
+    if path.suffix in CONTRACT_SUFFIXES:
+        if not path.is_file():
+            raise KeyError(f"no contract file {path}")
+        return path.read_text(encoding="utf-8")
+    resource = files("schemas").joinpath("tables", f"{name_or_path}.yaml")
     if not resource.is_file():
-        raise KeyError(f"no contract for table {name!r}; known: {', '.join(table_names())}")
-    text = resource.read_text(encoding="utf-8")
-    return parse_contract(text)
+        raise KeyError(f"no contract for table {name_or_path!r}; known: {', '.join(table_names())}")
+    return resource.read_text(encoding="utf-8")
 
 
 def parse_contract(text: str) -> TableContract:
@@ -132,7 +158,8 @@ def parse_contract(text: str) -> TableContract:
         row_rules=tuple(rule for rule in rules if isinstance(rule, RowRule)),
         table_rules=tuple(rule for rule in rules if isinstance(rule, TableRule)),
         dataset_rules=tuple(rule for rule in rules if isinstance(rule, DatasetRule)),
-        person=_person(table),
+        person=person_link(table),
+        relationships=_relationships(properties),
         digest=hashlib.sha256(text.encode()).hexdigest(),
     )
 
@@ -157,8 +184,12 @@ def _classification(item: SchemaProperty) -> str:
     return str(item.classification)
 
 
-def _person(table: SchemaObject) -> PersonLink:
-    """user_id, else a column with a relationship, else what the custom property ``person`` says."""
+def person_link(table: SchemaObject) -> PersonLink:
+    """user_id, else a column with a relationship, else what the custom property ``person`` says.
+
+    Raises:
+        ValueError: nothing says how a row leads to a person.
+    """
     properties = table.properties or []
     if any(item.name == "user_id" for item in properties):
         return PersonLink(kind="user_id", column="user_id")
@@ -180,6 +211,15 @@ def _person(table: SchemaObject) -> PersonLink:
             "'in COLUMN': an erase could not find a person's rows"
         )
     return PersonLink(kind="text", column=str(texts[0]))
+
+
+def _relationships(properties: list[SchemaProperty]) -> tuple[Relationship, ...]:
+    return tuple(
+        Relationship(column=str(item.name), table=table, target=target)
+        for item in properties
+        for relation in item.relationships or []
+        for table, _, target in [str(relation.to).partition(".")]
+    )
 
 
 def _ordered(properties: list[SchemaProperty], position: str) -> tuple[str, ...]:
