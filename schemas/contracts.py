@@ -26,6 +26,8 @@ CLASSES = {
     "none": "tells nothing of a person",
 }
 
+Rule = RowRule | TableRule | DatasetRule
+
 CONTRACT_SUFFIXES = (".yaml", ".yml")
 
 
@@ -87,6 +89,11 @@ class TableContract:
     def column_names(self) -> tuple[str, ...]:
         """Names of the columns in the order of the contract."""
         return tuple(column.name for column in self.columns)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """All rules: of rows, of the staged table, of the dataset."""
+        return (*self.row_rules, *self.table_rules, *self.dataset_rules)
 
     @property
     def ddl(self) -> str:
@@ -227,7 +234,7 @@ def _ordered(properties: list[SchemaProperty], position: str) -> tuple[str, ...]
     return tuple(name for _, name in sorted(placed))
 
 
-def _rules(table: SchemaObject, key: tuple[str, ...]) -> list[RowRule | TableRule | DatasetRule]:
+def _rules(table: SchemaObject, key: tuple[str, ...]) -> list[Rule]:
     """Every rule of a contract: of its columns, of its key, and those stated for the table."""
     rules = [
         *(rule for item in table.properties or [] for rule in column_rules(item)),

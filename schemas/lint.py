@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from open_data_contract_standard.model import OpenDataContractStandard, SchemaObject, SchemaProperty
 
-from schemas.contracts import CLASSES, contract_text, parse_contract, person_link, table_names
+from schemas.contracts import CLASSES, Rule, contract_text, parse_contract, person_link, table_names
 from schemas.findings import ERROR, WARNING, Finding
 from schemas.lint_document import read_document
-from schemas.lint_rules import Rule, rule_findings
+from schemas.lint_rules import rule_findings
 from schemas.rules import TableRule
 from schemas.versions import version_numbers
 

@@ -8,6 +8,7 @@ from functools import partial
 
 from open_data_contract_standard.model import DataQuality, SchemaObject, SchemaProperty
 
+from schemas.contracts import Rule
 from schemas.findings import Finding
 from schemas.rules import (
     DATASET_ENGINE,
@@ -15,14 +16,10 @@ from schemas.rules import (
     ROW_ENGINE,
     SEVERITIES,
     TABLE_ENGINE,
-    DatasetRule,
     RowRule,
-    TableRule,
     column_rules,
     entry_rule,
 )
-
-Rule = RowRule | TableRule | DatasetRule
 
 _BOUNDS = ("mustBe", "mustBeBetween", "mustBeGreaterOrEqualTo", "mustBeLessOrEqualTo")
 _OTHER_BOUNDS = ("mustBeGreaterThan", "mustBeLessThan", "mustNotBe", "mustNotBeBetween")

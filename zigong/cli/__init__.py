@@ -2,7 +2,7 @@
 
 import typer
 
-from zigong.cli import audit, erase, maintain, run, runs, sources, study
+from zigong.cli import audit, contract, erase, maintain, run, runs, sources, study
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,6 +27,12 @@ source_app = typer.Typer(no_args_is_help=True, help="Raw sources and their mappi
 source_app.command("check")(sources.check)
 source_app.command("new")(sources.new)
 app.add_typer(source_app, name="source")
+
+contract_app = typer.Typer(no_args_is_help=True, help="Contracts of the tables.")
+contract_app.command("lint")(contract.lint)
+contract_app.command("diff")(contract.diff)
+contract_app.command("docs")(contract.docs)
+app.add_typer(contract_app, name="contract")
 
 study_app = typer.Typer(no_args_is_help=True, help="Experiments with a finished run.")
 study_app.command("influence")(study.influence)

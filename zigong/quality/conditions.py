@@ -12,9 +12,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import BooleanType, DataType, DateType, StructType, TimestampNTZType, TimestampType
 
+from schemas.contracts import Rule
 from schemas.findings import Finding
 from schemas.lint import Lint
-from schemas.lint_rules import Rule
 from schemas.rules import DatasetRule, RowRule
 from zigong.behavior.raw_faults import PYSPARK_ERRORS
 
