@@ -195,7 +195,7 @@ def _leads(where: str, to: str, type_: str, known: Columns) -> Iterator[Finding]
     """A reference ``TABLE.COLUMN`` leads to a column of ours of the same type."""
     table, _, column = to.partition(".")
     if table not in known:
-        yield Finding(where=where, found=f"to {to}: no table {table}", expected=f"one of {', '.join(sorted(known))}")
+        yield Finding(where=where, found=f"to {to}: no table {table}", expected="the name of a contract")
     elif column not in known[table]:
         yield Finding(where=where, found=f"to {to}: no column {column}", expected=f"a column of {table}")
     elif type_ and known[table][column] != type_:
