@@ -10,6 +10,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 import yaml
 from open_data_contract_standard.model import OpenDataContractStandard, SchemaObject, SchemaProperty
@@ -24,6 +25,10 @@ CLASSES = {
     "free_text": "words that persons may have written; masked at ingest",
     "none": "tells nothing of a person",
 }
+
+Rule = RowRule | TableRule | DatasetRule
+
+CONTRACT_SUFFIXES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +67,15 @@ class Retention:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Relationship:
+    """A column whose values are those of a column of another table."""
+
+    column: str
+    table: str
+    target: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class TableContract:
     """Everything a table promises, read from ``schemas/tables/NAME.yaml``."""
 
@@ -78,12 +92,18 @@ class TableContract:
     person: PersonLink
     restricted: bool  # only the owner of the lakehouse may read its files
     retention: Retention | None
+    relationships: tuple[Relationship, ...]
     digest: str
 
     @property
     def column_names(self) -> tuple[str, ...]:
         """Names of the columns in the order of the contract."""
         return tuple(column.name for column in self.columns)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """All rules: of rows, of the staged table, of the dataset."""
+        return (*self.row_rules, *self.table_rules, *self.dataset_rules)
 
     @property
     def ddl(self) -> str:
@@ -112,11 +132,24 @@ def table_contract(name: str) -> TableContract:
     Raises:
         KeyError: no contract has this name.
     """
-    resource = files("schemas").joinpath("tables", f"{name}.yaml")
+    return parse_contract(contract_text(name))
+
+
+def contract_text(name_or_path: str) -> str:
+    """The text of a shipped contract by its table's name, or of a contract file of one's own by its path.
+
+    Raises:
+        KeyError: there is neither.
+    """
+    path = Path(name_or_path)
+    if path.suffix in CONTRACT_SUFFIXES:
+        if not path.is_file():
+            raise KeyError(f"no contract file {path}")
+        return path.read_text(encoding="utf-8")
+    resource = files("schemas").joinpath("tables", f"{name_or_path}.yaml")
     if not resource.is_file():
-        raise KeyError(f"no contract for table {name!r}; known: {', '.join(table_names())}")
-    text = resource.read_text(encoding="utf-8")
-    return parse_contract(text)
+        raise KeyError(f"no contract for table {name_or_path!r}; known: {', '.join(table_names())}")
+    return resource.read_text(encoding="utf-8")
 
 
 def parse_contract(text: str) -> TableContract:
@@ -142,11 +175,12 @@ def parse_contract(text: str) -> TableContract:
         row_rules=tuple(rule for rule in rules if isinstance(rule, RowRule)),
         table_rules=tuple(rule for rule in rules if isinstance(rule, TableRule)),
         dataset_rules=tuple(rule for rule in rules if isinstance(rule, DatasetRule)),
-        person=_person(table),
         restricted=any(
             item.property == "access" and item.value == "restricted" for item in table.customProperties or []
         ),
         retention=_retention(document),
+        person=person_link(table),
+        relationships=_relationships(properties),
         digest=hashlib.sha256(text.encode()).hexdigest(),
     )
 
@@ -171,8 +205,12 @@ def _classification(item: SchemaProperty) -> str:
     return str(item.classification)
 
 
-def _person(table: SchemaObject) -> PersonLink:
-    """user_id, else a column with a relationship, else what the custom property ``person`` says."""
+def person_link(table: SchemaObject) -> PersonLink:
+    """user_id, else a column with a relationship, else what the custom property ``person`` says.
+
+    Raises:
+        ValueError: nothing says how a row leads to a person.
+    """
     properties = table.properties or []
     if any(item.name == "user_id" for item in properties):
         return PersonLink(kind="user_id", column="user_id")
@@ -206,12 +244,21 @@ def _retention(document: OpenDataContractStandard) -> Retention | None:
     return Retention(column=str(item.element).rpartition(".")[2], days=item.value)
 
 
+def _relationships(properties: list[SchemaProperty]) -> tuple[Relationship, ...]:
+    return tuple(
+        Relationship(column=str(item.name), table=table, target=target)
+        for item in properties
+        for relation in item.relationships or []
+        for table, _, target in [str(relation.to).partition(".")]
+    )
+
+
 def _ordered(properties: list[SchemaProperty], position: str) -> tuple[str, ...]:
     placed = [(getattr(item, position), item.name) for item in properties if getattr(item, position) is not None]
     return tuple(name for _, name in sorted(placed))
 
 
-def _rules(table: SchemaObject, key: tuple[str, ...]) -> list[RowRule | TableRule | DatasetRule]:
+def _rules(table: SchemaObject, key: tuple[str, ...]) -> list[Rule]:
     """Every rule of a contract: of its columns, of its key, and those stated for the table."""
     rules = [
         *(rule for item in table.properties or [] for rule in column_rules(item)),

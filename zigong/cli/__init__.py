@@ -2,7 +2,7 @@
 
 import typer
 
-from zigong.cli import audit, audit_log, erase, maintain, quarantine, run, runs, sources, study
+from zigong.cli import audit, audit_log, contract, erase, maintain, quarantine, run, runs, sources, study
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,6 +38,12 @@ quarantine_app.command("ls")(quarantine.list_refused)
 quarantine_app.command("explain")(quarantine.explain)
 quarantine_app.command("replay")(quarantine.replay)
 app.add_typer(quarantine_app, name="quarantine")
+
+contract_app = typer.Typer(no_args_is_help=True, help="Contracts of the tables.")
+contract_app.command("lint")(contract.lint)
+contract_app.command("diff")(contract.diff)
+contract_app.command("docs")(contract.docs)
+app.add_typer(contract_app, name="contract")
 
 study_app = typer.Typer(no_args_is_help=True, help="Experiments with a finished run.")
 study_app.command("influence")(study.influence)
