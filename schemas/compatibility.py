@@ -6,7 +6,7 @@ producers when it asks for more than before, and consumers when it promises less
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from schemas.changes import MAJOR, MINOR, PATCH, Change, breaking, compatible, wording
@@ -143,22 +143,13 @@ def _decimal(type_: str) -> tuple[int, int] | None:
     return precision - scale, scale
 
 
-def _relationships(old: Iterable[Relationship], new: Iterable[Relationship]) -> Iterator[Change]:
-    before, after = set(old), set(new)
-    for relation in sorted(before - after, key=str):
-        yield breaking(
-            f"column {relation.column}",
-            f"no longer leads to {relation.table}.{relation.target}",
-            "consumers",
-            "a join may find nothing",
-        )
-    for relation in sorted(after - before, key=str):
-        yield breaking(
-            f"column {relation.column}",
-            f"leads to {relation.table}.{relation.target}",
-            "producers",
-            "values that are not there are wrong now",
-        )
+def _relationships(old: Sequence[Relationship], new: Sequence[Relationship]) -> Iterator[Change]:
+    for relation in sorted(set(old) ^ set(new), key=str):
+        where, target = f"column {relation.column}", f"{relation.table}.{relation.target}"
+        if relation in old:
+            yield breaking(where, f"no longer leads to {target}", "consumers", "a join may find nothing")
+        else:
+            yield breaking(where, f"leads to {target}", "producers", "values that are not there are wrong now")
 
 
 def _from_to(old: tuple[str, ...], new: tuple[str, ...]) -> str:

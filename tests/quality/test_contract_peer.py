@@ -1,7 +1,8 @@
 """datacontract-cli, another reader of ODCS, accepts every contract and judges published tables as the contract says.
 
 It runs from an environment of its own (`make contract-env`), over the Parquet files of a table's newest version: its
-Delta reader fetches an extension of DuckDB from the network. It skips our custom rules and tells no types of Parquet.
+Delta reader fetches an extension of DuckDB from the network. It skips our custom rules, checks no relationship to a
+table of another contract, and tells no types of Parquet.
 """
 
 from __future__ import annotations
@@ -101,4 +102,5 @@ def test_the_peer_judges_a_published_table_as_its_contract_says(spark: SparkSess
     assert set(checks.values()) <= {"passed", "warning"}, checks
     required = [column.name for column in table_contract(TABLE).columns if column.required]
     assert all(checks[f"Check that field {name} has no missing values"] == "passed" for name in required)
-    assert all("has type" in name for name, result in checks.items() if result == "warning")
+    unjudged = {name for name, result in checks.items() if result == "warning"}
+    assert all("has type" in name or "missing from dataset_members" in name for name in unjudged), unjudged

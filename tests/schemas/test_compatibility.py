@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from schemas.compatibility import compare_contracts
 from schemas.contracts import parse_contract
-from tests.schemas.test_lint import KEY, TEXT, changed
+from tests.schemas.test_lint import KEY, LINK, TEXT, changed
 from zigong.cli import app
 
 NOTE = """      - name: note
@@ -46,24 +46,10 @@ CHANGES = [
     (("physicalType: double", "physicalType: float"), "producers", "consumers"),
     (("physicalType: double", "physicalType: string"), "both", "both"),
     (("        required: true\n        part", "        part"), "consumers", "producers"),
-    (
-        (
-            "classification: none\n        description: its state",
-            "classification: free_text\n        description: its state",
-        ),
-        "consumers",
-        "producers",
-    ),
+    (swap(STATE_CLASS, "none", "free_text"), "consumers", "producers"),
     ((KEY, ""), "both", "both"),
     (("        partitioned: true\n        partitionKeyPosition: 1\n", ""), "both", "both"),
-    (
-        (
-            "    relationships: [{to: dataset_members.sample_id}]",
-            "    relationships: [{to: influence_scores.sample_id}]",
-        ),
-        "both",
-        "both",
-    ),
+    (swap(LINK, "dataset_members", "influence_scores"), "both", "both"),
     (("name: loans\n    physical", "name: lent\n    physical"), "both", "both"),
     (with_rule("quarantine"), "producers", ""),
     (with_rule("block"), "producers", ""),
@@ -72,19 +58,9 @@ CHANGES = [
     (("severity: quarantine", "severity: block"), "producers", ""),
     (("severity: quarantine", "severity: warn"), "", "producers"),
     (("mustBeGreaterThan: 0", "mustBeGreaterThan: 9"), "producers", ""),
-    (
-        ("mustBe: 0\n        description: a sample", "mustBeLessOrEqualTo: 5\n        description: a sample"),
-        "",
-        "producers",
-    ),
-    (
-        (
-            "measure: unmatched, column: sample_id, to: dataset_members",
-            "measure: unmatched, column: sample_id, to: influence_scores",
-        ),
-        "producers",
-        "producers",
-    ),
+    (swap(NO_STRANGER, "mustBe: 0", "mustBeLessOrEqualTo: 5"), "", "producers"),
+    (swap(NO_STRANGER, "mustBe: 0", "mustBeBetween: [0, 5]"), "", "producers"),
+    (swap(UNMATCHED, "dataset_members", "influence_scores"), "producers", "producers"),
     (("mustBeLessOrEqualTo: 40", "mustBeLessOrEqualTo: 30"), "", ""),
     (("validValues: [open, closed]", "validValues: [open, closed, sold]"), "", "producers"),
     (("validValues: [open, closed]", "validValues: [open, sold]"), "producers", "producers"),
