@@ -89,8 +89,8 @@ def require_few_refused(mapping: SourceMapping, refused: int, rows_in: int) -> N
     """
     if refused > mapping.max_refused_share * rows_in:
         raise DataError(
-            f"source {mapping.name}: {refused:,} of {rows_in:,} raw rows do not fit the mapping, which allows a share of "
-            f"{mapping.max_refused_share:g}; nothing was published",
+            f"source {mapping.name}: {refused:,} of {rows_in:,} raw rows do not fit the mapping, which allows a share "
+            f"of {mapping.max_refused_share:g}; nothing was published",
             action="`zigong quarantine ls` shows the reasons; have the files delivered again, correct the mapping, or "
             "set max_refused_share there",
         )

@@ -84,12 +84,6 @@ def check(spark: SparkSession, published: Path, root: Path, phase: str, moment: 
     require_finished_by_a_rerun(spark, root)
 
 
-def test_a_publish_killed_between_promote_and_log_is_logged_by_its_rerun(
-    spark: SparkSession, published: Path, tmp_path: Path
-) -> None:
-    check(spark, published, tmp_path, "promote", "after")
-
-
 @pytest.mark.soak
 @pytest.mark.parametrize(
     ("phase", "moment"),
