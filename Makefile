@@ -14,7 +14,7 @@ export UV_LINK_MODE ?= hardlink
 BENCH_VENV := build/venv-bench
 SCORERS_VENV := build/venv-bench-influence
 CONTRACTS_VENV := build/venv-contracts
-.PHONY: help env java dist demo test lint unit soak bench bench-influence bench-sequences locks clean airflow-env bench-env scorers-env contract-env
+.PHONY: help env java dist demo test lint unit soak bench bench-influence bench-sequences locks clean airflow-env bench-env scorers-env contract-env browser
 
 help: ## list every target
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -33,7 +33,7 @@ lint: env ## ruff, mypy --strict, import rules
 unit: env java dist airflow-env bare-env build/.doctor
 	$(BIN)/pytest -m "not soak" -n 2 --dist loadgroup --no-loadscope-reorder
 
-soak: env java dist contract-env ## kills and long runs, a second reader of the contracts
+soak: env java dist contract-env browser ## kills and long runs, a second reader of the contracts
 	$(BIN)/pytest -m soak --timeout 3600
 
 bench: bench-influence bench-sequences ## measured comparisons; tables on the terminal, figures in build/bench
@@ -103,6 +103,9 @@ dist/zigong.zip: $(shell find zigong schemas jobs -type f -not -name '*.pyc') py
 build/.doctor: requirements/jobs.txt $(VENV)/.built | java
 	$(BIN)/zigong doctor
 	touch $@
+
+browser: ## find Chromium for the tests of pages, or install it where that can be done
+	@bash .ci/browser.sh
 
 java: ## find Java 17, or install it where that can be done
 	@bash .ci/java.sh

@@ -65,6 +65,19 @@ def publish_source(job: Job, mapping: SourceMapping, folder: str) -> None:
     night = f"{ours} AND {dates.predicate('known_date')}"
     publish_versions(job, "behavior_events", events, night, may_be_empty=dates.bounded)
     publish_versions(job, "user_profiles", profiles, ours)
+    note_users_without_profile(job, night)
+
+
+def note_users_without_profile(job: Job, night: str) -> None:
+    """Tells how many users of the events no profile is known of; their sequences say so by an empty one."""
+    users = job.read("behavior_events").where(night).select("user_id").distinct()
+    known = job.read("user_profiles").select("user_id", F.lit(True).alias("known")).distinct()
+    (row,) = (
+        users.join(known, "user_id", "left").agg(F.count("*").alias("all"), F.count("known").alias("known")).collect()
+    )
+    if row["known"] < row["all"]:
+        job.run.note(users_without_profile=f"{row['all'] - row['known']:,} of {row['all']:,}")
+    job.run.add_metrics({"users.of_events": row["all"], "users.without_profile": row["all"] - row["known"]})
 
 
 def publish_versions(job: Job, table: str, rows: DataFrame, cells: str, *, may_be_empty: bool = False) -> None:

@@ -16,7 +16,7 @@ from schemas.rules import TableRule
 from schemas.versions import version_numbers
 
 # What a custom property of the table may say. `key: none` is how a table says that its rows have no key.
-CUSTOM_PROPERTIES = ("person", "key")
+CUSTOM_PROPERTIES = ("person", "key", "access")
 
 # Spark types by column, of every table that a relationship may lead to.
 Columns = Mapping[str, Mapping[str, str]]

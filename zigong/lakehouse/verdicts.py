@@ -77,6 +77,17 @@ def record_verdict(
 _RESULT = ("rule", "severity", "fingerprint", "value", "observed", "low", "high", "passed", "note")
 
 
+def verdicts_of(paths: LakehousePaths, run_id: str) -> list[dict[str, Any]]:
+    """The verdicts of a run, in the order in which they were given."""
+    version = published_version(paths, "verdicts")
+    if version is None:
+        return []
+    columns = ["table_name", "verdict", "failures", "warnings", "results", "decided_at"]
+    ours = ds.field("run_id") == run_id
+    rows = arrow_pinned(paths, "verdicts", version, columns=columns, where=ours).to_pylist()
+    return sorted(rows, key=lambda row: row["decided_at"])
+
+
 def earlier_values(paths: LakehousePaths, table: str, rule: str, *, but: str, limit: int) -> Sequence[float]:
     """Values of a rule in the last verdicts that passed, newest first; a rule of that name in any wording counts.
 
