@@ -2,7 +2,7 @@
 
 import typer
 
-from zigong.cli import audit, audit_log, contract, erase, maintain, quarantine, run, runs, sources, study
+from zigong.cli import audit, audit_log, contract, erase, maintain, quality, quarantine, run, runs, sources, study
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,6 +32,11 @@ source_app = typer.Typer(no_args_is_help=True, help="Raw sources and their mappi
 source_app.command("check")(sources.check)
 source_app.command("new")(sources.new)
 app.add_typer(source_app, name="source")
+
+quality_app = typer.Typer(no_args_is_help=True, help="Rules of published tables.")
+quality_app.command("check")(quality.check)
+quality_app.command("pin")(quality.pin)
+app.add_typer(quality_app, name="quality")
 
 quarantine_app = typer.Typer(no_args_is_help=True, help="Rows that rules kept out of their tables.")
 quarantine_app.command("ls")(quarantine.list_refused)

@@ -112,20 +112,13 @@ def publish(
         if done is not None:
             return _logged(paths, done)
         staged = _stage(spark, paths, rules.conform(frame, contract), f"{run_id}/{table}")
-        broken = staged.where(F.size(rules.reasons) > 0).select(
-            F.col(rules.reasons).alias("reasons"), F.to_json(F.struct(*contract.column_names), EXACT).alias("payload")
-        )
         known = None if rejected is None else _stage(spark, paths, rejected, f"{run_id}/{table}.no")
         rows_rejected, losses = 0 if known is None else known.count(), dict(dropped or {})
-        verdict = rules.audit(
-            staged,
-            contract.when_empty() if may_be_empty else contract,
-            rejected=rows_rejected,
-            dropped=sum(losses.values()),
-        )
+        asked = contract.when_empty() if may_be_empty else contract
+        verdict = rules.audit(staged, asked, rejected=rows_rejected, dropped=sum(losses.values()))
         refused = verdict.refused + rows_rejected
         if refused:
-            broken = broken if known is None else broken.unionByName(known)
+            broken = _refused(staged, contract, rules, known)
             quarantine_rows(paths, broken, table=table, run_id=run_id, step=step, rules_version=contract.rules_version)
         outcome = Published(
             run_id=run_id,
@@ -141,14 +134,8 @@ def publish(
             lineage=asdict(lineage) if lineage else None,
             rules_version=contract.rules_version,
         )
-        record_verdict(
-            paths,
-            verdict,
-            run_id=run_id,
-            table=table,
-            counts=outcome.counts(),
-            rules_version=contract.rules_version,
-        )
+        counts, version = outcome.counts(), contract.rules_version
+        record_verdict(paths, verdict, run_id=run_id, table=table, counts=counts, rules_version=version)
         if not verdict.passed:
             _logged(paths, outcome)
             raise DataError(
@@ -157,6 +144,14 @@ def publish(
             )
         good = staged.where(F.size(rules.reasons) == 0).select(*contract.column_names)
         return _logged(paths, _promote(paths, good, outcome, basis))
+
+
+def _refused(staged: DataFrame, contract: TableContract, rules: Rules, known: DataFrame | None) -> DataFrame:
+    """Rows that break a rule, with their payload, and those that the transform had refused."""
+    broken = staged.where(F.size(rules.reasons) > 0).select(
+        F.col(rules.reasons).alias("reasons"), F.to_json(F.struct(*contract.column_names), EXACT).alias("payload")
+    )
+    return broken if known is None else broken.unionByName(known)
 
 
 def _logged(paths: LakehousePaths, outcome: Published) -> Published:

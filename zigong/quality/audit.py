@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame
 from schemas.contracts import TableContract
 from zigong.lakehouse.publish import Rules
 from zigong.quality.measures import Beside, measured
-from zigong.quality.reference import References, made_reference
+from zigong.quality.reference import made_reference
 from zigong.quality.rows import REASONS, conform
 from zigong.quality.suite import judged, open_context
 from zigong.quality.verdict import Verdict, unjudged
@@ -73,9 +73,8 @@ def pin_missing_references(rows: DataFrame, contract: TableContract, beside: Bes
     """Makes these rows the reference of every drift rule that has none."""
     if beside.references is None:
         return
-    references = References(beside.references)
     for rule in contract.table_rules:
-        if rule.measure == "psi" and references.of(contract.name, rule) is None:
+        if rule.measure == "psi" and beside.references.of(contract.name, rule) is None:
             made = made_reference(rows, rule, beside.run_id)
             if made is not None:
-                references.pin(contract.name, rule, made)
+                beside.references.pin(contract.name, rule, made)

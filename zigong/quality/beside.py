@@ -9,9 +9,11 @@ from zoneinfo import ZoneInfo
 
 from zigong.lakehouse.verdicts import earlier_values
 from zigong.quality.measures import Beside
+from zigong.quality.reference import References
 
 if TYPE_CHECKING:
     from zigong.job import Job
+    from zigong.lakehouse.paths import LakehousePaths
 
 
 def beside_of(job: Job) -> Beside:
@@ -26,5 +28,10 @@ def beside_of(job: Job) -> Beside:
         as_of=datetime.combine(recipe.as_of, time.min, ZoneInfo(recipe.business_timezone)),
         earlier=earlier,
         other=job.read,
-        references=paths.local("_quality", "references"),
+        references=references_of(paths),
     )
+
+
+def references_of(paths: LakehousePaths) -> References:
+    """The pinned references of a lakehouse."""
+    return References(paths.local("_quality", "references"))

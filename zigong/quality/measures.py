@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from statistics import fmean, median
 
 from pyspark.sql import Column, DataFrame
@@ -37,18 +36,18 @@ class Beside:
         earlier: values of a rule in the last verdicts of other runs that published: table, rule, how many -> newest
             first; None: nothing is compared with earlier verdicts.
         other: opens another table at the version the run reads; None: references are not judged.
-        references: folder of the pinned references; None: drift is not judged.
+        references: the pinned references; None: drift is not judged.
     """
 
     run_id: str
     as_of: datetime | None = None
     earlier: Earlier | None = None
     other: Callable[[str], DataFrame] | None = None
-    references: Path | None = None
+    references: References | None = None
 
     def reference(self, table: str, rule: TableRule) -> Reference | None:
         """The pinned reference of a drift rule."""
-        return None if self.references is None else References(self.references).of(table, rule)
+        return None if self.references is None else self.references.of(table, rule)
 
 
 @dataclass(frozen=True, kw_only=True)

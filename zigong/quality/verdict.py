@@ -37,7 +37,15 @@ class RuleResult:
 
     def sentence(self) -> str:
         """Expected and observed."""
-        return f"{self.rule}: expected {_range(self.low, self.high)}, observed {_number(self.observed)}"
+        return f"{self.rule}: expected {self.expected()}, observed {self.seen()}"
+
+    def expected(self) -> str:
+        """The bounds in words."""
+        return _range(self.low, self.high)
+
+    def seen(self) -> str:
+        """The observation in words."""
+        return _number(self.observed)
 
 
 @dataclass(frozen=True, kw_only=True)
