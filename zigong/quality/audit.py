@@ -47,7 +47,9 @@ def judge_table(
     found = measured(rows, contract, beside, rejected=rejected, dropped=dropped)
     results = unjudged((*contract.row_rules, *contract.table_rules), found.of_rules)
     context = open_context(run_folder / "quality")
-    verdict = Verdict(kept=found.kept, refused=found.refused, results=judged(context, contract.name, results))
+    verdict = Verdict(
+        kept=found.kept, refused=found.refused, results=judged(context, contract.name, results, run_id=beside.run_id)
+    )
     write_verdict(run_folder, contract.name, verdict, run_id=beside.run_id, rules_version=contract.rules_version)
     return verdict
 

@@ -47,7 +47,8 @@ def judge_dataset(
     sizes, rules = split_sizes(members, recipe), split_rules(recipe)
     found = {**broken_counts(view, contract.dataset_rules), **{rule.name: sizes[rule.name] for rule in rules}}
     measured = {name: Measured(value=float(count), observed=float(count)) for name, count in found.items()}
-    results = judged(open_context(run_folder / "quality"), NAME, unjudged((*contract.dataset_rules, *rules), measured))
+    context, asked = open_context(run_folder / "quality"), unjudged((*contract.dataset_rules, *rules), measured)
+    results = judged(context, NAME, asked, run_id=run_id)
     verdict = Verdict(kept=sum(sizes.values()), refused=0, results=results)
     write_verdict(run_folder, NAME, verdict, run_id=run_id, rules_version=contract.rules_version)
     return verdict

@@ -37,12 +37,15 @@ def open_context(folder: Path) -> AbstractDataContext:
     return context
 
 
-def judged(context: AbstractDataContext, name: str, results: Sequence[RuleResult]) -> tuple[RuleResult, ...]:
+def judged(
+    context: AbstractDataContext, name: str, results: Sequence[RuleResult], *, run_id: str
+) -> tuple[RuleResult, ...]:
     """Runs the checkpoint of a table over what its rules measured, and keeps its result for the Data Docs.
 
     Args:
         name: of the table, for suite, checkpoint and page.
         results: measured rules; those with nothing observed are not judged.
+        run_id: names the run on the page.
     """
     asked = [item for item in results if item.observed is not None]
     suite = context.suites.add_or_update(gx.ExpectationSuite(name=name, expectations=[_expectation(i) for i in asked]))
@@ -53,7 +56,7 @@ def judged(context: AbstractDataContext, name: str, results: Sequence[RuleResult
     )
     checkpoint = context.checkpoints.add_or_update(gx.Checkpoint(name=name, validation_definitions=[definition]))
     frame = pd.DataFrame([{item.rule: float(item.observed or 0) for item in asked}])
-    run = checkpoint.run(batch_parameters={"dataframe": frame})
+    run = checkpoint.run(batch_parameters={"dataframe": frame}, run_id=gx.RunIdentifier(run_name=run_id))
     (outcome,) = run.run_results.values()
     held = {found.expectation_config.kwargs["column"]: bool(found.success) for found in outcome.results}
     return tuple(replace(item, passed=held.get(item.rule, True)) for item in results)
