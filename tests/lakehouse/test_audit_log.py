@@ -216,7 +216,8 @@ def committed(paths: LakehousePaths, run_id: str, rows: int) -> Fact:
 
 def test_publishes_and_blocks_are_logged_once(spark: SparkSession, paths: LakehousePaths, tmp_path: Path) -> None:
     bad = points(spark, ["c"], eligible=False)
-    done = put(spark, tmp_path, points(spark, ["a", "b"]).unionByName(bad), "r1", dropped={"duplicate": 2})
+    good = points(spark, [f"u{number}" for number in range(20)])
+    done = put(spark, tmp_path, good.unionByName(bad), "r1", dropped={"duplicate": 2})
     for _ in range(2):
         with pytest.raises(DataError, match="audit blocked"):
             put(spark, tmp_path, points(spark, ["b", "b"]), "r2")
@@ -225,7 +226,7 @@ def test_publishes_and_blocks_are_logged_once(spark: SparkSession, paths: Lakeho
     entries = audit_entries(paths)
     told = [(e.seq, e.action, e.run_id, e.version, e.verdict, e.rows_in, e.rows_published) for e in entries]
     assert told == [
-        (1, "published", "r1", done.version, "passed", 5, 2),
+        (1, "published", "r1", done.version, "passed", 23, 20),
         (2, "blocked", "r2", None, "blocked", 2, 0),
     ]
     assert [(e.rows_quarantined, e.rows_dropped) for e in entries] == [(1, 2), (0, 0)]

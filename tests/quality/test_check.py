@@ -13,8 +13,14 @@ from typer.testing import CliRunner
 from tests.lakehouse.test_publish import CELLS, POINTS, points
 from tests.quality.test_quarantine import GOOD, job_at
 from zigong.cli import app
+from zigong.console import CONSOLE
 
 DRIFT = "arrears_are_stable"
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CONSOLE, "width", 200)
 
 
 def late(spark: SparkSession, days: int) -> DataFrame:
@@ -24,7 +30,7 @@ def late(spark: SparkSession, days: int) -> DataFrame:
 
 
 def command(root: Path, *words: str) -> tuple[int, str]:
-    answer = CliRunner().invoke(app, ["quality", *words, "--root", str(root)], env={"COLUMNS": "200"})
+    answer = CliRunner().invoke(app, ["quality", *words, "--root", str(root)])
     return answer.exit_code, answer.output
 
 

@@ -16,6 +16,7 @@ from schemas.contracts import table_contract
 from tests.finished import TINY
 from tests.lakehouse.test_publish import CELLS, POINTS, points
 from zigong.cli import app
+from zigong.console import CONSOLE
 from zigong.errors import ConfigError
 from zigong.job import Job, runs_folder
 from zigong.lakehouse.audit_log import audit_entries
@@ -36,6 +37,11 @@ def job_at(root: Path, run_id: str) -> Job:
     recipe = load_recipe(TINY, [f"lakehouse.root={root}"])
     run = open_run(recipe, runs_folder(recipe), run_id)
     return Job(step="build_labels", run=run, paths=LakehousePaths.at(str(root)))
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CONSOLE, "width", 200)
 
 
 @pytest.fixture
@@ -59,7 +65,7 @@ def replayed_by(root: Path) -> list[str | None]:
 
 
 def run_command(root: Path, *words: str) -> str:
-    answer = CliRunner().invoke(app, ["quarantine", *words, "--root", str(root)], env={"COLUMNS": "200"})
+    answer = CliRunner().invoke(app, ["quarantine", *words, "--root", str(root)])
     assert answer.exit_code == 0, answer.output
     return answer.output
 
