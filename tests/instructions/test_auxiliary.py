@@ -283,7 +283,7 @@ def test_a_wrong_auxiliary_member_of_each_kind_is_counted(samples: DataFrame, da
     for rows in plants.values():
         planted = planted.unionByName(rows)
     # each stands beside the sound row, and breaks that rule as well
-    assert violations(planted) == dict.fromkeys(plants, 1) | {"sample_in_two_splits": len(plants)}
+    assert violations(planted) == dict.fromkeys(plants, 1) | {"sample_in_one_split": len(plants)}
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
