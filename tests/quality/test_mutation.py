@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,25 @@ from zigong.quality.rows import REASONS, conform, holds
 from zigong.quality.suite import judged, open_context
 from zigong.quality.verdict import unjudged
 
+pytestmark = pytest.mark.usefixtures("for_small_frames")
 REPORT = Path(__file__).parents[2] / "build" / "mutation.json"
+
+
+@pytest.fixture(scope="module")
+def for_small_frames(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Settings under which Spark spends less on planning and compiling: each frame here has a few rows."""
+    conf = request.getfixturevalue("spark").conf
+    small = {
+        "spark.sql.shuffle.partitions": "1",
+        "spark.sql.adaptive.enabled": "false",
+        "spark.sql.codegen.wholeStage": "false",
+    }
+    before = {name: conf.get(name) for name in small}
+    for name, value in small.items():
+        conf.set(name, value)
+    yield
+    for name, value in before.items():
+        conf.set(name, value)
 
 
 @pytest.mark.parametrize("table", table_names())
