@@ -63,7 +63,7 @@ def judge_measures(spark: SparkSession, cases: Cases, folder: Path) -> Iterator[
 
 
 def judge_dataset(spark: SparkSession, cases: ViewCases) -> Iterator[Judged]:
-    """Mutants of dataset rules: of single rows as columns, of groups as counts of good and of bad groups."""
+    """Mutants of dataset rules: of single rows as columns, of groups as the number that is broken."""
     contract = cases.members.contract
     found = list(made.dataset_mutants(contract, cases.types))
     rows, groups = cases.alone(), cases.groups()
