@@ -84,7 +84,7 @@ def joined_view(members: DataFrame, samples: DataFrame, recipe: Recipe, closes_b
 def broken_counts(view: DataFrame, rules: Sequence[DatasetRule]) -> dict[str, int]:
     """Samples, or groups of samples, that break each rule."""
     alone = [rule for rule in rules if not rule.per]
-    counts: dict[str, int] = _counted(view, alone)
+    counts: dict[str, int] = _counted(view, alone) if alone else {}
     for per in dict.fromkeys(rule.per for rule in rules if rule.per):
         grouped = [rule for rule in rules if rule.per == per]
         held = [holds(rule.condition).alias(rule.name) for rule in grouped]
