@@ -23,10 +23,14 @@ from benchmarks.validators import FOUND
 
 PEER_PYTHON = HOME / "build" / "venv-bench-quality" / "bin" / "python"
 VALIDATORS = f"{HOME}/benchmarks/validators"
+CACHED = "_cached"  # GX may keep the rows in memory or not: the faster counts
 WAYS = {
     "ours": [sys.executable, f"{VALIDATORS}/ours.py"],
-    "gx_one_by_one": [sys.executable, f"{VALIDATORS}/with_gx.py", "one_by_one"],
-    "gx_suite": [sys.executable, f"{VALIDATORS}/with_gx.py", "suite"],
+    **{
+        f"gx_{way}{CACHED if cached else ''}": [sys.executable, f"{VALIDATORS}/with_gx.py", way, str(cached)]
+        for way in ("one_by_one", "suite")
+        for cached in (False, True)
+    },
     "dqx": [str(PEER_PYTHON), f"{VALIDATORS}/with_dqx.py"],
 }
 NOT_JUDGED = "as_many_rows_as_before, history_lengths_are_stable"
@@ -68,7 +72,7 @@ def compared(source: Path, events: int) -> tuple[dict[str, Figures], dict[str, s
                 missing[way] = str(error)
                 continue
             require_planted(way, found, planted)
-            rounds.setdefault(way, []).append(found)
+            rounds.setdefault(way.removesuffix(CACHED), []).append(found)
     return {way: fastest(found) for way, found in rounds.items()}, missing
 
 

@@ -1,6 +1,7 @@
-"""The same rules as Great Expectations judges them on Spark: `with_gx.py one_by_one|suite INPUT OUTPUT EVENTS THREADS`.
+"""The same rules as Great Expectations judges them on Spark: `with_gx.py WAY CACHED INPUT OUTPUT EVENTS THREADS`.
 
-one_by_one validates each expectation by itself; suite validates all as one suite, for which GX bundles its metrics.
+WAY one_by_one validates each expectation by itself, suite all as one suite, for which GX bundles its metrics. CACHED
+(True or False) is whether GX keeps the rows in memory, as it does by default.
 GX counts every row of a key that occurs again, and the planted ones come in pairs.
 """
 
@@ -32,17 +33,17 @@ def expectations() -> dict[str, gxe.Expectation]:
     return rules | {rule.name: _of_table(rule) for rule in judged_table_rules()}
 
 
-def violations(rows: DataFrame, way: str, *, persist: bool = False) -> dict[str, int]:
+def violations(rows: DataFrame, way: str, *, cached: bool) -> dict[str, int]:
     """What GX says of each rule.
 
     Args:
         way: ``one_by_one`` or ``suite``.
-        persist: whether GX caches the rows, as it does by default; slower here, since few columns are looked at.
+        cached: whether GX keeps the rows in memory.
     """
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
-    asset = context.data_sources.add_spark("bench", persist=persist).add_dataframe_asset("sequences")
+    asset = context.data_sources.add_spark("bench", persist=cached).add_dataframe_asset("sequences")
     batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": rows})
     asked = expectations()
     if way == "one_by_one":
@@ -89,11 +90,11 @@ def _count(rule: str, told_of: gx.core.ExpectationValidationResult) -> int:
     return int(told_of.result["unexpected_count" if "unexpected_count" in told_of.result else "observed_value"])
 
 
-def main(way: str, source: str, _target: str, events: str, threads: str) -> None:
+def main(way: str, cached: str, source: str, _target: str, events: str, threads: str) -> None:
     """Judges once and reports."""
     spark = open_engine(int(threads), int(events))
     found: dict[str, int] = {}
-    figures = measure(lambda: found.update(violations(spark.read.parquet(source), way)))
+    figures = measure(lambda: found.update(violations(spark.read.parquet(source), way, cached=cached == str(True))))
     tell({**figures, **told(found)})
     spark.stop()
 
