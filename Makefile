@@ -14,7 +14,8 @@ export UV_LINK_MODE ?= hardlink
 BENCH_VENV := build/venv-bench
 SCORERS_VENV := build/venv-bench-influence
 CONTRACTS_VENV := build/venv-contracts
-.PHONY: help env java dist demo test lint unit soak bench bench-influence bench-sequences locks clean airflow-env bench-env scorers-env contract-env browser QUALITY_VENV := build/venv-bench-quality bench-quality quality-env
+QUALITY_VENV := build/venv-bench-quality
+.PHONY: help env java dist demo test lint unit soak bench bench-influence bench-sequences bench-quality locks clean airflow-env bench-env scorers-env contract-env quality-env browser
 
 help: ## list every target
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'

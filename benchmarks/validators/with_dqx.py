@@ -1,6 +1,7 @@
 """The same rules as checks of Databricks Labs DQX, on the local Spark: `with_dqx.py INPUT OUTPUT EVENTS THREADS`.
 
-DQX asks for a client of a Databricks workspace; as its docs advise for runs without one, it gets a stand-in.
+DQX asks for a client of a Databricks workspace, which cannot exist here and which these checks never use: it gets a
+stand-in.
 It says of every row which checks it fails; counted are the rows of each check. Of a key that occurs again every row
 fails, and the planted ones come in pairs.
 """
