@@ -13,7 +13,9 @@ export UV_LINK_MODE ?= hardlink
 .DEFAULT_GOAL := help
 BENCH_VENV := build/venv-bench
 SCORERS_VENV := build/venv-bench-influence
-.PHONY: help env java dist demo test lint unit soak bench bench-influence bench-sequences locks clean airflow-env bench-env scorers-env
+CONTRACTS_VENV := build/venv-contracts
+QUALITY_VENV := build/venv-bench-quality
+.PHONY: help env java dist demo test lint unit soak bench bench-influence bench-sequences bench-quality locks clean airflow-env bench-env scorers-env contract-env quality-env browser
 
 help: ## list every target
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -32,10 +34,10 @@ lint: env ## ruff, mypy --strict, import rules
 unit: env java dist airflow-env bare-env build/.doctor
 	$(BIN)/pytest -m "not soak" -n 2 --dist loadgroup --no-loadscope-reorder
 
-soak: env java dist ## kills and long runs
+soak: env java dist contract-env browser ## kills and long runs, a second reader of the contracts
 	$(BIN)/pytest -m soak --timeout 3600
 
-bench: bench-influence bench-sequences ## measured comparisons; tables on the terminal, figures in build/bench
+bench: bench-influence bench-sequences bench-quality ## measured comparisons; tables on the terminal, figures in build/bench
 
 bench-influence: env scorers-env ## TracSeq scoring against its floor, vmap, bergson and dattri-llm; token trees (ten minutes)
 	$(BIN)/python benchmarks/influence.py
@@ -46,11 +48,16 @@ bench-sequences: env java bench-env ## sequences against DuckDB, Polars and text
 	$(BIN)/python benchmarks/rendering.py
 	$(BIN)/python benchmarks/incremental.py
 
+bench-quality: env java quality-env ## the rules of a contract against Great Expectations on Spark and DQX, 10 million events
+	$(BIN)/python benchmarks/quality.py
+
 env: $(VENV)/.built ## the environment of the jobs, from locked requirements
 airflow-env: $(AIRFLOW_VENV)/.built ## the environment of the schedulers
 bare-env: $(BARE_VENV)/.built
 bench-env: $(BENCH_VENV)/.built
 scorers-env: $(SCORERS_VENV)/.built
+quality-env: $(QUALITY_VENV)/.built
+contract-env: $(CONTRACTS_VENV)/.built ## datacontract-cli, which reads the contracts too
 dist: dist/zigong.zip ## the one archive that spark-submit and ray job submit ship
 
 $(UV):
@@ -87,6 +94,16 @@ $(SCORERS_VENV)/.built: requirements/bench-influence.txt | $(UV)
 	$(UV) pip install --quiet --python $(SCORERS_VENV) --no-deps --require-hashes -r requirements/bench-influence.txt
 	touch $@
 
+$(CONTRACTS_VENV)/.built: requirements/contracts.txt | $(UV)
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(CONTRACTS_VENV)
+	$(UV) pip install --quiet --python $(CONTRACTS_VENV) --require-hashes -r requirements/contracts.txt
+	touch $@
+
+$(QUALITY_VENV)/.built: requirements/bench-quality.txt | $(UV)
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(QUALITY_VENV)
+	$(UV) pip install --quiet --python $(QUALITY_VENV) --require-hashes -r requirements/bench-quality.txt
+	touch $@
+
 dist/zigong.zip: $(shell find zigong schemas jobs -type f -not -name '*.pyc') pyproject.toml README.md | $(UV)
 	rm -rf build/lib dist && $(UV) build --quiet --wheel --out-dir dist
 	cp dist/zigong-*.whl $@
@@ -97,6 +114,9 @@ build/.doctor: requirements/jobs.txt $(VENV)/.built | java
 	$(BIN)/zigong doctor
 	touch $@
 
+browser: ## find Chromium for the tests of pages, or install it where that can be done
+	@bash .ci/browser.sh
+
 java: ## find Java 17, or install it where that can be done
 	@bash .ci/java.sh
 
@@ -104,6 +124,8 @@ locks: $(UV) ## resolve the requirements again
 	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/jobs.in -o requirements/jobs.txt
 	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/dev.in -o requirements/dev.txt
 	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/bench.in -o requirements/bench.txt
+	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/contracts.in -o requirements/contracts.txt
+	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/bench-quality.in -o requirements/bench-quality.txt
 	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-emit-package torchaudio requirements/bench-influence.in -o requirements/bench-influence.txt
 	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/airflow.in -o requirements/airflow.txt
 

@@ -16,6 +16,7 @@ from zigong.behavior.ingest import (
 )
 from zigong.behavior.landing import landing_folder
 from zigong.behavior.raw_faults import raw_faults
+from zigong.errors import DataError
 from zigong.job import Job
 from zigong.lakehouse.row_text import EXACT
 from zigong.launch import main
@@ -48,6 +49,7 @@ def publish_source(job: Job, mapping: SourceMapping, folder: str) -> None:
         rules_version=mapping.digest,
         dropped=losses(erased=rejected.erased),
     )
+    require_few_refused(mapping, refused, rows_in)
     events = events_from(
         job.spark,
         raw,
@@ -63,6 +65,19 @@ def publish_source(job: Job, mapping: SourceMapping, folder: str) -> None:
     night = f"{ours} AND {dates.predicate('known_date')}"
     publish_versions(job, "behavior_events", events, night, may_be_empty=dates.bounded)
     publish_versions(job, "user_profiles", profiles, ours)
+    note_users_without_profile(job, night)
+
+
+def note_users_without_profile(job: Job, night: str) -> None:
+    """Tells how many users of the events no profile is known of; their sequences say so by an empty one."""
+    users = job.read("behavior_events").where(night).select("user_id").distinct()
+    known = job.read("user_profiles").select("user_id", F.lit(True).alias("known")).distinct()
+    (row,) = (
+        users.join(known, "user_id", "left").agg(F.count("*").alias("all"), F.count("known").alias("known")).collect()
+    )
+    if row["known"] < row["all"]:
+        job.run.note(users_without_profile=f"{row['all'] - row['known']:,} of {row['all']:,}")
+    job.run.add_metrics({"users.of_events": row["all"], "users.without_profile": row["all"] - row["known"]})
 
 
 def publish_versions(job: Job, table: str, rows: DataFrame, cells: str, *, may_be_empty: bool = False) -> None:
@@ -77,6 +92,21 @@ def publish_versions(job: Job, table: str, rows: DataFrame, cells: str, *, may_b
     )
     dropped = {"duplicate": doubled.kept.count(), **losses(erased=erased)}
     job.publish(table, kept.kept, cells=cells, rejected=refused, dropped=dropped, may_be_empty=may_be_empty)
+
+
+def require_few_refused(mapping: SourceMapping, refused: int, rows_in: int) -> None:
+    """The rate breaker of raw rows: so many bad ones are a broken delivery or a broken mapping.
+
+    Raises:
+        DataError: more than the mapping's share of the rows do not fit.
+    """
+    if refused > mapping.max_refused_share * rows_in:
+        raise DataError(
+            f"source {mapping.name}: {refused:,} of {rows_in:,} raw rows do not fit the mapping, which allows a share "
+            f"of {mapping.max_refused_share:g}; nothing was published",
+            action="`zigong quarantine ls` shows the reasons; have the files delivered again, correct the mapping, or "
+            "set max_refused_share there",
+        )
 
 
 def losses(**counts: int) -> dict[str, int]:

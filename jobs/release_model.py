@@ -13,6 +13,8 @@ from zigong.evaluation.held_out import FINAL
 from zigong.instructions.dataset import final_split
 from zigong.instructions.templates import load_template
 from zigong.job import Job
+from zigong.lakehouse.audit_chain import Fact
+from zigong.lakehouse.audit_log import append_facts
 from zigong.launch import main
 from zigong.release.briefing import model_card_of
 from zigong.release.gate import CHALLENGER, CHAMPION, LAST_STATUS, LIGHTGBM, Decision, decide
@@ -105,7 +107,16 @@ def _record(job: Job, decision: Decision, before: Champion | None, released: Cha
         "decided_at": datetime.now(UTC),
     }
     columns = {name: pa.array([value]) for name, value in row.items()}
-    job.publish("releases", job.frame(pa.table(columns)), cells=f"run_id = '{job.run.run_id}'")
+    version = job.publish("releases", job.frame(pa.table(columns)), cells=f"run_id = '{job.run.run_id}'")
+    told = Fact(
+        action=decision.decision,
+        run_id=job.run.run_id,
+        step=job.step,
+        table_name="releases",
+        cells=f"model_id = '{row['model_id']}'",
+        version=version,
+    )
+    append_facts(job.paths, [told])
     job.run.note(decision=decision.decision, reasons=list(decision.reasons))
     job.run.add_metrics(
         {f"gate.{name}": float(value) for name, value in decision.figures.items() if np.isfinite(value)}

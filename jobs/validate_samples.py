@@ -1,26 +1,32 @@
 """Judges a dataset whole, across its tables, before anything trains on it; a refused dataset stops here."""
 
+from schemas.contracts import table_contract
 from zigong.errors import DataError
 from zigong.instructions.dataset import window_closes_before
 from zigong.job import Job
+from zigong.lakehouse.verdicts import record_verdict
 from zigong.launch import main
-from zigong.quality.dataset import dataset_violations, judge
+from zigong.quality.dataset import NAME, judge_dataset
 
 
 def validate_samples(job: Job) -> None:
     """Splits, answers, maturity and leakage of the run's dataset."""
     dataset_id = job.run.fact("dataset_id")
-    violations = dataset_violations(
+    verdict = judge_dataset(
         job.read("dataset_members").where(f"dataset_id = '{dataset_id}'"),
         job.read("instruction_samples"),
         job.recipe,
         window_closes_before(job.recipe),
+        run_folder=job.run.folder,
+        run_id=job.run.run_id,
     )
-    audit = judge(violations, job.run.folder)
-    job.run.note(dataset_verdict="passed" if audit.passed else "blocked")
-    if not audit.passed:
+    counts = {"rows_in": verdict.kept, "published": 0, "quarantined": 0, "dropped": {}}
+    version = table_contract("dataset_members").rules_version
+    record_verdict(job.paths, verdict, run_id=job.run.run_id, table=NAME, counts=counts, rules_version=version)
+    job.run.note(dataset_verdict="passed" if verdict.passed else "blocked")
+    if not verdict.passed:
         raise DataError(
-            f"dataset {dataset_id} is refused: {'; '.join(audit.failures)}",
+            f"dataset {dataset_id} is refused: {'; '.join(verdict.failures)}",
             action="read the Data Docs of this run, mend the recipe or the source, and build the dataset again",
         )
 

@@ -7,12 +7,15 @@ GX suites and docs are derived from what this module returns.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 import yaml
-from open_data_contract_standard.model import DataQuality, OpenDataContractStandard, SchemaObject, SchemaProperty
+from open_data_contract_standard.model import OpenDataContractStandard, SchemaObject, SchemaProperty
+
+from schemas.rules import DatasetRule, RowRule, TableRule, column_rules, entry_rule, key_rule
 
 # What a column tells of a person. Tables hold no direct identifier: raw ids become pseudonyms at ingest.
 CLASSES = {
@@ -22,6 +25,10 @@ CLASSES = {
     "free_text": "words that persons may have written; masked at ingest",
     "none": "tells nothing of a person",
 }
+
+Rule = RowRule | TableRule | DatasetRule
+
+CONTRACT_SUFFIXES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +40,6 @@ class Column:
     required: bool
     classification: str
     description: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowRule:
-    """A condition every row must hold; a row that breaks it goes to quarantine under the rule's name."""
-
-    name: str
-    condition: str  # Spark SQL, true or null = holds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +59,23 @@ class PersonLink:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Retention:
+    """How long a table's rows are kept: those whose time lies more than ``days`` back are removed by upkeep."""
+
+    column: str
+    days: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relationship:
+    """A column whose values are those of a column of another table."""
+
+    column: str
+    table: str
+    target: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class TableContract:
     """Everything a table promises, read from ``schemas/tables/NAME.yaml``."""
 
@@ -71,8 +87,12 @@ class TableContract:
     key: tuple[str, ...]
     partitions: tuple[str, ...]
     row_rules: tuple[RowRule, ...]
-    min_rows: int
+    table_rules: tuple[TableRule, ...]
+    dataset_rules: tuple[DatasetRule, ...]
     person: PersonLink
+    restricted: bool  # only the owner of the lakehouse may read its files
+    retention: Retention | None
+    relationships: tuple[Relationship, ...]
     digest: str
 
     @property
@@ -81,9 +101,18 @@ class TableContract:
         return tuple(column.name for column in self.columns)
 
     @property
+    def rules(self) -> tuple[Rule, ...]:
+        """All rules: of rows, of the staged table, of the dataset."""
+        return (*self.row_rules, *self.table_rules, *self.dataset_rules)
+
+    @property
     def ddl(self) -> str:
         """The Spark DDL of the columns, without constraints."""
         return ", ".join(f"`{column.name}` {column.type}" for column in self.columns)
+
+    def when_empty(self) -> TableContract:
+        """The same contract for cells that may have no row, as a night without events has none."""
+        return replace(self, table_rules=tuple(rule for rule in self.table_rules if rule.measure != "rows"))
 
     @property
     def rules_version(self) -> str:
@@ -103,36 +132,55 @@ def table_contract(name: str) -> TableContract:
     Raises:
         KeyError: no contract has this name.
     """
-    resource = files("schemas").joinpath("tables", f"{name}.yaml")
+    return parse_contract(contract_text(name))
+
+
+def contract_text(name_or_path: str) -> str:
+    """The text of a shipped contract by its table's name, or of a contract file of one's own by its path.
+
+    Raises:
+        KeyError: there is neither.
+    """
+    path = Path(name_or_path)
+    if path.suffix in CONTRACT_SUFFIXES:
+        if not path.is_file():
+            raise KeyError(f"no contract file {path}")
+        return path.read_text(encoding="utf-8")
+    resource = files("schemas").joinpath("tables", f"{name_or_path}.yaml")
     if not resource.is_file():
-        raise KeyError(f"no contract for table {name!r}; known: {', '.join(table_names())}")
-    text = resource.read_text(encoding="utf-8")
-    return parse_contract(text)
+        raise KeyError(f"no contract for table {name_or_path!r}; known: {', '.join(table_names())}")
+    return resource.read_text(encoding="utf-8")
 
 
 def parse_contract(text: str) -> TableContract:
     """Parses the text of an ODCS v3 contract with exactly one schema object.
 
     Raises:
-        ValueError: a column has no class, or one that a table may not have; or nothing leads to the person of a row.
+        ValueError: a column has no class, or one that a table may not have; nothing leads to the person of a row; a
+            quality entry is none that anything judges, or two have one name.
     """
     document = OpenDataContractStandard.model_validate(yaml.safe_load(text))
     (table,) = document.schema_ or []
     properties = table.properties or []
+    key = _ordered(properties, "primaryKeyPosition")
+    rules = _rules(table, key)
     return TableContract(
         name=table.name or "",
         version=document.version or "",
         purpose=(document.description.purpose if document.description else None) or "",
         usage=(document.description.usage if document.description else None) or "",
         columns=tuple(_column(item) for item in properties),
-        key=_ordered(properties, "primaryKeyPosition"),
+        key=key,
         partitions=_ordered(properties, "partitionKeyPosition"),
-        row_rules=(
-            *(rule for item in properties for rule in _column_rules(item)),
-            *(RowRule(name=q.name or "", condition=q.implementation) for q in table.quality or [] if _is_row_rule(q)),
+        row_rules=tuple(rule for rule in rules if isinstance(rule, RowRule)),
+        table_rules=tuple(rule for rule in rules if isinstance(rule, TableRule)),
+        dataset_rules=tuple(rule for rule in rules if isinstance(rule, DatasetRule)),
+        restricted=any(
+            item.property == "access" and item.value == "restricted" for item in table.customProperties or []
         ),
-        min_rows=_min_rows(table.quality or []),
-        person=_person(table),
+        retention=_retention(document),
+        person=person_link(table),
+        relationships=_relationships(properties),
         digest=hashlib.sha256(text.encode()).hexdigest(),
     )
 
@@ -157,8 +205,12 @@ def _classification(item: SchemaProperty) -> str:
     return str(item.classification)
 
 
-def _person(table: SchemaObject) -> PersonLink:
-    """user_id, else a column with a relationship, else what the custom property ``person`` says."""
+def person_link(table: SchemaObject) -> PersonLink:
+    """user_id, else a column with a relationship, else what the custom property ``person`` says.
+
+    Raises:
+        ValueError: nothing says how a row leads to a person.
+    """
     properties = table.properties or []
     if any(item.name == "user_id" for item in properties):
         return PersonLink(kind="user_id", column="user_id")
@@ -182,28 +234,41 @@ def _person(table: SchemaObject) -> PersonLink:
     return PersonLink(kind="text", column=str(texts[0]))
 
 
+def _retention(document: OpenDataContractStandard) -> Retention | None:
+    stated = [item for item in document.slaProperties or [] if item.property == "retention"]
+    if not stated:
+        return None
+    (item,) = stated
+    if item.unit != "d" or not isinstance(item.value, int):
+        raise ValueError(f"retention must be whole days (unit d); found {item.value!r} {item.unit!r}")
+    return Retention(column=str(item.element).rpartition(".")[2], days=item.value)
+
+
+def _relationships(properties: list[SchemaProperty]) -> tuple[Relationship, ...]:
+    return tuple(
+        Relationship(column=str(item.name), table=table, target=target)
+        for item in properties
+        for relation in item.relationships or []
+        for table, _, target in [str(relation.to).partition(".")]
+    )
+
+
 def _ordered(properties: list[SchemaProperty], position: str) -> tuple[str, ...]:
     placed = [(getattr(item, position), item.name) for item in properties if getattr(item, position) is not None]
     return tuple(name for _, name in sorted(placed))
 
 
-def _column_rules(item: SchemaProperty) -> list[RowRule]:
-    rules = [RowRule(name=f"{item.name}_is_present", condition=f"`{item.name}` IS NOT NULL")] if item.required else []
-    for quality in item.quality or []:
-        if quality.metric == "invalidValues":
-            allowed = ", ".join(_literal(value) for value in (quality.arguments or {})["validValues"])
-            rules.append(RowRule(name=quality.name or "", condition=f"`{item.name}` IN ({allowed})"))
+def _rules(table: SchemaObject, key: tuple[str, ...]) -> list[Rule]:
+    """Every rule of a contract: of its columns, of its key, and those stated for the table."""
+    rules = [
+        *(rule for item in table.properties or [] for rule in column_rules(item)),
+        *([key_rule(key)] if key else []),
+        *(entry_rule(entry, str(table.name)) for entry in table.quality or []),
+    ]
+    names = [rule.name for rule in rules]
+    doubled = sorted({name for name in names if names.count(name) > 1 or not name})
+    if doubled:
+        raise ValueError(
+            f"table {table.name}: every rule needs a name of its own; found {', '.join(map(repr, doubled))}"
+        )
     return rules
-
-
-def _literal(value: object) -> str:
-    return str(value) if isinstance(value, int | float) else "'" + str(value).replace("'", "\\'") + "'"
-
-
-def _is_row_rule(quality: DataQuality) -> bool:
-    return bool(quality.type == "custom" and quality.engine == "spark-row")
-
-
-def _min_rows(rules: list[DataQuality]) -> int:
-    bounds = [int(rule.mustBeGreaterThan or 0) + 1 for rule in rules if rule.metric == "rowCount"]
-    return max(bounds, default=0)

@@ -21,6 +21,7 @@ COLUMN_TYPES = ("int", "bigint", "double", "string", "timestamp", "date")  # and
 NUMBER_TYPES = ("int", "bigint", "double")
 FORMATS = ("csv", "json", "parquet", "delta")  # json: one object a line
 DATA_KINDS = ("simulated", "public", "private")
+MAX_REFUSED_SHARE = 0.2  # of raw rows, where a mapping says nothing
 ATTRIBUTE_KINDS = ("code", "free_text")  # an attribute that is not declared is read as free text
 _DECIMAL = re.compile(r"decimal\(\d+,\s*\d+\)")
 _CSV_OPTIONS = ("separator", "header")
@@ -73,6 +74,7 @@ class SourceMapping:
     outcome_events: tuple[str, ...]
     closing_events: tuple[str, ...]
     attribute_codes: tuple[str, ...]  # attributes whose values no person wrote; the others are masked at ingest
+    max_refused_share: float  # of raw rows; beyond it a delivery is taken for broken and nothing of it is published
     digest: str
 
     @property
@@ -168,6 +170,11 @@ class _Node:
             raise self.wrong("a number")
         return float(self.content)
 
+    def share(self) -> float:
+        if not 0 <= self.number() <= 1:
+            raise self.wrong("a share from 0 to 1")
+        return self.number()
+
     def texts(self) -> tuple[str, ...]:
         if not isinstance(self.content, list):
             raise self.wrong("a list")
@@ -181,9 +188,8 @@ class _Node:
 
 def _mapping(root: _Node, origin: str, digest: str) -> SourceMapping:
     required = ("name", "data", "title", "files", "events", "profiles", "known_at", "outcome_events")
-    node = root.fields(
-        required=required, optional=("description", "license", "derived", "closing_events", "attributes")
-    )
+    optional = ("description", "license", "derived", "closing_events", "attributes", "max_refused_share")
+    node = root.fields(required=required, optional=optional)
     views = [name for section in ("files", "derived") if section in node for name, _ in node[section].named()]
     for name in views:
         if not _NAME.fullmatch(name) or views.count(name) > 1:
@@ -209,6 +215,7 @@ def _mapping(root: _Node, origin: str, digest: str) -> SourceMapping:
         outcome_events=outcomes,
         closing_events=closings,
         attribute_codes=_codes(node["attributes"]) if "attributes" in node else (),
+        max_refused_share=node["max_refused_share"].share() if "max_refused_share" in node else MAX_REFUSED_SHARE,
         digest=digest,
     )
 

@@ -98,16 +98,15 @@ def test_a_missing_file_and_a_wrong_column_are_named(tmp_path: Path, spark: Spar
         assert said in str(outcome(root, run_id)["message"])
 
 
-def test_a_rejected_table_is_blocked_and_says_what_was_observed(tmp_path: Path, spark: SparkSession) -> None:
-    """Every status is unknown: all raw rows go to quarantine, and a table without rows is not published."""
+def test_a_delivery_of_bad_rows_is_blocked_and_says_what_was_observed(tmp_path: Path, spark: SparkSession) -> None:
+    """Every status is unknown: all raw rows go to quarantine, and nothing is published."""
     credit_files(tmp_path / "raw", "ID,MONTHS_BALANCE,STATUS", ["1,0,Z", "1,-1,Z"])
     root = tmp_path / "lake"
     overrides = ["--set", f"lakehouse.root={root}", "--set", f"source.path={tmp_path / 'raw'}"]
     result = zigong("run", str(CREDIT), "--run-id", "r", *overrides)
     assert result.exit_code == 3
     ended = outcome(root, "r")
-    assert "table behavior_events: the audit blocked" in str(ended["message"])
-    assert "expect_table_row_count_to_be_between" in str(ended["message"])
+    assert "source credit_record: 2 of 2 raw rows do not fit the mapping" in str(ended["message"])
     assert ended["tables"]["raw_credit_record"]["quarantined"] == 2  # type: ignore[index]
 
 

@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 from schemas.contracts import table_contract
 from tests.finished import FinishedRun, finish
 from zigong.cli import app
+from zigong.lakehouse.audit_log import audit_entries
 from zigong.lakehouse.tables import arrow_pinned
+from zigong.lakehouse.verify_audit_log import verify_audit_log
 from zigong.pipeline import STEPS
 
 MODELS = ("zigong", "lightgbm", "lightgbm_no_profile", "logistic", "last_status", "majority")
@@ -58,6 +60,14 @@ def test_rows_in_are_published_quarantined_or_dropped_with_a_reason(tiny_run: Fi
         out = counts["published"] + counts["quarantined"] + sum(counts["dropped"].values())
         assert counts["rows_in"] == out, name
     assert accounts["behavior_events"]["dropped"]["duplicate"] > 0
+
+
+def test_the_audit_log_agrees_with_every_commit_and_holds_the_decision_of_the_gate(tiny_run: FinishedRun) -> None:
+    assert verify_audit_log(tiny_run.paths).broken is None
+    entries = [entry for entry in audit_entries(tiny_run.paths) if entry.run_id == tiny_run.run_id]
+    assert {entry.table_name for entry in entries if entry.action == "published"} >= set(TABLES)
+    decisions = [(entry.action, entry.version) for entry in entries if entry.action in {"released", "refused"}]
+    assert decisions == [(tiny_run.run.fact("decision"), tiny_run.run.pinned_version("releases"))]
 
 
 def test_the_metrics_hold_every_model_with_intervals_and_every_table(tiny_run: FinishedRun) -> None:

@@ -104,6 +104,7 @@ class Job:
         """
         from zigong.lakehouse.publish import publish
         from zigong.quality.audit import contract_rules
+        from zigong.quality.beside import beside_of
 
         done = publish(
             self.spark,
@@ -113,7 +114,7 @@ class Job:
             cells=cells,
             run_id=self.run.run_id,
             step=self.step,
-            rules=contract_rules(self.run.folder),
+            rules=contract_rules(self.run.folder, beside_of(self)),
             rejected=rejected,
             dropped=dropped,
             may_be_empty=may_be_empty,

@@ -28,10 +28,19 @@ def _cpu_seconds() -> float:
         process = Path(f"/proc/{waiting.pop()}")
         try:
             fields = (process / "stat").read_text().rsplit(")", 1)[1].split()
-            waiting += [
-                int(child) for task in (process / "task").iterdir() for child in (task / "children").read_text().split()
-            ]
+            waiting += _children(process)
         except (FileNotFoundError, ProcessLookupError):
             continue
         ticks += sum(int(field) for field in fields[11:15])
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _children(process: Path) -> list[int]:
+    """Read again where a thread ended meanwhile: what it had started is another thread's by then."""
+    while process.exists():
+        try:
+            tasks = list((process / "task").iterdir())
+            return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return []

@@ -43,7 +43,8 @@ def _events(raw: DataFrame) -> DataFrame:
         F.create_map(*(item for name in ("channel", "category", "usage", "timing") for item in (F.lit(name), name))),
         lambda _, value: value.isNotNull(),
     )
-    return raw.select(
+    # Repetitions go before the digests come: raw keys are short, and a shuffle of digests would fill the disk.
+    return raw.dropDuplicates(["event_key", "known_at"]).select(
         F.lit("simulated").alias("source"),
         _digest("event_key").alias("event_id"),
         "known_at",
@@ -57,7 +58,7 @@ def _events(raw: DataFrame) -> DataFrame:
         "days_past_due",
         words.alias("attributes"),
         F.to_date("known_at").alias("known_date"),
-    ).dropDuplicates(["source", "event_id", "known_at"])
+    )
 
 
 def _profiles(raw: DataFrame) -> DataFrame:

@@ -57,6 +57,7 @@ profiles: >
   FROM (SELECT DISTINCT CLIENT FROM rows)
 known_at: {lag: INTERVAL 30 MINUTES}
 outcome_events: [repayment]
+max_refused_share: 1
 """
 HEADER = b"ROW,CLIENT,NUMBER,DAY,KIND,AMOUNT,RATE\n"
 GOOD_ROWS = [

@@ -27,6 +27,8 @@ VERDICT = {
     "rows_quarantined": 0,
     "rows_dropped": 0,
     "failures": [],
+    "warnings": [],
+    "results": [],
     "rules_version": "1",
 }
 

@@ -16,6 +16,7 @@ from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.publish import Published, publish
 from zigong.lakehouse.tables import arrow_pinned, latest_version, open_pinned
 from zigong.quality.audit import contract_rules
+from zigong.quality.measures import Beside
 
 POINTS = "observation_points"
 DAY = date(2024, 1, 1)
@@ -47,7 +48,7 @@ def points(spark: SparkSession, users: list[str], **changes: object) -> DataFram
 
 def put(spark: SparkSession, root: Path, frame: DataFrame, run_id: str, **options: object) -> Published:
     paths = LakehousePaths.at(str(root))
-    rules = contract_rules(root / "_runs" / run_id)
+    rules = contract_rules(root / "_runs" / run_id, Beside(run_id=run_id))
     return publish(
         spark, paths, frame, table=POINTS, cells=CELLS, run_id=run_id, step="build_labels", rules=rules, **options
     )
@@ -56,11 +57,12 @@ def put(spark: SparkSession, root: Path, frame: DataFrame, run_id: str, **option
 def test_a_broken_row_goes_to_quarantine_with_its_reason_and_nothing_is_lost(
     spark: SparkSession, tmp_path: Path
 ) -> None:
-    frame = points(spark, ["a", "b"]).unionByName(points(spark, ["c"], eligible=False))
+    users = [f"u{number}" for number in range(20)]
+    frame = points(spark, users).unionByName(points(spark, ["c"], eligible=False))
 
     done = put(spark, tmp_path, frame, "r1", dropped={"duplicate": 2})
 
-    assert (done.rows_in, done.published, done.quarantined, done.dropped) == (5, 2, 1, {"duplicate": 2})
+    assert (done.rows_in, done.published, done.quarantined, done.dropped) == (23, 20, 1, {"duplicate": 2})
     paths = LakehousePaths.at(str(tmp_path))
     rejected = arrow_pinned(paths, "quarantine", latest_version(paths, "quarantine")).to_pylist()
     assert [row["reasons"] for row in rejected] == [["reason_states_exclusion"]]
@@ -78,13 +80,22 @@ def test_a_rerun_of_the_same_run_changes_nothing(spark: SparkSession, tmp_path: 
 def test_a_blocked_table_leaves_the_published_version_and_says_why(spark: SparkSession, tmp_path: Path) -> None:
     first = put(spark, tmp_path, points(spark, ["a"]), "r1")
 
-    with pytest.raises(DataError, match="expect_compound_columns_to_be_unique"):
+    with pytest.raises(DataError, match="key_is_unique: expected at most 0, observed 1"):
         put(spark, tmp_path, points(spark, ["b", "b"]), "r2")
 
     paths = LakehousePaths.at(str(tmp_path))
     assert latest_version(paths, POINTS) == first.version
     verdicts = arrow_pinned(paths, "verdicts", latest_version(paths, "verdicts"), columns=["run_id", "verdict"])
     assert {row["run_id"]: row["verdict"] for row in verdicts.to_pylist()} == {"r1": "passed", "r2": "blocked"}
+
+
+def test_too_many_refused_rows_block_the_table_and_stay_in_quarantine(spark: SparkSession, tmp_path: Path) -> None:
+    frame = points(spark, ["a", "b"]).unionByName(points(spark, ["c"], eligible=False))
+    with pytest.raises(DataError, match=r"few_rows_are_refused: expected at most 0.05, observed 0.3333"):
+        put(spark, tmp_path, frame, "r1")
+    paths = LakehousePaths.at(str(tmp_path))
+    assert arrow_pinned(paths, POINTS, latest_version(paths, POINTS)).num_rows == 0
+    assert arrow_pinned(paths, "quarantine", latest_version(paths, "quarantine")).num_rows == 1
 
 
 def test_a_pinned_version_keeps_its_rows_when_the_table_moves_on(spark: SparkSession, tmp_path: Path) -> None:

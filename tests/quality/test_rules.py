@@ -6,13 +6,14 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from schemas.contracts import parse_contract, table_contract, table_names
 from tests.finished import FinishedRun
 from zigong.instructions.dataset import window_closes_before
 from zigong.lakehouse.tables import open_pinned
-from zigong.quality.dataset import dataset_violations, judge
+from zigong.quality.dataset import judge_dataset
 from zigong.quality.rows import REASONS, conform
 
 CONTRACT = """
@@ -50,7 +51,11 @@ schema:
 
 def test_a_contract_yields_its_columns_key_and_rules() -> None:
     contract = parse_contract(CONTRACT)
-    assert (contract.key, contract.min_rows, contract.version) == (("k",), 3, "2.0.0")
+    assert (contract.key, contract.version) == (("k",), "2.0.0")
+    assert [(rule.name, rule.low, rule.high) for rule in contract.table_rules] == [
+        ("key_is_unique", None, 0),
+        ("some", 3, None),
+    ]
     assert [rule.name for rule in contract.row_rules] == ["k_is_present", "kind_is_known", "x_is_finite"]
     assert contract.ddl == "`k` string, `kind` string, `x` double"
 
@@ -82,24 +87,23 @@ def test_a_planted_leak_of_each_kind_refuses_the_dataset(
     samples = open_pinned(spark, tiny_run.paths, "instruction_samples", tables["instruction_samples"])
     first = members.where("split = 'train'").orderBy("sample_id").limit(1)
 
-    def failures(frame: object, name: str) -> str:
-        counted = dataset_violations(frame, samples, run.recipe, window_closes_before(run.recipe))  # type: ignore[arg-type]
-        return " ".join(judge(counted, tmp_path / name).failures)
-
-    from pyspark.sql import functions as F
+    def failures(frame: DataFrame, name: str) -> str:
+        spans = window_closes_before(run.recipe)
+        folder = tmp_path / name
+        return " ".join(judge_dataset(frame, samples, run.recipe, spans, run_folder=folder, run_id="r").failures)
 
     assert failures(members, "sound") == ""
     late = F.lit(datetime(2030, 1, 1, tzinfo=UTC))
     moved = F.lit(datetime(2023, 4, 20, tzinfo=UTC))
     plants = {
-        "sample_in_two_splits": first.withColumn("split", F.lit("test")),
-        "unit_in_train_and_test": first.withColumns({"sample_id": F.lit("new"), "split": F.lit("test")}),
-        "sample_is_missing": first.withColumn("sample_id", F.lit("new")),
-        "label_disagrees_with_answer": first.withColumn("label", 1 - F.col("label")),
-        "answer_is_no_choice": first.withColumn("completion", F.lit("Perhaps")),
-        "auxiliary_outside_train": first.withColumns({"task": F.lit("sentiment"), "split": F.lit("select")}),
-        "label_is_immature": first.withColumn("matured_at", late),
-        "window_reaches_into_next_split": first.withColumns({"observation_at": moved}),
+        "sample_in_one_split": first.withColumn("split", F.lit("test")),
+        "unit_in_train_or_test": first.withColumns({"sample_id": F.lit("new"), "split": F.lit("test")}),
+        "sample_exists": first.withColumn("sample_id", F.lit("new")),
+        "answer_agrees_with_label": first.withColumn("label", 1 - F.col("label")),
+        "answer_is_a_choice": first.withColumn("completion", F.lit("Perhaps")),
+        "auxiliary_only_in_train": first.withColumns({"task": F.lit("sentiment"), "split": F.lit("select")}),
+        "label_is_mature": first.withColumn("matured_at", late),
+        "window_closes_before_next_split": first.withColumns({"observation_at": moved}),
     }
     for rule, planted in plants.items():
         assert rule in failures(members.unionByName(planted), rule), rule

@@ -26,6 +26,7 @@ from zigong.report.run_report import (
     SplitRow,
     StepRow,
     TableRow,
+    VerdictRow,
 )
 
 SIZE = 3000
@@ -113,6 +114,10 @@ def full_report() -> RunReport:
             ),
         ),
         quality=DataQuality(
+            verdicts=(
+                VerdictRow(table="behavior_events", verdict="passed", held=21, warned=1, blocked=0, not_judged=1),
+            ),
+            warnings=("behavior_events: events_are_fresh: expected at most 62, observed 70",),
             quarantine=(
                 QuarantineRow(table="behavior_events", rule="days_past_due_not_negative", rows=9),
                 QuarantineRow(table="behavior_events", rule="event_type_is_a_word", rows=3),

@@ -2,7 +2,7 @@
 
 import typer
 
-from zigong.cli import audit, erase, maintain, run, runs, sources, study
+from zigong.cli import audit, audit_log, contract, erase, maintain, quality, quarantine, run, runs, sources, study
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,10 +23,32 @@ runs_app = typer.Typer(no_args_is_help=True, help="Runs of a lakehouse.")
 runs_app.command("ls")(runs.list_all)
 app.add_typer(runs_app, name="runs")
 
+audit_log_app = typer.Typer(no_args_is_help=True, help="Who published what, under which verdict.")
+audit_log_app.command("verify")(audit_log.verify)
+audit_log_app.command("ls")(audit_log.list_entries)
+app.add_typer(audit_log_app, name="audit-log")
+
 source_app = typer.Typer(no_args_is_help=True, help="Raw sources and their mappings.")
 source_app.command("check")(sources.check)
 source_app.command("new")(sources.new)
 app.add_typer(source_app, name="source")
+
+quality_app = typer.Typer(no_args_is_help=True, help="Rules of published tables.")
+quality_app.command("check")(quality.check)
+quality_app.command("pin")(quality.pin)
+app.add_typer(quality_app, name="quality")
+
+quarantine_app = typer.Typer(no_args_is_help=True, help="Rows that rules kept out of their tables.")
+quarantine_app.command("ls")(quarantine.list_refused)
+quarantine_app.command("explain")(quarantine.explain)
+quarantine_app.command("replay")(quarantine.replay)
+app.add_typer(quarantine_app, name="quarantine")
+
+contract_app = typer.Typer(no_args_is_help=True, help="Contracts of the tables.")
+contract_app.command("lint")(contract.lint)
+contract_app.command("diff")(contract.diff)
+contract_app.command("docs")(contract.docs)
+app.add_typer(contract_app, name="contract")
 
 study_app = typer.Typer(no_args_is_help=True, help="Experiments with a finished run.")
 study_app.command("influence")(study.influence)

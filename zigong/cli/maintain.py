@@ -22,7 +22,7 @@ def maintain_tables(
 ) -> None:
     """Compact the tables and remove old files; versions that a kept run pins stay readable."""
     shown = Table(title="maintain (dry run)" if dry_run else "maintain")
-    for column in ("table", "files before", "files after", "removed", "pinned versions", "version"):
+    for column in ("table", "files before", "files after", "removed", "expired rows", "pinned versions", "version"):
         shown.add_column(column, justify="left" if column == "table" else "right")
     with named_errors():
         folder = runs_folder_of(recipe, root)
@@ -30,6 +30,6 @@ def maintain_tables(
         pinned = pins(run.manifest() for run in list_runs(folder))
         for table in published_tables(paths):
             done = maintain(paths, table, pinned.get(table, ()), retain_hours=retain_hours, dry_run=dry_run)
-            counts = (done.files_before, done.files_after, done.removed, len(done.pinned), done.version)
+            counts = (done.files_before, done.files_after, done.removed, done.expired, len(done.pinned), done.version)
             shown.add_row(table, *(f"{count:,}" for count in counts))
     CONSOLE.print(shown)

@@ -57,10 +57,12 @@ class LanguageText:
     """The texts of one language.
 
     Attributes:
+        cue: end of every phrasing; the answer follows it.
         choices: in the order of the classes, the bad one first; empty where the answer is computed.
         around: ``start``, ``profile`` and ``summary`` of a template that may be a main one; else empty.
     """
 
+    cue: str
     phrasings: tuple[str, ...]
     choices: tuple[str, ...]
     around: Mapping[str, str]
@@ -142,6 +144,7 @@ def _language(content: Any, answer: Answer, declared: Mapping[str, str], *, wher
     if unused := sorted(set(declared) - used):
         _refuse(where, f"never uses the slot {unused[0]!r}", "use it, or do not declare it")
     return LanguageText(
+        cue=text["cue"],
         phrasings=phrasings,
         choices=_choices(text["choices"], CLASSES[answer.by], where=f"{where}: choices")
         if isinstance(answer, LabelAnswer)

@@ -22,6 +22,7 @@ class Question:
 
     Attributes:
         name: ``name@version``.
+        cue: end of every prompt; the answer follows it.
         phrasings: the question line in each of its wordings; each ends with the answer cue.
         choices: admissible answers, the bad one first; empty where the answer is computed.
         answer: where the answer comes from.
@@ -30,6 +31,7 @@ class Question:
     name: str
     task: str
     language: str
+    cue: str
     phrasings: tuple[str, ...]
     choices: tuple[str, ...]
     answer: Answer
@@ -119,6 +121,7 @@ def question_of(content: Any, language: str, *, file: str) -> Question:
         "name": f"{source.name}@{source.version}",
         "task": source.task,
         "language": language,
+        "cue": text.cue,
         "phrasings": text.phrasings,
         "choices": text.choices,
         "answer": source.answer,

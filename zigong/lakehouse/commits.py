@@ -6,7 +6,9 @@ delta-rs answers in milliseconds what a Spark job needs seconds for.
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -41,8 +43,11 @@ LOST_RACES = (
 STATISTICS_TYPES = {"int", "bigint", "double", "timestamp", "date"}
 
 
-def create_if_missing(paths: LakehousePaths, contract: TableContract) -> None:
+def create_if_missing(paths: LakehousePaths, contract: TableContract, *, append_only: bool = False) -> None:
     """Creates a table with the contract's columns, nullability and partitions, readable by Spark and delta-rs alike.
+
+    Args:
+        append_only: whether every writer has to refuse to change or delete rows.
 
     Raises:
         DataError: the table is there and lacks a column of the contract.
@@ -64,27 +69,30 @@ def create_if_missing(paths: LakehousePaths, contract: TableContract) -> None:
             "delta.checkpointPolicy": "classic",
             "delta.enableExpiredLogCleanup": "false",  # a kept run reads its versions however old they are
             "delta.dataSkippingStatsColumns": ",".join(columns),
+            **({"delta.appendOnly": "true"} if append_only else {}),
         },
     )
+    if contract.restricted and paths.is_local:  # in an object store the policy of the bucket has to say so
+        Path(path).chmod(stat.S_IRWXU)
 
 
 class StaleRowsError(ConflictError):
     """Rows were made of published rows that another writer has changed since: make them again."""
 
 
-def make_commit(write: Callable[[], None], *, table: str, cells: str) -> None:
-    """Makes one commit of rows that do not depend on the table, so a lost race is simply tried again.
+def make_commit(write: Callable[[], None], *, table: str, cells: str, attempts: int = COMMIT_ATTEMPTS) -> None:
+    """Makes one commit of rows that ``write`` does not take from elsewhere, so a lost race is simply tried again.
 
     Raises:
         ConflictError: other writers kept winning.
     """
-    for _ in range(COMMIT_ATTEMPTS):
+    for _ in range(attempts):
         try:
             return write()
         except LOST_RACES as error:
             conflict = str(error).splitlines()[0]
     raise ConflictError(
-        f"table {table}, cells {cells}: {COMMIT_ATTEMPTS} attempts lost to other writers: {conflict}",
+        f"table {table}, cells {cells}: {attempts} attempts lost to other writers: {conflict}",
         action="wait for the other run to end, then rerun with the same run id",
     )
 
@@ -115,11 +123,17 @@ def metadata_text(metadata: Mapping[str, Any]) -> str:
     return json.dumps(metadata, sort_keys=True)
 
 
+def commit_metadata(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The userMetadata of an entry of a table's history; empty where the commit has none of ours."""
+    known: dict[str, Any] = json.loads(entry.get("userMetadata") or "{}")
+    return known
+
+
 def own_commits(paths: LakehousePaths, table: str, run_id: str) -> list[dict[str, Any]]:
     """The commits a run made in a table, newest first: its userMetadata, ``version`` and ``rows_written``."""
     found = []
     for entry in DeltaTable(paths.table(table)).history():
-        known = json.loads(entry.get("userMetadata") or "{}")
+        known = commit_metadata(entry)
         if known.get("run_id") == run_id:
             written = _rows_written(entry.get("operationMetrics") or {})
             found.append({**known, "version": entry["version"], "rows_written": written})

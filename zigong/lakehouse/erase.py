@@ -14,6 +14,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from zigong.lakehouse import erase_files, erase_tables
+from zigong.lakehouse.audit_chain import Fact
+from zigong.lakehouse.audit_log import append_facts
 from zigong.lakehouse.erasures import AffectedModel, Erasure, erasures, erasures_folder
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import latest_version, open_pinned
@@ -77,7 +79,20 @@ def carry_out(
     files += erase_files.erase_artefacts(paths, traces)
     _keys_file(paths, record).unlink()
     ended = record.completed_at or _now()
-    return _saved(paths, replace(record, completed_at=ended, files=dict(Counter(record.files) + files))), traces
+    done = _saved(paths, replace(record, completed_at=ended, files=dict(Counter(record.files) + files)))
+    append_facts(paths, [_fact(done)])
+    return done, traces
+
+
+def _fact(record: Erasure) -> Fact:
+    return Fact(
+        action="erased",
+        run_id=record.erasure_id,
+        step="erase",
+        table_name="erasure_requests",
+        cells=f"erasure_id = '{record.erasure_id}'",
+        rows_dropped=sum(record.rows.values()),
+    )
 
 
 def _traces(spark: SparkSession, paths: LakehousePaths, request: Request, users: DataFrame, record: Erasure) -> Traces:

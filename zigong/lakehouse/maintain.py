@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
+from schemas.contracts import table_contract, table_names
 from zigong.errors import ConfigError, ConflictError
 from zigong.lakehouse.paths import LakehousePaths
 
@@ -26,6 +28,7 @@ class Upkeep:
         files_before: files of the newest version.
         files_after: the same after compaction; equal in a dry run.
         removed: files that were removed, or would be.
+        expired: rows past the retention of their contract that were deleted; 0 in a dry run.
         pinned: versions that kept runs pin.
         version: newest version afterwards.
     """
@@ -34,6 +37,7 @@ class Upkeep:
     files_before: int
     files_after: int
     removed: int
+    expired: int
     pinned: tuple[int, ...]
     version: int
 
@@ -57,7 +61,7 @@ def pins(manifests: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, tupl
 def maintain(
     paths: LakehousePaths, table: str, pinned: tuple[int, ...], *, retain_hours: int = HOURS_OF_READERS, dry_run: bool
 ) -> Upkeep:
-    """Compacts a table and removes the files that neither its newest nor a pinned version needs.
+    """Deletes expired rows, compacts a table and removes the files that neither its newest nor a pinned version needs.
 
     Args:
         pinned: versions whose files stay for good.
@@ -72,7 +76,9 @@ def maintain(
         raise ConfigError(f"--retain-hours {retain_hours} is negative", action="give hours from 0 on")
     opened = DeltaTable(paths.table(table))
     before = len(opened.file_uris())
+    expired = 0
     if not dry_run:
+        expired = _delete_expired(opened, table)
         _compact(opened, table)
     removed = opened.vacuum(
         retention_hours=retain_hours,
@@ -87,9 +93,20 @@ def maintain(
         files_before=before,
         files_after=len(opened.file_uris()),
         removed=len(removed),
+        expired=expired,
         pinned=pinned,
         version=int(opened.version()),
     )
+
+
+def _delete_expired(opened: DeltaTable, table: str) -> int:
+    """Deletes the rows whose time the contract no longer keeps; returns how many."""
+    retention = table_contract(table).retention if table in table_names() else None
+    if retention is None:
+        return 0
+    limit = datetime.now(UTC) - timedelta(days=retention.days)
+    done = opened.delete(f"{retention.column} < '{limit:%Y-%m-%dT%H:%M:%SZ}'")
+    return int(done.get("num_deleted_rows") or 0)
 
 
 def _compact(opened: DeltaTable, table: str) -> None:

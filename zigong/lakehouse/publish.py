@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,32 +18,29 @@ from pyspark.sql import functions as F
 
 from schemas.contracts import TableContract, table_contract
 from zigong.errors import DataError
-from zigong.lakehouse.commits import create_if_missing, make_commit, metadata_text, own_commits, replace_rows
+from zigong.lakehouse.audit_log import log_publish
+from zigong.lakehouse.commits import create_if_missing, make_commit, metadata_text, own_commits
 from zigong.lakehouse.fence import Basis, fenced, make_fenced_commit
 from zigong.lakehouse.lineage import Lineage
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.row_text import EXACT
 from zigong.lakehouse.tables import latest_version
+from zigong.lakehouse.verdicts import BLOCKED, PASSED, Judgement, record_verdict
 
 
-class AuditResult(Protocol):
-    """What an audit answers."""
+class Audit(Protocol):
+    """Judges staged rows under a contract; rows refused or left out before are part of rows in."""
 
-    @property
-    def passed(self) -> bool:
-        """Whether the staged rows may be published."""
-
-    @property
-    def failures(self) -> tuple[str, ...]:
-        """Failed expectations, one sentence each."""
+    def __call__(self, rows: DataFrame, contract: TableContract, *, rejected: int, dropped: int) -> Judgement:
+        """The verdict."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """How the shell judges a table: ``conform`` adds the reasons column, ``audit`` judges the rows that are left."""
+    """How the shell judges a table: ``conform`` adds the reasons column, ``audit`` judges what conform returned."""
 
     conform: Callable[[DataFrame, TableContract], DataFrame]
-    audit: Callable[[DataFrame, TableContract], AuditResult]
+    audit: Audit
     reasons: str
 
 
@@ -63,6 +59,7 @@ class Published:
     quarantined: int
     dropped: dict[str, int] = field(default_factory=dict)
     lineage: dict[str, Any] | None = None
+    rules_version: str = ""
 
     def counts(self) -> dict[str, Any]:
         """Rows in and where they went."""
@@ -110,47 +107,57 @@ def publish(
     """
     contract = table_contract(table)
     create_if_missing(paths, contract)
-    done = None if again else _finished(paths, table, run_id=run_id, step=step, cells=cells)
-    if done is not None:
-        return done
     with _staging(paths, run_id, table):
+        done = None if again else _finished(paths, table, run_id=run_id, step=step, cells=cells)
+        if done is not None:
+            return _logged(paths, done)
         staged = _stage(spark, paths, rules.conform(frame, contract), f"{run_id}/{table}")
-        broken = staged.where(F.size(rules.reasons) > 0).select(
-            F.col(rules.reasons).alias("reasons"), F.to_json(F.struct(*contract.column_names), EXACT).alias("payload")
-        )
-        (counts,) = staged.select(
-            F.count("*").alias("all"), F.count_if(F.size(rules.reasons) > 0).alias("bad")
-        ).collect()
-        rows_good, rows_refused = counts["all"] - counts["bad"], counts["bad"]
-        if rejected is not None:
-            known = _stage(spark, paths, rejected, f"{run_id}/{table}.no")
-            rows_refused += known.count()
-            broken = broken.unionByName(known)
-        if rows_refused:
+        known = None if rejected is None else _stage(spark, paths, rejected, f"{run_id}/{table}.no")
+        rows_rejected, losses = 0 if known is None else known.count(), dict(dropped or {})
+        asked = contract.when_empty() if may_be_empty else contract
+        verdict = rules.audit(staged, asked, rejected=rows_rejected, dropped=sum(losses.values()))
+        refused = verdict.refused + rows_rejected
+        if refused:
+            broken = _refused(staged, contract, rules, known)
             quarantine_rows(paths, broken, table=table, run_id=run_id, step=step, rules_version=contract.rules_version)
-        good = staged.where(F.size(rules.reasons) == 0).select(*contract.column_names)
-        audit = rules.audit(good, replace(contract, min_rows=0) if may_be_empty else contract)
-        losses = dict(dropped or {})
         outcome = Published(
             run_id=run_id,
             step=step,
             table=table,
             cells=cells,
-            verdict="passed" if audit.passed else "blocked",
+            verdict=PASSED if verdict.passed else BLOCKED,
             version=-1,
-            rows_in=rows_good + rows_refused + sum(losses.values()),
-            published=rows_good if audit.passed else 0,
-            quarantined=rows_refused,
+            rows_in=verdict.kept + refused + sum(losses.values()),
+            published=verdict.kept if verdict.passed else 0,
+            quarantined=refused,
             dropped=losses,
             lineage=asdict(lineage) if lineage else None,
+            rules_version=contract.rules_version,
         )
-        _record_verdict(paths, outcome, contract, audit.failures)
-        if not audit.passed:
+        counts, version = outcome.counts(), contract.rules_version
+        record_verdict(paths, verdict, run_id=run_id, table=table, counts=counts, rules_version=version)
+        if not verdict.passed:
+            _logged(paths, outcome)
             raise DataError(
-                f"table {table}: the audit blocked {rows_good} rows of {cells}: {'; '.join(audit.failures)}",
+                f"table {table}: the audit blocked {verdict.kept} rows of {cells}: {'; '.join(verdict.failures)}",
                 action=f"the published version is unchanged; read the Data Docs of run {run_id}, mend the input, rerun",
             )
-        return _promote(paths, good, outcome, basis)
+        good = staged.where(F.size(rules.reasons) == 0).select(*contract.column_names)
+        return _logged(paths, _promote(paths, good, outcome, basis))
+
+
+def _refused(staged: DataFrame, contract: TableContract, rules: Rules, known: DataFrame | None) -> DataFrame:
+    """Rows that break a rule, with their payload, and those that the transform had refused."""
+    broken = staged.where(F.size(rules.reasons) > 0).select(
+        F.col(rules.reasons).alias("reasons"), F.to_json(F.struct(*contract.column_names), EXACT).alias("payload")
+    )
+    return broken if known is None else broken.unionByName(known)
+
+
+def _logged(paths: LakehousePaths, outcome: Published) -> Published:
+    """The outcome, once the audit log holds it."""
+    log_publish(paths, asdict(outcome))
+    return outcome
 
 
 def quarantine_rows(
@@ -168,28 +175,10 @@ def quarantine_rows(
         "payload",
         F.lit(rules_version).alias("rules_version"),
         F.current_timestamp().alias("quarantined_at"),
+        F.lit(None).cast("string").alias("replayed_by"),
     )
     where = f"table_name = '{table}' AND run_id = '{run_id}'"
     _replace(paths, frame, "quarantine", where=where, metadata={"run_id": run_id, "step": step})
-
-
-def _record_verdict(
-    paths: LakehousePaths, outcome: Published, contract: TableContract, failures: tuple[str, ...]
-) -> None:
-    row = {
-        "run_id": outcome.run_id,
-        "table_name": outcome.table,
-        "verdict": outcome.verdict,
-        "rows_in": outcome.rows_in,
-        "rows_published": outcome.published,
-        "rows_quarantined": outcome.quarantined,
-        "rows_dropped": sum(outcome.dropped.values()),
-        "failures": list(failures),
-        "rules_version": contract.rules_version,
-        "decided_at": datetime.now(UTC),
-    }
-    where = f"run_id = '{outcome.run_id}' AND table_name = '{outcome.table}'"
-    replace_rows(paths, "verdicts", [row], where=where, metadata={"run_id": outcome.run_id})
 
 
 def _stage(spark: SparkSession, paths: LakehousePaths, frame: DataFrame, name: str) -> DataFrame:

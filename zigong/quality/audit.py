@@ -1,21 +1,82 @@
-"""How the contracts judge a table on its way in: row rules first, then the GX suite on what is left."""
+"""How the contracts judge a table on its way in: row rules first, then the suite on what was measured of the rest."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from pyspark.sql import DataFrame
 
 from schemas.contracts import TableContract
 from zigong.lakehouse.publish import Rules
+from zigong.quality.measures import Beside, measured
+from zigong.quality.reference import made_reference
 from zigong.quality.rows import REASONS, conform
-from zigong.quality.suite import Audit, audit_frame, open_context, table_expectations
+from zigong.quality.suite import judged, open_context
+from zigong.quality.verdict import Verdict, unjudged
+from zigong.run import write_json
 
 
-def contract_rules(run_folder: Path) -> Rules:
-    """The rules of the contracts; suites, results and Data Docs are kept in the run's folder."""
+def contract_rules(run_folder: Path, beside: Beside) -> Rules:
+    """The rules of the contracts; suites, results, verdicts and Data Docs are kept in the run's folder.
 
-    def audit(frame: DataFrame, contract: TableContract) -> Audit:
-        return audit_frame(open_context(run_folder / "quality"), contract.name, frame, table_expectations(contract))
+    A drift rule without a pinned reference is not judged; the first rows that pass become its reference.
+    """
+
+    def audit(rows: DataFrame, contract: TableContract, *, rejected: int, dropped: int) -> Verdict:
+        verdict = judge_table(rows, contract, beside, run_folder, rejected=rejected, dropped=dropped)
+        if verdict.passed:
+            pin_missing_references(rows, contract, beside)
+        return verdict
 
     return Rules(conform=conform, audit=audit, reasons=REASONS)
+
+
+def judge_table(
+    rows: DataFrame, contract: TableContract, beside: Beside, run_folder: Path, *, rejected: int = 0, dropped: int = 0
+) -> Verdict:
+    """Measures and judges conformed rows, and writes the verdict beside the Data Docs.
+
+    Args:
+        rows: conformed rows, cheap to read more than once.
+        rejected: rows refused before, part of rows in.
+        dropped: rows left out before, part of rows in.
+    """
+    found = measured(rows, contract, beside, rejected=rejected, dropped=dropped)
+    results = unjudged((*contract.row_rules, *contract.table_rules), found.of_rules)
+    context = open_context(run_folder / "quality")
+    verdict = Verdict(
+        kept=found.kept, refused=found.refused, results=judged(context, contract.name, results, run_id=beside.run_id)
+    )
+    write_verdict(run_folder, contract.name, verdict, run_id=beside.run_id, rules_version=contract.rules_version)
+    return verdict
+
+
+def write_verdict(run_folder: Path, name: str, verdict: Verdict, *, run_id: str, rules_version: str) -> None:
+    """Writes ``quality/verdicts/NAME.json`` into the run's folder."""
+    said: Mapping[str, Any] = {
+        "table": name,
+        "run_id": run_id,
+        "verdict": "passed" if verdict.passed else "blocked",
+        "rules_version": rules_version,
+        "versions": {name: version(name) for name in ("great-expectations", "pyspark", "zigong")},
+        "rows_kept": verdict.kept,
+        "rows_refused": verdict.refused,
+        "failures": verdict.failures,
+        "warnings": verdict.warnings,
+        "results": verdict.rows(),
+    }
+    write_json(run_folder / "quality" / "verdicts" / f"{name}.json", said)
+
+
+def pin_missing_references(rows: DataFrame, contract: TableContract, beside: Beside) -> None:
+    """Makes these rows the reference of every drift rule that has none."""
+    if beside.references is None:
+        return
+    for rule in contract.table_rules:
+        if rule.measure == "psi" and beside.references.of(contract.name, rule) is None:
+            made = made_reference(rows, rule, beside.run_id)
+            if made is not None:
+                beside.references.pin(contract.name, rule, made)

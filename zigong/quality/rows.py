@@ -1,4 +1,4 @@
-"""Row rules of a contract as one Spark expression: every rule of every column in one pass."""
+"""Row rules of a contract as Spark expressions: every rule of every column in one pass."""
 
 from __future__ import annotations
 
@@ -10,13 +10,34 @@ from schemas.contracts import TableContract
 REASONS = "_reasons"
 
 
+def holds(condition: str) -> Column:
+    """Whether a row holds a condition; one that is null holds."""
+    return F.coalesce(F.expr(condition), F.lit(True))
+
+
 def broken_rules(contract: TableContract) -> Column:
-    """Names of the row rules a row breaks, in contract order; a condition that is null holds."""
-    checks = [F.when(~F.coalesce(F.expr(rule.condition), F.lit(True)), F.lit(rule.name)) for rule in contract.row_rules]
-    return F.filter(F.array(*checks), lambda name: name.isNotNull())
+    """Names of the rules of severity ``quarantine`` that a row breaks, in contract order."""
+    checks = [
+        F.when(~holds(rule.condition), F.lit(rule.name)) for rule in contract.row_rules if rule.severity == "quarantine"
+    ]
+    return F.filter(F.array(*checks).cast("array<string>"), lambda name: name.isNotNull())
 
 
 def conform(frame: DataFrame, contract: TableContract) -> DataFrame:
     """Exactly the contract's columns and types, plus ``_reasons`` of broken rules."""
     columns = [F.col(column.name).cast(column.type).alias(column.name) for column in contract.columns]
     return frame.select(*columns).withColumn(REASONS, broken_rules(contract))
+
+
+def counts_by_rule(contract: TableContract) -> list[Column]:
+    """Aggregates over conformed rows, named by rule: rows that break it.
+
+    A rule of severity ``quarantine`` counts the rows it takes out, the others count among those that stay.
+    """
+    stays = F.size(REASONS) == 0
+    return [
+        F.count_if(
+            F.array_contains(REASONS, rule.name) if rule.severity == "quarantine" else stays & ~holds(rule.condition)
+        ).alias(rule.name)
+        for rule in contract.row_rules
+    ]

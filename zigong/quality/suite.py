@@ -1,16 +1,21 @@
-"""The GX suite of a table, derived from its contract, and the audit of one staged table."""
+"""The GX suite and checkpoint of a verdict.
+
+What a rule measures is one number, so the batch that GX judges is one row of aggregates, a column for each rule: no
+row of a client ever reaches a suite, a result or the Data Docs.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import DataFrame
+import pandas as pd
 
-from schemas.contracts import TableContract
+from zigong.quality.verdict import RuleResult
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read when GX is imported
 
@@ -20,17 +25,8 @@ from great_expectations.data_context import AbstractDataContext
 
 logging.getLogger("great_expectations").setLevel(logging.ERROR)
 
-DATASOURCE = "lakehouse"
-# Aggregates only: no row value may reach a result or the Data Docs.
-RESULT_FORMAT = {"result_format": "BASIC", "exclude_unexpected_values": True, "partial_unexpected_count": 0}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Audit:
-    """What the suite said of one staged table."""
-
-    passed: bool
-    failures: tuple[str, ...]
+DATASOURCE, BATCH = "lakehouse", "measures"
+_SEVERITY = {"block": "critical", "warn": "warning", "quarantine": "info"}
 
 
 def open_context(folder: Path) -> AbstractDataContext:
@@ -41,45 +37,29 @@ def open_context(folder: Path) -> AbstractDataContext:
     return context
 
 
-def table_expectations(contract: TableContract) -> list[gxe.Expectation]:
-    """Table-level promises of a contract: columns, row count, key. Row-level rules are judged by ``quality.rows``."""
-    expectations: list[gxe.Expectation] = [
-        gxe.ExpectTableRowCountToBeBetween(min_value=contract.min_rows),
-        *(gxe.ExpectColumnToExist(column=name) for name in contract.column_names),
-    ]
-    if len(contract.key) == 1:
-        expectations.append(gxe.ExpectColumnValuesToBeUnique(column=contract.key[0]))
-    elif contract.key:
-        expectations.append(gxe.ExpectCompoundColumnsToBeUnique(column_list=list(contract.key)))
-    return expectations
+def judged(
+    context: AbstractDataContext, name: str, results: Sequence[RuleResult], *, run_id: str
+) -> tuple[RuleResult, ...]:
+    """Runs the checkpoint of a table over what its rules measured, and keeps its result for the Data Docs.
 
-
-def audit_frame(
-    context: AbstractDataContext, name: str, frame: DataFrame, expectations: list[gxe.Expectation]
-) -> Audit:
-    """Runs a checkpoint of ``expectations`` over ``frame`` and keeps its result for the Data Docs."""
+    Args:
+        name: of the table, for suite, checkpoint and page.
+        results: measured rules; those with nothing observed are not judged.
+        run_id: names the run on the page.
+    """
+    asked = [item for item in results if item.observed is not None]
+    suite = context.suites.add_or_update(gx.ExpectationSuite(name=name, expectations=[_expectation(i) for i in asked]))
     asset = _asset(context, name)
-    suite = context.suites.add_or_update(gx.ExpectationSuite(name=name, expectations=expectations))
-    batch = (
-        asset.add_batch_definition_whole_dataframe("whole")
-        if not asset.batch_definitions
-        else asset.batch_definitions[0]
-    )
+    batch = asset.batch_definitions[0] if asset.batch_definitions else asset.add_batch_definition_whole_dataframe(BATCH)
     definition = context.validation_definitions.add_or_update(
         gx.ValidationDefinition(name=name, data=batch, suite=suite)
     )
-    checkpoint = context.checkpoints.add_or_update(
-        gx.Checkpoint(name=name, validation_definitions=[definition], result_format=RESULT_FORMAT)
-    )
-    result = checkpoint.run(batch_parameters={"dataframe": frame})
-    description = result.describe_dict()
-    failures = tuple(
-        _failure(item)
-        for run in description["validation_results"]
-        for item in run["expectations"]
-        if not item["success"]
-    )
-    return Audit(passed=bool(result.success), failures=failures)
+    checkpoint = context.checkpoints.add_or_update(gx.Checkpoint(name=name, validation_definitions=[definition]))
+    frame = pd.DataFrame([{item.rule: float(item.observed or 0) for item in asked}])
+    run = checkpoint.run(batch_parameters={"dataframe": frame}, run_id=gx.RunIdentifier(run_name=run_id))
+    (outcome,) = run.run_results.values()
+    held = {found.expectation_config.kwargs["column"]: bool(found.success) for found in outcome.results}
+    return tuple(replace(item, passed=held.get(item.rule, True)) for item in results)
 
 
 def build_docs(context: AbstractDataContext) -> Path | None:
@@ -88,16 +68,19 @@ def build_docs(context: AbstractDataContext) -> Path | None:
     return addresses[0] if addresses else None
 
 
+def _expectation(item: RuleResult) -> gxe.Expectation:
+    return gxe.ExpectColumnMaxToBeBetween(
+        column=item.rule,
+        min_value=item.low,
+        max_value=item.high,
+        severity=_SEVERITY[item.severity],
+        notes=item.description or None,
+        meta={"fingerprint": item.fingerprint, "severity": item.severity},
+    )
+
+
 def _asset(context: AbstractDataContext, name: str) -> Any:
     if DATASOURCE not in context.data_sources.all():
-        context.data_sources.add_spark(DATASOURCE)
+        context.data_sources.add_pandas(DATASOURCE)
     source = context.data_sources.get(DATASOURCE)
-    if name in source.get_asset_names():
-        return source.get_asset(name)
-    return source.add_dataframe_asset(name)
-
-
-def _failure(item: dict[str, Any]) -> str:
-    arguments = {key: value for key, value in item["kwargs"].items() if key not in {"batch_id"}}
-    observed = {key: value for key, value in item.get("result", {}).items() if not key.startswith("partial")}
-    return f"{item['expectation_type']} expected {arguments}, observed {observed}"
+    return source.get_asset(name) if name in source.get_asset_names() else source.add_dataframe_asset(name)

@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 import pyarrow.dataset as ds
 
-from zigong.errors import DataError
 from zigong.evaluation.calibration import calibrated, fit_calibration
 from zigong.instructions.dataset import final_split
 from zigong.instructions.tasks import main_task
 from zigong.job import Job
 from zigong.lakehouse.paths import LakehousePaths
+from zigong.lakehouse.replayed import refused_rows
+from zigong.lakehouse.verdicts import verdicts_of
 from zigong.quality.suite import build_docs, open_context
 from zigong.release.briefing import lead, measured, models_of, question_of
 from zigong.release.scaling import card_scores
@@ -36,6 +37,7 @@ from zigong.report.run_report import (
     StepRow,
     TableRow,
     Verdict,
+    VerdictRow,
 )
 from zigong.report.write_report import write_report
 from zigong.run import Outcome, Run
@@ -65,6 +67,7 @@ def collect(run: Run) -> RunReport:
     manifest, facts = run.manifest(), run.manifest()["facts"]
     outcomes = [outcome for step in steps_of(run.recipe) if (outcome := run.outcome(step.name))]
     members = _members(job) if "dataset_id" in facts else None
+    verdicts = {row["table_name"]: str(row["verdict"]) for row in verdicts_of(job.paths, run.run_id)}
     measured_already = "oot.samples" in run.metrics()
     return RunReport(
         recipe=run.recipe.name,
@@ -75,7 +78,11 @@ def collect(run: Run) -> RunReport:
         steps=_steps(run),
         question=question_of(run.recipe),
         facts={name: str(value) for name, value in facts.items() if isinstance(value, str)},
-        tables=tuple(_table(name, counts) for outcome in outcomes for name, counts in outcome.tables.items()),
+        tables=tuple(
+            _table(name, counts, verdicts.get(name, ""))
+            for outcome in outcomes
+            for name, counts in outcome.tables.items()
+        ),
         quality=_quality(job),
         splits=_splits(members[members["task"] == main_task(run.recipe)]) if members is not None else (),
         results=(_result(run),) if measured_already else (),
@@ -120,13 +127,14 @@ def _steps(run: Run) -> tuple[StepRow, ...]:
     return tuple(rows)
 
 
-def _table(name: str, counts: dict[str, Any]) -> TableRow:
+def _table(name: str, counts: dict[str, Any], verdict: str) -> TableRow:
     return TableRow(
         table=name,
         rows_in=counts["rows_in"],
         published=counts["published"],
         quarantined=counts["quarantined"],
         dropped=counts["dropped"],
+        verdict=verdict,
         version="" if counts["version"] is None else str(counts["version"]),
     )
 
@@ -134,16 +142,27 @@ def _table(name: str, counts: dict[str, Any]) -> TableRow:
 def _quality(job: Job) -> DataQuality:
     suites = job.run.folder / "quality"
     docs = build_docs(open_context(suites)) if suites.is_dir() else None
-    try:
-        found = job.arrow(
-            "quarantine", ["table_name", "reasons"], where=ds.field("run_id") == job.run.run_id
-        ).to_pandas()
-    except DataError:
-        found = pd.DataFrame({"table_name": [], "reasons": []})
-    counts = found.explode("reasons").groupby(["table_name", "reasons"]).size()
+    refused = [item for item in refused_rows(job.paths) if item.run_id == job.run.run_id]
+    said = verdicts_of(job.paths, job.run.run_id)
     return DataQuality(
-        quarantine=tuple(QuarantineRow(table=t, rule=rule, rows=int(rows)) for (t, rule), rows in counts.items()),
+        verdicts=tuple(_verdict_row(row) for row in said),
+        quarantine=tuple(QuarantineRow(table=item.table, rule=item.rule, rows=item.rows) for item in refused),
+        failures=tuple(f"{row['table_name']}: {text}" for row in said for text in row["failures"]),
+        warnings=tuple(f"{row['table_name']}: {text}" for row in said for text in row["warnings"]),
         data_docs=str(docs.relative_to(job.run.folder)) if docs else None,
+    )
+
+
+def _verdict_row(said: dict[str, Any]) -> VerdictRow:
+    judged = [item for item in said["results"] if item["observed"] is not None]
+    broken = [item["severity"] for item in judged if not item["passed"]]
+    return VerdictRow(
+        table=said["table_name"],
+        verdict=said["verdict"],
+        held=len(judged) - len(broken),
+        warned=broken.count("warn"),
+        blocked=broken.count("block"),
+        not_judged=len(said["results"]) - len(judged),
     )
 
 

@@ -61,11 +61,25 @@ class QuarantineRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VerdictRow:
+    """How the rules of one table ended."""
+
+    table: str
+    verdict: str
+    held: int
+    warned: int
+    blocked: int
+    not_judged: int  # such as a comparison with earlier verdicts where there is none
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataQuality:
     """What the audits found; ``data_docs`` is a path relative to the report."""
 
+    verdicts: tuple[VerdictRow, ...] = ()
     quarantine: tuple[QuarantineRow, ...] = ()
     failures: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     data_docs: str | None = None
 
 

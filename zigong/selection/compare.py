@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from zigong.stability import stability_index
+
 Mask = npt.NDArray[np.bool_]
 LENGTH_BINS = 5
 
@@ -59,15 +61,10 @@ def _described(name: str, pool: pd.DataFrame, inside: Mask, top: Mask) -> dict[s
 
 
 def psi(values: pd.Series, inside: Mask) -> float:
-    """Population stability index of a categorical column: sum of (p - q) ln(p / q), group against pool.
-
-    Half a sample is added to each count, so that an absent category is finite.
-    """
+    """Population stability index of a categorical column, group against pool."""
     whole = values.value_counts()
     part = values[inside].value_counts().reindex(whole.index, fill_value=0)
-    p = (part + 0.5) / (part.sum() + 0.5 * len(whole))
-    q = (whole + 0.5) / (whole.sum() + 0.5 * len(whole))
-    return float(((p - q) * np.log(p / q)).sum())
+    return stability_index(part.to_numpy(), whole.to_numpy())
 
 
 def length_bins(tokens: pd.Series) -> pd.Series:

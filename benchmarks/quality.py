@@ -1,0 +1,121 @@
+"""Judging sequences by their contract: ours against Great Expectations on Spark and DQX, and beside building them.
+
+`quality.py [EVENTS]`: the number of events behind the sequences, default 10 million. Every way runs in a process of its
+own on the same Parquet with the same threads; ways are interleaved. The violations that they find are compared with one
+another, and with what was planted, before any figure is printed. Prints a table and writes build/bench/quality.json:
+vs_WAY is their time divided by ours, validate_of_build ours divided by the time of building the same sequences.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.sequences import COMPARED, DAY, HOME, OUT, ROUNDS, THREADS, Figures, made, told
+from benchmarks.validators import FOUND
+
+PEER_PYTHON = HOME / "build" / "venv-bench-quality" / "bin" / "python"
+VALIDATORS = f"{HOME}/benchmarks/validators"
+CACHED = "_cached"  # GX may keep the rows in memory or not: the faster counts
+WAYS = {
+    "ours": [sys.executable, f"{VALIDATORS}/ours.py"],
+    **{
+        f"gx_{way}{CACHED if cached else ''}": [sys.executable, f"{VALIDATORS}/with_gx.py", way, str(cached)]
+        for way in ("one_by_one", "suite")
+        for cached in (False, True)
+    },
+    "dqx": [str(PEER_PYTHON), f"{VALIDATORS}/with_dqx.py"],
+}
+NOT_JUDGED = "as_many_rows_as_before, history_lengths_are_stable"
+
+
+def main(events: int = COMPARED) -> None:
+    """Measures and reports."""
+    source = made(events)
+    built = [build(source, events) for _ in range(ROUNDS)]
+    told([sys.executable, f"{VALIDATORS}/planted.py", f"{source}/whole", str(source), str(events)])
+    ways, missing = compared(source, events)
+    report(events, ways, fastest(built), missing)
+
+
+def build(source: Path, events: int) -> Figures:
+    """Builds the sequences in all columns of the contract."""
+    print(f"building the sequences of {events:,} events", file=sys.stderr)
+    return told([sys.executable, f"{HOME}/benchmarks/builders/whole.py", str(source), str(source / "whole"), DAY])
+
+
+def compared(source: Path, events: int) -> tuple[dict[str, Figures], dict[str, str]]:
+    """The fastest round of every way, and why a peer gave none.
+
+    Raises:
+        SystemExit: a way found other violations than were planted.
+    """
+    planted = json.loads((source / "planted.json").read_text())
+    rounds: dict[str, list[Figures]] = {}
+    missing: dict[str, str] = {}
+    for _ in range(ROUNDS):
+        for way, command in WAYS.items():
+            if way in missing:
+                continue
+            try:
+                found = told([*command, str(source / "sequences"), str(source / f"judged_{way}"), str(events)])
+            except (OSError, subprocess.CalledProcessError) as error:
+                if way != "dqx":
+                    raise
+                missing[way] = str(error)
+                continue
+            require_planted(way, found, planted)
+            rounds.setdefault(way.removesuffix(CACHED), []).append(found)
+    return {way: fastest(found) for way, found in rounds.items()}, missing
+
+
+def require_planted(way: str, found: Figures, planted: dict[str, int]) -> None:
+    """Stops the benchmark where a way found other violations; of a rule in which nothing was planted it finds none."""
+    counted = {name.removeprefix(FOUND): number for name, number in found.items() if name.startswith(FOUND)}
+    wanted = {rule: planted.get(rule, 0) for rule in counted}
+    if counted != wanted or not set(planted) <= set(counted):
+        raise SystemExit(f"{way} found {counted}, planted were {planted}: the comparison means nothing")
+
+
+def fastest(rounds: list[Figures]) -> Figures:
+    """The lowest wall and the lowest CPU seconds."""
+    return {name: min(found[name] for found in rounds) for name in ("wall", "cpu")}
+
+
+def report(events: int, ways: dict[str, Figures], built: Figures, missing: dict[str, str]) -> None:
+    """A table, and the flat file of figures."""
+    console, ours = Console(width=100), ways["ours"]
+    title = f"rules of user_sequences over {events:,} events, {THREADS} threads, best of {ROUNDS}"
+    table = Table(title=title, title_justify="left")
+    for column in ("way", "wall s", "CPU s", "theirs / ours, wall", "CPU"):
+        table.add_column(column, justify="left" if column == "way" else "right")
+    flat: Figures = {"events": float(events)}
+    for way, found in {**ways, "build": built}.items():
+        wall, cpu = found["wall"] / ours["wall"], found["cpu"] / ours["cpu"]
+        table.add_row(way, f"{found['wall']:.1f}", f"{found['cpu']:.1f}", f"{wall:.2f}", f"{cpu:.2f}")
+        flat |= {f"seconds.{way}": found["wall"], f"cpu.{way}": found["cpu"]}
+        if way not in {"ours", "build"}:
+            flat |= {f"vs_{way}": wall, f"vs_{way}_cpu": cpu}
+    flat |= {
+        "validate_of_build": ours["wall"] / built["wall"],
+        "validate_of_build_cpu": ours["cpu"] / built["cpu"],
+    }
+    console.print(table)
+    console.print(f"validating takes {flat['validate_of_build']:.2f} of the time of building the same sequences")
+    console.print(f"not judged by any way, for want of earlier runs and a reference: {NOT_JUDGED}")
+    for way, why in missing.items():
+        console.print(f"no figure vs_{way}: {why}")
+    OUT.mkdir(parents=True, exist_ok=True)
+    (OUT / "quality.json").write_text(json.dumps(flat, indent=1))
+    console.print(f"written to {(OUT / 'quality.json').relative_to(HOME)}")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

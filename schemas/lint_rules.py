@@ -1,0 +1,157 @@
+"""What is wrong with the quality entries of a contract: each is looked at whole, whatever is wrong with another."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from open_data_contract_standard.model import DataQuality, SchemaObject, SchemaProperty
+
+from schemas.contracts import Rule
+from schemas.findings import Finding
+from schemas.rules import (
+    DATASET_ENGINE,
+    MEASURES,
+    ROW_ENGINE,
+    SEVERITIES,
+    TABLE_ENGINE,
+    RowRule,
+    column_rules,
+    entry_rule,
+)
+
+_BOUNDS = ("mustBe", "mustBeBetween", "mustBeGreaterOrEqualTo", "mustBeLessOrEqualTo")
+_OTHER_BOUNDS = ("mustBeGreaterThan", "mustBeLessThan", "mustNotBe", "mustNotBeBetween")
+_NOT_OF_ROWS = tuple(severity for severity in SEVERITIES if severity != "quarantine")
+
+
+def rule_findings(table: SchemaObject) -> tuple[list[Finding], list[Rule]]:
+    """The findings of every entry, and the rules that can be read all the same, so that their SQL is looked at."""
+    findings: list[Finding] = []
+    rules: list[Rule] = []
+    for item in table.properties or []:
+        rules += column_rules(item.model_copy(update={"quality": None}))
+        for position, entry in enumerate(item.quality or []):
+            checks = [*_common(entry, SEVERITIES), *_column_entry(entry)]
+            where = f"column {item.name}: {_called(entry, position)}"
+            rules += _read(entry, partial(_rules_of_column, item), where, checks, findings)
+    for position, entry in enumerate(table.quality or []):
+        of_rows = entry.engine == ROW_ENGINE and entry.metric != "rowCount"
+        checks = [*_common(entry, SEVERITIES if of_rows else _NOT_OF_ROWS), *_table_entry(entry)]
+        where = _called(entry, position)
+        rules += _read(entry, partial(_rules_of_table, str(table.name)), where, checks, findings)
+    return findings + _doubled(rules, table), rules
+
+
+def _called(entry: DataQuality, position: int) -> str:
+    return f"rule {entry.name}" if entry.name else f"rule {position + 1} without a name"
+
+
+def _rules_of_column(item: SchemaProperty, entry: DataQuality) -> list[RowRule]:
+    return column_rules(item.model_copy(update={"required": False, "quality": [entry]}))
+
+
+def _rules_of_table(table: str, entry: DataQuality) -> list[Rule]:
+    return [entry_rule(entry, table)]
+
+
+def _read(
+    entry: DataQuality,
+    reader: Callable[[DataQuality], list[RowRule]] | Callable[[DataQuality], list[Rule]],
+    where: str,
+    checks: list[tuple[str, str]],
+    findings: list[Finding],
+) -> list[Rule]:
+    """The rules of an entry; what stops its reader and no check has told is a finding as well."""
+    findings += [Finding(where=where, found=found, expected=expected) for found, expected in checks]
+    try:
+        return [*reader(entry.model_copy(update={"severity": None}))]
+    except (ValueError, KeyError, TypeError) as error:
+        if not checks:
+            findings.append(Finding(where=where, found=str(error), expected="an entry that becomes a rule"))
+        return []
+
+
+def _common(entry: DataQuality, severities: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    if not entry.name:
+        yield "no name", "a name of its own"
+    if not (entry.description or "").strip():
+        yield "no description", "a sentence that says why the rule holds"
+    if entry.severity is not None and entry.severity not in severities:
+        yield f"severity {entry.severity}", f"severity: {', '.join(severities)}"
+
+
+def _column_entry(entry: DataQuality) -> Iterator[tuple[str, str]]:
+    if entry.metric != "invalidValues":
+        yield f"metric {entry.metric}", f"metric invalidValues, or a {ROW_ENGINE} rule of the table"
+        return
+    values = (entry.arguments or {}).get("validValues")
+    if not isinstance(values, list) or not values:
+        yield f"validValues {values}", "arguments: {validValues: [...]} with at least one value"
+    elif len({(type(value), str(value)) for value in values}) < len(values):
+        yield f"validValues {values}", "each value once"
+    if entry.mustBe not in (None, 0):
+        yield f"mustBe {entry.mustBe}", "mustBe: 0, no row holds another value"
+
+
+def _table_entry(entry: DataQuality) -> Iterator[tuple[str, str]]:
+    said = entry.implementation
+    if entry.metric == "rowCount":
+        yield from _bounds(entry, rows=True)
+    elif entry.metric is not None:
+        yield f"metric {entry.metric}", f"metric rowCount, or engine {ROW_ENGINE}, {TABLE_ENGINE} or {DATASET_ENGINE}"
+    elif entry.engine == ROW_ENGINE:
+        if not isinstance(said, str) or not said.strip():
+            yield f"implementation {said!r}", "implementation: the condition every row holds, in Spark SQL"
+    elif entry.engine == DATASET_ENGINE:
+        holds = said.get("holds") if isinstance(said, dict) else said
+        extra = set(said) - {"holds", "per"} if isinstance(said, dict) else set()
+        if not isinstance(holds, str) or not holds.strip() or extra:
+            yield f"implementation {said!r}", "implementation: the condition, or {holds: condition, per: column}"
+    elif entry.engine == TABLE_ENGINE:
+        yield from _measure(entry)
+        yield from _bounds(entry, rows=False)
+    else:
+        yield f"engine {entry.engine}", f"engine: {ROW_ENGINE}, {TABLE_ENGINE}, {DATASET_ENGINE}"
+
+
+def _measure(entry: DataQuality) -> Iterator[tuple[str, str]]:
+    said = entry.implementation if isinstance(entry.implementation, dict) else {}
+    measure = str(said.get("measure", ""))
+    if measure not in MEASURES:
+        yield f"measure {measure or None}", f"measure: {', '.join(MEASURES)}"
+        return
+    takes = MEASURES[measure]
+    needed = {argument for argument in takes if not argument.endswith("?")}
+    given = set(said) - {"measure"}
+    if not needed <= given <= {argument.rstrip("?") for argument in takes}:
+        yield (
+            f"{measure} with {', '.join(sorted(given)) or 'nothing'}",
+            f"{measure} with {', '.join(takes) or 'nothing'}",
+        )
+
+
+def _bounds(entry: DataQuality, *, rows: bool) -> Iterator[tuple[str, str]]:
+    allowed = (*_BOUNDS, "mustBeGreaterThan") if rows else _BOUNDS
+    expected = f"bounds: {', '.join(allowed)}"
+    ignored = [name for name in _OTHER_BOUNDS if name not in allowed and getattr(entry, name) is not None]
+    if ignored:
+        yield ", ".join(ignored), expected
+    if not ignored and all(getattr(entry, name) is None for name in allowed):
+        yield "no bound", expected
+    low, high = entry.mustBeBetween or (entry.mustBeGreaterOrEqualTo, entry.mustBeLessOrEqualTo)
+    if low is not None and high is not None and low > high:
+        yield f"bounds {low} to {high}", "a lower bound that is not above the upper one"
+
+
+def _doubled(rules: list[Rule], table: SchemaObject) -> list[Finding]:
+    """Names that several rules have; the key's own rule has one too."""
+    names = [rule.name for rule in rules if rule.name]
+    if any(item.primaryKeyPosition is not None for item in table.properties or []):
+        names.append("key_is_unique")
+    return [
+        Finding(where=f"rule {name}", found=f"{count} rules of this name", expected="a name of its own")
+        for name, count in Counter(names).items()
+        if count > 1
+    ]

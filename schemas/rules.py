@@ -1,0 +1,180 @@
+"""The quality entries of a contract as typed rules: of rows, of a staged table, and of a dataset across its tables."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from open_data_contract_standard.model import DataQuality, SchemaProperty
+
+# What happens when a rule is broken: the row leaves, it is told, or the last good version of the table stays.
+SEVERITIES = ("quarantine", "warn", "block")
+
+# What a table rule measures, with the arguments it takes; `?` marks those that may be left out.
+MEASURES = {
+    "rows": (),
+    "duplicate_keys": (),  # of every contract with a key, without an entry
+    "refused_share": (),  # of rows in, those that a rule or the transform sent to quarantine
+    "rows_to_last": ("versions",),  # rows divided by the median of the last published verdicts
+    "share": ("of", "among?"),  # rows that hold a condition, of those that hold another
+    "share_to_last": ("of", "among?", "versions"),  # a share less the mean of the last published verdicts
+    "unmatched": ("column", "to"),  # rows whose key is not in another table; NULL refers to nothing
+    "age_days": ("of",),  # from the newest value of a time to the recipe's as_of
+    "psi": ("of", "among?"),  # population stability index of an expression against the pinned reference
+}
+ROW_ENGINE, TABLE_ENGINE, DATASET_ENGINE = "spark-row", "zigong-table", "spark-dataset"
+
+
+class _Named:
+    """What a rule is known by."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hex digits that change when the rule does, and with nothing else."""
+        return hashlib.sha256(json.dumps(vars(self), sort_keys=True).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowRule(_Named):
+    """A condition every row must hold.
+
+    Attributes:
+        condition: Spark SQL over the columns of the table; true or null = holds.
+        severity: quarantine takes the row out; warn counts it; block keeps the whole table back.
+    """
+
+    name: str
+    condition: str
+    severity: str = "quarantine"
+    description: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableRule(_Named):
+    """Bounds of one measure of the rows that are left.
+
+    Attributes:
+        measure: a key of ``MEASURES``.
+        low: smallest admissible value, None: no bound.
+        high: largest admissible value, None: no bound.
+    """
+
+    name: str
+    measure: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    low: float | None = None
+    high: float | None = None
+    severity: str = "block"
+    description: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetRule(_Named):
+    """A condition on a dataset across its tables, judged before anything trains on it.
+
+    Attributes:
+        condition: Spark SQL; over one sample of the joined dataset, or an aggregate of a group.
+        per: the column that groups samples; empty: every sample is judged alone.
+    """
+
+    name: str
+    condition: str
+    per: str = ""
+    severity: str = "block"
+    description: str = ""
+
+
+def column_rules(item: SchemaProperty) -> list[RowRule]:
+    """Presence of a required column, and its enumerations."""
+    rules = [RowRule(name=f"{item.name}_is_present", condition=f"`{item.name}` IS NOT NULL")] if item.required else []
+    for entry in item.quality or []:
+        if entry.metric != "invalidValues":
+            raise ValueError(
+                f"column {item.name}: rule {entry.name}: a column knows the metric invalidValues only, "
+                f"not {entry.metric!r}; write a {ROW_ENGINE} rule of the table"
+            )
+        allowed = ", ".join(_literal(value) for value in (entry.arguments or {})["validValues"])
+        rules.append(
+            RowRule(name=entry.name or "", condition=f"`{item.name}` IN ({allowed})", **_common(entry, "quarantine"))
+        )
+    return rules
+
+
+def entry_rule(entry: DataQuality, table: str) -> RowRule | TableRule | DatasetRule:
+    """The rule of one quality entry of a table.
+
+    Raises:
+        ValueError: nobody would judge the entry, since its metric, engine, measure or bounds are unknown.
+    """
+    name = entry.name or ""
+    if entry.metric == "rowCount":
+        return TableRule(name=name, measure="rows", **_bounds(entry, name), **_common(entry, "block"))
+    if entry.engine == ROW_ENGINE:
+        return RowRule(name=name, condition=str(entry.implementation), **_common(entry, "quarantine"))
+    if entry.engine == DATASET_ENGINE:
+        said = entry.implementation
+        stated = said if isinstance(said, dict) else {"holds": str(said)}
+        return DatasetRule(name=name, condition=stated["holds"], per=stated.get("per", ""), **_common(entry, "block"))
+    if entry.engine == TABLE_ENGINE and isinstance(entry.implementation, dict):
+        arguments = dict(entry.implementation)
+        measure = str(arguments.pop("measure", ""))
+        _require_arguments(name, measure, arguments)
+        return TableRule(
+            name=name, measure=measure, arguments=arguments, **_bounds(entry, name), **_common(entry, "block")
+        )
+    raise ValueError(
+        f"table {table}: rule {name}: nothing judges metric {entry.metric!r} of engine {entry.engine!r}; "
+        f"known: rowCount, {ROW_ENGINE}, {TABLE_ENGINE}, {DATASET_ENGINE}"
+    )
+
+
+def key_rule(key: tuple[str, ...]) -> TableRule:
+    """No two rows of a table have one key."""
+    return TableRule(
+        name="key_is_unique",
+        measure="duplicate_keys",
+        high=0,
+        description=f"no two rows have the same {', '.join(key)}",
+    )
+
+
+def _require_arguments(name: str, measure: str, arguments: Mapping[str, Any]) -> None:
+    if measure not in MEASURES:
+        raise ValueError(f"rule {name}: measure must be one of {', '.join(MEASURES)}; found {measure!r}")
+    allowed = {argument.rstrip("?") for argument in MEASURES[measure]}
+    needed = {argument for argument in MEASURES[measure] if not argument.endswith("?")}
+    if not needed <= set(arguments) <= allowed:
+        raise ValueError(
+            f"rule {name}: {measure} takes {', '.join(MEASURES[measure]) or 'nothing'}; "
+            f"found {', '.join(arguments) or 'nothing'}"
+        )
+
+
+def _common(entry: DataQuality, default: str) -> dict[str, Any]:
+    severity = entry.severity or default
+    allowed = [name for name in SEVERITIES if default == "quarantine" or name != "quarantine"]
+    if severity not in allowed:
+        raise ValueError(f"rule {entry.name}: severity must be one of {', '.join(allowed)}; found {severity!r}")
+    return {"severity": severity, "description": entry.description or ""}
+
+
+def _bounds(entry: DataQuality, name: str) -> dict[str, Any]:
+    """Both bounds, inclusive; a count greater than 0 is at least 1."""
+    if entry.mustBe is not None:
+        return {"low": entry.mustBe, "high": entry.mustBe}
+    low, high = entry.mustBeBetween or (entry.mustBeGreaterOrEqualTo, entry.mustBeLessOrEqualTo)
+    if entry.mustBeGreaterThan is not None and entry.metric == "rowCount":
+        low = entry.mustBeGreaterThan + 1
+    if low is None and high is None:
+        raise ValueError(
+            f"rule {name}: bounds must be mustBe, mustBeBetween, mustBeGreaterOrEqualTo or mustBeLessOrEqualTo "
+            "(of rowCount also mustBeGreaterThan)"
+        )
+    return {"low": low, "high": high}
+
+
+def _literal(value: object) -> str:
+    return str(value) if isinstance(value, int | float) else "'" + str(value).replace("'", "\\'") + "'"

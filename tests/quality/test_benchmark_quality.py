@@ -1,0 +1,39 @@
+"""The ways that the quality benchmark compares find the same violations."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from benchmarks.validators import contract, ours, planted, with_gx
+from schemas.contracts import table_contract
+
+ROWS, SLOTS = 400, 40
+T, DAY = datetime(2025, 12, 1, tzinfo=UTC), date(2025, 12, 1)
+BEFORE = datetime(2025, 11, 3, 12, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def slotted(spark: SparkSession) -> DataFrame:
+    """Sound sequences of one event each; more than one in twenty gets a fault."""
+    event = ("repayment", BEFORE, BEFORE, None, None, 0, {})
+    certificate = (BEFORE, BEFORE, 1, "h")
+    rows = [
+        (f"s{n}", f"u{n}", f"u{n}", T, {"age": "40"}, [event], (1, 1, 0), certificate, DAY, n % 8) for n in range(ROWS)
+    ]
+    return planted.with_slots(spark.createDataFrame(rows, table_contract("user_sequences").ddl), SLOTS)
+
+
+@pytest.mark.soak
+def test_every_way_finds_what_was_planted(slotted: DataFrame, tmp_path: Path) -> None:
+    rows = planted.planted(slotted).cache()
+    wanted = {rule.name: 0 for rule in contract().row_rules} | {"has_rows": 0, "few_rows_are_refused": 1}
+    wanted |= planted.planted_counts(slotted)
+    assert min(wanted[rule] for rules in planted.FAULTS.values() for rule in rules) > 0
+    assert ours.violations(rows, tmp_path) == wanted
+    assert with_gx.violations(rows, "one_by_one", cached=False) == wanted
+    assert with_gx.violations(rows, "suite", cached=False) == wanted
+    rows.unpersist()

@@ -1,0 +1,78 @@
+"""Published tables judged on demand, and drift against a reference that somebody pinned."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from typer.testing import CliRunner
+
+from tests.lakehouse.test_publish import CELLS, POINTS, points
+from tests.quality.test_quarantine import GOOD, job_at
+from zigong.cli import app
+from zigong.console import CONSOLE
+
+DRIFT = "arrears_are_stable"
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CONSOLE, "width", 200)
+
+
+def late(spark: SparkSession, days: int) -> DataFrame:
+    """Forty clients, each some days past due, spread over ten days from ``days`` on."""
+    number = F.substring("user_id", 2, 2).cast("int")
+    return points(spark, GOOD).withColumn("days_past_due", (days + number % 10).cast("int"))
+
+
+def command(root: Path, *words: str) -> tuple[int, str]:
+    answer = CliRunner().invoke(app, ["quality", *words, "--root", str(root)])
+    return answer.exit_code, answer.output
+
+
+def drift_of(root: Path, run_id: str) -> dict[str, object]:
+    said = json.loads((root / "_runs" / run_id / "quality" / "verdicts" / f"{POINTS}.json").read_text())
+    (found,) = (item for item in said["results"] if item["rule"] == DRIFT)
+    return {"verdict": said["verdict"], "passed": found["passed"], "note": found["note"]}
+
+
+def test_drift_is_told_against_the_pinned_reference_and_blocks_nothing(spark: SparkSession, tmp_path: Path) -> None:
+    for run_id, days in (("first", 0), ("same", 0), ("shifted", 20)):
+        job_at(tmp_path, run_id).publish(POINTS, late(spark, days), cells=CELLS)
+    passed = {"verdict": "passed", "passed": True}
+    assert drift_of(tmp_path, "first") == {**passed, "note": "no reference is pinned"}
+    assert drift_of(tmp_path, "same") == {**passed, "note": ""}
+    assert drift_of(tmp_path, "shifted") == {"verdict": "passed", "passed": False, "note": ""}
+
+    code, told = command(tmp_path, "pin", POINTS, "--run-id", "shifted")
+    assert (code, "40 rows in" in told) == (0, True)
+    job_at(tmp_path, "again").publish(POINTS, late(spark, 20), cells=CELLS)
+    assert drift_of(tmp_path, "again") == {**passed, "note": ""}
+
+
+def test_a_table_that_was_changed_by_hand_fails_its_check_by_the_name_of_the_rule(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    job = job_at(tmp_path, "first")
+    job.publish(POINTS, late(spark, 0), cells=CELLS)
+    code, told = command(tmp_path, "check", POINTS, "--run-id", "first")
+    assert code == 0, told
+    assert "key_is_unique" in told
+
+    late(spark, 0).limit(1).write.format("delta").mode("append").save(job.paths.table(POINTS))
+    job.run.pin(POINTS, 2)
+    code, told = command(tmp_path, "check", POINTS, "--run-id", "first")
+    assert code == 3
+    assert "key_is_unique: expected at most 0, observed 1" in " ".join(told.split())
+
+
+@pytest.mark.parametrize(("words", "message"), [(("check", "nothing"), "no table"), (("pin", "releases"), "psi")])
+@pytest.mark.usefixtures("spark")
+def test_what_cannot_be_judged_is_refused_by_name(tmp_path: Path, words: tuple[str, str], message: str) -> None:
+    job_at(tmp_path, "first")
+    code, told = command(tmp_path, *words, "--run-id", "first")
+    assert (code, message in told) == (2, True)

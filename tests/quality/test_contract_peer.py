@@ -1,0 +1,106 @@
+"""datacontract-cli, another reader of ODCS, accepts every contract and judges published tables as the contract says.
+
+It runs from an environment of its own (`make contract-env`), over the Parquet files of a table's newest version: its
+Delta reader fetches an extension of DuckDB from the network. It skips our custom rules, checks no relationship to a
+table of another contract, and tells no types of Parquet.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import yaml
+from deltalake import DeltaTable, write_deltalake
+from pyspark.sql import SparkSession
+
+from schemas.contracts import contract_text, table_contract, table_names
+from zigong.lakehouse.commits import create_if_missing
+from zigong.lakehouse.paths import LakehousePaths
+
+PEER = Path("build/venv-contracts/bin/datacontract").absolute()
+TABLE = "training_mix"
+pytestmark = [
+    pytest.mark.soak,
+    pytest.mark.skipif(not PEER.is_file(), reason=f"{PEER.name} is not installed: `make contract-env`"),
+]
+
+
+def peer_checks(folder: Path, *arguments: str) -> dict[str, str]:
+    """Runs the peer; its checks by name, with their results."""
+    told = folder / "told.json"
+    told.unlink(missing_ok=True)
+    command = [str(PEER), *arguments, "--output-format", "json", "--output", str(told)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert told.is_file(), done.stdout + done.stderr
+    content: dict[str, Any] = json.loads(told.read_text())
+    return {check["name"]: check["result"] for check in content["checks"]}
+
+
+def mix(samples: list[str], shares: list[str]) -> pa.Table:
+    count = len(samples)
+    return pa.table(
+        {
+            "mix_id": ["mix"] * count,
+            "sample_id": samples,
+            "share": shares,
+            "rank": pa.array(range(1, count + 1), pa.int32()),
+            "score": [0.5] * count,
+            "label": pa.array([1] * count, pa.int32()),
+        }
+    )
+
+
+def judged(paths: LakehousePaths, folder: Path) -> dict[str, str]:
+    """The peer's verdict on the newest version of the table: on its files alone, which the log names."""
+    source, files = Path(paths.table(TABLE)), folder / "newest"
+    shutil.rmtree(files, ignore_errors=True)
+    for uri in DeltaTable(str(source)).file_uris():
+        part = Path(uri.removeprefix("file://")).relative_to(source)
+        (files / part).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source / part, files / part)
+    document = yaml.safe_load(contract_text(TABLE))
+    server = {"server": "lake", "type": "local", "path": f"{files}/**/*.parquet", "format": "parquet"}
+    copy = folder / "contract.yaml"
+    copy.write_text(yaml.safe_dump({**document, "servers": [server]}, sort_keys=False))
+    return peer_checks(folder, "test", str(copy))
+
+
+@pytest.mark.parametrize("name", table_names())
+def test_the_peer_finds_nothing_wrong_with_a_contract(tmp_path: Path, name: str) -> None:
+    contract = tmp_path / f"{name}.yaml"
+    contract.write_text(contract_text(name))
+    checks = peer_checks(tmp_path, "lint", str(contract), "--all-errors")
+    assert set(checks.values()) == {"passed"}, checks
+
+
+def test_the_peer_refuses_what_is_no_odcs(tmp_path: Path) -> None:
+    contract = tmp_path / "wrong.yaml"
+    contract.write_text(contract_text(TABLE).replace("logicalType: string", "logicalType: words", 1))
+    assert "failed" in peer_checks(tmp_path, "lint", str(contract)).values()
+
+
+def test_the_peer_judges_a_published_table_as_its_contract_says(spark: SparkSession, tmp_path: Path) -> None:
+    paths = LakehousePaths.at(str(tmp_path / "lake"))
+    create_if_missing(paths, table_contract(TABLE))
+    path = paths.table(TABLE)
+
+    write_deltalake(path, mix(["a", "a", "b"], ["influence", "random", "luck"]), mode="append")
+    checks = judged(paths, tmp_path)
+    broken = {name for name, result in checks.items() if result == "failed"}
+    assert len(broken) == 2, checks
+    assert any("primary key (mix_id, sample_id)" in name for name in broken)
+    assert any("share" in name for name in broken)
+
+    write_deltalake(path, mix(["a", "b"], ["influence", "random"]), mode="overwrite")
+    checks = judged(paths, tmp_path)
+    assert set(checks.values()) <= {"passed", "warning"}, checks
+    required = [column.name for column in table_contract(TABLE).columns if column.required]
+    assert all(checks[f"Check that field {name} has no missing values"] == "passed" for name in required)
+    unjudged = {name for name, result in checks.items() if result == "warning"}
+    assert all("has type" in name or "missing from dataset_members" in name for name in unjudged), unjudged

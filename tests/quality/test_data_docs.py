@@ -1,0 +1,70 @@
+"""Data Docs, verdicts and references tell aggregates: nothing of a client is in them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from tests.finished import FinishedRun
+from tests.lakehouse.test_publish import CELLS, POINTS, points
+from tests.quality.test_quarantine import job_at
+from zigong.errors import DataError
+from zigong.lakehouse.tables import arrow_pinned
+from zigong.quality.suite import build_docs, open_context
+
+MARKER = "mkr7f3a"
+
+
+def texts(folder: Path) -> dict[Path, str]:
+    """Every file below a folder as text."""
+    return {file: file.read_text(errors="replace") for file in folder.rglob("*") if file.is_file()}
+
+
+def test_planted_markers_of_good_and_of_broken_rows_reach_no_page(spark: SparkSession, tmp_path: Path) -> None:
+    good = points(spark, [f"{MARKER}{number}" for number in range(30)], last_event_type=MARKER)
+    warned = good.withColumn("days_past_due", F.lit(7))
+    refused = points(spark, [f"{MARKER}-x"], eligible=False, last_event_type=MARKER)
+    job_at(tmp_path, "passed").publish(POINTS, warned.unionByName(refused), cells=CELLS)
+    with pytest.raises(DataError, match="key_is_unique"):
+        job_at(tmp_path, "blocked").publish(POINTS, good.unionByName(good), cells=CELLS)
+
+    for name in ("passed", "blocked"):
+        folder = tmp_path / "_runs" / name / "quality"
+        page = build_docs(open_context(folder))
+        assert page is not None
+        told = texts(folder)
+        assert any("key_is_unique" in text for file, text in told.items() if file.suffix == ".html")
+        assert [file for file, text in told.items() if MARKER in text] == []
+    assert [file for file, text in texts(tmp_path / "_quality").items() if MARKER in text] == []
+
+
+def test_a_verdict_file_names_every_rule_with_its_fingerprint_and_what_was_seen(tiny_run: FinishedRun) -> None:
+    folder = tiny_run.run.folder / "quality" / "verdicts"
+    said = json.loads((folder / "behavior_events.json").read_text())
+    assert (said["verdict"], said["run_id"]) == ("passed", tiny_run.run_id)
+    rules = {item["rule"]: item for item in said["results"]}
+    assert rules["has_rows"]["observed"] == said["rows_kept"] > 0
+    assert len({item["fingerprint"] for item in said["results"]}) == len(rules)
+    assert rules["as_many_rows_as_before"]["note"] == "no earlier verdict to compare with"
+    assert json.loads((folder / "dataset.json").read_text())["verdict"] == "passed"
+
+
+def test_nothing_of_the_clients_of_a_real_run_is_in_its_quality_folder(tiny_run: FinishedRun) -> None:
+    versions = tiny_run.run.manifest()["tables"]
+    columns = ["sample_id", "sequence_id", "user_id", "person_id", "prompt"]
+    samples = arrow_pinned(
+        tiny_run.paths, "instruction_samples", versions["instruction_samples"], columns=columns
+    ).to_pylist()
+    lines = {line for row in samples for line in row["prompt"].splitlines() if len(line) > 12}
+    secret = {row[name] for row in samples for name in columns[:4]} | lines
+    assert len(secret) > 100
+    folder = tiny_run.run.folder / "quality"
+    build_docs(open_context(folder))
+    told = texts(folder)
+    assert any(file.suffix == ".html" for file in told)
+    whole = "\n".join(told.values())
+    assert [value for value in secret if value in whole] == []

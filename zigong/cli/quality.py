@@ -1,0 +1,88 @@
+"""``zigong quality``: judge a published table on demand, and pin the reference of its drift rules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from schemas.contracts import table_contract, table_names
+from zigong.cli.shared import OnlyRecipe, Root, named_errors, named_run
+from zigong.console import CONSOLE, say
+from zigong.errors import ConfigError, DataError
+from zigong.job import Job
+from zigong.lakehouse.paths import LakehousePaths
+
+if TYPE_CHECKING:
+    from zigong.quality.verdict import RuleResult
+
+RunId = Annotated[str, typer.Option("--run-id", help="run whose version of the table is meant")]
+
+
+def check(table: str, run_id: RunId, recipe: OnlyRecipe = None, root: Root = None) -> None:
+    """Judge a published table by today's rules; nothing is written but the verdict beside the run's Data Docs.
+
+    A row that today's rules would quarantine is counted and stays.
+    """
+    from zigong.quality.audit import judge_table
+    from zigong.quality.beside import beside_of
+    from zigong.quality.rows import conform
+
+    with named_errors():
+        job = _job(table, run_id, recipe, root)
+        contract = table_contract(table)
+        rows = conform(job.read(table), contract).cache()
+        folder = job.run.folder / "checks"
+        verdict = judge_table(rows, contract, beside_of(job), folder)
+        shown = Table(title=f"{table}, version {job.version(table)}: {verdict.kept + verdict.refused:,} rows")
+        for column in ("rule", "severity", "observed", "expected", "holds"):
+            shown.add_column(column, justify="right" if column == "observed" else "left", overflow="fold")
+        for item in verdict.results:
+            shown.add_row(item.rule, item.severity, item.seen(), item.expected(), _holds(item))
+        CONSOLE.print(shown)
+        say(f"written to {folder / 'quality' / 'verdicts'}")
+        if not verdict.passed or verdict.refused:
+            refused = f"{verdict.refused:,} rows would be quarantined" if verdict.refused else ""
+            raise DataError(
+                f"table {table} does not hold its contract: {'; '.join(filter(None, (*verdict.failures, refused)))}",
+                action="find the change of the rules or of the rows, then build the table again",
+            )
+
+
+def pin(table: str, run_id: RunId, recipe: OnlyRecipe = None, root: Root = None) -> None:
+    """Make a run's version of a table the reference that its drift rules compare later versions to."""
+    from zigong.quality.beside import references_of
+    from zigong.quality.reference import made_reference
+
+    with named_errors():
+        job = _job(table, run_id, recipe, root)
+        rules = [rule for rule in table_contract(table).table_rules if rule.measure == "psi"]
+        if not rules:
+            raise ConfigError(
+                f"table {table} has no rule of measure psi", action="docs/quality.md shows how to add one"
+            )
+        rows, references = job.read(table).cache(), references_of(job.paths)
+        for rule in rules:
+            made = made_reference(rows, rule, run_id)
+            if made is None:
+                raise DataError(
+                    f"table {table}, rule {rule.name}: no row has a value", action="pin a run whose rows have one"
+                )
+            references.pin(table, rule, made)
+            say(f"{rule.name}: {sum(made.counts):,} rows in {len(made.counts)} bins are the reference from now on")
+
+
+def _job(table: str, run_id: str, recipe: OnlyRecipe, root: Root) -> Job:
+    if table not in table_names():
+        raise ConfigError(f"no table {table!r}", action=f"use one of {', '.join(table_names())}")
+    run = named_run(run_id, recipe, root)
+    return Job(step="quality", run=run, paths=LakehousePaths.at(run.recipe.lakehouse.root))
+
+
+def _holds(item: RuleResult) -> str:
+    if item.observed is None:
+        return f"not judged: {item.note}"
+    if item.severity == "quarantine" and item.observed:
+        return "[yellow]rows to quarantine[/]"
+    return "[green]yes[/]" if item.passed else "[red]no[/]"

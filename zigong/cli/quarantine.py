@@ -1,0 +1,138 @@
+"""``zigong quarantine``: what was kept out, why, and how it enters after all."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from schemas.contracts import TableContract, table_contract, table_names
+from schemas.rules import RowRule
+from zigong.cli.shared import OnlyRecipe, Root, named_errors, named_run, runs_folder_of
+from zigong.console import CONSOLE, say
+from zigong.dates import Dates
+from zigong.errors import ConfigError, DataError
+from zigong.lakehouse.paths import LakehousePaths
+from zigong.run import open_run
+
+RunId = Annotated[str, typer.Option("--run-id", help="run that refused the rows")]
+SHOWN = ("none", "quasi_identifier")  # classes of columns whose values explain shows
+
+
+def list_refused(recipe: OnlyRecipe = None, root: Root = None) -> None:
+    """List what lies in quarantine, by table, run and rule, newest first."""
+    from zigong.lakehouse.replayed import QUARANTINE, refused_rows
+
+    retention = table_contract(QUARANTINE).retention
+    shown = Table(title="quarantine")
+    for column in ("table", "run", "rule", "rows", "replayed", "refused", "expires"):
+        shown.add_column(column, justify="right" if column in ("rows", "replayed") else "left", overflow="fold")
+    with named_errors():
+        for item in refused_rows(LakehousePaths.at(str(runs_folder_of(recipe, root).parent))):
+            expires = item.newest + timedelta(days=retention.days) if retention else None
+            shown.add_row(
+                item.table,
+                item.run_id,
+                item.rule,
+                f"{item.rows:,}",
+                f"{item.replayed:,}",
+                f"{item.newest:%Y-%m-%d %H:%M}",
+                f"{expires:%Y-%m-%d}" if expires else "-",
+            )
+    CONSOLE.print(shown)
+
+
+def explain(
+    table: str,
+    run_id: RunId,
+    recipe: OnlyRecipe = None,
+    root: Root = None,
+    limit: Annotated[int, typer.Option(help="rows shown for each rule")] = 3,
+) -> None:
+    """Say what each rule demands and show what some refused rows hold in the columns it reads.
+
+    Pseudonyms and free text are never shown.
+    """
+    from pyspark.sql import functions as F
+
+    from zigong.job import Job
+    from zigong.lakehouse.replayed import kept_out
+    from zigong.quality.quarantine import read_back
+
+    with named_errors():
+        run = named_run(run_id, recipe, root)
+        job = Job(step="explain_quarantine", run=run, paths=LakehousePaths.at(run.recipe.lakehouse.root))
+        refused = kept_out(job.spark, job.paths, table, run_id).cache()
+        counts = refused.select(F.explode("reasons").alias("rule")).groupBy("rule").count().collect()
+        if not counts:
+            raise DataError(
+                f"quarantine keeps no row of table {table} and run {run_id} out",
+                action="`zigong quarantine ls` lists what it holds",
+            )
+        contract = table_contract(table) if table in table_names() else None
+        rules = {rule.name: rule for rule in contract.row_rules} if contract else {}
+        for row in sorted(counts, key=lambda item: -item["count"]):
+            say(f"[bold]{row['rule']}[/]: {row['count']:,} rows")
+            rule = rules.get(row["rule"])
+            if contract is None or rule is None:
+                say("  a rule of the step that made the rows, or of the source mapping; the payload tells the cells")
+                continue
+            say(f"  demands {rule.condition}" + (f": {rule.description}" if rule.description else ""))
+            columns = _columns_of(rule, contract)
+            broken = refused.where(F.array_contains("reasons", rule.name)).orderBy("_row").limit(limit)
+            for held in read_back(broken, contract).select(*columns).collect():
+                say("  found   " + ", ".join(f"{name} = {held[name]!r}" for name in columns))
+        was = {row["rules_version"] for row in refused.select("rules_version").distinct().collect()}
+        if contract is not None and was != {contract.rules_version}:
+            say(f"refused under rules {', '.join(sorted(was))}; today's are {contract.rules_version}")
+
+
+def replay(
+    table: str,
+    run_id: RunId,
+    recipe: OnlyRecipe = None,
+    root: Root = None,
+    correct: Annotated[
+        list[str] | None,
+        typer.Option("--correct", metavar="COLUMN=SQL", help="what a column is to be, over the columns of the row"),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only count")] = False,
+) -> None:
+    """Let the rows enter that hold today's rules, each once; the others stay in quarantine."""
+    from zigong.launch import run_step
+    from zigong.replay import STEP, Replayed
+    from zigong.replay import replay as replayed
+
+    with named_errors():
+        former = named_run(run_id, recipe, root)
+        stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
+        run = open_run(former.recipe, former.folder.parent, f"replay-{table}-{stamp}")
+        done: list[Replayed] = []
+        outcome = run_step(
+            STEP,
+            lambda job: done.append(replayed(job, table, run_id, _corrections(correct or []), dry_run=dry_run)),
+            run,
+            Dates(),
+        )
+        if outcome.code:
+            kind = {ConfigError.kind: ConfigError}.get(outcome.kind, DataError)
+            raise kind(outcome.message, action=outcome.action)
+        counts = ", ".join(f"{name.replace('_', ' ')} {rows:,}" for name, rows in done[0].counts.items())
+        say(f"{'would be: ' if dry_run else ''}{counts}; {table} is at version {done[0].version}")
+
+
+def _corrections(given: list[str]) -> dict[str, str]:
+    pairs = [item.partition("=") for item in given]
+    for column, equals, sql in pairs:
+        if not (column and equals and sql):
+            raise ConfigError(f"--correct {column}{equals}{sql} is not COLUMN=SQL", action="write COLUMN=SQL")
+    return {column.strip(): sql for column, _, sql in pairs}
+
+
+def _columns_of(rule: RowRule, contract: TableContract) -> list[str]:
+    """The columns a rule reads whose values may be shown."""
+    words = set(re.findall(r"[A-Za-z_][A-Za-z0-9_]*", rule.condition))
+    return [c.name for c in contract.columns if c.name in words and c.classification in SHOWN]

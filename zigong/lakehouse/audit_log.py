@@ -1,0 +1,126 @@
+"""The table audit_log: who published what under which verdict, each fact once, appended and never changed.
+
+An append is a commit to exactly the version after the one whose head it continues, so of two writers at once one loses
+and reads again: the chain cannot fork.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, write_deltalake
+
+from schemas.contracts import table_contract
+from zigong.lakehouse.audit_chain import Entry, Fact, head_of, linked
+from zigong.lakehouse.commits import create_if_missing, make_commit, metadata_text, own_commits
+from zigong.lakehouse.paths import LakehousePaths
+from zigong.lakehouse.tables import arrow_pinned, latest_version
+
+AUDIT_LOG = "audit_log"
+# All runs of a lakehouse meet in this one table. Whoever loses lost to an append that stands, so it is soon its turn.
+APPEND_ATTEMPTS = 50
+
+
+def log_publish(paths: LakehousePaths, outcome: Mapping[str, Any]) -> None:
+    """Logs what a publish came to, and every commit of its run in the table that a kill kept out of the log.
+
+    Args:
+        outcome: fields of ``publish.Published``.
+    """
+    table = outcome["table"]
+    table_id = delta_id(paths, table)
+    own = own_commits(paths, table, outcome["run_id"]) if outcome["verdict"] == "passed" else []
+    facts = [publish_fact(commit, table_id) for commit in reversed(own) if commit.get("verdict") == "passed"]
+    told = publish_fact(outcome, table_id)
+    append_facts(paths, [*facts, *([told] if told not in facts else [])])
+
+
+def publish_fact(outcome: Mapping[str, Any], table_id: str) -> Fact:
+    """The fact of an outcome, or of the commit whose userMetadata it became."""
+    passed = outcome["verdict"] == "passed"
+    return Fact(
+        action="published" if passed else "blocked",
+        run_id=outcome["run_id"],
+        step=outcome["step"],
+        table_name=outcome["table"],
+        table_id=table_id,
+        cells=outcome["cells"],
+        version=outcome["version"] if passed else None,
+        verdict=outcome["verdict"],
+        rows_in=outcome["rows_in"],
+        rows_published=outcome["published"],
+        rows_quarantined=outcome["quarantined"],
+        rows_dropped=sum(outcome["dropped"].values()),
+        rules_version=outcome.get("rules_version") or None,
+    )
+
+
+def append_facts(paths: LakehousePaths, facts: Sequence[Fact]) -> None:
+    """Adds the facts that the log does not hold yet, in one commit.
+
+    Raises:
+        ConflictError: other writers kept winning.
+    """
+    create_if_missing(paths, table_contract(AUDIT_LOG), append_only=True)
+
+    def write() -> None:
+        opened = DeltaTable(paths.table(AUDIT_LOG))
+        entries = entries_at(paths, opened.version())
+        known = {entry.fact for entry in entries}
+        new = [fact for fact in facts if fact not in known]
+        if new:
+            _commit(opened, linked(head_of(entries), new, at=datetime.now(UTC), actor=actor()))
+
+    make_commit(write, table=AUDIT_LOG, cells="the next seq", attempts=APPEND_ATTEMPTS)
+
+
+def audit_entries(paths: LakehousePaths) -> list[Entry]:
+    """Every entry of the newest version, by seq.
+
+    Raises:
+        DataError: nothing was ever logged.
+    """
+    return entries_at(paths, latest_version(paths, AUDIT_LOG))
+
+
+def entries_at(paths: LakehousePaths, version: int) -> list[Entry]:
+    """Every entry of a version, by seq."""
+    names = table_contract(AUDIT_LOG).column_names
+    rows = arrow_pinned(paths, AUDIT_LOG, version, columns=names).sort_by("seq").to_pylist()
+    return [Entry(**row) for row in rows]
+
+
+def delta_id(paths: LakehousePaths, table: str) -> str:
+    """Delta's own id of a table, which a table made anew does not share."""
+    return str(DeltaTable(paths.table(table)).metadata().id)
+
+
+def actor() -> str:
+    """The account in whose name the step runs: ZIGONG_ACTOR, else the user of the operating system."""
+    named = os.environ.get("ZIGONG_ACTOR", "").strip()
+    if named:
+        return named
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container may run under a number that has no name
+        return f"uid {os.getuid()}"
+
+
+def _commit(opened: DeltaTable, entries: Sequence[Entry]) -> None:
+    """Appends to the version after ``opened``, or fails: without retries delta-rs does not merge what came between."""
+    schema = pa.schema(opened.schema().to_arrow())
+    metadata = {"run_id": entries[-1].run_id, "head": str(head_of(entries))}
+    write_deltalake(
+        opened,
+        pa.Table.from_pylist([asdict(entry) for entry in entries], schema=schema),
+        mode="append",
+        commit_properties=CommitProperties(
+            custom_metadata={"userMetadata": metadata_text(metadata)}, max_commit_retries=0
+        ),
+    )

@@ -1,0 +1,85 @@
+"""The quarantine table: its rows of one table and run, and the mark of those that entered after all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from schemas.contracts import table_contract
+from zigong.lakehouse.commits import make_commit, metadata_text
+from zigong.lakehouse.paths import LakehousePaths
+from zigong.lakehouse.tables import arrow_pinned, latest_version, open_pinned, published_version
+
+QUARANTINE, ROW = "quarantine", "_row"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """Quarantined rows of one table, run and rule.
+
+    Attributes:
+        rows: how many.
+        replayed: how many of them have entered since.
+        newest: when the last was refused.
+    """
+
+    table: str
+    run_id: str
+    rule: str
+    rows: int
+    replayed: int
+    newest: datetime
+
+
+def refused_rows(paths: LakehousePaths) -> list[Refused]:
+    """What lies in quarantine, newest first; no payload is read."""
+    version = published_version(paths, QUARANTINE)
+    if version is None:
+        return []
+    columns = ["table_name", "run_id", "reasons", "quarantined_at", "replayed_by"]
+    found = arrow_pinned(paths, QUARANTINE, version, columns=columns).to_pandas().explode("reasons")
+    groups = found.groupby(["table_name", "run_id", "reasons"])
+    rows = groups.agg(rows=("reasons", "size"), replayed=("replayed_by", "count"), newest=("quarantined_at", "max"))
+    listed = [
+        Refused(
+            table=table, run_id=run_id, rule=rule, rows=int(row.rows), replayed=int(row.replayed), newest=row.newest
+        )
+        for (table, run_id, rule), row in rows.iterrows()
+    ]
+    return sorted(listed, key=lambda item: (-item.newest.timestamp(), item.table, item.rule))
+
+
+def kept_out(spark: SparkSession, paths: LakehousePaths, table: str, run_id: str) -> DataFrame:
+    """The rows that one run refused and that have not entered since, with ``_row``, a digest of their content."""
+    return _of_run(spark, paths, table, run_id).where("replayed_by IS NULL")
+
+
+def mark_replayed(
+    spark: SparkSession, paths: LakehousePaths, table: str, run_id: str, settled: DataFrame, *, by: str
+) -> None:
+    """Names the run that let rows enter, in one commit that replaces the rows of that table and run.
+
+    Args:
+        settled: column ``_row``, as ``kept_out`` gave it.
+    """
+    contract = table_contract(QUARANTINE)
+    entered = settled.select(ROW, F.lit(by).alias("_by")).distinct()
+    marked = _of_run(spark, paths, table, run_id).join(entered, ROW, "left")
+    rows = marked.withColumn("replayed_by", F.coalesce("replayed_by", "_by")).select(*contract.column_names)
+    where = f"table_name = '{table}' AND run_id = '{run_id}'"
+    writer = (
+        rows.write.format("delta")
+        .mode("overwrite")
+        .option("replaceWhere", where)
+        .option("userMetadata", metadata_text({"run_id": by, "step": "replay_quarantine"}))
+    )
+    make_commit(lambda: writer.save(paths.spark_uri(paths.table(QUARANTINE))), table=QUARANTINE, cells=where)
+
+
+def _of_run(spark: SparkSession, paths: LakehousePaths, table: str, run_id: str) -> DataFrame:
+    opened = open_pinned(spark, paths, QUARANTINE, latest_version(paths, QUARANTINE))
+    ours = opened.where((F.col("table_name") == table) & (F.col("run_id") == run_id))
+    return ours.withColumn(ROW, F.sha2(F.concat_ws("|", "payload", F.to_json("reasons")), 256))

@@ -1,0 +1,191 @@
+"""What the rules of a contract measure on one staged table: one pass for all of them, and a job for each key.
+
+Row rules, shares, drift, freshness and counts are aggregates of one pass over the rows. Uniqueness and references to
+other tables need a shuffle of the keys and are counted apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from statistics import fmean, median
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from schemas.contracts import TableContract
+from schemas.rules import TableRule
+from zigong.quality.reference import Reference, References
+from zigong.quality.rows import REASONS, counts_by_rule
+from zigong.stability import stability_index
+
+ALL, REFUSED = "_all", "_refused"
+
+
+Earlier = Callable[[str, str, int], Sequence[float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """What a table is judged beside.
+
+    Attributes:
+        run_id: run whose rows are judged.
+        as_of: moment that ages are counted to; None: ages are not judged.
+        earlier: values of a rule in the last verdicts of other runs that published: table, rule, how many -> newest
+            first; None: nothing is compared with earlier verdicts.
+        other: opens another table at the version the run reads; None: references are not judged.
+        references: the pinned references; None: drift is not judged.
+    """
+
+    run_id: str
+    as_of: datetime | None = None
+    earlier: Earlier | None = None
+    other: Callable[[str], DataFrame] | None = None
+    references: References | None = None
+
+    def reference(self, table: str, rule: TableRule) -> Reference | None:
+        """The pinned reference of a drift rule."""
+        return None if self.references is None else self.references.of(table, rule)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What was measured of one rule.
+
+    Attributes:
+        value: what later verdicts compare themselves to; None: nothing could be measured.
+        observed: what the bounds are held against: the value, or its relation to earlier ones.
+        note: why there is nothing to judge.
+    """
+
+    value: float | None
+    observed: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measures:
+    """Everything measured of a table.
+
+    Attributes:
+        kept: rows without reasons.
+        refused: rows that row rules take out.
+        of_rules: by rule name.
+    """
+
+    kept: int
+    refused: int
+    of_rules: Mapping[str, Measured] = field(default_factory=dict)
+
+
+def measured(
+    rows: DataFrame, contract: TableContract, beside: Beside, *, rejected: int = 0, dropped: int = 0
+) -> Measures:
+    """Measures every rule of a contract.
+
+    Args:
+        rows: conformed rows (with ``_reasons``), cheap to read more than once.
+        rejected: rows that the transform refused before, part of rows in.
+        dropped: rows that the transform left out, part of rows in.
+    """
+    kept = rows.where(F.size(REASONS) == 0)
+    references = {
+        rule.name: found
+        for rule in contract.table_rules
+        if rule.measure == "psi" and (found := beside.reference(contract.name, rule)) is not None
+    }
+    asked = [rule for rule in contract.table_rules if rule.measure in _IN_PASS]
+    (passed,) = rows.agg(
+        F.count("*").alias(ALL),
+        F.count_if(F.size(REASONS) > 0).alias(REFUSED),
+        *counts_by_rule(contract),
+        *(_aggregate(rule, references.get(rule.name)).alias(rule.name) for rule in asked),
+    ).collect()
+    found = passed.asDict()
+    refused = found[REFUSED]
+    rows_in = found[ALL] + rejected + dropped
+    of_rules = {rule.name: _plain(found[rule.name]) for rule in contract.row_rules}
+    for rule in contract.table_rules:
+        match rule.measure:
+            case "rows":
+                of_rules[rule.name] = _plain(found[ALL] - refused)
+            case "refused_share":
+                of_rules[rule.name] = _plain((refused + rejected) / rows_in if rows_in else None, "no row came in")
+            case "duplicate_keys":
+                of_rules[rule.name] = _plain(duplicate_keys(kept, contract.key))
+            case "unmatched":
+                of_rules[rule.name] = _unmatched(kept, rule, beside)
+            case "rows_to_last" | "share_to_last":
+                value = found[ALL] - refused if rule.measure == "rows_to_last" else found[rule.name]
+                of_rules[rule.name] = _to_last(value, rule, contract.name, beside)
+            case "share":
+                of_rules[rule.name] = _plain(found[rule.name], "no row to take a share of")
+            case "age_days":
+                of_rules[rule.name] = _age(found[rule.name], beside)
+            case "psi":
+                of_rules[rule.name] = _drift(found.get(rule.name), references.get(rule.name))
+    return Measures(kept=found[ALL] - refused, refused=refused, of_rules=of_rules)
+
+
+def duplicate_keys(rows: DataFrame, key: Sequence[str]) -> int:
+    """Rows beyond the first of each key."""
+    doubled = rows.groupBy(*key).count().where("count > 1")
+    (row,) = doubled.agg(F.coalesce(F.sum(F.col("count") - 1), F.lit(0)).alias("rows")).collect()
+    return int(row["rows"])
+
+
+_IN_PASS = ("share", "share_to_last", "age_days", "psi")
+
+
+def _aggregate(rule: TableRule, reference: Reference | None) -> Column:
+    stays = F.size(REASONS) == 0
+    if rule.measure == "age_days":
+        return F.max(F.when(stays, F.unix_micros(F.expr(rule.arguments["of"]).cast("timestamp"))))
+    among = stays & F.expr(rule.arguments.get("among", "true"))
+    if rule.measure == "psi":
+        return F.array(*(reference.count(rule, stays) if reference else [F.lit(0)]))
+    whole = F.count_if(among)
+    return F.when(whole > 0, F.count_if(among & F.expr(rule.arguments["of"])) / whole)
+
+
+def _plain(value: float | None, why_not: str = "") -> Measured:
+    return Measured(value=value, observed=value, note=why_not if value is None else "")
+
+
+def _unmatched(kept: DataFrame, rule: TableRule, beside: Beside) -> Measured:
+    if beside.other is None:
+        return _plain(None, "no other table at hand")
+    column, (table, _, name) = rule.arguments["column"], rule.arguments["to"].partition(".")
+    known = beside.other(table).select(F.col(name).alias(column))
+    return _plain(kept.where(F.col(column).isNotNull()).join(known, column, "left_anti").count())
+
+
+def _to_last(value: float | None, rule: TableRule, table: str, beside: Beside) -> Measured:
+    if value is None:
+        return _plain(None, "no row to take a share of")
+    versions = int(rule.arguments["versions"])
+    earlier = () if beside.earlier is None else beside.earlier(table, rule.name, versions)
+    if not earlier:
+        return Measured(value=value, observed=None, note="no earlier verdict to compare with")
+    if rule.measure == "share_to_last":
+        return Measured(value=value, observed=value - fmean(earlier))
+    typical = median(earlier)
+    if not typical:
+        return Measured(value=value, observed=None, note="the earlier verdicts had no rows")
+    return Measured(value=value, observed=value / typical)
+
+
+def _age(newest_micros: int | None, beside: Beside) -> Measured:
+    if newest_micros is None or beside.as_of is None:
+        return _plain(None, "no time to count from" if newest_micros is None else "no as_of at hand")
+    return _plain((beside.as_of.timestamp() - newest_micros / 1e6) / 86_400)
+
+
+def _drift(counts: Sequence[int] | None, reference: Reference | None) -> Measured:
+    if reference is None:
+        return _plain(None, "no reference is pinned")
+    if not counts or not sum(counts):
+        return _plain(None, "no row to compare")
+    return _plain(stability_index(counts, reference.counts))

@@ -1,0 +1,91 @@
+"""Quarantined rows, read back: what they broke, whether they hold today's rules, and which of them may enter again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.window import Window
+
+from schemas.contracts import TableContract
+from zigong.lakehouse.replayed import ROW
+from zigong.lakehouse.row_text import EXACT, row_text
+from zigong.quality.rows import REASONS, broken_rules
+
+FATE, _CONTENT, _STANDING = "_fate", "_content", "_standing"
+FATES = ("enters", "still_broken", "published_already", "key_is_taken")
+ENTERS, STILL_BROKEN, PUBLISHED_ALREADY, KEY_TAKEN = FATES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Return:
+    """Quarantined rows by what becomes of them.
+
+    Attributes:
+        rows: columns of the table, ``_row`` (which quarantined row it was) and ``_fate``.
+        counts: rows by fate: ``enters``, ``still_broken``, ``published_already`` (the same row stands in the table, or
+            enters already), ``key_is_taken`` (another row does).
+    """
+
+    rows: DataFrame
+    counts: Mapping[str, int]
+
+    @property
+    def entering(self) -> DataFrame:
+        """Rows that may be published, in the columns of the table."""
+        return self.rows.where(F.col(FATE) == ENTERS).drop(ROW, FATE)
+
+    @property
+    def settled(self) -> DataFrame:
+        """``_row`` of the quarantined rows that stand in the table once ``entering`` is published."""
+        return self.rows.where(F.col(FATE).isin(ENTERS, PUBLISHED_ALREADY)).select(ROW)
+
+
+def read_back(quarantined: DataFrame, contract: TableContract) -> DataFrame:
+    """The rows that the payloads tell, in the columns of the table; ``_row`` is kept.
+
+    Args:
+        quarantined: columns ``_row`` and ``payload``, of one table.
+    """
+    told = F.from_json("payload", contract.ddl, dict(EXACT)).alias("told")
+    return quarantined.select(ROW, told).select(ROW, "told.*")
+
+
+def returning(
+    quarantined: DataFrame, published: DataFrame, contract: TableContract, corrections: Mapping[str, str] | None = None
+) -> Return:
+    """Judges quarantined rows by today's rules, after some corrections; none enters twice.
+
+    Args:
+        quarantined: columns ``_row`` and ``payload``, of one table.
+        published: the table as it stands.
+        corrections: column to Spark SQL over the columns of the row, as a fixed source would state it.
+    """
+    corrected = read_back(quarantined, contract).withColumns(
+        {column: F.expr(sql).cast(_types(contract)[column]) for column, sql in (corrections or {}).items()}
+    )
+    content = row_text((column.name, column.type) for column in contract.columns)
+    judged = corrected.withColumn(REASONS, broken_rules(contract)).withColumn(_CONTENT, content)
+    standing = published.select(*contract.key, content.alias(_STANDING))
+    first = F.row_number().over(Window.partitionBy(*contract.key, F.size(REASONS) == 0).orderBy(_CONTENT, ROW))
+    same = F.first(_CONTENT).over(Window.partitionBy(*contract.key, F.size(REASONS) == 0).orderBy(_CONTENT, ROW))
+    fate = (
+        F.when(F.size(REASONS) > 0, STILL_BROKEN)
+        .when(F.col(_STANDING) == F.col(_CONTENT), PUBLISHED_ALREADY)
+        .when(F.col(_STANDING).isNotNull(), KEY_TAKEN)
+        .when(first == 1, ENTERS)
+        .otherwise(F.when(same == F.col(_CONTENT), PUBLISHED_ALREADY).otherwise(KEY_TAKEN))
+    )
+    rows = (
+        judged.join(standing, list(contract.key), "left")
+        .select(ROW, *contract.column_names, fate.alias(FATE))
+        .localCheckpoint()
+    )
+    counts = {row[FATE]: row["count"] for row in rows.groupBy(FATE).count().collect()}
+    return Return(rows=rows, counts={name: counts.get(name, 0) for name in FATES})
+
+
+def _types(contract: TableContract) -> dict[str, str]:
+    return {column.name: column.type for column in contract.columns}
