@@ -123,7 +123,7 @@ class Cases:
             return frame_of(spark, [{**beside.good, **stated["others"][table]}], types)
 
         as_of = datetime.fromisoformat(str(stated["as_of"])) if "as_of" in stated else None
-        return Beside(run_id="r", as_of=as_of, earlier=earlier, other=other, references=folder)
+        return Beside(run_id="r", as_of=as_of, earlier=earlier, other=other, references=References(folder))
 
     def _broken(self) -> Iterator[Case]:
         for item in self.stated.get("breaks", []):

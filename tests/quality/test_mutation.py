@@ -81,7 +81,7 @@ def test_every_bound_admits_what_lies_just_inside_and_nothing_just_outside(tmp_p
                 name = f"{cases.table}.{rule.name}.{value}"
                 rules.append(replace(rule, name=name))
                 found[name], expected[name] = Measured(value=value, observed=value), i < len(inside)
-    results = judged(open_context(tmp_path), "bounds", unjudged(rules, found))
+    results = judged(open_context(tmp_path), "bounds", unjudged(rules, found), run_id="r")
     assert {item.rule: item.passed for item in results} == expected
 
 

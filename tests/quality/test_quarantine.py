@@ -90,6 +90,7 @@ def test_a_replay_lets_corrected_rows_enter_once_and_keeps_every_other_row(refus
     assert users(refused) == [*GOOD, "x1", "x2"]
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("spark")
 def test_a_replay_killed_before_its_mark_is_finished_by_the_next_one(
     refused: Path, monkeypatch: pytest.MonkeyPatch
@@ -124,6 +125,7 @@ def test_after_a_rule_was_mended_rows_enter_unless_their_key_is_taken(spark: Spa
     assert fates(spark, refused, same) == {**nothing, "enters": 1, "published_already": 1}
 
 
+@pytest.mark.soak
 def test_a_row_refused_twice_enters_once(spark: SparkSession, tmp_path: Path) -> None:
     rows = points(spark, GOOD).unionByName(points(spark, ["x1", "x1"], eligible=False))
     job_at(tmp_path, "first").publish(POINTS, rows, cells=CELLS)
