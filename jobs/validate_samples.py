@@ -20,7 +20,12 @@ def validate_samples(job: Job) -> None:
         run_folder=job.run.folder,
         run_id=job.run.run_id,
     )
-    counts = {"rows_in": verdict.kept, "published": 0, "quarantined": 0, "dropped": {}}
+    counts = {
+        "rows_in": verdict.kept,
+        "published": verdict.kept if verdict.passed else 0,
+        "quarantined": 0,
+        "dropped": {},
+    }
     version = table_contract("dataset_members").rules_version
     record_verdict(job.paths, verdict, run_id=job.run.run_id, table=NAME, counts=counts, rules_version=version)
     job.run.note(dataset_verdict="passed" if verdict.passed else "blocked")

@@ -12,13 +12,13 @@ from schemas.contracts import Rule
 from schemas.findings import Finding
 from schemas.rules import (
     DATASET_ENGINE,
-    MEASURES,
     ROW_ENGINE,
     SEVERITIES,
     TABLE_ENGINE,
     RowRule,
     column_rules,
     entry_rule,
+    measure_fault,
 )
 
 _BOUNDS = ("mustBe", "mustBeBetween", "mustBeGreaterOrEqualTo", "mustBeLessOrEqualTo")
@@ -118,18 +118,9 @@ def _table_entry(entry: DataQuality) -> Iterator[tuple[str, str]]:
 
 def _measure(entry: DataQuality) -> Iterator[tuple[str, str]]:
     said = entry.implementation if isinstance(entry.implementation, dict) else {}
-    measure = str(said.get("measure", ""))
-    if measure not in MEASURES:
-        yield f"measure {measure or None}", f"measure: {', '.join(MEASURES)}"
-        return
-    takes = MEASURES[measure]
-    needed = {argument for argument in takes if not argument.endswith("?")}
-    given = set(said) - {"measure"}
-    if not needed <= given <= {argument.rstrip("?") for argument in takes}:
-        yield (
-            f"{measure} with {', '.join(sorted(given)) or 'nothing'}",
-            f"{measure} with {', '.join(takes) or 'nothing'}",
-        )
+    fault = measure_fault(str(said.get("measure", "")), set(said) - {"measure"})
+    if fault is not None:
+        yield fault
 
 
 def _bounds(entry: DataQuality, *, rows: bool) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,8 +33,9 @@ class _Named:
 
     @property
     def fingerprint(self) -> str:
-        """Twelve hex digits that change when the rule does, and with nothing else."""
-        return hashlib.sha256(json.dumps(vars(self), sort_keys=True).encode()).hexdigest()[:12]
+        """Twelve hex digits that change when the rule does; its description only explains it."""
+        demand = {name: value for name, value in vars(self).items() if name != "description"}
+        return hashlib.sha256(json.dumps(demand, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +122,9 @@ def entry_rule(entry: DataQuality, table: str) -> RowRule | TableRule | DatasetR
     if entry.engine == TABLE_ENGINE and isinstance(entry.implementation, dict):
         arguments = dict(entry.implementation)
         measure = str(arguments.pop("measure", ""))
-        _require_arguments(name, measure, arguments)
+        fault = measure_fault(measure, arguments)
+        if fault is not None:
+            raise ValueError(f"rule {name}: found {fault[0]}, expected {fault[1]}")
         return TableRule(
             name=name, measure=measure, arguments=arguments, **_bounds(entry, name), **_common(entry, "block")
         )
@@ -141,16 +144,18 @@ def key_rule(key: tuple[str, ...]) -> TableRule:
     )
 
 
-def _require_arguments(name: str, measure: str, arguments: Mapping[str, Any]) -> None:
+def measure_fault(measure: str, arguments: Collection[str]) -> tuple[str, str] | None:
+    """What is found and what is expected where a measure is unknown or takes other arguments."""
     if measure not in MEASURES:
-        raise ValueError(f"rule {name}: measure must be one of {', '.join(MEASURES)}; found {measure!r}")
-    allowed = {argument.rstrip("?") for argument in MEASURES[measure]}
-    needed = {argument for argument in MEASURES[measure] if not argument.endswith("?")}
-    if not needed <= set(arguments) <= allowed:
-        raise ValueError(
-            f"rule {name}: {measure} takes {', '.join(MEASURES[measure]) or 'nothing'}; "
-            f"found {', '.join(arguments) or 'nothing'}"
-        )
+        return f"measure {measure or None}", f"measure: {', '.join(MEASURES)}"
+    takes = MEASURES[measure]
+    needed = {argument for argument in takes if not argument.endswith("?")}
+    if needed <= set(arguments) <= {argument.rstrip("?") for argument in takes}:
+        return None
+    return (
+        f"{measure} with {', '.join(sorted(arguments)) or 'nothing'}",
+        f"{measure} with {', '.join(takes) or 'nothing'}",
+    )
 
 
 def _common(entry: DataQuality, default: str) -> dict[str, Any]:

@@ -108,9 +108,8 @@ class Cases:
         for rule in rules:
             if rule.measure == "psi":
                 pinned = {"words": [], "edges": [], **stated["references"][rule_of(rule.name)]}
-                made = Reference(
-                    fingerprint=rule.fingerprint, run_id="r", **{name: tuple(v) for name, v in pinned.items()}
-                )
+                of, among = rule.arguments["of"], rule.arguments.get("among", "true")
+                made = Reference(of=of, among=among, run_id="r", **{name: tuple(v) for name, v in pinned.items()})
                 References(folder).pin(self.table, rule, made)
 
         def earlier(table: str, rule: str, versions: int) -> Sequence[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -12,11 +12,14 @@ from rich.table import Table
 from schemas.contracts import TableContract, table_contract, table_names
 from schemas.rules import RowRule
 from zigong.cli.shared import OnlyRecipe, Root, named_errors, named_run, runs_folder_of
-from zigong.console import CONSOLE, say
+from zigong.console import CONSOLE, say, say_error
 from zigong.dates import Dates
 from zigong.errors import ConfigError, DataError
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.run import open_run
+
+if TYPE_CHECKING:
+    from zigong.replay import Replayed
 
 RunId = Annotated[str, typer.Option("--run-id", help="run that refused the rows")]
 SHOWN = ("none", "quasi_identifier")  # classes of columns whose values explain shows
@@ -102,26 +105,34 @@ def replay(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only count")] = False,
 ) -> None:
     """Let the rows enter that hold today's rules, each once; the others stay in quarantine."""
+    from zigong.job import Job
     from zigong.launch import run_step
-    from zigong.replay import STEP, Replayed
+    from zigong.replay import STEP
     from zigong.replay import replay as replayed
 
     with named_errors():
-        former = named_run(run_id, recipe, root)
-        stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
+        former, corrections = named_run(run_id, recipe, root), _corrections(correct or [])
+        if dry_run:
+            job = Job(step=STEP, run=former, paths=LakehousePaths.at(former.recipe.lakehouse.root))
+            say(f"would be: {_told(replayed(job, table, run_id, corrections, dry_run=True))}")
+            return
+        stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
         run = open_run(former.recipe, former.folder.parent, f"replay-{table}-{stamp}")
         done: list[Replayed] = []
         outcome = run_step(
             STEP,
-            lambda job: done.append(replayed(job, table, run_id, _corrections(correct or []), dry_run=dry_run)),
+            lambda job: done.append(replayed(job, table, run_id, corrections, dry_run=False)),
             run,
             Dates(),
         )
         if outcome.code:
-            kind = {ConfigError.kind: ConfigError}.get(outcome.kind, DataError)
-            raise kind(outcome.message, action=outcome.action)
-        counts = ", ".join(f"{name.replace('_', ' ')} {rows:,}" for name, rows in done[0].counts.items())
-        say(f"{'would be: ' if dry_run else ''}{counts}; {table} is at version {done[0].version}")
+            say_error(outcome.kind, outcome.message, outcome.action)
+            raise typer.Exit(outcome.code)
+        say(f"{_told(done[0])}; {table} is at version {done[0].version}")
+
+
+def _told(done: Replayed) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {rows:,}" for name, rows in done.counts.items())
 
 
 def _corrections(given: list[str]) -> dict[str, str]:

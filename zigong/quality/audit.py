@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from schemas.contracts import TableContract
 from zigong.lakehouse.publish import Rules
@@ -28,7 +29,7 @@ def contract_rules(run_folder: Path, beside: Beside) -> Rules:
     def audit(rows: DataFrame, contract: TableContract, *, rejected: int, dropped: int) -> Verdict:
         verdict = judge_table(rows, contract, beside, run_folder, rejected=rejected, dropped=dropped)
         if verdict.passed:
-            pin_missing_references(rows, contract, beside)
+            pin_missing_references(rows.where(F.size(REASONS) == 0), contract, beside)
         return verdict
 
     return Rules(conform=conform, audit=audit, reasons=REASONS)

@@ -145,7 +145,7 @@ def _aggregate(rule: TableRule, reference: Reference | None) -> Column:
         return F.max(F.when(stays, F.unix_micros(F.expr(rule.arguments["of"]).cast("timestamp"))))
     among = stays & F.expr(rule.arguments.get("among", "true"))
     if rule.measure == "psi":
-        return F.array(*(reference.count(rule, stays) if reference else [F.lit(0)]))
+        return F.array(*(reference.count(stays) if reference else [F.lit(0)]))
     whole = F.count_if(among)
     return F.when(whole > 0, F.count_if(among & F.expr(rule.arguments["of"])) / whole)
 

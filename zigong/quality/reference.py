@@ -25,22 +25,24 @@ class Reference:
     """Bins of an expression and the counts of the reference rows in them.
 
     Attributes:
-        fingerprint: of the rule it was made for.
+        of: the expression, as the rule says it.
+        among: the rows that count, as the rule says it.
         edges: upper edges of numeric bins, the last bin is open; empty for words.
         words: a bin each; empty for numbers.
         counts: rows in each bin, then of all other values, then of NULL.
         run_id: run whose rows they are.
     """
 
-    fingerprint: str
+    of: str
+    among: str
     edges: tuple[float, ...]
     words: tuple[str, ...]
     counts: tuple[int, ...]
     run_id: str
 
-    def count(self, rule: TableRule, stays: Column) -> list[Column]:
+    def count(self, stays: Column) -> list[Column]:
         """Aggregates: rows in each bin, of those that stay."""
-        value = F.expr(rule.arguments["of"])
+        value = F.expr(self.of)
         if self.edges:
             number = value.cast("double")
             inside = [
@@ -51,7 +53,7 @@ class Reference:
         else:
             inside = [value.cast("string") == word for word in self.words]
             other = ~value.cast("string").isin(*self.words)
-        among = stays & F.expr(rule.arguments.get("among", "true"))
+        among = stays & F.expr(self.among)
         return [F.count_if(among & held) for held in (*inside, other, value.isNull())]
 
 
@@ -62,14 +64,14 @@ class References:
         self.folder = folder
 
     def of(self, table: str, rule: TableRule) -> Reference | None:
-        """The pinned reference of a rule; None where there is none, or one of another wording of the rule."""
+        """The pinned reference of a rule; None where there is none, or one of another expression."""
         file = self._file(table, rule)
         if not file.is_file():
             return None
         said: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in said.items()}
         found = Reference(**known)
-        return found if found.fingerprint == rule.fingerprint else None
+        return found if (found.of, found.among) == _expressions(rule) else None
 
     def pin(self, table: str, rule: TableRule, reference: Reference) -> None:
         """Keeps a reference in the place of the former one."""
@@ -79,10 +81,14 @@ class References:
         return self.folder / f"{table}.{rule.name}.json"
 
 
+def _expressions(rule: TableRule) -> tuple[str, str]:
+    return rule.arguments["of"], rule.arguments.get("among", "true")
+
+
 def made_reference(rows: DataFrame, rule: TableRule, run_id: str) -> Reference | None:
     """The reference that some rows give; None where no row has a value."""
-    among = rows.where(rule.arguments.get("among", "true"))
-    value = among.select(F.expr(rule.arguments["of"]).alias("value")).where("value IS NOT NULL")
+    of, among = _expressions(rule)
+    value = rows.where(among).select(F.expr(of).alias("value")).where("value IS NOT NULL")
     edges: tuple[float, ...] = ()
     words: tuple[str, ...] = ()
     if dict(value.dtypes)["value"] in ("string", "boolean"):
@@ -94,6 +100,6 @@ def made_reference(rows: DataFrame, rule: TableRule, run_id: str) -> Reference |
         edges = tuple(sorted(set(row["edges"] or ())))
     if not (edges or words):
         return None
-    made = Reference(fingerprint=rule.fingerprint, edges=edges, words=words, counts=(), run_id=run_id)
-    (row,) = rows.agg(F.array(*made.count(rule, F.lit(True))).alias("counts")).collect()
+    made = Reference(of=of, among=among, edges=edges, words=words, counts=(), run_id=run_id)
+    (row,) = rows.agg(F.array(*made.count(F.lit(True))).alias("counts")).collect()
     return replace(made, counts=tuple(row["counts"]))

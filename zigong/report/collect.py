@@ -67,7 +67,8 @@ def collect(run: Run) -> RunReport:
     manifest, facts = run.manifest(), run.manifest()["facts"]
     outcomes = [outcome for step in steps_of(run.recipe) if (outcome := run.outcome(step.name))]
     members = _members(job) if "dataset_id" in facts else None
-    verdicts = {row["table_name"]: str(row["verdict"]) for row in verdicts_of(job.paths, run.run_id)}
+    said = verdicts_of(job.paths, run.run_id)
+    verdicts = {row["table_name"]: str(row["verdict"]) for row in said}
     measured_already = "oot.samples" in run.metrics()
     return RunReport(
         recipe=run.recipe.name,
@@ -83,7 +84,7 @@ def collect(run: Run) -> RunReport:
             for outcome in outcomes
             for name, counts in outcome.tables.items()
         ),
-        quality=_quality(job),
+        quality=_quality(job, said),
         splits=_splits(members[members["task"] == main_task(run.recipe)]) if members is not None else (),
         results=(_result(run),) if measured_already else (),
         held_out=_held_out(job, members) if measured_already and members is not None else None,
@@ -139,11 +140,10 @@ def _table(name: str, counts: dict[str, Any], verdict: str) -> TableRow:
     )
 
 
-def _quality(job: Job) -> DataQuality:
+def _quality(job: Job, said: list[dict[str, Any]]) -> DataQuality:
     suites = job.run.folder / "quality"
     docs = build_docs(open_context(suites)) if suites.is_dir() else None
     refused = [item for item in refused_rows(job.paths) if item.run_id == job.run.run_id]
-    said = verdicts_of(job.paths, job.run.run_id)
     return DataQuality(
         verdicts=tuple(_verdict_row(row) for row in said),
         quarantine=tuple(QuarantineRow(table=item.table, rule=item.rule, rows=item.rows) for item in refused),
