@@ -34,7 +34,11 @@ def list_refused(recipe: OnlyRecipe = None, root: Root = None) -> None:
     for column in ("table", "run", "rule", "rows", "replayed", "refused", "expires"):
         shown.add_column(column, justify="right" if column in ("rows", "replayed") else "left", overflow="fold")
     with named_errors():
-        for item in refused_rows(LakehousePaths.at(str(runs_folder_of(recipe, root).parent))):
+        refused = refused_rows(LakehousePaths.at(str(runs_folder_of(recipe, root).parent)))
+        if not refused:
+            say("nothing lies in quarantine")
+            return
+        for item in refused:
             expires = item.newest + timedelta(days=retention.days) if retention else None
             shown.add_row(
                 item.table,
