@@ -214,6 +214,7 @@ def committed(paths: LakehousePaths, run_id: str, rows: int) -> Fact:
     return publish_fact({**outcome, "version": version}, delta_id(paths, "t"))
 
 
+@pytest.mark.soak
 def test_publishes_and_blocks_are_logged_once(spark: SparkSession, paths: LakehousePaths, tmp_path: Path) -> None:
     bad = points(spark, ["c"], eligible=False)
     good = points(spark, [f"u{number}" for number in range(20)])

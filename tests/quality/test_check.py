@@ -40,6 +40,7 @@ def drift_of(root: Path, run_id: str) -> dict[str, object]:
     return {"verdict": said["verdict"], "passed": found["passed"], "note": found["note"]}
 
 
+@pytest.mark.soak
 def test_drift_is_told_against_the_pinned_reference_and_blocks_nothing(spark: SparkSession, tmp_path: Path) -> None:
     for run_id, days in (("first", 0), ("same", 0), ("shifted", 20)):
         job_at(tmp_path, run_id).publish(POINTS, late(spark, days), cells=CELLS)
@@ -54,6 +55,7 @@ def test_drift_is_told_against_the_pinned_reference_and_blocks_nothing(spark: Sp
     assert drift_of(tmp_path, "again") == {**passed, "note": ""}
 
 
+@pytest.mark.soak
 def test_a_table_that_was_changed_by_hand_fails_its_check_by_the_name_of_the_rule(
     spark: SparkSession, tmp_path: Path
 ) -> None:
