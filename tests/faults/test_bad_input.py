@@ -164,14 +164,15 @@ BAD_CSV_ROWS = {
 def test_every_bad_row_of_a_csv_is_quarantined_by_name_and_the_others_are_published(shop: Shop) -> None:
     late = b"f1,anna,1,99999-01-01,order,1,"  # a date to Spark, but to no other engine
     negative = b"f2,anna,-1,2023-03-25,order,1,"
-    content = GOOD + b"\n".join([*BAD_CSV_ROWS, late, negative]) + b"\n"
+    more = [b"h%d,anna,1,2023-03-25,order,1," % number for number in range(20)]  # few enough are bad for the breaker
+    content = GOOD + b"\n".join([*more, *BAD_CSV_ROWS, late, negative]) + b"\n"
 
     outcome = shop.ingest({"rows.csv": content}, "rows.csv")
 
     assert (outcome.kind, accounted(outcome)) == ("ok", True)
     raw, events = outcome.tables["raw_shop"], outcome.tables["behavior_events"]
-    assert raw == {"rows_in": 22, "published": 5, "quarantined": 17, "dropped": {}, "version": None}
-    assert (events["rows_in"], events["published"], events["quarantined"]) == (5, 3, 2)
+    assert raw == {"rows_in": 42, "published": 25, "quarantined": 17, "dropped": {}, "version": None}
+    assert (events["rows_in"], events["published"], events["quarantined"]) == (25, 23, 2)
     refused = shop.quarantined("raw_shop")
     # Of a malformed row only the shapes are kept: its cells may be those of other columns.
     expected = [

@@ -56,6 +56,7 @@ profiles: >
     min(PERSON) AS person_key, map('kind', 'x') AS attributes FROM rows GROUP BY CLIENT
 known_at: {lag: INTERVAL 1 HOUR}
 outcome_events: [paid, late]
+max_refused_share: 0.5  # a quarter of its rows is planted for quarantine
 """
 RAW = re.compile(r"RAW(CLIENT|LOAN|EVENT|PERSON)\d{4}")
 
