@@ -17,7 +17,7 @@ from zigong.instructions.dataset import final_split
 from zigong.instructions.tasks import main_task
 from zigong.instructions.templates import load_template
 from zigong.job import Job
-from zigong.lakehouse.samples import cells_of, of_task
+from zigong.lakehouse.samples import cells_of, of_task, user_cells_of
 from zigong.lakehouse.shards import staged_rows
 from zigong.launch import main
 from zigong.ray_shards import map_shards
@@ -60,7 +60,8 @@ def evaluate_model(job: Job) -> None:
 
 def _own_answers(job: Job, members: pa.Table, choices: tuple[str, str]) -> pa.Table:
     recipe, run, source = job.recipe, job.run, job.sample_source()
-    shards, stage = cells_of(members), job.stage("evaluation_answers")
+    shards = user_cells_of(members) if recipe.evaluation.engine == "trees" else cells_of(members)
+    stage = job.stage("evaluation_answers")
     with progress("answers") as advance:
         manifests = map_shards(
             shards,
@@ -72,6 +73,7 @@ def _own_answers(job: Job, members: pa.Table, choices: tuple[str, str]) -> pa.Ta
                 "base_folder": serving_base(run),
                 "adapter_folder": run.artifact("zigong"),
                 "choices": choices,
+                "engine": recipe.evaluation.engine,
                 "batch_tokens": recipe.evaluation.batch_tokens,
                 "torch_threads": recipe.engine.torch_threads,
             },

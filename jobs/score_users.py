@@ -50,6 +50,7 @@ def score_users(job: Job) -> None:
                 "base_folder": serving.base,
                 "adapter_folder": serving.adapter,
                 "choices": load_template(recipe.instructions.template, recipe.instructions.language).choices,
+                "engine": recipe.evaluation.engine,
                 "batch_tokens": recipe.evaluation.batch_tokens,
                 "torch_threads": recipe.engine.torch_threads,
             },

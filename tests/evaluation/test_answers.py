@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 import torch
 from tiny_models import make_agent_settings, make_base, make_samples
+from tiny_trees import monthly_user
 
 from zigong.errors import ConfigError, DataError
 from zigong.evaluation.answers import answer_prompts, answer_samples
@@ -66,6 +67,25 @@ def test_answers_do_not_depend_on_batches(folders: tuple[Path, Path]) -> None:
     first, second = (_answers(folders, [[24], [23]], batch_tokens=size) for size in (1, 10_000))
     np.testing.assert_allclose(first["p_bad"].to_pylist(), second["p_bad"].to_pylist(), rtol=1e-5)
     assert first["sample_id"].to_pylist() == list(SAMPLES.sample_id)
+
+
+@pytest.mark.parametrize("choices", CHOICE_SETS)
+@pytest.mark.parametrize("batch_tokens", [1, 150])
+def test_prompts_of_an_owner_that_share_a_pass_get_the_answers_of_prompts_told_apart(
+    folders: tuple[Path, Path], choices: list[list[int]], batch_tokens: int
+) -> None:
+    users = [monthly_user(name, seed=seed, months=6, points=4) for seed, name in enumerate("abc")]
+    prompts = [ids % 23 for user in users for ids in user.input_ids]
+    owners = [name for user in users for name in user.user_id]
+    model, keys = load_adapted(*folders).get_base_model(), [str(index) for index in range(len(prompts))]
+    order = np.random.default_rng(1).permutation(len(prompts))
+    mixed = [prompts[index] for index in order]
+    apart = answer_prompts(model, keys, mixed, choices, batch_tokens=200)
+    found = answer_prompts(
+        model, keys, mixed, choices, batch_tokens=batch_tokens, owners=[owners[index] for index in order]
+    )
+    np.testing.assert_allclose(found["p_bad"].to_numpy(), apart["p_bad"].to_numpy(), rtol=1e-5)
+    assert found.drop_columns("p_bad").equals(apart.drop_columns("p_bad"))
 
 
 def test_the_bad_choice_stands_first(folders: tuple[Path, Path]) -> None:

@@ -17,9 +17,10 @@ from zigong.recipe import Training
 from zigong.training.adapters import adapter_digest, load_adapted, new_adapter, read_adapter
 from zigong.training.base import load_model
 from zigong.training.checkpoints import months_per_period, read_checkpoints
-from zigong.training.optimise import learning_rate
+from zigong.training.optimise import counted_batches, learning_rate
+from zigong.training.plan import plan_steps, sample_periods, single_units, tree_units
 from zigong.training.samples import Samples
-from zigong.training.trainer import sample_periods, train_adapter, train_agent
+from zigong.training.trainer import train_adapter, train_agent
 
 MONTHS = tuple(date(2023, month, 1) for month in range(1, 8))
 
@@ -39,6 +40,14 @@ def _fit(base: Path, samples: Samples, folder: Path, *, seed: int = 3, **changes
     return read_adapter(folder, digest=None)
 
 
+def _sharing(samples: Samples) -> Samples:
+    """The samples as those of two users, where each prompt begins with the one before it."""
+    columns = {name: getattr(samples, name) for name in samples.__dataclass_fields__}
+    prompts = [np.concatenate(samples.input_ids[index % 2 : index + 1 : 2])[:40] for index in range(len(samples))]
+    users = tuple(f"user {index % 2}" for index in range(len(samples)))
+    return Samples(**{**columns, "input_ids": tuple(prompts), "user_id": users})
+
+
 def _naive_step(base: Path, samples: Samples, rate: float) -> dict[str, torch.Tensor]:
     """One AdamW step on the mean over samples of each sample's mean loss, one sample at a time, with all logits."""
     adapted = new_adapter(base, LORA, seed=3)
@@ -53,12 +62,16 @@ def _naive_step(base: Path, samples: Samples, rate: float) -> dict[str, torch.Te
     return {name.replace(".default", ""): item.detach() for name, item in weights.items()}
 
 
-@pytest.mark.parametrize(("batch_size", "accumulation"), [(8, 1), (3, 3), (1, 8)])
+@pytest.mark.parametrize(
+    ("engine", "batch_size", "accumulation"),
+    [("samples", 8, 1), ("samples", 3, 3), ("samples", 1, 8), ("trees", 8, 1), ("trees", 3, 3), ("trees", 1, 8)],
+)
 def test_one_step_is_the_naive_step_whatever_the_batches(
-    base: Path, tmp_path: Path, batch_size: int, accumulation: int
+    base: Path, tmp_path: Path, engine: str, batch_size: int, accumulation: int
 ) -> None:
-    samples = make_samples(8)
-    got = _fit(base, samples, tmp_path / "got", batch_size=batch_size, accumulation=accumulation, schedule="constant")
+    samples = _sharing(make_samples(8)) if engine == "trees" else make_samples(8)
+    changes = {"engine": engine, "batch_size": batch_size, "accumulation": accumulation, "schedule": "constant"}
+    got = _fit(base, samples, tmp_path / "got", **changes)
     expected = _naive_step(base, samples, 0.02)
     assert got.keys() == expected.keys()
     for name, tensor in expected.items():
@@ -216,3 +229,22 @@ def test_a_changed_or_pickled_adapter_is_refused(base: Path, tmp_path: Path) -> 
     (place / "adapter_model.bin").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"adapter_model\.bin"):
         manifest.weights(manifest.checkpoints[0])
+
+
+def test_trees_keep_to_users_and_periods_and_every_epoch_holds_every_sample() -> None:
+    samples = _sharing(make_samples(60, dates=MONTHS[:4]))
+    periods = sample_periods(samples, 2, seed=1)
+    units = tree_units(samples, periods)
+    for members in units.members:
+        assert len({samples.user_id[sample] for sample in members}) == 1
+        assert any(set(members) <= set(period) for period in periods)
+    assert units.lengths.sum() < single_units(samples, periods).lengths.sum()
+    for period, steps in zip(periods, plan_steps(units, _settings(epochs=2, batch_size=4), seed=1), strict=True):
+        batches = [units.among(batch) for step in steps for batch in step.batches]
+        assert np.bincount(np.concatenate(batches), minlength=60)[period].tolist() == [2] * len(period)
+        assert sum(len(batch) for batch in batches) == 2 * len(period)
+
+
+def test_batches_end_where_they_hold_as_many_samples_as_asked() -> None:
+    batches = counted_batches(np.array([5, 1, 9, 3, 7]), np.array([1, 2, 1, 4, 1]), 3)
+    assert [batch.tolist() for batch in batches] == [[1, 3], [0, 4, 2]]

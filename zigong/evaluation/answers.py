@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from zigong.errors import ConfigError, DataError
+from zigong.evaluation.trees import answered_trees
 from zigong.training.adapters import load_adapted
 from zigong.training.losses import label_logits
 from zigong.training.samples import Indices, TokenIds, labelled_batch, token_budget_batches
@@ -50,6 +51,7 @@ def answer_prompts(
     choice_ids: Sequence[Sequence[int]],
     *,
     batch_tokens: int,
+    owners: Sequence[str] | None = None,
 ) -> pa.Table:
     """Answers prompts whose labels nobody shows.
 
@@ -59,6 +61,8 @@ def answer_prompts(
         input_ids: [N] token ids of the prompts.
         choice_ids: token ids of each choice, the bad one first.
         batch_tokens: padded tokens of one forward pass.
+        owners: [N] whose prompt it is: the prompts of one owner, and all choices after each, share the tokens with
+            which they begin. None: every prompt is read by itself.
 
     Returns:
         One row per sample, in their order: sample_id; p_bad, the softmax over the choices' total log-likelihoods at
@@ -76,21 +80,32 @@ def answer_prompts(
     empty = [key for key, ids in zip(sample_ids, input_ids, strict=True) if not len(ids)]
     if empty:
         raise DataError(f"{len(empty)} prompts have no tokens, first {empty[0]}", action="quarantine them")
-    scores = np.zeros((len(sample_ids), len(choices)))
-    greedy = np.zeros(len(sample_ids), dtype=np.int64)
-    sizes = np.array([len(ids) for ids in input_ids], dtype=np.int64)
-    for indices in token_budget_batches(sizes + max(map(len, choices)), batch_tokens):
-        prompts = [input_ids[i] for i in indices]
-        scores[indices], greedy[indices] = _choice_scores(model, prompts, choices)
+    if owners is None:
+        scores, greedy = _told_apart(model, input_ids, choices, batch_tokens)
+    else:
+        scores, greedy = answered_trees(model, owners, input_ids, choices, batch_tokens=batch_tokens)
     p_bad = np.exp(scores[:, 0] - np.logaddexp.reduce(scores, axis=1))
     miss = ~np.isin(greedy, [choice[0] for choice in choices])
     columns = {"sample_id": list(sample_ids), "p_bad": p_bad, "answer": scores.argmax(axis=1), "miss": miss}
     return pa.table(columns, schema=ANSWERS)
 
 
+def _told_apart(
+    model: PreTrainedModel, input_ids: Sequence[TokenIds], choices: Sequence[tuple[int, ...]], batch_tokens: int
+) -> tuple[npt.NDArray[np.float64], Indices]:
+    """Log-likelihood of each choice [N, C], and the greedy first token [N]."""
+    scores = np.zeros((len(input_ids), len(choices)))
+    greedy = np.zeros(len(input_ids), dtype=np.int64)
+    sizes = np.array([len(ids) for ids in input_ids], dtype=np.int64)
+    for indices in token_budget_batches(sizes + max(map(len, choices)), batch_tokens):
+        prompts = [input_ids[i] for i in indices]
+        scores[indices], greedy[indices] = _choice_scores(model, prompts, choices)
+    return scores, greedy
+
+
 @torch.inference_mode()
 def _choice_scores(
-    model: PreTrainedModel, prompts: list[TokenIds], choices: list[tuple[int, ...]]
+    model: PreTrainedModel, prompts: list[TokenIds], choices: Sequence[tuple[int, ...]]
 ) -> tuple[npt.NDArray[np.float64], Indices]:
     """Log-likelihood of each choice [N, C], and the greedy first token [N].
 

@@ -15,11 +15,10 @@ from zigong.influence.forward import branch_derivatives
 from zigong.influence.targets import TargetGradients, folded_vector
 from zigong.recipe import Influence
 from zigong.timeline.blocks import tree_blocks
-from zigong.timeline.tree import TokenTree, user_trees
+from zigong.timeline.tree import Tree, user_trees
 from zigong.training.samples import Indices, Samples
 
 Floats = npt.NDArray[np.float64]
-Tree = tuple[Indices, TokenTree]  # as user_trees gives them
 
 
 def tree_parts(

@@ -116,10 +116,20 @@ def cell_of(members: pa.Table, shard: Mapping[str, Any]) -> pa.Table:
     return members.filter(in_cell(shard))
 
 
-def prompts_of_cell(source: SampleSource, shard: Mapping[str, Any], template: str) -> pa.Table:
-    """Columns sample_id and prompt of one template in one cell of instruction_samples, in order of sample_id."""
-    paths = LakehousePaths(root=source.root)
-    columns = ("sample_id", "prompt")
+def prompts_of_cell(
+    source: SampleSource, shard: Mapping[str, Any], template: str, *, among: pa.Table | None = None
+) -> pa.Table:
+    """Columns sample_id, user_id and prompt of one template in one shard of instruction_samples, by sample_id.
+
+    Args:
+        among: members; where they are given, only their prompts.
+    """
     asked = in_cell(shard) & (ds.field("template") == template)
+    if among is not None:
+        here = cell_of(among, shard)
+        asked &= ds.field("observation_date").isin(here["observation_date"].unique())
+        asked &= ds.field("sample_id").isin(here["sample_id"].unique())
+    paths = LakehousePaths(root=source.root)
+    columns = ("sample_id", "user_id", "prompt")
     found = arrow_pinned(paths, "instruction_samples", source.samples_version, columns=columns, where=asked)
     return found.sort_by("sample_id")

@@ -52,6 +52,9 @@ class Lora(Section):
 class Training(Section):
     """One supervised training: completion-only loss, AdamW 0.9/0.999."""
 
+    engine: Literal["samples", "trees"] = Field(
+        "samples", description="trees: batches of whole users of a period, whose shared history is read once"
+    )
     lora: Lora = Lora()
     epochs: Positive = 1
     learning_rate: Rate = 3e-3
@@ -110,8 +113,11 @@ class Mix(Section):
 
 
 class Evaluation(Section):
-    """Measures and baselines."""
+    """Answers, measures and baselines."""
 
+    engine: Literal["samples", "trees"] = Field(
+        "samples", description="trees: the prompts of a user share a pass; for evaluation and for scoring the book"
+    )
     bootstrap: Positive = 300
     confidence: Rate = 0.95
     batch_tokens: Positive = Field(8192, description="padded tokens of one pass")

@@ -69,12 +69,8 @@ def counted_samples(trees: Sequence[TokenTree]) -> np.ndarray[tuple[int], np.dty
     return np.concatenate([tree.label_samples + first for tree, first in zip(trees, firsts, strict=False)])
 
 
-def branch_losses(model: PreTrainedModel, batch: TreeBatch) -> Tensor:
-    """Each sample's own mean over its label tokens: [N], differentiable.
-
-    Equals :func:`zigong.training.losses.sample_losses` of the samples told apart, and so do its gradients, since a
-    shared token collects what all branches after it send back. Works with every model whose attention takes a mask.
-    """
+def branch_logits(model: PreTrainedModel, batch: TreeBatch) -> Tensor:
+    """Logits [M, V] at the tokens that predict the labels. Works with every model whose attention takes a mask."""
     backbone = model.base_model(
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
@@ -83,5 +79,14 @@ def branch_losses(model: PreTrainedModel, batch: TreeBatch) -> Tensor:
     )
     hidden = backbone.last_hidden_state[batch.label_trees, batch.label_tokens]
     logits: Tensor = model.get_output_embeddings()(hidden)
-    losses = cross_entropy(logits.float(), batch.label_targets, reduction="none")
+    return logits.float()
+
+
+def branch_losses(model: PreTrainedModel, batch: TreeBatch) -> Tensor:
+    """Each sample's own mean over its label tokens: [N], differentiable.
+
+    Equals :func:`zigong.training.losses.sample_losses` of the samples told apart, and so do its gradients, since a
+    shared token collects what all branches after it send back.
+    """
+    losses = cross_entropy(branch_logits(model, batch), batch.label_targets, reduction="none")
     return mean_per_sample(losses, batch.label_samples, batch.samples)

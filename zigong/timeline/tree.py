@@ -6,7 +6,7 @@ the samples have tokens of their own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -78,13 +78,23 @@ def token_tree(samples: Samples, *, splits: Sequence[str]) -> TokenTree:
                 f"a token tree holds the samples of one {name}, found {sorted(set(found))[:4]} for {len(samples)}",
                 action="grow one tree per user and split, as user_trees does",
             )
-    whole = [np.concatenate(pair) for pair in zip(samples.input_ids, samples.completion_ids, strict=True)]
+    return prompt_tree(samples.input_ids, samples.completion_ids)
+
+
+def prompt_tree(prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> TokenTree:
+    """The tree of prompts and their answers, whoever they belong to: the caller answers for that.
+
+    Args:
+        prompts: [N] token ids, at least one each.
+        answers: [N] token ids that bear loss, at least one each.
+    """
+    whole = [np.concatenate(pair) for pair in zip(prompts, answers, strict=True)]
     chains = _chains([ids[:-1] for ids in whole])
     order = _block_order(chains)
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
-    answers = np.array([len(ids) for ids in samples.completion_ids])
-    labels = [path[-size:] for path, size in zip(chains.paths, answers, strict=True)]
+    sizes = np.array([len(ids) for ids in answers])
+    labels = [path[-size:] for path, size in zip(chains.paths, sizes, strict=True)]
     parents = np.where(chains.parents[order] < 0, -1, place[chains.parents[order]])
     trunk = len(chains.paths[_trunk_sample(chains)])
     heads = np.flatnonzero((np.arange(len(order)) >= trunk) & (parents < trunk))
@@ -96,11 +106,14 @@ def token_tree(samples: Samples, *, splits: Sequence[str]) -> TokenTree:
         branch_starts=heads,
         forks=parents[heads] + 1,
         label_tokens=place[np.concatenate(labels)],
-        label_targets=np.concatenate(samples.completion_ids).astype(np.int64),
-        label_samples=np.repeat(np.arange(len(samples)), answers),
-        samples=len(samples),
+        label_targets=np.concatenate(answers).astype(np.int64),
+        label_samples=np.repeat(np.arange(len(whole)), sizes),
+        samples=len(whole),
         sample_tokens=sum(len(path) for path in chains.paths),
     )
+
+
+Tree = tuple[Indices, TokenTree]  # indices of the samples in the tree's order, and the tree
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -182,7 +195,7 @@ def path_mask(tree: TokenTree) -> Mask:
     return mask
 
 
-def user_trees(samples: Samples, *, splits: Sequence[str]) -> list[tuple[Indices, TokenTree]]:
+def user_trees(samples: Samples, *, splits: Sequence[str]) -> list[Tree]:
     """Trees of many users: one per user and split, or several where the samples of a user hardly share.
 
     Args:
@@ -192,23 +205,33 @@ def user_trees(samples: Samples, *, splits: Sequence[str]) -> list[tuple[Indices
     Returns:
         Indices of the samples of each tree, in the tree's order, and the tree.
     """
-    owners: dict[tuple[str, str], list[int]] = {}
-    for index, owner in enumerate(zip(samples.user_id, splits, strict=True)):
-        owners.setdefault(owner, []).append(index)
     return [
-        (family, token_tree(samples.take(family), splits=[split] * len(family)))
-        for (_, split), members in owners.items()
-        for family in _families(samples, members)
+        (family, token_tree(samples.take(family), splits=[splits[index] for index in family]))
+        for family in families(list(zip(samples.user_id, splits, strict=True)), samples.input_ids)
     ]
 
 
-def _families(samples: Samples, members: Sequence[int]) -> list[Indices]:
-    """Divides a user's samples where neighbours in the order of their ids share less than half of the shorter one.
+def families(owners: Sequence[Hashable], prompts: Sequence[TokenIds]) -> list[Indices]:
+    """Divides prompts by owner, and those of one owner where neighbours in the order of their ids hardly share.
 
     After a fold the rest of a history shares only its first tokens with what came before. As one tree it would be a
-    branch as long as the trunk, and all branches would be padded to it.
+    branch as long as the trunk, and all branches would be padded to it: less than half of the shorter prompt is too
+    little to share.
+
+    Args:
+        owners: [N] whose tree a prompt may stand in.
+        prompts: [N] token ids.
+
+    Returns:
+        Indices of the prompts of each tree, ascending.
     """
-    prompts = {index: samples.input_ids[index] for index in members}
+    owned: dict[Hashable, list[int]] = {}
+    for index, owner in enumerate(owners):
+        owned.setdefault(owner, []).append(index)
+    return [family for members in owned.values() for family in _divided(prompts, members)]
+
+
+def _divided(prompts: Sequence[TokenIds], members: Sequence[int]) -> list[Indices]:
     ranked = sorted(members, key=lambda i: (prompts[i].astype(">i4").tobytes(), i))
     cuts = [
         place

@@ -258,7 +258,10 @@ def _pretraining_batches(labels: Indices, tiny: TinyBase, seed: int) -> list[Ind
         batch
         for _ in range(tiny.epochs)
         for batch in shuffled_batches(
-            labels + 1, generator, window=window, divide=lambda sizes: token_budget_batches(sizes, tiny.batch_tokens)
+            len(labels),
+            generator,
+            window=window,
+            divide=lambda part: token_budget_batches(labels[part] + 1, tiny.batch_tokens),
         )
     ]
     if tiny.max_tokens is None:

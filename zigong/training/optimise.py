@@ -46,28 +46,41 @@ def learning_rate(
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
-def shuffled_batches(lengths: Indices, generator: np.random.Generator, *, window: int, divide: Divide) -> list[Indices]:
-    """Batches in random order whose samples are alike in length.
+def shuffled_batches(count: int, generator: np.random.Generator, *, window: int, divide: Divide) -> list[Indices]:
+    """Batches in random order, each from one window of the shuffled items.
 
-    Samples are shuffled, and only within windows of the shuffled order sorted and divided; so padding stays small and
+    Items are shuffled, and only within windows of the shuffled order sorted and divided; so padding stays small and
     every batch stays a draw from the whole.
 
     Args:
-        lengths: [N] tokens of each sample.
+        count: items N.
         generator: source of the order; equal generators give equal batches.
-        window: samples of a window.
-        divide: lengths of a window -> index arrays into it.
+        window: items of a window.
+        divide: items of a window -> index arrays into it.
     """
-    order = generator.permutation(len(lengths))
-    parts = (order[start : start + window] for start in range(0, len(order), window))
-    batches = [part[inner] for part in parts for inner in divide(lengths[part])]
+    order = generator.permutation(count)
+    parts = (order[start : start + window] for start in range(0, count, window))
+    batches = [part[inner] for part in parts for inner in divide(part)]
     return [batches[index] for index in generator.permutation(len(batches))]
 
 
-def equal_batches(lengths: Indices, size: int) -> list[Indices]:
-    """Divides samples, sorted by length, into batches of ``size`` samples; the last one may be smaller."""
+def counted_batches(lengths: Indices, counts: Indices, size: int) -> list[Indices]:
+    """Divides items, sorted by length, into batches that end where they hold ``size`` samples or more.
+
+    Args:
+        lengths: [N] tokens of each item.
+        counts: [N] samples of each item.
+        size: samples of a batch; the last one may be smaller.
+    """
     order = np.argsort(lengths, kind="stable")
-    return [order[start : start + size] for start in range(0, len(order), size)]
+    batches: list[Indices] = []
+    start = held = 0
+    for end, count in enumerate(counts[order], start=1):
+        held += int(count)
+        if held >= size or end == len(order):
+            batches.append(order[start:end])
+            start, held = end, 0
+    return batches
 
 
 def second_moments(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from zigong.errors import ConfigError, DataError
+from zigong.errors import DataError
 from zigong.recipe import Agent, Training
 from zigong.training.adapters import new_adapter, save_adapter, trained_weights
 from zigong.training.base import MANIFEST, base_digest
@@ -27,21 +26,9 @@ from zigong.training.checkpoints import (
     write_checkpoints,
 )
 from zigong.training.folders import promoted_folder, write_json
-from zigong.training.losses import sample_losses
-from zigong.training.optimise import (
-    ADAM_BETAS,
-    ADAM_EPS,
-    Progress,
-    Step,
-    equal_batches,
-    learning_rate,
-    second_moments,
-    shuffled_batches,
-    take_steps,
-)
-from zigong.training.samples import Indices, Samples, batch_of, sample_lengths, trainable
-
-WINDOW_BATCHES = 16  # batches' worth of samples that are sorted by length together
+from zigong.training.optimise import ADAM_BETAS, ADAM_EPS, Progress, Step, second_moments, take_steps
+from zigong.training.plan import Units, plan_steps, sample_periods, single_units, tree_units
+from zigong.training.samples import Indices, Samples, sample_lengths, trainable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +88,9 @@ def train_adapter(
     started = time.monotonic()
     adapted = new_adapter(base_folder, settings.lora, seed=seed)
     ordered = _ordered(adapted, samples, settings)
-    plan = _plan(ordered, [np.arange(len(ordered))], settings, seed=seed)
-    losses = _train(adapted, ordered, plan, settings, seed=seed, torch_threads=torch_threads, progress=progress)
+    units = _units(ordered, [np.arange(len(ordered))], settings)
+    plan = plan_steps(units, settings, seed=seed)
+    losses = _train(adapted, units, plan, settings, seed=seed, torch_threads=torch_threads, progress=progress)
     with promoted_folder(folder) as place:
         manifest = AdapterManifest(
             adapter_digest=save_adapter(adapted, place),
@@ -152,7 +140,8 @@ def train_agent(
     adapted = new_adapter(base_folder, settings.lora, seed=seed)
     ordered = _ordered(adapted, samples, settings)
     periods = sample_periods(ordered, settings.checkpoints, seed=seed)
-    plan = _plan(ordered, periods, settings, seed=seed)
+    units = _units(ordered, periods, settings)
+    plan = plan_steps(units, settings, seed=seed)
     checkpoints: list[Checkpoint] = []
     with promoted_folder(folder) as place:
 
@@ -164,7 +153,7 @@ def train_agent(
 
         _train(
             adapted,
-            ordered,
+            units,
             plan,
             settings,
             seed=seed,
@@ -186,33 +175,6 @@ def train_agent(
     return manifest
 
 
-def sample_periods(samples: Samples, count: int, *, seed: int) -> list[Indices]:
-    """Divides samples into ``count`` contiguous periods of near-equal numbers of observation dates.
-
-    Samples of a single date have no order in time: they are divided by a seeded hash of their keys, so that the
-    formula still has its checkpoints.
-
-    Raises:
-        ConfigError: there are fewer dates (or, with one date, samples) than periods.
-    """
-    dates = sorted(set(samples.observation_date))
-    units = len(dates) if len(dates) > 1 else len(samples)
-    if units < count:
-        kind = "observation dates" if len(dates) > 1 else "samples of one date"
-        raise ConfigError(
-            f"agent.checkpoints is {count}, but there are {units} {kind}", action="lower agent.checkpoints"
-        )
-    if len(dates) == 1:
-        hashed = sorted(
-            range(len(samples)), key=lambda i: hashlib.sha256(f"{seed}:{samples.sample_id[i]}".encode()).digest()
-        )
-        return [np.sort(part) for part in np.array_split(np.array(hashed), count)]
-    parts = np.array_split(np.arange(len(dates)), count)
-    period_of = {dates[index]: number for number, part in enumerate(parts) for index in part}
-    numbers = np.array([period_of[day] for day in samples.observation_date])
-    return [np.flatnonzero(numbers == number) for number in range(count)]
-
-
 def _ordered(adapted: PeftModel, samples: Samples, settings: Training) -> Samples:
     """The samples with the completions that bear loss, by date and key: the table's order is of no account."""
     known = trainable(
@@ -224,36 +186,14 @@ def _ordered(adapted: PeftModel, samples: Samples, settings: Training) -> Sample
     return known.take(sorted(range(len(known)), key=lambda i: (known.observation_date[i], known.sample_id[i])))
 
 
-def _plan(samples: Samples, periods: Sequence[Indices], settings: Training, *, seed: int) -> list[list[Step]]:
-    """The steps of each period: random within it, each epoch anew, ``accumulation`` batches to a step."""
-    sizes, generator = sample_lengths(samples), np.random.default_rng(seed)
-    plans: list[list[tuple[Indices, ...]]] = []
-    for period in periods:
-        batches = [
-            period[batch]
-            for _ in range(settings.epochs)
-            for batch in shuffled_batches(
-                sizes[period],
-                generator,
-                window=WINDOW_BATCHES * settings.batch_size,
-                divide=lambda inner: equal_batches(inner, settings.batch_size),
-            )
-        ]
-        starts = range(0, len(batches), settings.accumulation)
-        plans.append([tuple(batches[start : start + settings.accumulation]) for start in starts])
-    total = sum(len(plan) for plan in plans)
-    rates = iter(
-        learning_rate(
-            step, total, peak=settings.learning_rate, warmup=settings.warmup_steps, schedule=settings.schedule
-        )
-        for step in range(total)
-    )
-    return [[Step(batches=batches, rate=next(rates)) for batches in plan] for plan in plans]
+def _units(samples: Samples, periods: Sequence[Indices], settings: Training) -> Units:
+    divided = tree_units if settings.engine == "trees" else single_units
+    return divided(samples, periods)
 
 
 def _train(
     adapted: PeftModel,
-    samples: Samples,
+    units: Units,
     plan: Sequence[Sequence[Step]],
     settings: Training,
     *,
@@ -265,12 +205,15 @@ def _train(
     """Takes all steps with one optimiser and returns their losses; every sample must have been trained every epoch."""
     torch.set_num_threads(torch_threads)
     total, losses = sum(len(steps) for steps in plan), list[float]()
-    trained = np.zeros(len(samples), dtype=np.int64)
+    trained = np.zeros(len(units.samples), dtype=np.int64)
     model = adapted.get_base_model()
 
     def summed_loss(batch: Indices) -> Tensor:
-        np.add.at(trained, batch, 1)
-        return sample_losses(model, batch_of(samples, batch)).sum()
+        np.add.at(trained, units.among(batch), 1)
+        return units.summed_loss(model, batch)
+
+    def samples_in(batch: Indices) -> int:
+        return len(units.among(batch))
 
     def report(loss: float) -> None:
         losses.append(loss)
@@ -285,10 +228,10 @@ def _train(
         torch.manual_seed(seed)  # dropout
         adapted.train()
         for number, steps in enumerate(plan):
-            take_steps(steps, optimizer=optimizer, summed_loss=summed_loss, weight=len, clip=None, report=report)
+            take_steps(steps, optimizer=optimizer, summed_loss=summed_loss, weight=samples_in, clip=None, report=report)
             after_period(number, optimizer)
     adapted.eval()
-    _require_all_trained(samples, trained, settings.epochs)
+    _require_all_trained(units.samples, trained, settings.epochs)
     return losses
 
 

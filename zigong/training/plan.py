@@ -1,0 +1,141 @@
+"""What each step of a training reads: periods, batches in random order, and the losses of samples or of user trees."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from zigong.errors import ConfigError
+from zigong.recipe import Training
+from zigong.timeline.batches import branch_losses, tree_batch
+from zigong.timeline.tree import Tree, user_trees
+from zigong.training.losses import sample_losses
+from zigong.training.optimise import Step, counted_batches, learning_rate, shuffled_batches
+from zigong.training.samples import Indices, Samples, batch_of, sample_lengths
+
+WINDOW_BATCHES = 16  # batches' worth of units that are sorted by length together
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Units:
+    """What batches are made of: U single samples, or U token trees of one user's samples within one period.
+
+    Attributes:
+        samples: the N samples of all periods.
+        members: [U] indices of the samples of each unit.
+        lengths: [U] tokens of each unit.
+        periods: units of each period.
+        trees: [U] the tree of each unit; None: every unit is one sample.
+    """
+
+    samples: Samples
+    members: Sequence[Indices]
+    lengths: Indices
+    periods: Sequence[Indices]
+    trees: Sequence[Tree] | None
+
+    @property
+    def counts(self) -> Indices:
+        """Samples of each unit: [U]."""
+        return np.array([len(one) for one in self.members], dtype=np.int64)
+
+    def among(self, batch: Indices) -> Indices:
+        """Samples of the units of a batch."""
+        return np.concatenate([self.members[unit] for unit in batch])
+
+    def summed_loss(self, model: PreTrainedModel, batch: Indices) -> Tensor:
+        """Sum of the losses of the samples of a batch of units."""
+        if self.trees is None:
+            return sample_losses(model, batch_of(self.samples, self.among(batch))).sum()
+        return branch_losses(model, tree_batch([self.trees[unit][1] for unit in batch])).sum()
+
+
+def single_units(samples: Samples, periods: Sequence[Indices]) -> Units:
+    """Every sample by itself."""
+    members = np.arange(len(samples))[:, None]
+    return Units(
+        samples=samples, members=list(members), lengths=sample_lengths(samples), periods=list(periods), trees=None
+    )
+
+
+def tree_units(samples: Samples, periods: Sequence[Indices]) -> Units:
+    """One token tree per user and period, or several where the samples of a user hardly share."""
+    trees = [
+        (period[inner], tree)
+        for period in periods
+        for inner, tree in user_trees(samples.take(period), splits=["train"] * len(period))
+    ]
+    period_of = {int(sample): number for number, period in enumerate(periods) for sample in period}
+    numbers = np.array([period_of[int(members[0])] for members, _ in trees])
+    return Units(
+        samples=samples,
+        members=[members for members, _ in trees],
+        lengths=np.array([len(tree) for _, tree in trees], dtype=np.int64),
+        periods=[np.flatnonzero(numbers == number) for number in range(len(periods))],
+        trees=trees,
+    )
+
+
+def plan_steps(units: Units, settings: Training, *, seed: int) -> list[list[Step]]:
+    """The steps of each period: random within it, each epoch anew, ``accumulation`` batches to a step."""
+    generator = np.random.default_rng(seed)
+    plans: list[list[tuple[Indices, ...]]] = []
+    for period in units.periods:
+        batches = _period_batches(units, period, settings, generator)
+        starts = range(0, len(batches), settings.accumulation)
+        plans.append([tuple(batches[start : start + settings.accumulation]) for start in starts])
+    total = sum(len(plan) for plan in plans)
+    rates = iter(
+        learning_rate(
+            step, total, peak=settings.learning_rate, warmup=settings.warmup_steps, schedule=settings.schedule
+        )
+        for step in range(total)
+    )
+    return [[Step(batches=batches, rate=next(rates)) for batches in plan] for plan in plans]
+
+
+def _period_batches(units: Units, period: Indices, settings: Training, generator: np.random.Generator) -> list[Indices]:
+    """The batches of all epochs of one period, as indices of units."""
+    lengths, counts = units.lengths[period], units.counts[period]
+    window = max(1, int(WINDOW_BATCHES * settings.batch_size / counts.mean()))
+
+    def divide(part: Indices) -> list[Indices]:
+        return counted_batches(lengths[part], counts[part], settings.batch_size)
+
+    return [
+        period[batch]
+        for _ in range(settings.epochs)
+        for batch in shuffled_batches(len(period), generator, window=window, divide=divide)
+    ]
+
+
+def sample_periods(samples: Samples, count: int, *, seed: int) -> list[Indices]:
+    """Divides samples into ``count`` contiguous periods of near-equal numbers of observation dates.
+
+    Samples of a single date have no order in time: they are divided by a seeded hash of their keys, so that the
+    formula still has its checkpoints.
+
+    Raises:
+        ConfigError: there are fewer dates (or, with one date, samples) than periods.
+    """
+    dates = sorted(set(samples.observation_date))
+    units = len(dates) if len(dates) > 1 else len(samples)
+    if units < count:
+        kind = "observation dates" if len(dates) > 1 else "samples of one date"
+        raise ConfigError(
+            f"agent.checkpoints is {count}, but there are {units} {kind}", action="lower agent.checkpoints"
+        )
+    if len(dates) == 1:
+        hashed = sorted(
+            range(len(samples)), key=lambda i: hashlib.sha256(f"{seed}:{samples.sample_id[i]}".encode()).digest()
+        )
+        return [np.sort(part) for part in np.array_split(np.array(hashed), count)]
+    parts = np.array_split(np.arange(len(dates)), count)
+    period_of = {dates[index]: number for number, part in enumerate(parts) for index in part}
+    numbers = np.array([period_of[day] for day in samples.observation_date])
+    return [np.flatnonzero(numbers == number) for number in range(count)]
