@@ -24,6 +24,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from schemas.contracts import TableContract, table_contract
 from schemas.rules import TableRule
+from zigong.quality.bins import WHOLE, Bins
 from zigong.quality.measures import Beside
 from zigong.quality.reference import Reference, References
 
@@ -107,10 +108,7 @@ class Cases:
         stated = self.stated["frame"]
         for rule in rules:
             if rule.measure == "psi":
-                pinned = {"words": [], "edges": [], **stated["references"][rule_of(rule.name)]}
-                of, among = rule.arguments["of"], rule.arguments.get("among", "true")
-                made = Reference(of=of, among=among, run_id="r", **{name: tuple(v) for name, v in pinned.items()})
-                References(folder).pin(self.table, rule, made)
+                References(folder).pin(self.table, rule, _reference(rule, stated["references"][rule_of(rule.name)]))
 
         def earlier(table: str, rule: str, versions: int) -> Sequence[float]:
             values: Sequence[float] = stated["earlier"][rule_of(rule)]
@@ -206,6 +204,17 @@ def frame_of(spark: SparkSession, rows: Sequence[Values], types: Mapping[str, st
     cells = [", ".join(f"CAST({_sql(row[name])} AS {kind})" for name, kind in types.items()) for row in rows]
     names = ", ".join(f"`{name}`" for name in types)
     return spark.sql(f"SELECT * FROM VALUES {', '.join(f'({row})' for row in cells)} AS t({names})")  # noqa: S608
+
+
+def _reference(rule: TableRule, stated: Values) -> Reference:
+    """Bins and counts as the fixture states them, of a value or by key of a map."""
+    keyed = stated.get("keys", {WHOLE: stated})
+    bins = {
+        key: Bins(edges=tuple(one.get("edges", ())), words=tuple(one.get("words", ()))) for key, one in keyed.items()
+    }
+    counts = {key: tuple(one["counts"]) for key, one in keyed.items()}
+    of, among = rule.arguments["of"], rule.arguments.get("among", "true")
+    return Reference(of=of, among=among, run_id="r", bins=bins, counts=counts)
 
 
 def rule_of(name: str) -> str:

@@ -67,10 +67,12 @@ def pin(table: str, run_id: RunId, recipe: OnlyRecipe = None, root: Root = None)
             made = made_reference(rows, rule, run_id)
             if made is None:
                 raise DataError(
-                    f"table {table}, rule {rule.name}: no row has a value", action="pin a run whose rows have one"
+                    f"table {table}, rule {rule.name}: too few rows have a value", action="pin a run with more of them"
                 )
             references.pin(table, rule, made)
-            say(f"{rule.name}: {sum(made.counts):,} rows in {len(made.counts)} bins are the reference from now on")
+            rows_of = max(sum(counts) for counts in made.counts.values())
+            bins = sum(found.size for found in made.bins.values())
+            say(f"{rule.name}: {rows_of:,} rows in {bins} bins are the reference from now on")
 
 
 def _job(table: str, run_id: str, recipe: OnlyRecipe, root: Root) -> Job:

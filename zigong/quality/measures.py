@@ -16,9 +16,9 @@ from pyspark.sql import functions as F
 
 from schemas.contracts import TableContract
 from schemas.rules import TableRule
+from zigong.quality.bins import WHOLE
 from zigong.quality.reference import Reference, References
 from zigong.quality.rows import REASONS, counts_by_rule
-from zigong.stability import stability_index
 
 ALL, REFUSED = "_all", "_refused"
 
@@ -145,7 +145,7 @@ def _aggregate(rule: TableRule, reference: Reference | None) -> Column:
         return F.max(F.when(stays, F.unix_micros(F.expr(rule.arguments["of"]).cast("timestamp"))))
     among = stays & F.expr(rule.arguments.get("among", "true"))
     if rule.measure == "psi":
-        return F.array(*(reference.count(stays) if reference else [F.lit(0)]))
+        return reference.count(stays) if reference else F.array(F.count_if(F.lit(False)))
     whole = F.count_if(among)
     return F.when(whole > 0, F.count_if(among & F.expr(rule.arguments["of"])) / whole)
 
@@ -188,4 +188,5 @@ def _drift(counts: Sequence[int] | None, reference: Reference | None) -> Measure
         return _plain(None, "no reference is pinned")
     if not counts or not sum(counts):
         return _plain(None, "no row to compare")
-    return _plain(stability_index(counts, reference.counts))
+    key, index = reference.drift(counts)
+    return Measured(value=index, observed=index, note=f"most of all {key}" if key != WHOLE else "")

@@ -1,60 +1,70 @@
 """Pinned references of drift rules: how a run's rows fell into bins, kept until somebody pins another run.
 
-A reference holds aggregates only: the edges of bins or the most frequent words, and counts.
+A reference holds aggregates only: the edges of bins or frequent words, and counts. A map has bins for each of its keys.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.types import BooleanType, MapType, StringType
 
 from schemas.rules import TableRule
+from zigong.quality.bins import WHOLE, Bins, bins_of_keys, bins_of_value
 from zigong.run import write_json
-
-BINS, WORDS = 10, 20
+from zigong.stability import stability_index
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """Bins of an expression and the counts of the reference rows in them.
+    """Bins of an expression, or of each key of a map, and the counts of the reference rows in them.
 
     Attributes:
         of: the expression, as the rule says it.
         among: the rows that count, as the rule says it.
-        edges: upper edges of numeric bins, the last bin is open; empty for words.
-        words: a bin each; empty for numbers.
-        counts: rows in each bin, then of all other values, then of NULL.
         run_id: run whose rows they are.
+        bins: by key of the map; an expression that is none has bins under the key ``WHOLE`` alone.
+        counts: by key: rows in each bin, then of all other values, then of NULL.
     """
 
     of: str
     among: str
-    edges: tuple[float, ...]
-    words: tuple[str, ...]
-    counts: tuple[int, ...]
     run_id: str
+    bins: dict[str, Bins]
+    counts: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
-    def count(self, stays: Column) -> list[Column]:
-        """Aggregates: rows in each bin, of those that stay."""
-        value = F.expr(self.of)
-        if self.edges:
-            number = value.cast("double")
-            inside = [
-                (number <= high) if low is None else (number > low) & (number <= high)
-                for low, high in pairwise((None, *self.edges))
-            ]
-            other = number > self.edges[-1]
-        else:
-            inside = [value.cast("string") == word for word in self.words]
-            other = ~value.cast("string").isin(*self.words)
+    def count(self, stays: Column) -> Column:
+        """Aggregate: rows in each bin, of those that stay; the bins of one key after those of another."""
         among = stays & F.expr(self.among)
-        return [F.count_if(among & held) for held in (*inside, other, value.isNull())]
+        return F.array(*(F.count_if(among & held) for key, bins in self.bins.items() for held in self._held(key, bins)))
+
+    def by_key(self, counts: Sequence[int]) -> dict[str, tuple[int, ...]]:
+        """What :meth:`count` found, by key."""
+        found, start = {}, 0
+        for key, bins in self.bins.items():
+            found[key] = tuple(counts[start : start + bins.size])
+            start += bins.size
+        return found
+
+    def drift(self, counts: Sequence[int]) -> tuple[str, float]:
+        """The key whose population stability index is largest, and the index.
+
+        Args:
+            counts: what :meth:`count` found, not all 0.
+        """
+        indices = {key: stability_index(found, self.counts[key]) for key, found in self.by_key(counts).items()}
+        worst = max(indices, key=indices.__getitem__)
+        return worst, indices[worst]
+
+    def _held(self, key: str, bins: Bins) -> list[Column]:
+        value = F.expr(self.of)
+        return bins.held(value if key == WHOLE else F.try_element_at(value, F.lit(key)))
 
 
 class References:
@@ -64,14 +74,16 @@ class References:
         self.folder = folder
 
     def of(self, table: str, rule: TableRule) -> Reference | None:
-        """The pinned reference of a rule; None where there is none, or one of another expression."""
+        """The pinned reference of a rule; None where there is none, or one of another expression or form."""
         file = self._file(table, rule)
         if not file.is_file():
             return None
         said: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in said.items()}
-        found = Reference(**known)
-        return found if (found.of, found.among) == _expressions(rule) else None
+        if (said["of"], said["among"]) != _expressions(rule) or "bins" not in said:
+            return None
+        bins = {key: Bins(**{name: tuple(values) for name, values in one.items()}) for key, one in said["bins"].items()}
+        counts = {key: tuple(values) for key, values in said["counts"].items()}
+        return Reference(**{**said, "bins": bins, "counts": counts})
 
     def pin(self, table: str, rule: TableRule, reference: Reference) -> None:
         """Keeps a reference in the place of the former one."""
@@ -86,20 +98,17 @@ def _expressions(rule: TableRule) -> tuple[str, str]:
 
 
 def made_reference(rows: DataFrame, rule: TableRule, run_id: str) -> Reference | None:
-    """The reference that some rows give; None where no row has a value."""
+    """The reference that some rows give; None where too few have a value."""
     of, among = _expressions(rule)
     value = rows.where(among).select(F.expr(of).alias("value")).where("value IS NOT NULL")
-    edges: tuple[float, ...] = ()
-    words: tuple[str, ...] = ()
-    if dict(value.dtypes)["value"] in ("string", "boolean"):
-        counted = value.groupBy(F.col("value").cast("string").alias("value")).count()
-        words = tuple(row["value"] for row in counted.orderBy(F.desc("count"), "value").limit(WORDS).collect())
+    kind = value.schema["value"].dataType
+    if isinstance(kind, MapType):
+        bins = bins_of_keys(value)
     else:
-        steps = [step / BINS for step in range(1, BINS)]
-        (row,) = value.agg(F.percentile_approx(F.col("value").cast("double"), steps, 10_000).alias("edges")).collect()
-        edges = tuple(sorted(set(row["edges"] or ())))
-    if not (edges or words):
+        found = bins_of_value(value, words=isinstance(kind, StringType | BooleanType))
+        bins = {} if found is None else {WHOLE: found}
+    if not bins:
         return None
-    made = Reference(of=of, among=among, edges=edges, words=words, counts=(), run_id=run_id)
-    (row,) = rows.agg(F.array(*made.count(F.lit(True))).alias("counts")).collect()
-    return replace(made, counts=tuple(row["counts"]))
+    made = Reference(of=of, among=among, run_id=run_id, bins=bins)
+    (row,) = rows.agg(made.count(F.lit(True)).alias("counts")).collect()
+    return Reference(of=of, among=among, run_id=run_id, bins=bins, counts=made.by_key(row["counts"]))
