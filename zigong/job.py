@@ -106,6 +106,7 @@ class Job:
         from zigong.quality.audit import contract_rules
         from zigong.quality.beside import beside_of
 
+        whole = not (self.recipe.engine.incremental and lineage is not None)
         done = publish(
             self.spark,
             self.paths,
@@ -114,7 +115,7 @@ class Job:
             cells=cells,
             run_id=self.run.run_id,
             step=self.step,
-            rules=contract_rules(self.run.folder, beside_of(self)),
+            rules=contract_rules(self.run.folder, beside_of(self, whole=whole)),
             rejected=rejected,
             dropped=dropped,
             may_be_empty=may_be_empty,

@@ -57,7 +57,8 @@ def open_way(folder: Path) -> Way:
                 [(indices, contracted_gradients(agent, batch, vector)[:, None]) for indices, batch in batches]
             )
         stacked = tuple(vectors)
-        return lambda: _scattered([(indices, score_against(agent, batch, stacked)) for indices, batch in batches])
+        order = np.concatenate([indices for indices, _ in batches])
+        return lambda: _scattered([(order, score_against(agent, [batch for _, batch in batches], stacked))])
 
     return way
 

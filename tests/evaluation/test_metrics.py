@@ -12,7 +12,8 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 
 from zigong.errors import ConfigError, DataError
 from zigong.evaluation import metrics
-from zigong.evaluation.metrics import clustered_bootstrap, score_curve
+from zigong.evaluation.bootstrap import clustered_bootstrap
+from zigong.evaluation.metrics import score_curve
 
 
 def _sample(seed: int, size: int = 400, levels: int | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -67,17 +67,18 @@ def test_layers_that_read_one_tensor_are_found(plain: Setting) -> None:
     assert names == [["q_proj", "k_proj", "v_proj"], ["down_proj"]] * 2
 
 
-@pytest.mark.parametrize("block_bytes", [1, 4096, 2**28])
-def test_products_with_many_vectors_do_not_depend_on_blocks(
-    plain: Setting, monkeypatch: pytest.MonkeyPatch, block_bytes: int
+@pytest.mark.parametrize(("block_bytes", "held_bytes"), [(1, 2**20), (4096, 0), (2**28, 2**12), (2**28, 2**26)])
+def test_products_with_many_vectors_do_not_depend_on_blocks_and_batches(
+    plain: Setting, monkeypatch: pytest.MonkeyPatch, block_bytes: int, held_bytes: int
 ) -> None:
-    monkeypatch.setattr("zigong.influence.factorised.BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("zigong.influence.sinks.BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("zigong.influence.sinks.HELD_BYTES", held_bytes)
     use_checkpoint(plain.agent, 1)
     vectors = sample_gradients(plain.agent, batch_of(plain.targets, everything(plain.targets)))
-    batch = batch_of(plain.samples, everything(plain.samples))
+    batches = [batch_of(plain.samples, part) for part in np.array_split(everything(plain.samples), 3)]
     ours, theirs = torch.stack(plain.sample_gradients[1]), torch.stack(plain.target_gradients[1])
     for normalise, expected in {"dot": ours @ theirs.T, "cosine": ours @ theirs.T / ours.norm(dim=1)[:, None]}.items():
-        found = score_against(plain.agent, batch, vectors, normalise=normalise).double()
+        found = score_against(plain.agent, batches, vectors, normalise=normalise).double()
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
 
 
@@ -86,7 +87,7 @@ def test_one_vector_contracted_equals_one_vector_stacked(plain: Setting) -> None
     batch = batch_of(plain.samples, everything(plain.samples))
     stacked = sample_gradients(plain.agent, batch_of(plain.targets, np.array([3])))
     contracted = contracted_gradients(plain.agent, batch, tuple((a[0], b[0]) for a, b in stacked))
-    expected = score_against(plain.agent, batch, stacked)[:, 0].double()
+    expected = score_against(plain.agent, [batch], stacked)[:, 0].double()
     torch.testing.assert_close(contracted, expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()))
 
 

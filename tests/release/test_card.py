@@ -4,7 +4,7 @@ import re
 
 from markdown_it import MarkdownIt
 
-from zigong.evaluation.metrics import Interval
+from zigong.evaluation.bootstrap import Interval
 from zigong.release.card import CardFacts, CardResult, model_card
 from zigong.release.gate import Check, Decision
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from zigong.evaluation import metrics
-from zigong.evaluation.metrics import Interval
+from zigong.evaluation.bootstrap import Interval
 from zigong.report import charts
 from zigong.report.run_report import HeldOut, ModelRow
 from zigong.report.svg import Frame, ticks

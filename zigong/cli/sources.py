@@ -18,7 +18,7 @@ from zigong.console import CONSOLE, say
 from zigong.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from zigong.behavior.source_check import Finding, Summary
+    from zigong.behavior.source_findings import Finding, Summary
 
 
 def check(

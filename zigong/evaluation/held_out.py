@@ -10,7 +10,8 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from zigong.evaluation.metrics import best_mcc_threshold, clustered_bootstrap, measures
+from zigong.evaluation.bootstrap import clustered_bootstrap
+from zigong.evaluation.metrics import best_mcc_threshold, measures
 from zigong.recipe import Evaluation
 
 FINAL = "zigong"

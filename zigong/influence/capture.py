@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +15,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from zigong.errors import DataError
 from zigong.influence.decoder import ForwardMode, open_forward_mode
-from zigong.influence.factorised import Collection, Contraction, Matrices, Sink, Stack, captured
+from zigong.influence.factorised import Matrices, Sink, captured
 from zigong.influence.lora import LoraPair, lora_pairs, shared_inputs
+from zigong.influence.sinks import Collection, Contraction, Stack
 from zigong.training.adapters import CONFIG, load_adapted
 from zigong.training.base import base_digest
 from zigong.training.checkpoints import CheckpointManifest
@@ -164,21 +166,29 @@ def contracted_gradients(agent: OpenAgent, batch: LabelledBatch, vector: Matrice
 
 
 def score_against(
-    agent: OpenAgent, batch: LabelledBatch, stacked: Matrices, *, normalise: Literal["dot", "cosine"] = "dot"
+    agent: OpenAgent,
+    batches: Sequence[LabelledBatch],
+    stacked: Matrices,
+    *,
+    normalise: Literal["dot", "cosine"] = "dot",
 ) -> Tensor:
     """Products of each sample's gradient with M stacked vectors at the weights in use: [N, M] in fp32.
 
-    Each layer's gradients are built for the batch, multiplied with all vectors at once, and dropped.
+    Each layer's gradients are built, wait for those of a few more batches, are multiplied with all vectors at once, and
+    dropped.
 
     Args:
         agent: the opened agent; :func:`use_checkpoint` chooses the weights.
-        batch: the samples.
+        batches: N samples in all, a pass each.
         stacked: (A [M, r, D], B [M, O, r]) of each pair, on any device; read in blocks of ``BLOCK_BYTES``.
         normalise: cosine divides by the norm of the sample's gradient; the vectors are taken as they are.
     """
-    sink = Stack(len(batch), stacked, device=agent.model.device, norms=normalise == "cosine")
-    pass_through(agent, batch, sink)
-    return sink.scaled
+    samples = sum(len(batch) for batch in batches)
+    sink = Stack(samples, stacked, device=agent.model.device, norms=normalise == "cosine")
+    for batch in batches:
+        sink.begin(len(batch))
+        pass_through(agent, batch, sink)
+    return sink.finished()
 
 
 def sample_gradients(agent: OpenAgent, batch: LabelledBatch) -> Matrices:

@@ -14,7 +14,6 @@ products with it, and the first layer of the model sends nothing further back.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +27,6 @@ from torch.nn.functional import linear
 
 from zigong.influence.lora import LoraPair
 
-BLOCK_BYTES = 256 * 2**20  # of one block of stacked vectors
 Matrices = tuple[tuple[Tensor, Tensor], ...]  # one (A [r, D], B [O, r]) for each LoRA pair, in the order of the pairs
 
 
@@ -70,128 +68,6 @@ class Sink(Protocol):
 
     def take(self, factors: Factors) -> None:
         """Called once for every pair in a backward pass."""
-
-
-class Contraction:
-    """Products of each sample's gradient with one vector."""
-
-    materialises = False
-
-    def __init__(self, samples: int, vector: Matrices) -> None:
-        device = vector[0][0].device
-        self.vector: Matrices | None = vector
-        self.products = torch.zeros(samples, dtype=torch.float64, device=device)
-
-    def take(self, factors: Factors) -> None:
-        """Adds the pair's share, summed in fp32 at least."""
-        if factors.x_vector is None or factors.dy_vector is None:
-            raise ValueError("a contraction needs its vector")
-        through_a = factors.left.float() * factors.x_vector.float()
-        through_b = factors.dy_vector.float() * factors.h.float()
-        self.products += (through_a + through_b).sum((1, 2))
-
-
-class _Materialised(ABC):
-    """Products of each sample's gradient, which is built one layer at a time and dropped, with stacked vectors."""
-
-    vector: Matrices | None = None
-    materialises = True
-
-    def __init__(self, products: Tensor, stacked: Matrices, *, norms: bool) -> None:
-        self.products, self._stacked, self._norms = products, stacked, norms
-        self._squares = torch.zeros(len(products), dtype=torch.float64, device=products.device)
-
-    @property
-    def scaled(self) -> Tensor:
-        """The products, divided by the norms of the samples' gradients where they were wanted."""
-        return self.products / self._squares.sqrt().to(self.products.dtype)[:, None] if self._norms else self.products
-
-    def take(self, factors: Factors) -> None:
-        """Builds the pair's gradients and multiplies them."""
-        for gradient, vectors in zip(materialised(factors), self._stacked[factors.index], strict=True):
-            self._multiply(gradient.float(), vectors)
-            if self._norms:
-                self._squares += _summed(gradient.float().square())
-
-    @abstractmethod
-    def _multiply(self, gradient: Tensor, vectors: Tensor) -> None:
-        """Adds one layer's products."""
-
-
-class Stack(_Materialised):
-    """Products [N, M] of each sample's gradient with all of M stacked vectors.
-
-    Args:
-        samples: N.
-        stacked: (A [M, r, D], B [M, O, r]) of each pair, of any device: rows travel in blocks.
-        norms: whether ``scaled`` divides by the norms of the samples' gradients.
-    """
-
-    def __init__(self, samples: int, stacked: Matrices, *, device: torch.device, norms: bool = False) -> None:
-        count = stacked[0][0].shape[0]
-        super().__init__(torch.zeros(samples, count, dtype=torch.float32, device=device), stacked, norms=norms)
-        widest = max(part[0].numel() for pair in stacked for part in pair)
-        self._rows = max(1, BLOCK_BYTES // (4 * widest))
-
-    def _multiply(self, gradient: Tensor, vectors: Tensor) -> None:
-        flat = gradient.flatten(1)
-        for start in range(0, vectors.shape[0], self._rows):
-            block = vectors[start : start + self._rows].to(flat.device, torch.float32).flatten(1)
-            self.products[:, start : start + self._rows].addmm_(flat, block.T)
-
-
-class Matched(_Materialised):
-    """Products [N, 1] of each sample's gradient with its own vector.
-
-    A product's bits hang on that sample's gradient and vector alone, which is not so for :class:`Stack`: how a matrix
-    product sums hangs on both its sizes.
-
-    Args:
-        samples: N.
-        stacked: (A [N, r, D], B [N, O, r]) of each pair, of any device; [1, ...] is one vector for all samples.
-        norms: whether ``scaled`` divides by the norms of the samples' gradients.
-    """
-
-    def __init__(self, samples: int, stacked: Matrices, *, device: torch.device, norms: bool = False) -> None:
-        super().__init__(torch.zeros(samples, 1, dtype=torch.float64, device=device), stacked, norms=norms)
-
-    def _multiply(self, gradient: Tensor, vectors: Tensor) -> None:
-        self.products[:, 0] += _summed(gradient * vectors.to(gradient.device, torch.float32))
-
-
-def _summed(matrices: Tensor) -> Tensor:
-    """Sums [N, ., .] to [N], in steps: one sum to a single number would be divided among threads."""
-    return matrices.sum(2).sum(1)
-
-
-class Collection:
-    """Every sample's gradients, kept: (A [N, r, D], B [N, O, r]) of each pair in fp32."""
-
-    vector: Matrices | None = None
-    materialises = True
-
-    def __init__(self, pairs: int) -> None:
-        self._found: dict[int, tuple[Tensor, Tensor]] = {}
-        self._pairs = pairs
-
-    def take(self, factors: Factors) -> None:
-        """Keeps the pair's gradients."""
-        a, b = materialised(factors)
-        self._found[factors.index] = (a.float(), b.float())
-
-    @property
-    def gradients(self) -> Matrices:
-        """In the order of the pairs."""
-        return tuple(self._found[index] for index in range(self._pairs))
-
-
-def materialised(factors: Factors) -> tuple[Tensor, Tensor]:
-    """(gA [N, r, D], gB [N, O, r]) of each sample."""
-    if factors.x is None:
-        raise ValueError("a sink that materialises keeps x")
-    a = torch.bmm(factors.left.transpose(1, 2), factors.x)
-    b = torch.bmm(factors.dy.transpose(1, 2), factors.h * factors.scale)
-    return a, b
 
 
 @contextmanager

@@ -23,7 +23,8 @@ from zigong.errors import DataError
 from zigong.influence.branches import tree_parts
 from zigong.influence.capture import OpenAgent, pass_through, use_checkpoint
 from zigong.influence.decay import Bucket, bucket_of, sample_weight, target_weight
-from zigong.influence.factorised import Contraction, Matched, Matrices
+from zigong.influence.factorised import Matrices
+from zigong.influence.sinks import Contraction, Matched
 from zigong.influence.targets import TargetGradients, folded_vector, target_fingerprint, weighted_sums
 from zigong.recipe import Influence
 from zigong.training.samples import (

@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 
 from schemas.contracts import table_contract
@@ -71,11 +73,12 @@ def append_facts(paths: LakehousePaths, facts: Sequence[Fact]) -> None:
 
     def write() -> None:
         opened = DeltaTable(paths.table(AUDIT_LOG))
-        entries = entries_at(paths, opened.version())
-        known = {entry.fact for entry in entries}
+        of_runs = ds.field("run_id").isin(sorted({fact.run_id for fact in facts}))
+        known = {entry.fact for entry in entries_at(paths, opened.version(), where=of_runs)}
         new = [fact for fact in facts if fact not in known]
         if new:
-            _commit(opened, linked(head_of(entries), new, at=datetime.now(UTC), actor=actor()))
+            newest = _newest_entries(paths, opened)
+            _commit(opened, linked(head_of(newest), new, at=datetime.now(UTC), actor=actor()))
 
     make_commit(write, table=AUDIT_LOG, cells="the next seq", attempts=APPEND_ATTEMPTS)
 
@@ -89,11 +92,19 @@ def audit_entries(paths: LakehousePaths) -> list[Entry]:
     return entries_at(paths, latest_version(paths, AUDIT_LOG))
 
 
-def entries_at(paths: LakehousePaths, version: int) -> list[Entry]:
-    """Every entry of a version, by seq."""
+def entries_at(paths: LakehousePaths, version: int, *, where: ds.Expression | None = None) -> list[Entry]:
+    """Every entry of a version, or those of a condition, by seq."""
     names = table_contract(AUDIT_LOG).column_names
-    rows = arrow_pinned(paths, AUDIT_LOG, version, columns=names).sort_by("seq").to_pylist()
+    rows = arrow_pinned(paths, AUDIT_LOG, version, columns=names, where=where).sort_by("seq").to_pylist()
     return [Entry(**row) for row in rows]
+
+
+def _newest_entries(paths: LakehousePaths, opened: DeltaTable) -> list[Entry]:
+    """The entry of the highest seq, found by the statistics of the log: one file is read, not all."""
+    highest = pa.table(opened.get_add_actions(flatten=True))["max.seq"] if opened.file_uris() else None
+    if highest is None or highest.null_count:
+        return entries_at(paths, opened.version())
+    return entries_at(paths, opened.version(), where=ds.field("seq") == pc.max(highest).as_py())
 
 
 def delta_id(paths: LakehousePaths, table: str) -> str:

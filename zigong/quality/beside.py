@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from zigong.lakehouse.paths import LakehousePaths
 
 
-def beside_of(job: Job) -> Beside:
-    """The surroundings of a job's tables."""
+def beside_of(job: Job, *, whole: bool = True) -> Beside:
+    """The surroundings of a job's tables.
+
+    Args:
+        whole: whether a table is built whole, not only where something is missing or was touched.
+    """
     recipe, paths, run_id = job.recipe, job.paths, job.run.run_id
 
     def earlier(table: str, rule: str, versions: int) -> Sequence[float]:
@@ -26,7 +30,7 @@ def beside_of(job: Job) -> Beside:
     return Beside(
         run_id=run_id,
         as_of=datetime.combine(recipe.as_of, time.min, ZoneInfo(recipe.business_timezone)),
-        earlier=earlier,
+        earlier=earlier if whole else None,
         other=job.read,
         references=references_of(paths),
     )

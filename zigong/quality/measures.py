@@ -34,7 +34,7 @@ class Beside:
         run_id: run whose rows are judged.
         as_of: moment that ages are counted to; None: ages are not judged.
         earlier: values of a rule in the last verdicts of other runs that published: table, rule, how many -> newest
-            first; None: nothing is compared with earlier verdicts.
+            first; None: the rows are a part of their table, which nothing is compared with, now or later.
         other: opens another table at the version the run reads; None: references are not judged.
         references: the pinned references; None: drift is not judged.
     """
@@ -165,8 +165,9 @@ def _unmatched(kept: DataFrame, rule: TableRule, beside: Beside) -> Measured:
 def _to_last(value: float | None, rule: TableRule, table: str, beside: Beside) -> Measured:
     if value is None:
         return _plain(None, "no row to take a share of")
-    versions = int(rule.arguments["versions"])
-    earlier = () if beside.earlier is None else beside.earlier(table, rule.name, versions)
+    if beside.earlier is None:
+        return _plain(None, "only what was missing or touched was built: no earlier verdict is like it")
+    earlier = beside.earlier(table, rule.name, int(rule.arguments["versions"]))
     if not earlier:
         return Measured(value=value, observed=None, note="no earlier verdict to compare with")
     if rule.measure == "share_to_last":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from zigong.evaluation.metrics import Interval
+from zigong.evaluation.bootstrap import Interval
 from zigong.instructions.templates import load_template
 from zigong.recipe import Recipe
 from zigong.release.card import CardFacts, CardResult, model_card

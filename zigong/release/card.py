@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from jinja2 import Environment, StrictUndefined
 
-from zigong.evaluation.metrics import Interval
+from zigong.evaluation.bootstrap import Interval
 from zigong.release.gate import Decision
 
 

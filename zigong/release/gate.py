@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zigong.errors import ConfigError
-from zigong.evaluation.metrics import BootstrapResult, Interval, clustered_bootstrap
+from zigong.evaluation.bootstrap import BootstrapResult, Interval, clustered_bootstrap
 from zigong.recipe import Evaluation, Gate
 
 Floats = NDArray[np.float64]

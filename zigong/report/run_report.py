@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from zigong.evaluation.metrics import Interval
+from zigong.evaluation.bootstrap import Interval
 from zigong.release.gate import Decision
 
 Floats = NDArray[np.float64]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from zigong.evaluation.bootstrap import clustered_bootstrap
 from zigong.evaluation.influence_study.setting import Floats, Sizes, StudySetting
-from zigong.evaluation.metrics import clustered_bootstrap
 
 COLUMNS = ("detector", "seed", "auc", "low", "high")
 

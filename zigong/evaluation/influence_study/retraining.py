@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from zigong.evaluation.bootstrap import clustered_bootstrap
 from zigong.evaluation.influence_study.setting import Floats, Sizes, StudySetting
-from zigong.evaluation.metrics import auc, clustered_bootstrap
+from zigong.evaluation.metrics import auc
 from zigong.training.samples import Indices
 
 ARMS = ("random", "mix", "high", "low", "high_loss", "low_loss")

@@ -1,0 +1,140 @@
+"""Intervals of measures by resampling whole persons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zigong.errors import ConfigError, DataError
+from zigong.evaluation.metrics import Floats, Ranked, matthews, mismatch, rank_scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A figure with the ends of its interval; ``low`` and ``high`` are percentiles of the resamples."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class BootstrapResult:
+    """Intervals per model from one shared resampling.
+
+    Attributes:
+        auc: AUC per model.
+        ks: KS per model.
+        mcc: MCC per model that has a threshold.
+        auc_differences: AUC of the reference minus AUC of each other model, paired within a resample.
+        clusters: persons in the sample.
+        replicates: resamples used; one that drew no good or no bad person counts for nobody.
+    """
+
+    auc: Mapping[str, Interval]
+    ks: Mapping[str, Interval]
+    mcc: Mapping[str, Interval] = field(default_factory=dict)
+    auc_differences: Mapping[str, Interval] = field(default_factory=dict)
+    clusters: int
+    replicates: int
+
+
+def clustered_bootstrap(
+    labels: NDArray[np.integer],
+    scores: Mapping[str, Floats],
+    clusters: NDArray[np.generic],
+    *,
+    replicates: int,
+    confidence: float,
+    seed: int,
+    reference: str | None = None,
+    thresholds: Mapping[str, float] | None = None,
+) -> BootstrapResult:
+    """Percentile intervals from drawing whole clusters with replacement (Field and Welsh 2007).
+
+    Every model sees the same draws, so differences are paired. A draw only re-weights the samples, which are sorted
+    once per model: a resample costs one pass, not one sort.
+
+    Args:
+        labels: 1 = bad; shape [samples].
+        scores: per model, higher is worse; shape [samples] each.
+        clusters: person of each sample; shape [samples].
+        replicates: number of resamples.
+        confidence: mass between low and high, such as 0.95.
+        seed: of the draws.
+        reference: model whose AUC the differences start from.
+        thresholds: per model, the cut at which MCC is taken.
+
+    Raises:
+        DataError: a model does not cover the samples, or a class is missing.
+        ConfigError: the reference or a threshold names no model.
+    """
+    thresholds = thresholds or {}
+    _require_known({*thresholds, *([reference] if reference else [])}, scores)
+    ranked = {model: rank_scores(labels, values) for model, values in scores.items()}
+    called = {model: np.asarray(scores[model]) >= cut for model, cut in thresholds.items()}
+    _, member = np.unique(np.asarray(clusters), return_inverse=True)
+    if len(member) != len(labels):
+        raise mismatch(len(labels), len(member), "clusters")
+    bad = np.asarray(labels) == 1
+    own = _figures(ranked, called, bad, np.ones(len(bad)))
+    drawn = [_figures(ranked, called, bad, weights) for weights in _usable_draws(member, bad, replicates, seed)]
+    if not drawn:
+        raise _no_draws(replicates)
+    rows = {model: np.array([own[model], *(figures[model] for figures in drawn)]) for model in scores}
+    others = [model for model in scores if model != reference] if reference else []
+    return BootstrapResult(
+        auc={model: _interval(figures[:, 0], confidence) for model, figures in rows.items()},
+        ks={model: _interval(figures[:, 1], confidence) for model, figures in rows.items()},
+        mcc={model: _interval(rows[model][:, 2], confidence) for model in called},
+        auc_differences={o: _interval(rows[reference or ""][:, 0] - rows[o][:, 0], confidence) for o in others},
+        clusters=int(member.max()) + 1,
+        replicates=len(drawn),
+    )
+
+
+def _interval(values: Floats, confidence: float) -> Interval:
+    """First entry is the sample itself, the rest are resamples."""
+    low, high = np.quantile(values[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(value=float(values[0]), low=float(low), high=float(high))
+
+
+def _figures(
+    ranked: Mapping[str, Ranked],
+    called: Mapping[str, NDArray[np.bool_]],
+    bad: NDArray[np.bool_],
+    weights: Floats,
+) -> dict[str, tuple[float, float, float]]:
+    """AUC, KS and MCC of every model under one set of weights; MCC is 0 without a threshold."""
+    curves = {model: order.curve(weights) for model, order in ranked.items()}
+    correlations = {model: matthews(weights, bad, call) for model, call in called.items()}
+    return {model: (curve.auc, curve.ks, correlations.get(model, 0.0)) for model, curve in curves.items()}
+
+
+def _usable_draws(member: NDArray[np.int64], bad: NDArray[np.bool_], replicates: int, seed: int) -> Iterator[Floats]:
+    """Weights of each sample per resample; draws without both classes have no AUC and are left out."""
+    rng = np.random.default_rng(seed)
+    persons = int(member.max()) + 1
+    for _ in range(replicates):
+        weights = np.bincount(rng.integers(persons, size=persons), minlength=persons).astype(np.float64)[member]
+        if weights[bad].any() and weights[~bad].any():
+            yield weights
+
+
+def _no_draws(replicates: int) -> DataError:
+    return DataError(
+        f"expected resamples with good and bad samples, found none in {replicates} draws",
+        action="evaluate on a split with more persons, or raise evaluation.bootstrap",
+    )
+
+
+def _require_known(named: set[str], scores: Mapping[str, Floats]) -> None:
+    unknown = named - set(scores)
+    if unknown:
+        raise ConfigError(
+            f"expected names among {', '.join(scores)}, found {', '.join(sorted(unknown))}",
+            action="name the reference and thresholds as in scores",
+        )
