@@ -8,6 +8,7 @@ import pytest
 from scipy.special import expit
 
 from zigong.evaluation import metrics
+from zigong.evaluation.bootstrap import clustered_bootstrap
 from zigong.evaluation.calibration import calibrated, fit_calibration
 from zigong.recipe import Card, Evaluation, Gate
 from zigong.release.gate import decide
@@ -44,7 +45,7 @@ def _answers() -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
 
 def _result(labels: np.ndarray, persons: np.ndarray, scores: dict[str, np.ndarray]) -> SplitResult:
     cuts = {name: metrics.best_mcc_threshold(labels, p) for name, p in scores.items()}
-    found = metrics.clustered_bootstrap(
+    found = clustered_bootstrap(
         labels, scores, persons, replicates=100, confidence=0.95, seed=1, reference="zigong", thresholds=cuts
     )
     rows = tuple(
