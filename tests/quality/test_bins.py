@@ -45,6 +45,15 @@ def test_rare_words_and_rare_keys_stand_in_no_reference(spark: SparkSession) -> 
     assert set(made(rare).bins) == {"city"}
 
 
+def test_a_word_that_one_client_says_often_is_no_frequent_word(spark: SparkSession) -> None:
+    words = spark.range(40).selectExpr(
+        "IF(id < 20, 'one', concat('u', id)) AS user_id", "IF(id < 20, 'secret', 'a') AS x"
+    )
+    assert made(words).bins[WHOLE].words == ("a",)
+    maps = words.selectExpr("user_id", "map('city', x) AS x")
+    assert made(maps).bins["city"].words == ("a",)
+
+
 def test_of_a_map_the_key_that_moved_most_is_named(spark: SparkSession) -> None:
     before, after = (rows(spark, 400, MAP.format(north)) for north in (2, 3))
     reference = made(before)

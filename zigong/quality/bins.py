@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 WHOLE = ""  # the key under which the bins of a value stand that is no map
 PARTS, MOST_WORDS, MOST_KEYS = 10, 20, 20
-FEWEST = 5  # rows of a word or a key: what fewer clients have is told by no reference
+FEWEST = 5  # clients of a word or a key: what fewer have is told by no reference
 ACCURACY = 10_000  # of quantiles: a ten-thousandth of the rows
 
 
@@ -49,11 +49,11 @@ def bins_of_value(value: DataFrame, *, words: bool) -> Bins | None:
     """Bins of the column ``value``; None where no word is frequent or no number is there.
 
     Args:
-        value: not NULL.
+        value: columns ``value``, not NULL, and ``owner``, the client it is told of.
         words: whether the values are words; else they are numbers or times.
     """
     if words:
-        keyed = value.select(F.lit(WHOLE).alias("key"), F.col("value").cast("string").alias("value"))
+        keyed = value.select("owner", F.lit(WHOLE).alias("key"), F.col("value").cast("string").alias("value"))
         found = _frequent_words(keyed).get(WHOLE)
         return Bins(words=found) if found else None
     (row,) = value.agg(_edges(F.col("value").cast("double")).alias("edges")).collect()
@@ -62,13 +62,20 @@ def bins_of_value(value: DataFrame, *, words: bool) -> Bins | None:
 
 def bins_of_keys(value: DataFrame) -> dict[str, Bins]:
     """Bins for each frequent key of the map ``value``: of numbers where every value reads as one, else of words."""
-    keyed = value.select(F.explode("value").alias("key", "value")).where("value IS NOT NULL")
-    keyed = keyed.select(F.col("key").cast("string").alias("key"), F.col("value").cast("string").alias("value"))
+    keyed = value.select("owner", F.explode("value").alias("key", "value")).where("value IS NOT NULL")
+    keyed = keyed.select(
+        "owner", F.col("key").cast("string").alias("key"), F.col("value").cast("string").alias("value")
+    )
     number = F.col("value").try_cast("double")
     said = (
         keyed.groupBy("key")
-        .agg(F.count("*").alias("rows"), F.count(number).alias("numbers"), _edges(number).alias("edges"))
-        .where(F.col("rows") >= FEWEST)
+        .agg(
+            F.count("*").alias("rows"),
+            F.count_distinct("owner").alias("owners"),
+            F.count(number).alias("numbers"),
+            _edges(number).alias("edges"),
+        )
+        .where(F.col("owners") >= FEWEST)
         .orderBy(F.desc("rows"), "key")
         .limit(MOST_KEYS)
         .collect()
@@ -88,7 +95,11 @@ def _edges(number: Column) -> Column:
 def _frequent_words(keyed: DataFrame) -> dict[str, tuple[str, ...]]:
     """The most frequent values of each key, the most frequent first."""
     ranks = Window.partitionBy("key").orderBy(F.desc("count"), "value")
-    counted = keyed.groupBy("key", "value").count().where(F.col("count") >= FEWEST)
+    counted = (
+        keyed.groupBy("key", "value")
+        .agg(F.count("*").alias("count"), F.count_distinct("owner").alias("owners"))
+        .where(F.col("owners") >= FEWEST)
+    )
     ranked = counted.withColumn("rank", F.row_number().over(ranks)).where(F.col("rank") <= MOST_WORDS)
     found: defaultdict[str, list[str]] = defaultdict(list)
     for row in ranked.orderBy("key", "rank").collect():

@@ -100,7 +100,8 @@ def _expressions(rule: TableRule) -> tuple[str, str]:
 def made_reference(rows: DataFrame, rule: TableRule, run_id: str) -> Reference | None:
     """The reference that some rows give; None where too few have a value."""
     of, among = _expressions(rule)
-    value = rows.where(among).select(F.expr(of).alias("value")).where("value IS NOT NULL")
+    owner = F.col("user_id") if "user_id" in rows.columns else F.monotonically_increasing_id()
+    value = rows.where(among).select(owner.alias("owner"), F.expr(of).alias("value")).where("value IS NOT NULL")
     kind = value.schema["value"].dataType
     if isinstance(kind, MapType):
         bins = bins_of_keys(value)
