@@ -47,8 +47,10 @@ def workers(notes: Path) -> list[int]:
 
 
 def is_ray_worker(pid: int) -> bool:
-    command = Path(f"/proc/{pid}/cmdline")
-    return command.exists() and b"ray::" in command.read_bytes()
+    try:
+        return b"ray::" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # it ended, perhaps between the opening of the file and its reading
 
 
 def score(lake: ScoredLake, folder: Path, *, deadly: tuple[str, ...] = (), **more: Any) -> pa.Table:
