@@ -23,6 +23,7 @@ from zigong.behavior.timeline import user_timelines
 
 USERS, MANY_USERS, MAX_EVENTS = 250, 10_000, 6
 FIXED = (naive.midnight(date(2023, 4, 10)), naive.midnight(date(2023, 4, 20)))  # what the source mends
+MIXING = {"spark.sql.execution.useObjectHashAggregateExec": "true", "spark.sql.shuffle.partitions": "1"}
 PLACE = ("user_id", "observation_date", "user_bucket")
 
 
@@ -93,6 +94,21 @@ def test_states_moved_on_from_date_to_date_equal_timelines_of_the_whole_log(worl
     check_advance(world)
     moved = moved_between_users(world.log)
     assert moved > 20, "no correction moved an event to another user"
+
+
+def test_timelines_are_in_order_whatever_aggregate_collects_them(spark: SparkSession, world: World) -> None:
+    """Spark's hash aggregate mixes up the rows of a partition once it has met 128 users."""
+    wanted = texts(user_timelines(world.events, TIMEZONE))
+    former = {name: spark.conf.get(name) for name in MIXING}
+    for name, value in MIXING.items():
+        spark.conf.set(name, value)
+    try:
+        assert texts(user_timelines(world.events, TIMEZONE)) == wanted
+        collected = world.events.groupBy("user_id").agg(F.collect_list("event_at"))
+        assert "ObjectHashAggregate" in str(collected._jdf.queryExecution().executedPlan())
+    finally:
+        for name, value in former.items():
+            spark.conf.set(name, value)
 
 
 def moved_between_users(log: list[naive.Version]) -> int:

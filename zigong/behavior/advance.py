@@ -9,7 +9,7 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from zigong.behavior.timeline import user_timelines
+from zigong.behavior.timeline import in_order, user_timelines
 
 _HASH, _KEY = "_hash", "_key"
 
@@ -38,7 +38,7 @@ def advanced_timelines(state: DataFrame, arrived: DataFrame, timezone: str) -> D
     return joined.select(
         "user_id",
         F.coalesce("user_bucket", "added.user_bucket").alias("user_bucket"),
-        F.sort_array(merged).alias("timeline"),
+        in_order(merged).alias("timeline"),
     )
 
 

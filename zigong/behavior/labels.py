@@ -77,8 +77,11 @@ def _windows(points: DataFrame, horizons: Sequence[Horizon], reporting_lag_days:
 def _judged(windows: DataFrame) -> DataFrame:
     """What each window shows, and the outcome it amounts to."""
     opens, closes = F.col("observation_at"), F.col("closes_at")
-    before = F.filter("outcomes", lambda version: version["event_at"] < opens)
-    inside = F.filter("outcomes", lambda version: (version["event_at"] >= opens) & (version["event_at"] < closes))
+    before = F.filter("outcomes", lambda version: version["event"]["event_at"] < opens)
+    inside = F.filter(
+        "outcomes",
+        lambda version: (version["event"]["event_at"] >= opens) & (version["event"]["event_at"] < closes),
+    )
     seen = windows.withColumn("carried", stated_days_past_due(before)).withColumn("inside", inside)
     outcome = (
         F.when(F.col("max_days_past_due") >= F.col("dpd_threshold"), "bad")
@@ -86,7 +89,7 @@ def _judged(windows: DataFrame) -> DataFrame:
         .otherwise("good")
     )
     measured = seen.withColumn(
-        "max_days_past_due", F.greatest("carried", F.array_max(F.col("inside.days_past_due")))
+        "max_days_past_due", F.greatest("carried", F.array_max(F.col("inside.event.days_past_due")))
     ).withColumn("months_observed", distinct_months(F.col("inside")))
     return measured.select(
         "user_id",

@@ -57,7 +57,7 @@ def observation_points(
 
 def _states(outcomes: DataFrame, mapping: SourceMapping) -> DataFrame:
     """The as-of features of a point: all that the cohort rules may look at."""
-    last_type = newest(F.col("outcomes"), "event_type")
+    last_type = newest(F.col("outcomes"))["event"]["event_type"]
     is_open = last_type.isNotNull() & ~last_type.isin(list(mapping.closing_events))
     return outcomes.select(
         "user_id",
@@ -66,11 +66,11 @@ def _states(outcomes: DataFrame, mapping: SourceMapping) -> DataFrame:
         distinct_months(F.col("outcomes")).alias("months_of_history"),
         F.size("history").alias("events_known"),
         last_type.alias("last_event_type"),
-        newest(F.col("history"), "event_at").alias("last_event_at"),
+        newest(F.col("history"))["event"]["event_at"].alias("last_event_at"),
         F.coalesce(stated_days_past_due(F.col("outcomes")), F.lit(0)).alias("days_past_due"),
         F.coalesce(is_open, F.lit(False)).alias("loan_open"),
         "observation_date",
-        (month_of(F.col("observation_date")) - newest(F.col("outcomes"), "month")).alias("months_since_last_outcome"),
+        (month_of(F.col("observation_date")) - newest(F.col("outcomes"))["month"]).alias("months_since_last_outcome"),
     )
 
 
