@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from zigong.cli import app
 from zigong.errors import ConfigError, DataError
 from zigong.job import Job
 from zigong.launch import run_step
@@ -74,3 +76,23 @@ def test_runs_are_listed_in_the_order_they_were_made(tmp_path: Path) -> None:
         manifest["created_at"] = f"2024-01-0{1 if name == 'b' else 2}T00:00:00+00:00"
         (run.folder / "manifest.json").write_text(json.dumps(manifest))
     assert [run.run_id for run in list_runs(tmp_path / "_runs")] == ["b", "a"]
+
+
+def test_a_run_of_another_version_is_listed_and_read_by_nobody(tmp_path: Path) -> None:
+    opened(tmp_path, "mine")
+    older = opened(tmp_path, "older")
+    content = json.loads((older.folder / "recipe.json").read_text())
+    (older.folder / "recipe.json").write_text(json.dumps({**content, "removed_section": 1}))
+    told = CliRunner().invoke(app, ["runs", "ls", "--json", "--root", str(tmp_path)])
+    assert {row["run_id"]: row["outcome"] for row in json.loads(told.stdout)} == {
+        "mine": "unfinished",
+        "older": "of another version",
+    }
+    runs = {run.run_id: run for run in list_runs(tmp_path / "_runs")}
+    with pytest.raises(ConfigError, match=r"run older was made with a recipe that this version cannot read: .*removed"):
+        _ = runs["older"].recipe
+
+
+def test_a_resumed_run_is_done_by_the_limits_given_now(tmp_path: Path) -> None:
+    opened(tmp_path, "mine")
+    assert opened(tmp_path, "mine", "engine.torch_threads=3").recipe.engine.torch_threads == 3

@@ -18,6 +18,7 @@ from zigong.lakehouse.audit_log import audit_entries
 from zigong.lakehouse.tables import arrow_pinned
 from zigong.lakehouse.verify_audit_log import verify_audit_log
 from zigong.pipeline import STEPS
+from zigong.runner import steps_of
 
 MODELS = ("zigong", "lightgbm", "lightgbm_no_profile", "logistic", "last_status", "majority")
 TABLES = sorted({table for step in STEPS for table in step.writes} - {"verdicts"})
@@ -109,7 +110,11 @@ def test_a_rerun_of_a_known_model_registers_no_second_version(tiny_run: Finished
 
 def test_resuming_a_finished_run_changes_nothing(tiny_run: FinishedRun) -> None:
     before = tiny_run.run.manifest()["tables"]
-    assert finish(Path(tiny_run.root), "first").run.manifest()["tables"] == before
+    told = CliRunner().invoke(app, ["run", str(tiny_run.recipe_file), "--run-id", "first"])
+    assert told.exit_code == 0, told.output
+    assert tiny_run.run.manifest()["tables"] == before
+    assert told.output.count("done before") == len(steps_of(tiny_run.run.recipe))
+    assert f"gate     {tiny_run.run.fact('decision')}" in told.output
 
 
 def test_no_sequence_knows_anything_at_or_after_t(tiny_run: FinishedRun) -> None:

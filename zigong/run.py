@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,33 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One run in its folder ``<lakehouse>/_runs/<run id>``."""
+    """One run in its folder ``<lakehouse>/_runs/<run id>``.
+
+    Attributes:
+        given: the recipe it is opened with; None where its own record is to be read, by need.
+    """
 
     run_id: str
-    recipe: Recipe
     folder: Path
+    given: Recipe | None = None
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """What the run is done by.
+
+        Raises:
+            ConfigError: a version of ZiGong whose recipes were others made the run.
+        """
+        if self.given is not None:
+            return self.given
+        file = self.folder / "recipe.json"
+        try:
+            return parse_recipe(json.loads(file.read_text(encoding="utf-8")), origin=str(file))
+        except ConfigError as error:
+            raise ConfigError(
+                f"run {self.run_id} was made with a recipe that this version cannot read: {error.message}",
+                action=f"use the version that made it, or delete the run with its folder {self.folder}",
+            ) from error
 
     def artifact(self, name: str) -> Path:
         """Folder of a model or another artefact of this run."""
@@ -133,7 +156,7 @@ def open_run(recipe: Recipe, runs_folder: Path, run_id: str | None) -> Run:
     name = run_id or f"{recipe.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}"
     if not RUN_ID.match(name):
         raise ConfigError(f"run id {name!r} must match {RUN_ID.pattern}", action="choose another --run-id")
-    run = Run(run_id=name, recipe=recipe, folder=runs_folder / name)
+    run = Run(run_id=name, folder=runs_folder / name, given=recipe)
     if (run.folder / "manifest.json").is_file():
         _require_same_recipe(run)
         refuse_replay(runs_folder.parent, name, run.manifest()["created_at"])
@@ -147,15 +170,14 @@ def open_run(recipe: Recipe, runs_folder: Path, run_id: str | None) -> Run:
 
 
 def known_run(runs_folder: Path, run_id: str) -> Run | None:
-    """The run of that id; other runs of the lakehouse, which an older version may have left, are not read."""
-    folder = runs_folder / run_id
-    return _reopen(folder) if (folder / "manifest.json").is_file() else None
+    """The run of that id, None without one."""
+    run = Run(run_id=run_id, folder=runs_folder / run_id)
+    return run if (run.folder / "manifest.json").is_file() else None
 
 
 def list_runs(runs_folder: Path) -> list[Run]:
     """All runs of a lakehouse, oldest first."""
-    folders = [file.parent for file in runs_folder.glob("*/manifest.json")]
-    runs = [_reopen(folder) for folder in folders]
+    runs = [Run(run_id=file.parent.name, folder=file.parent) for file in runs_folder.glob("*/manifest.json")]
     return sorted(runs, key=lambda run: (run.manifest()["created_at"], run.run_id))
 
 
@@ -171,11 +193,6 @@ def write_json(file: Path, content: object) -> None:
             Path(part.name).unlink()  # on a full disk even this small file is in the way
             raise
     Path(part.name).replace(file)
-
-
-def _reopen(folder: Path) -> Run:
-    content = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
-    return Run(run_id=folder.name, recipe=parse_recipe(content, origin=str(folder / "recipe.json")), folder=folder)
 
 
 def _require_same_recipe(run: Run) -> None:

@@ -123,6 +123,15 @@ def test_a_table_of_an_older_contract_is_named_before_it_is_read_or_written(tmp_
         arrow_pinned(paths, POINTS, 0, columns=["user_id", "loan_open"])
 
 
+@pytest.mark.usefixtures("spark")
+def test_a_table_whose_column_has_another_type_is_refused_by_name(tmp_path: Path) -> None:
+    paths, contract = LakehousePaths.at(str(tmp_path)), table_contract("user_timelines")
+    columns = [replace(c, type="array<string>") if c.name == "timeline" else c for c in contract.columns]
+    create_if_missing(paths, replace(contract, columns=tuple(columns)))
+    with pytest.raises(DataError, match="user_timelines has another type in timeline: it was written under an older"):
+        create_if_missing(paths, contract)
+
+
 def test_a_night_without_rows_is_no_failure_where_that_is_in_order(spark: SparkSession, tmp_path: Path) -> None:
     assert put(spark, tmp_path, points(spark, []), "r0", may_be_empty=True).published == 0
     put(spark, tmp_path, points(spark, ["a", "b"]), "r1")

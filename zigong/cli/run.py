@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -125,6 +125,11 @@ def _print_summary(run: Run) -> None:
     for name in [key.split(".")[1] for key in figures if key.startswith("rows.") and key.endswith(".published")]:
         rows.add_row(name, *(f"{figures[f'rows.{name}.{kind}']:,}" for kind in ("published", "quarantined", "dropped")))
     CONSOLE.print(rows)
+    _print_models(figures)
+    _print_decision(run.manifest()["facts"])
+
+
+def _print_models(figures: dict[str, float]) -> None:
     models = [key.removeprefix("oot.auc.") for key in figures if key.startswith("oot.auc.")]
     if not models:
         return
@@ -139,6 +144,14 @@ def _print_summary(run: Run) -> None:
         ]
         result.add_row(model, *(escape(cell) for cell in cells))
     CONSOLE.print(result)
+
+
+def _print_decision(facts: dict[str, Any]) -> None:
+    """What the gate said: a step that refuses a model has done its work, and is ok like any other."""
+    if "decision" not in facts:
+        return
+    colour = "green" if facts["decision"] == "released" else "yellow"
+    say(f"gate     [{colour}]{facts['decision']}[/]  {escape('; '.join(facts['reasons']))}")
 
 
 def _write_report(run: Run) -> Path:

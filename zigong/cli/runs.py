@@ -12,7 +12,9 @@ from rich.table import Table
 
 from zigong.cli.shared import OnlyRecipe, Root, named_errors, runs_folder_of
 from zigong.console import CONSOLE
+from zigong.errors import ConfigError
 from zigong.lakehouse.erasures import affected_models
+from zigong.pipeline import STEPS, Step
 from zigong.run import Run, list_runs
 from zigong.runner import steps_of
 
@@ -44,11 +46,13 @@ def _all_runs_folders(recipe: Path | None, root: str | None) -> list[Path]:
 
 
 def _run_row(run: Run) -> dict[str, object]:
-    steps = steps_of(run.recipe)
+    steps, unreadable = _steps_of(run)
     outcomes = [outcome for step in steps if (outcome := run.outcome(step.name)) is not None]
     failed = [outcome for outcome in outcomes if outcome.code]
     done = sum(1 for outcome in outcomes if outcome.code == 0)
     state = f"{failed[0].kind} in {failed[0].step}" if failed else "ok" if done == len(steps) else "unfinished"
+    if unreadable:
+        state = "of another version"
     manifest = run.manifest()
     return {
         "run_id": run.run_id,
@@ -63,3 +67,11 @@ def _run_row(run: Run) -> dict[str, object]:
         "report": str(run.folder / "report.html"),
         "last": asdict(outcomes[-1]) if outcomes else None,
     }
+
+
+def _steps_of(run: Run) -> tuple[tuple[Step, ...], bool]:
+    """The steps of a run; those of any run, and True, where this version cannot read its recipe."""
+    try:
+        return steps_of(run.recipe), False
+    except ConfigError:
+        return STEPS, True

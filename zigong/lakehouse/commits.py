@@ -25,7 +25,7 @@ from deltalake.exceptions import CommitFailedError
 from pyspark.sql.types import StructField, StructType
 
 from schemas.contracts import TableContract, table_contract
-from zigong.errors import ConflictError
+from zigong.errors import ConflictError, DataError
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import require_columns
 
@@ -50,12 +50,11 @@ def create_if_missing(paths: LakehousePaths, contract: TableContract, *, append_
         append_only: whether every writer has to refuse to change or delete rows.
 
     Raises:
-        DataError: the table is there and lacks a column of the contract.
+        DataError: the table is there and lacks a column of the contract, or has one of another type.
     """
     path = paths.table(contract.name)
     if DeltaTable.is_deltatable(path):
-        found = [field.name for field in DeltaTable(path).schema().fields]
-        require_columns(contract.name, found, contract.column_names)
+        _require_contract(contract, DeltaTable(path).schema())
         return
     # No statistics on strings: the log keeps 32 characters of them, which VACUUM does not remove.
     columns = [c.name for c in contract.columns if c.type in STATISTICS_TYPES and c.name not in contract.partitions]
@@ -74,6 +73,18 @@ def create_if_missing(paths: LakehousePaths, contract: TableContract, *, append_
     )
     if contract.restricted and paths.is_local:  # in an object store the policy of the bucket has to say so
         Path(path).chmod(stat.S_IRWXU)
+
+
+def _require_contract(contract: TableContract, schema: Schema) -> None:
+    found = StructType.fromJson(json.loads(schema.to_json()))
+    require_columns(contract.name, found.names, contract.column_names)
+    others = [c.name for c in contract.columns if found[c.name].dataType.simpleString() != c.type]
+    if others:
+        raise DataError(
+            f"table {contract.name} has another type in {', '.join(others)}: it was written under an older contract",
+            action="rebuild the lakehouse under another lakehouse.root; user_timelines, which only saves time, may be "
+            "deleted instead",
+        )
 
 
 class StaleRowsError(ConflictError):
