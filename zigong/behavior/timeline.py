@@ -16,7 +16,6 @@ from pyspark.sql.window import Window
 from zigong.behavior.business_time import local_date, month_of
 
 _KEY_HASH = "_key_hash"
-_ORDER = ("version.event.event_at", "version.event.known_at", "version.name")
 _EVENT_FIELDS = ("event_type", "event_at", "known_at", "amount", "currency", "days_past_due", "attributes")
 
 
@@ -33,9 +32,9 @@ def user_timelines(events: DataFrame, timezone: str) -> DataFrame:
         valid), month (of event_at, as ``business_time.month_of``).
     """
     # By user_id alone: joins on user_id that follow then meet rows where they lie, and shuffle no history again.
-    rows = _versions(events, timezone).repartition("user_id").sortWithinPartitions("user_id", *_ORDER)
-    # Rows are sorted where arrays would be sorted three times as slowly. An aggregate promises no order, so each row
-    # carries its place, and an array that was collected in another order is sorted after all.
+    rows = _versions(events, timezone).repartition("user_id").sortWithinPartitions("user_id", *_order(F.col("version")))
+    # Spark compiles the sorting of rows, and interprets that of arrays of structs. An aggregate promises no order, so
+    # each row carries its place, and an array that was collected in another order is sorted after all.
     placed = rows.select("user_id", "user_bucket", F.monotonically_increasing_id().alias("place"), "version")
     collected = placed.groupBy("user_id").agg(
         F.first("user_bucket").alias("user_bucket"), F.collect_list(F.struct("place", "version")).alias("rows")
@@ -62,22 +61,16 @@ def in_order(timeline: Column) -> Column:
 
     By the fields that tell versions apart: a version as a whole has no order, since maps have none.
     """
-    return F.array_sort(timeline, _compared)
+
+    def compared(one: Column, other: Column) -> Column:
+        first, second = F.struct(*_order(one)), F.struct(*_order(other))
+        return F.when(first < second, -1).when(first > second, 1).otherwise(0)
+
+    return F.array_sort(timeline, compared)
 
 
-def _compared(one: Column, other: Column) -> Column:
-    pairs = [(_field(one, path), _field(other, path)) for path in _ORDER]
-    (first, second), *rest = pairs
-    order = F.when(first < second, -1).when(first > second, 1)
-    for mine, theirs in rest:
-        order = order.when(mine < theirs, -1).when(mine > theirs, 1)
-    return order.otherwise(0)
-
-
-def _field(version: Column, path: str) -> Column:
-    for name in path.split(".")[1:]:
-        version = version[name]
-    return version
+def _order(version: Column) -> tuple[Column, ...]:
+    return version["event"]["event_at"], version["event"]["known_at"], version["name"]
 
 
 def _with_validity(events: DataFrame) -> DataFrame:
