@@ -62,7 +62,8 @@ class Shell:
 def bare_shell(recipe: Path, **settings: str) -> Shell:
     kept = {name: value for name, value in os.environ.items() if not OURS.match(name)}
     path = f"{BARE}{os.pathsep}{kept['PATH']}"
-    quick = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1"}  # saves half of the processor time of short runs
+    # One compiler saves half of the processor time of short runs, given room for what it compiles.
+    quick = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m"}
     return Shell(environment={**kept, **quick, "PATH": path, "RECIPE": str(recipe), "RUN_ID": RUN_ID, **settings})
 
 
