@@ -87,7 +87,7 @@ def _settings(engine: Engine) -> dict[str, str]:
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.driver.memory": engine.spark_driver_memory,
         # With few compilers Java reserves 48 MiB for compiled code, which a run fills; the rest would be interpreted.
-        "spark.driver.extraJavaOptions": f"-XX:ReservedCodeCacheSize=256m {engine.spark_java_options}".rstrip(),
+        "spark.driver.extraJavaOptions": f"-XX:ReservedCodeCacheSize=256m {engine.spark_java_options}",
         "spark.sql.shuffle.partitions": str(engine.spark_shuffle_partitions),
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.adaptive.enabled": "true",
