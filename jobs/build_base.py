@@ -17,7 +17,8 @@ from zigong.instructions.dataset import may_pretrain
 from zigong.instructions.encode import LineEncoder
 from zigong.job import Job
 from zigong.launch import main
-from zigong.training.base import train_base, train_tokenizer
+from zigong.training.base import train_base
+from zigong.training.tokenizer import train_tokenizer
 
 
 def build_base(job: Job) -> None:

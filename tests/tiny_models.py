@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from zigong.recipe import Agent, Lora, TinyBase
-from zigong.training.base import train_base, train_tokenizer
+from zigong.training.base import train_base
 from zigong.training.samples import Samples
+from zigong.training.tokenizer import train_tokenizer
 
 WORDS = [f"w{number:02d}" for number in range(20)]
 CHOICES = ("bad", "good")

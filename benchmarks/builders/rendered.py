@@ -26,7 +26,7 @@ from zigong.instructions.build import RenderPlan, instruction_samples
 from zigong.instructions.corpus import history_lines
 from zigong.instructions.histories import event_columns, events_in, render_histories
 from zigong.recipe import Horizon, Instructions
-from zigong.training.base import train_tokenizer
+from zigong.training.tokenizer import train_tokenizer
 
 SETTINGS, HORIZON, TIMEZONE = Instructions(), Horizon(window_months=6, dpd_threshold=30), "UTC"
 CONTEXT_LENGTH = 1024  # nothing folds: 120 events take about 500 tokens

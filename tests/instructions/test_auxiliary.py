@@ -26,7 +26,7 @@ from zigong.instructions.templates import load_template
 from zigong.quality.dataset import broken_counts, joined_view
 from zigong.quality.rows import REASONS, conform
 from zigong.recipe import Horizon, Instructions, Recipe, load_recipe, parse_recipe
-from zigong.training.base import train_tokenizer
+from zigong.training.tokenizer import train_tokenizer
 
 ZONE = "Asia/Shanghai"
 AUXILIARY = ("sentiment@1", "question_answering@1", "income_band@1", "repaid_amount@1", "login_count@1")

@@ -21,7 +21,7 @@ from zigong.instructions.render import render_history
 from zigong.instructions.templates import load_template
 from zigong.quality.rows import REASONS, conform
 from zigong.recipe import Horizon, Instructions
-from zigong.training.base import train_tokenizer
+from zigong.training.tokenizer import train_tokenizer
 
 ZONE, HORIZON = "Asia/Shanghai", Horizon(window_months=6, dpd_threshold=30)
 MONTHS, EVENTS_A_MONTH = 4, 5

@@ -14,7 +14,7 @@ from zigong.instructions.encode import LineEncoder
 from zigong.instructions.render import Event, Rendered, render_prompt, round_number, word
 from zigong.instructions.templates import load_template
 from zigong.recipe import Horizon, Instructions
-from zigong.training.base import END, PAD, UNKNOWN, train_tokenizer
+from zigong.training.tokenizer import END, PAD, UNKNOWN, train_tokenizer
 
 TEMPLATE = load_template("behavior_card@1", "en")
 HORIZON = Horizon(window_months=6, dpd_threshold=30)

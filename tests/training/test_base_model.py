@@ -15,12 +15,11 @@ from zigong.training.base import (
     load_base,
     read_base_manifest,
     timeline_pieces,
-    tokenizer_digest,
     train_base,
-    train_tokenizer,
 )
 from zigong.training.losses import label_logits, sample_losses
 from zigong.training.samples import labelled_batch
+from zigong.training.tokenizer import tokenizer_digest, train_tokenizer
 
 LINES = ["+1d paid 100", "+30d late 30", "+2d opened loan", "limit 5000"]
 

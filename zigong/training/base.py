@@ -1,19 +1,15 @@
-"""The base model: a tokenizer and a tiny Mistral made from the lender's own event lines, or a folder on disk."""
+"""The base model: a tiny Mistral trained on the lender's own event lines, or a folder on disk."""
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import AddedToken, Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -31,8 +27,8 @@ from zigong.training.folders import files_digest, promoted_folder, read_json, re
 from zigong.training.losses import token_losses
 from zigong.training.optimise import Progress, Step, learning_rate, shuffled_batches, take_steps
 from zigong.training.samples import Indices, TokenIds, labelled_batch, token_budget_batches
+from zigong.training.tokenizer import tokenizer_digest
 
-PAD, UNKNOWN, END = "[PAD]", "[UNK]", "[EOS]"
 MANIFEST = "manifest.json"
 WINDOW_BATCHES = 16  # batches' worth of timelines that are sorted by length together
 WARMUP_SHARE = 0.05
@@ -64,55 +60,6 @@ class BaseManifest:
     final_loss: float
     seed: int
     config: dict[str, Any]
-
-
-def train_tokenizer(lines: Iterable[str], fixed_lines: Sequence[str]) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer over the words of ``lines``; every fixed line costs one token.
-
-    Words are sorted by their text, so equal lines in any order give an equal tokenizer. Encoding a text equals
-    encoding its lines one after the other.
-
-    Args:
-        lines: rendered event and profile lines known before the train cut-off.
-        fixed_lines: constant text of the template: questions, and the choices.
-
-    Raises:
-        ConfigError: a fixed line is empty or has several lines.
-        DataError: a line the tokenizer was made from does not encode without unknown words.
-    """
-    wrong = [line for line in fixed_lines if not line.strip() or line != line.strip() or "\n" in line]
-    if wrong:
-        raise ConfigError(f"fixed lines must be single stripped lines, found {wrong!r}", action="edit the template")
-    splitter, fixed = WhitespaceSplit(), set(fixed_lines)
-    unique = sorted(set(lines) - fixed)
-    words = {word for line in unique for word, _ in splitter.pre_tokenize_str(line)} - fixed - {PAD, UNKNOWN, END}
-    vocabulary = {word: index for index, word in enumerate([PAD, UNKNOWN, END, *sorted(words)])}
-    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = splitter
-    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in (PAD, UNKNOWN, END)])
-    tokenizer.add_tokens([AddedToken(line, single_word=True, normalized=False) for line in sorted(fixed)])
-    unknown = vocabulary[UNKNOWN]
-    broken = [line for line, made in zip(unique, tokenizer.encode_batch(unique), strict=True) if unknown in made.ids]
-    if broken:
-        raise DataError(
-            f"{len(broken)} lines hold a fixed line inside a word, or {UNKNOWN} itself",
-            action="change the choice or question that stands inside a word of the events",
-        )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=PAD, unk_token=UNKNOWN, eos_token=END, clean_up_tokenization_spaces=False
-    )
-
-
-def tokenizer_digest(folder: Path) -> str:
-    """SHA-256 of the tokenizer file of a model folder, as 64 hex digits.
-
-    Raises:
-        ConfigError: the folder has no ``tokenizer.json``.
-    """
-    file = folder / "tokenizer.json"
-    if not file.is_file():
-        raise ConfigError(f"{file} does not exist", action="give a model folder with a fast tokenizer")
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def base_digest(folder: Path) -> str:
