@@ -27,8 +27,15 @@ class Checked:
 
     code: int
     output: str
-    root: Path
-    airflow_home: Path
+    folder: Path
+
+    @property
+    def root(self) -> Path:
+        return self.folder / "lake"
+
+    @property
+    def airflow_home(self) -> Path:
+        return self.folder / "home"
 
     def outcomes(self, step: str) -> list[dict[str, Any]]:
         files = self.root.glob(f"_runs/zigong_daily-*/steps/{step}/outcome.json")
@@ -37,26 +44,31 @@ class Checked:
 
 @pytest.fixture(scope="module")
 def checked(tmp_path_factory: pytest.TempPathFactory) -> Checked:
+    """All checks but that of a night."""
     if not (SCHEDULERS / "airflow").is_file() or not ARCHIVE.is_file():
         pytest.fail(".venv-airflow or dist/zigong.zip is missing: run `make airflow-env dist`")
     folder = tmp_path_factory.mktemp("airflow")
-    root, home = folder / "lake", folder / "home"
-    environment = scheduler_environment(folder, root, home)
-    compile_plan(folder / "plan.json", root)
-    home.mkdir()
-    subprocess.run([SCHEDULERS / "airflow", "db", "migrate"], env=environment, check=True, capture_output=True)
+    compile_plan(folder / "plan.json", folder / "lake")
+    (folder / "home").mkdir()
+    migrate = [SCHEDULERS / "airflow", "db", "migrate"]
+    subprocess.run(migrate, env=scheduler_environment(folder), check=True, capture_output=True)
+    return run_checks(folder, "not night")
+
+
+def run_checks(folder: Path, chosen: str) -> Checked:
+    """Runs the checks whose names ``chosen`` selects in the schedulers' environment."""
     checks = [SCHEDULERS / "python", "-m", "pytest", "-q", "--noconftest", "-c", os.devnull, "-p", "no:cacheprovider"]
     done = subprocess.run(
-        [*checks, "--rootdir", str(folder), str(REPOSITORY / "tests/dags/airflow_checks.py")],
+        [*checks, "--rootdir", str(folder), "-k", chosen, str(REPOSITORY / "tests/dags/airflow_checks.py")],
         check=False,
-        env=environment,
+        env=scheduler_environment(folder),
         cwd=folder,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         timeout=580,
     )
-    return Checked(code=done.returncode, output=done.stdout, root=root, airflow_home=home)
+    return Checked(code=done.returncode, output=done.stdout, folder=folder)
 
 
 def compile_plan(file: Path, root: Path) -> None:
@@ -65,7 +77,8 @@ def compile_plan(file: Path, root: Path) -> None:
     subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
 
 
-def scheduler_environment(folder: Path, root: Path, home: Path) -> dict[str, str]:
+def scheduler_environment(folder: Path) -> dict[str, str]:
+    home = folder / "home"
     kept = {name: value for name, value in os.environ.items() if not OURS.match(name)}
     return {
         **kept,
@@ -102,7 +115,10 @@ def test_zigong_daily_publishes_what_its_outcomes_count(checked: Checked) -> Non
             assert rows == told["tables"][table]["published"] > 0
 
 
+@pytest.mark.soak
 def test_a_night_ingests_the_known_date_before_it(checked: Checked) -> None:
+    ended = run_checks(checked.folder, "night")
+    assert ended.code == 0, ended.output[-20_000:]
     load, night = checked.outcomes("ingest_events")
     assert night["arguments"] == {"from_date": "2023-03-26", "to_date": "2023-03-27"}
     assert 0 < night["tables"]["behavior_events"]["published"] < load["tables"]["behavior_events"]["published"]

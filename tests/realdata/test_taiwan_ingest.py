@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 
+import pytest
 from pyspark.sql import SparkSession
 
 from schemas.mappings import load_mapping
@@ -16,7 +17,7 @@ from zigong.recipe import Cohort, Horizon
 DATA, MARKS = public_data("taiwan")
 KEY = b"zigong-public-demo-key"
 
-pytestmark = MARKS
+pytestmark = [*MARKS, pytest.mark.soak]
 
 
 def test_no_client_is_lost_and_labels_are_the_sources_own(spark: SparkSession) -> None:
