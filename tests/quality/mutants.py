@@ -194,7 +194,7 @@ def _of_argument(
 
 
 def _fields(kind: str) -> dict[str, str]:
-    """Names and types of the fields of ``struct<...>``; none for other types."""
+    """Names and types of the fields of ``struct<...>``, inner ones as ``field.inner``; none for others."""
     if not kind.startswith("struct<"):
         return {}
     fields, depth, start, inner = {}, 0, 0, kind[len("struct<") : -1] + ","
@@ -202,6 +202,7 @@ def _fields(kind: str) -> dict[str, str]:
         depth += (sign in "<(") - (sign in ">)")
         if sign == "," and depth == 0:
             name, _, text = inner[start:i].partition(":")
-            fields[name.strip()] = text
+            name = name.strip()
+            fields |= {name: text, **{f"{name}.{part}": kind for part, kind in _fields(text).items()}}
             start = i + 1
     return fields
