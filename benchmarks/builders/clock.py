@@ -8,12 +8,29 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+LONG = 300  # seconds of work beside which start-up and compilation are nothing, so that it counts as warm itself
+
 
 def measure(work: Callable[[], object]) -> dict[str, float]:
     """Runs ``work`` and returns ``wall`` and ``cpu`` in seconds."""
     started, before = time.perf_counter(), _cpu_seconds()
     work()
     return {"wall": time.perf_counter() - started, "cpu": _cpu_seconds() - before}
+
+
+def measure_warm(work: Callable[[], object], between: Callable[[], object] = lambda: None) -> dict[str, float]:
+    """As ``measure``, and ``warm_wall`` and ``warm_cpu`` of a second time, when Spark has compiled its code.
+
+    Work of more than ``LONG`` seconds is not done again.
+
+    Args:
+        between: done before the second time, not counted.
+    """
+    first = measure(work)
+    if first["wall"] > LONG:
+        return {**first, **{f"warm_{name}": value for name, value in first.items()}}
+    between()
+    return {**first, **{f"warm_{name}": value for name, value in measure(work).items()}}
 
 
 def tell(figures: dict[str, float]) -> None:

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from benchmarks.builders.clock import measure, tell
+from benchmarks.builders.clock import measure_warm, tell
 from zigong.behavior.business_time import local_midnight
 from zigong.behavior.sequences import user_sequences
 from zigong.lakehouse.session import open_spark
@@ -19,7 +19,6 @@ from zigong.recipe import Engine
 
 KEPT_EVENTS = 200_000  # nothing folds: the peers know no folding
 EVENTS_PER_PARTITION = 400_000
-LONG = 300  # seconds of a build beside which start-up and compilation are nothing, so that it counts as warm itself
 
 
 def open_engine(threads: int, events: int) -> SparkSession:
@@ -56,9 +55,7 @@ def main(source: str, target: str, day: str, threads: str) -> None:
             "overwrite"
         ).parquet(target)
 
-    first = measure(build)
-    warm = first if first["wall"] > LONG else measure(build)
-    tell({**first, **{f"warm_{name}": value for name, value in warm.items()}})
+    tell(measure_warm(build))
     spark.stop()
 
 
