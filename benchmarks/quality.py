@@ -4,8 +4,8 @@
 own on the same Parquet with the same threads; ways are interleaved. The violations that they find are compared with one
 another, and with what was planted, before any figure is printed. Prints a table and writes build/bench/quality.json:
 vs_WAY is their time divided by ours, validate_of_build ours divided by the time of building the same sequences. Each is
-said of the first time in a fresh session, where starting up weighs most, and as `_warm` of a second time, which is what
-a step pays that has just built the table it judges.
+said of the first time in a fresh session, where starting up weighs most, and as `_warm` of further times: a step judges
+the table that it has just built, in a session at work.
 """
 
 from __future__ import annotations

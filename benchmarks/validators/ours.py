@@ -1,7 +1,4 @@
-"""ZiGong's own audit, as publish runs it: conform, measure, the suite and the verdict file. Nothing is staged between.
-
-Without staging the reasons of a row are worked out in each pass over the rows; publish reads them from the stage.
-"""
+"""ZiGong's own audit of a published table, as `zigong quality check` runs it: measures, suite and verdict file."""
 
 from __future__ import annotations
 
@@ -14,15 +11,14 @@ from pyspark.sql import DataFrame
 
 from benchmarks.builders.clock import measure_warm, tell
 from benchmarks.builders.ours import open_engine
-from benchmarks.validators import contract, judged_table_rules, told
-from zigong.quality.audit import judge_table
+from benchmarks.validators import WARM_TIMES, contract, judged_table_rules, told
+from zigong.quality.audit import judge_published
 from zigong.quality.measures import Beside
-from zigong.quality.rows import conform
 
 
 def violations(rows: DataFrame, folder: Path) -> dict[str, int]:
     """What the audit says of every rule that needs nothing beside the table."""
-    verdict = judge_table(conform(rows, contract()), contract(), Beside(run_id="bench"), folder)
+    verdict = judge_published(rows, contract(), Beside(run_id="bench"), folder)
     results = {item.rule: item for item in verdict.results}
     found = {rule.name: int(results[rule.name].observed or 0) for rule in contract().row_rules}
     for rule in judged_table_rules():
@@ -32,10 +28,10 @@ def violations(rows: DataFrame, folder: Path) -> dict[str, int]:
 
 
 def main(source: str, target: str, events: str, threads: str) -> None:
-    """Judges twice and reports."""
+    """Judges, again and again, and reports."""
     spark = open_engine(int(threads), int(events))
     found: dict[str, int] = {}
-    figures = measure_warm(lambda: found.update(violations(spark.read.parquet(source), Path(target))))
+    figures = measure_warm(lambda: found.update(violations(spark.read.parquet(source), Path(target))), times=WARM_TIMES)
     tell({**figures, **told(found)})
     spark.stop()
 

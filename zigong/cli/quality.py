@@ -25,16 +25,14 @@ def check(table: str, run_id: RunId, recipe: OnlyRecipe = None, root: Root = Non
 
     A row that today's rules would quarantine is counted and stays.
     """
-    from zigong.quality.audit import judge_table
+    from zigong.quality.audit import judge_published
     from zigong.quality.beside import beside_of
-    from zigong.quality.rows import conform
 
     with named_errors():
         job = _job(table, run_id, recipe, root)
         contract = table_contract(table)
-        rows = conform(job.read(table), contract).cache()
         folder = job.run.folder / "checks"
-        verdict = judge_table(rows, contract, beside_of(job), folder)
+        verdict = judge_published(job.read(table), contract, beside_of(job), folder)
         shown = Table(title=f"{table}, version {job.version(table)}: {verdict.kept + verdict.refused:,} rows")
         for column in ("rule", "severity", "observed", "expected", "holds"):
             shown.add_column(column, justify="right" if column == "observed" else "left", overflow="fold")

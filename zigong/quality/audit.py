@@ -14,7 +14,7 @@ from schemas.contracts import TableContract
 from zigong.lakehouse.publish import Rules
 from zigong.quality.measures import Beside, measured
 from zigong.quality.reference import made_reference
-from zigong.quality.rows import REASONS, conform
+from zigong.quality.rows import REASONS, conform, judged_columns
 from zigong.quality.suite import judged, open_context
 from zigong.quality.verdict import Verdict, unjudged
 from zigong.run import write_json
@@ -53,6 +53,19 @@ def judge_table(
     )
     write_verdict(run_folder, contract.name, verdict, run_id=beside.run_id, rules_version=contract.rules_version)
     return verdict
+
+
+def judge_published(rows: DataFrame, contract: TableContract, beside: Beside, run_folder: Path) -> Verdict:
+    """Judges rows that no rule has seen yet, such as those of a published table; they are read once.
+
+    What more than one measurement needs is kept in Spark's memory meanwhile: broken rules, keys, and what table rules
+    speak of.
+    """
+    asked = conform(rows, contract).select(*judged_columns(contract), REASONS).persist()
+    try:
+        return judge_table(asked, contract, beside, run_folder)
+    finally:
+        asked.unpersist()
 
 
 def write_verdict(run_folder: Path, name: str, verdict: Verdict, *, run_id: str, rules_version: str) -> None:

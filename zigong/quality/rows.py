@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -33,6 +35,17 @@ def conform(frame: DataFrame, contract: TableContract) -> DataFrame:
     """Exactly the contract's columns and types, plus ``_reasons`` of broken rules."""
     columns = [F.col(column.name).cast(column.type).alias(column.name) for column in contract.columns]
     return frame.select(*columns).withColumn(REASONS, broken_rules(contract))
+
+
+def judged_columns(contract: TableContract) -> list[str]:
+    """Columns that the audit of conformed rows may read beside ``_reasons``.
+
+    These are the key, and every column that a table rule or a row rule without quarantine names.
+    """
+    texts = [rule.condition for rule in contract.row_rules if rule.severity != "quarantine"]
+    texts += [str(value) for rule in contract.table_rules for value in rule.arguments.values()]
+    words = {word for text in texts for word in re.findall(r"(?<![.\w])\w+", text)}  # `counts` of counts.events
+    return [name for name in contract.column_names if name in contract.key or name in words]
 
 
 def counts_by_rule(contract: TableContract) -> list[Column]:
