@@ -2,9 +2,9 @@
 
 INPUT holds the planted sequences as Parquet, in the columns of the contract. Each prints one line of JSON: wall and CPU
 seconds from the first read to the last verdict, start of the engine not counted, the same of the fastest of
-`WARM_TIMES` times more, with nothing kept but Spark's compiled code, and `found.RULE` for each rule that every way judges: rows that
-break a row rule, rows beyond the first of their key, and for a rule of the table 1 if it is broken. Drift and counts of
-earlier runs are judged by no way: they need a reference, and the first run has none.
+`WARM_TIMES` times more, with nothing kept but Spark's compiled code, and `found.RULE` for each rule that every way
+judges: rows that break a row rule, rows beyond the first of their key, and for a rule of the table 1 if it is broken.
+Drift and counts of earlier runs are judged by no way: they need a reference, and the first run has none.
 """
 
 from __future__ import annotations
