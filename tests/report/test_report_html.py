@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from zigong.errors import ConfigError
-from zigong.report.run_report import DataQuality, InfluenceSection, RunReport, SmallTable, StepRow, TableRow
+from zigong.report.run_report import (
+    DataQuality,
+    Diagnostic,
+    InfluenceSection,
+    RunReport,
+    SmallTable,
+    StepRow,
+    TableRow,
+)
 from zigong.report.write_report import report_html, write_report
 
 ATTACK = "<script>alert(1)</script>\"'><img src=http://evil.test/x onerror=steal()>{{ 7*191 }}"
@@ -71,6 +79,17 @@ def test_the_report_needs_nothing_from_outside(full_report):
     ]
     assert not re.search(r"https?:|//[a-z]|@import|url\(", html)
     assert "default-src 'none'" in html
+
+
+def test_a_warning_is_told_once_and_leaves_the_figures_in_sight(full_report):
+    long = "the class means oppose each other, " * 5
+    warned = dataclasses.replace(
+        full_report.influence,
+        diagnostics=(Diagnostic(name="Warning", value=long, warns=True), Diagnostic(name="computed", value="+4711")),
+    )
+    html = report_html(dataclasses.replace(full_report, influence=warned))
+    assert html.count(long) == 1
+    assert '<td class="n">+4711</td>' in html
 
 
 def test_hostile_names_stay_text_wherever_they_stand(full_report):

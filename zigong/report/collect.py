@@ -18,7 +18,8 @@ from zigong.job import Job
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.replayed import refused_rows
 from zigong.lakehouse.verdicts import verdicts_of
-from zigong.quality.suite import build_docs, open_context
+from zigong.quality.data_docs import build_docs
+from zigong.quality.suite import open_context
 from zigong.release.briefing import lead, measured, models_of, question_of
 from zigong.release.scaling import card_scores
 from zigong.report.run_report import (
