@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from schemas.contracts import table_contract
 from tests.finished import FinishedRun
 from tests.lakehouse.test_publish import CELLS, POINTS, points
 from tests.quality.test_quarantine import job_at
 from zigong.errors import DataError
 from zigong.lakehouse.tables import arrow_pinned
-from zigong.quality.suite import build_docs, open_context
+from zigong.quality.data_docs import build_docs
+from zigong.quality.measures import Measured
+from zigong.quality.suite import judged, open_context
+from zigong.quality.verdict import unjudged
 
 MARKER = "mkr7f3a"
+FETCHED = re.compile(
+    r"""<(?:script|link|img|iframe)\b[^>]*(?:src|href)=["']?(?:https?:)?//|url\(["']?https?:""", re.IGNORECASE
+)
 
 
 def texts(folder: Path) -> dict[Path, str]:
@@ -37,9 +45,30 @@ def test_planted_markers_of_good_and_of_broken_rows_reach_no_page(spark: SparkSe
         page = build_docs(open_context(folder))
         assert page is not None
         told = texts(folder)
-        assert any("key_is_unique" in text for file, text in told.items() if file.suffix == ".html")
+        pages = {file: text for file, text in told.items() if file.suffix == ".html"}
+        assert any("key_is_unique" in text for text in pages.values())
+        assert [file for file, text in pages.items() if FETCHED.search(text)] == []
         assert [file for file, text in told.items() if MARKER in text] == []
     assert [file for file, text in texts(tmp_path / "_quality").items() if MARKER in text] == []
+
+
+def test_the_index_leads_to_the_results_of_each_table_and_its_pages_say_what_a_rule_means(tmp_path: Path) -> None:
+    context = open_context(tmp_path / "quality")
+    rules = {"key_is_unique": 0.0, "few_rows_are_refused": 0.5}
+    results = unjudged(
+        [rule for rule in table_contract(POINTS).table_rules if rule.name in rules],
+        {name: Measured(value=value, observed=value) for name, value in rules.items()},
+    )
+    judged(context, POINTS, results, run_id="night")
+    index = build_docs(context)
+    assert index is not None
+    (row,) = re.findall(r"<tr><td>(.*?)</tr>", index.read_text())
+    (page,) = re.findall(r'href="([^"]+)"', row)
+    assert f">{POINTS}</a></td><td>night</td>" in row
+    assert row.endswith('<td class="n">2</td><td class="n broken">1</td>')
+    told = " ".join((index.parent / page).read_text().split())
+    assert "(allowed: at most 0.05)" in told
+    assert "maximum value must be" not in told
 
 
 def test_a_verdict_file_names_every_rule_with_its_fingerprint_and_what_was_seen(tiny_run: FinishedRun) -> None:
