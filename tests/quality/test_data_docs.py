@@ -54,9 +54,10 @@ def test_planted_markers_of_good_and_of_broken_rows_reach_no_page(spark: SparkSe
 
 def test_the_index_leads_to_the_results_of_each_table_and_its_pages_say_what_a_rule_means(tmp_path: Path) -> None:
     context = open_context(tmp_path / "quality")
-    rules = {"key_is_unique": 0.0, "few_rows_are_refused": 0.5}
+    rules = {"last_event_before_t": 3.0, "key_is_unique": 0.0, "few_rows_are_refused": 0.5}
+    contract = table_contract(POINTS)
     results = unjudged(
-        [rule for rule in table_contract(POINTS).table_rules if rule.name in rules],
+        [rule for rule in (*contract.row_rules, *contract.table_rules) if rule.name in rules],
         {name: Measured(value=value, observed=value) for name, value in rules.items()},
     )
     judged(context, POINTS, results, run_id="night")
@@ -65,9 +66,10 @@ def test_the_index_leads_to_the_results_of_each_table_and_its_pages_say_what_a_r
     (row,) = re.findall(r"<tr><td>(.*?)</tr>", index.read_text())
     (page,) = re.findall(r'href="([^"]+)"', row)
     assert f">{POINTS}</a></td><td>night</td>" in row
-    assert row.endswith('<td class="n">2</td><td class="n broken">1</td>')
+    assert row.endswith('<td class="n">3</td><td class="n broken">1</td>')
     told = " ".join((index.parent / page).read_text().split())
     assert "(allowed: at most 0.05)" in told
+    assert "(allowed: no row stays)" in told
     assert "maximum value must be" not in told
 
 

@@ -35,7 +35,9 @@ def check(table: str, run_id: RunId, recipe: OnlyRecipe = None, root: Root = Non
         verdict = judge_published(job.read(table), contract, beside_of(job), folder)
         shown = Table(title=f"{table}, version {job.version(table)}: {verdict.kept + verdict.refused:,} rows")
         for column in ("rule", "severity", "observed", "expected", "holds"):
-            shown.add_column(column, justify="right" if column == "observed" else "left", overflow="fold")
+            shown.add_column(
+                column, justify="right" if column == "observed" else "left", overflow="fold", no_wrap=column == "rule"
+            )
         for item in verdict.results:
             shown.add_row(item.rule, item.severity, item.seen(), item.expected(), _holds(item))
         CONSOLE.print(shown)

@@ -41,7 +41,7 @@ class RuleResult:
 
     def expected(self) -> str:
         """The bounds in words."""
-        return _range(self.low, self.high)
+        return "no row stays" if self.severity == "quarantine" else _range(self.low, self.high)
 
     def seen(self) -> str:
         """The observation in words."""
