@@ -44,8 +44,9 @@ def judged_columns(contract: TableContract) -> list[str]:
     """
     texts = [rule.condition for rule in contract.row_rules if rule.severity != "quarantine"]
     texts += [str(value) for rule in contract.table_rules for value in rule.arguments.values()]
-    words = {word for text in texts for word in re.findall(r"(?<![.\w])\w+", text)}  # `counts` of counts.events
-    return [name for name in contract.column_names if name in contract.key or name in words]
+    # Of counts.events only counts is a column; SQL does not tell upper from lower case.
+    words = {word for text in texts for word in re.findall(r"(?<![.\w])\w+", text.lower())}
+    return [name for name in contract.column_names if name in contract.key or name.lower() in words]
 
 
 def counts_by_rule(contract: TableContract) -> list[Column]:
