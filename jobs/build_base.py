@@ -5,6 +5,7 @@ import shutil
 from zigong.behavior.sequences import timelines_before
 from zigong.console import progress
 from zigong.instructions.corpus import (
+    answer_tokens,
     encoded,
     fixed_lines,
     history_lines,
@@ -40,11 +41,13 @@ def build_base(job: Job) -> None:
     answers = known_answers(profiles, recipe)
     words = vocabulary_lines(lines, profiles, recipe, answers)
     tokenizer = train_tokenizer(words, fixed_lines(recipe))
+    encoder = LineEncoder(tokenizer.backend_tokenizer)
     with progress("pre-training (steps)") as advance:
         manifest = train_base(
-            encoded(lines, LineEncoder(tokenizer.backend_tokenizer), recipe, answers),
+            encoded(lines, encoder, recipe, answers),
             tokenizer,
             tiny,
+            answers=answer_tokens(encoder, recipe),
             seed=recipe.seed,
             torch_threads=recipe.engine.torch_threads,
             folder=job.run.artifact("base"),

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from zigong.evaluation.calibration import fit_calibration
+from zigong.evaluation.calibration import calibrated, fit_calibration
 from zigong.evaluation.champion import rescored
 from zigong.evaluation.held_out import FINAL
 from zigong.instructions.dataset import final_split
@@ -31,8 +31,10 @@ def release_model(job: Job) -> None:
     held_out = answers[answers["split"] == final_split(recipe)]
     threshold = run.metrics()[f"select.threshold.{FINAL}"]
     model_id = run.fact("model_id")
+    select = answers[answers["split"] == "select"]
+    calibration = fit_calibration(select[model_id].to_numpy(), select["label"].to_numpy())
     scores = {
-        CHALLENGER: held_out[model_id].to_numpy(),
+        CHALLENGER: calibrated(calibration, held_out[model_id].to_numpy()),
         LAST_STATUS: held_out["last_status"].to_numpy(),
         LIGHTGBM: held_out["lightgbm"].to_numpy(),
     }
@@ -47,10 +49,8 @@ def release_model(job: Job) -> None:
         evaluation=recipe.evaluation,
         seed=recipe.seed,
     )
-    select = answers[answers["split"] == "select"]
     released = None
     if decision.decision == "released":
-        calibration = fit_calibration(select[model_id].to_numpy(), select["label"].to_numpy())
         released = release(
             registry,
             Candidate(

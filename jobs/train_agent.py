@@ -1,10 +1,14 @@
 """Trains the lightweight scorer in time order on Ray Train: dataset_members (train) -> checkpoints."""
 
 from zigong.console import followed
+from zigong.instructions.encode import LineEncoder
+from zigong.instructions.tasks import load_tasks
 from zigong.job import Job
 from zigong.launch import main
 from zigong.release.serving import serving_base
 from zigong.training import trainer
+from zigong.training.answer_rows import require_attainable
+from zigong.training.base import load_model
 from zigong.training.ray_train import run_on_ray
 from zigong.training.samples import Samples
 
@@ -13,10 +17,13 @@ def train_agent(job: Job) -> None:
     """One checkpoint per period; the worker reads the pinned samples itself."""
     recipe, run = job.recipe, job.run
     base, source, folder = serving_base(run), job.sample_source(), run.artifact("agent")
+    encoder = LineEncoder.of(base)
+    choices = [encoder.completion(choice) for choice in load_tasks(recipe.instructions).main.choices]
     with followed(run.artifact("progress.json"), "agent (steps)") as report:
 
         def work() -> dict[str, float]:
             samples = Samples.from_arrow(source.labelled(["train"]))
+            low, high = require_attainable(load_model(base), choices, bad_rate=float(samples.label.mean())).p_bad
             manifest = trainer.train_agent(
                 base,
                 samples,
@@ -27,7 +34,8 @@ def train_agent(job: Job) -> None:
                 data={"dataset_id": source.dataset_id, "members_version": source.members_version},
                 progress=lambda step, steps, loss: report(step, steps, f"loss {loss:.3f}"),
             )
-            return {"agent.checkpoints": len(manifest.checkpoints), "agent.samples": len(samples)}
+            trained = {"agent.checkpoints": len(manifest.checkpoints), "agent.samples": len(samples)}
+            return {**trained, "base.lowest_p_bad": low, "base.highest_p_bad": high}
 
         figures = run_on_ray(work, engine=recipe.engine, name="agent", storage=run.artifact("ray"))
     run.add_metrics(figures)

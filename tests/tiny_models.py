@@ -26,7 +26,8 @@ def make_base(folder: Path, *, seed: int = 1, tiny: TinyBase = TINY) -> Path:
     timelines = [
         (3 + np.cumsum(generator.integers(0, 3, size)) % 20).tolist() for size in generator.integers(2, 90, 40)
     ]
-    train_base(timelines, tokenizer, tiny, seed=seed, torch_threads=1, folder=folder)
+    answers = [tokenizer.convert_tokens_to_ids(list(CHOICES))]
+    train_base(timelines, tokenizer, tiny, answers=answers, seed=seed, torch_threads=1, folder=folder)
     return folder
 
 

@@ -23,8 +23,7 @@ from zigong.training.trainer import train_adapter
 
 MONTHS = 10
 STATUSES = ("paid_off", "no_loan", "late_1_29", "late_30_59", "late_60_89")
-# Far enough apart for a head that is not trained: it cannot tell a risk of .1 from none.
-RISK = {"paid_off": 0.0, "no_loan": 0.2, "late_1_29": 0.4, "late_30_59": 0.65, "late_60_89": 0.9}
+RISK = {"paid_off": 0.0, "no_loan": 0.1, "late_1_29": 0.3, "late_30_59": 0.6, "late_60_89": 0.9}
 SETTINGS = Instructions(gap_unit="month", season="none", event_fields=(), profile=False)
 TEMPLATE, HORIZON, ZONE = load_template("behavior_card@1", "en"), Horizon(), ZoneInfo("UTC")
 
@@ -68,10 +67,9 @@ class Analyst:
         encoder = LineEncoder(tokenizer.backend_tokenizer)
         endings = [encoder.completion(choice) for choice in TEMPLATE.choices]
         timelines = [encoder.prompt(prompt.text) + endings[number % 2] for number, prompt in enumerate(rendered)]
-        # The head of a narrower base cannot tell two answers far apart: it has learnt them without labels.
-        wide = {"hidden_size": 96, "heads": 4, "ffn_size": 192}
-        tiny = TINY.model_copy(update={**wide, "epochs": 12, "batch_tokens": 1024, "learning_rate": 0.002})
-        train_base(timelines, tokenizer, tiny, seed=1, torch_threads=1, folder=self.base)
+        tiny = TINY.model_copy(update={"epochs": 12, "batch_tokens": 1024, "learning_rate": 0.002})
+        answers = [[token for ending in endings for token in ending]]
+        train_base(timelines, tokenizer, tiny, answers=answers, seed=1, torch_threads=1, folder=self.base)
         self.encoder = LineEncoder.of(self.base)
         settings = Training(epochs=12, learning_rate=0.01, batch_size=32, warmup_steps=5, context_length=64)
         train_adapter(

@@ -34,15 +34,15 @@ def landing_folder(spark: SparkSession, recipe: Recipe, paths: LakehousePaths) -
             f"source.path is missing: mapping {source.mapping} reads raw files",
             action="--set source.path=FOLDER of the raw files",
         )
-    return _simulated(spark, source.simulation, recipe.seed, paths)
+    return _simulated(spark, source.simulation, paths)
 
 
-def _simulated(spark: SparkSession, simulation: Simulation, seed: int, paths: LakehousePaths) -> str:
+def _simulated(spark: SparkSession, simulation: Simulation, paths: LakehousePaths) -> str:
     """One folder per size and seed, finished or made again."""
-    identity = json.dumps([simulation.model_dump(mode="json"), seed], sort_keys=True)
+    identity = json.dumps(simulation.model_dump(mode="json"), sort_keys=True)
     folder = paths.landing(f"simulated-{hashlib.sha256(identity.encode()).hexdigest()[:12]}")
     marker = Path(folder, COMPLETE)
     if not marker.is_file():
-        simulate_lender(spark, simulation, seed=seed, folder=folder)
+        simulate_lender(spark, simulation, seed=simulation.seed, folder=folder)
         marker.touch()
     return folder

@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from zigong.evaluation.bootstrap import clustered_bootstrap
+from zigong.evaluation.calibration import calibrated, fit_calibration
 from zigong.evaluation.metrics import best_mcc_threshold, measures
 from zigong.recipe import Evaluation
 
@@ -57,16 +58,18 @@ def held_out_figures(
 ) -> list[Figure]:
     """AUC, KS and MCC with intervals, Brier score and log-loss of every model on every split.
 
-    Thresholds are chosen on ``select`` and kept; intervals come from drawing whole ``unit`` clusters.
+    Every model is calibrated on ``select``, as a released one is; its threshold is chosen there too, on the calibrated
+    probabilities, and both are kept. Intervals come from drawing whole ``unit`` clusters.
 
     Args:
         members: sample_id, split, label and the unit column of the samples, in the order of the scores.
-        scores: p_bad per model; shape [samples] each. Must hold ``zigong``.
+        scores: p_bad per model, as answered; shape [samples] each. Must hold ``zigong``.
     """
     frame = members.select(["split", "label", unit]).to_pandas()
     select = (frame["split"] == "select").to_numpy()
     labels = frame["label"].to_numpy()
-    thresholds = {model: best_mcc_threshold(labels[select], p[select]) for model, p in scores.items()}
+    published = {model: calibrated(fit_calibration(p[select], labels[select]), p) for model, p in scores.items()}
+    thresholds = {model: best_mcc_threshold(labels[select], p[select]) for model, p in published.items()}
     figures = [
         Figure(model_id=m, split="select", metric="threshold", value=t, low=None, high=None, samples=int(select.sum()))
         for m, t in thresholds.items()
@@ -74,7 +77,7 @@ def held_out_figures(
     for split in splits:
         chosen = (frame["split"] == split).to_numpy()
         if chosen.any():
-            figures += _split_figures(split, frame[chosen], chosen, scores, thresholds, unit, settings, seed)
+            figures += _split_figures(split, frame[chosen], chosen, published, thresholds, unit, settings, seed)
     return figures
 
 

@@ -164,6 +164,14 @@ def _endings(encoder: LineEncoder, recipe: Recipe, answers: Answers) -> list[lis
     return [ways for ways in endings if ways]
 
 
+def answer_tokens(encoder: LineEncoder, recipe: Recipe) -> list[list[int]]:
+    """Token ids of the choices of each question that offers some; a fixed line costs one token."""
+    questions = load_tasks(recipe.instructions).questions
+    return [
+        [encoder.completion(choice)[0] for choice in question.choices] for question in questions if question.choices
+    ]
+
+
 def _profile_values(profiles: DataFrame, recipe: Recipe) -> list[tuple[str, str]]:
     cutoff = local_midnight(F.lit(recipe.observations.train.last), recipe.business_timezone)
     pairs = profiles.where(F.col("known_at") < cutoff).select(F.explode("attributes").alias("key", "value"))

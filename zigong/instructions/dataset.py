@@ -141,7 +141,7 @@ def _within(dates: DateRange | None) -> Column:
 def _share(recipe: Recipe, salt: str) -> Column:
     """A uniform number in [0, 1) of the split unit; each use has its own salt."""
     unit = F.col("person_id" if recipe.split.unit == "person_id" else "user_id")
-    digest = F.sha2(F.concat_ws("|", F.lit(salt), F.lit(str(recipe.seed)), unit), 256)
+    digest = F.sha2(F.concat_ws("|", F.lit(salt), F.lit(str(recipe.split.seed)), unit), 256)
     return F.conv(F.substring(digest, 1, 8), 16, 10).cast("double") / F.lit(float(2**32))
 
 
@@ -168,9 +168,7 @@ def _dataset_id(members: DataFrame, main: Column, recipe: Recipe) -> str:
     row_hash = F.when(main, F.xxhash64(*content_of)).otherwise(F.xxhash64(*content_of, "completion"))
     (content,) = members.agg(F.sum(row_hash.cast("decimal(38,0)")).alias("sum"), F.count("*").alias("rows")).collect()
     settings = {"split": recipe.split.model_dump(mode="json"), "labels": recipe.labels.model_dump(mode="json")}
-    identity = json.dumps(
-        {**settings, "seed": recipe.seed, "sum": str(content["sum"]), "rows": content["rows"]}, sort_keys=True
-    )
+    identity = json.dumps({**settings, "sum": str(content["sum"]), "rows": content["rows"]}, sort_keys=True)
     return "ds-" + hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 

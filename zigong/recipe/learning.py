@@ -118,7 +118,7 @@ class Evaluation(Section):
     engine: Literal["samples", "trees"] = Field(
         "samples", description="trees: the prompts of a user share a pass; for evaluation and for scoring the book"
     )
-    bootstrap: Positive = 300
+    bootstrap: Positive = Field(2000, description="resamples of whole split units behind every interval")
     confidence: Rate = 0.95
     batch_tokens: Positive = Field(8192, description="padded tokens of one pass")
 

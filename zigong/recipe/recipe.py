@@ -28,7 +28,7 @@ class Recipe(Section):
     """One complete run."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    seed: int = 7
+    seed: int = Field(7, description="of models: weights, order, random part of the mix, resamples of intervals")
     business_timezone: str = "UTC"
     as_of: date = Field(description="nothing known at or after this date exists for the run")
     lakehouse: Lakehouse

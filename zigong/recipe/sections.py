@@ -55,6 +55,7 @@ class Simulation(Section):
     first_month: date = date(2023, 1, 1)
     months: Positive = 18
     bad_share: Rate = 0.12
+    seed: int = Field(7, description="of the simulated clients and their events")
 
 
 class Source(Section):
@@ -143,6 +144,7 @@ class Split(Section):
     unit: Literal["user_id", "person_id"] = "user_id"
     test_share: Share = Field(0.1, description="held-out units at train dates")
     validation_share: Share = Field(0.2, description="held-out units of target and select; only by user_hash")
+    seed: int = Field(7, description="of every hash split; models of one data set share it, whatever their own seed")
     target_share: Rate = Field(0.5, description="share of the validation units that give the target gradients")
     max_train_samples: Positive | None = Field(None, description="cap by unit hash, whole units only")
 

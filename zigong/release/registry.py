@@ -63,7 +63,7 @@ class Candidate:
         run_id: ZiGong run that released it.
         adapter: folder of the LoRA adapter in safetensors.
         base: folder of the base model.
-        threshold: p_bad at or above which a sample is called bad; chosen on ``select``.
+        threshold: calibrated probability at or above which a sample is called bad; chosen on ``select``.
         calibration: from p_bad to the probability that is scaled.
         card: scaling of the points.
         model_card: markdown.

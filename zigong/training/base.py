@@ -23,6 +23,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from zigong.errors import ConfigError, DataError
 from zigong.recipe import TinyBase
+from zigong.training.answer_rows import separate_answer_rows
 from zigong.training.folders import files_digest, promoted_folder, read_json, refuse_pickles, required, write_json
 from zigong.training.losses import token_losses
 from zigong.training.optimise import Progress, Step, learning_rate, shuffled_batches, take_steps
@@ -33,6 +34,8 @@ MANIFEST = "manifest.json"
 WINDOW_BATCHES = 16  # batches' worth of timelines that are sorted by length together
 WARMUP_SHARE = 0.05
 GRADIENT_NORM = 1.0
+MOST_ASKED = 512  # timelines whose state before the answer is averaged
+STATE_BATCH_TOKENS = 8192
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +83,7 @@ def train_base(
     tokenizer: PreTrainedTokenizerFast,
     tiny: TinyBase,
     *,
+    answers: Sequence[Sequence[int]] = (),
     seed: int,
     torch_threads: int,
     folder: Path,
@@ -87,10 +91,14 @@ def train_base(
 ) -> BaseManifest:
     """Trains a tiny Mistral by next-token prediction on whole timelines and saves it with its tokenizer.
 
+    The timelines carry no label, so pre-training makes the output rows of a question's answers equal; they are
+    separated afterwards, or no adapter could ever tell the answers apart (``answer_rows``).
+
     Args:
         timelines: token ids of each user's events; long ones are divided into pieces of ``tiny.context_length``.
         tokenizer: goes into the folder beside the weights.
         tiny: size and training of the model.
+        answers: token ids of the choices of each question, one token a choice.
         seed: of the weights and of the order. Equal seeds and thread counts give equal weights.
         torch_threads: threads of one operation.
         folder: where the model goes; it appears whole or not at all.
@@ -109,6 +117,8 @@ def train_base(
         torch.manual_seed(seed)
         model = MistralForCausalLM(tiny_config(tiny, tokenizer))
     losses = _pretrain(model, pieces, tiny, seed=seed, progress=progress)
+    model.eval()
+    separate_answer_rows(model, answers, _state_before_answers(model, pieces, answers), seed=seed)
     with promoted_folder(folder) as partial:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
@@ -195,6 +205,22 @@ def _pretrain(
         report=report,
     )
     return losses
+
+
+@torch.inference_mode()
+def _state_before_answers(
+    model: MistralForCausalLM, pieces: list[TokenIds], answers: Sequence[Sequence[int]]
+) -> Tensor:
+    """Mean last hidden state [H] of the positions that predict an answer; of all ends where no piece has one."""
+    choices = [token for group in answers for token in group]
+    asked = [piece for piece in pieces if piece[-1] in choices] or pieces
+    lengths = np.array([len(piece) - 1 for piece in asked[:MOST_ASKED]])
+    total = torch.zeros(model.config.hidden_size)
+    for batch in token_budget_batches(lengths, STATE_BATCH_TOKENS):
+        inputs = labelled_batch([asked[i][:-1] for i in batch], [asked[i][-1:] for i in batch])
+        hidden = model.base_model(inputs.input_ids, attention_mask=inputs.attention_mask).last_hidden_state
+        total += hidden[inputs.label_rows, inputs.label_positions].sum(0)
+    return total / len(lengths)
 
 
 def _pretraining_batches(labels: Indices, tiny: TinyBase, seed: int) -> list[Indices]:
