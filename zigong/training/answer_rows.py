@@ -136,7 +136,8 @@ def _final_norm(model: PreTrainedModel) -> nn.Module:
             f"{type(model).__name__} does not end in an RMSNorm or a LayerNorm, so its range of answers is not known",
             action="name a base of the Llama, Mistral, Qwen or GPT-2 kind",
         )
-    return found[0]
+    norm: nn.Module = found[0]
+    return norm
 
 
 @torch.no_grad()
@@ -145,7 +146,8 @@ def _rms_gain(model: PreTrainedModel) -> Tensor:
     norm = _final_norm(model)
     width = model.get_output_embeddings().weight.shape[1]
     ones = torch.ones(1, width)
-    return norm(ones)[0].float()
+    gain: Tensor = norm(ones)[0].float()
+    return gain
 
 
 def _merged(groups: Sequence[Sequence[int]]) -> list[list[int]]:
