@@ -21,7 +21,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.scored_lake import ScoredLake, make_scored_lake
+from tests.support.scored_lake import ScoredLake, make_scored_lake
 from zigong.influence.worker import InfluenceWorker
 from zigong.lakehouse.shards import Shard, write_shard
 from zigong.ray_cluster import close_ray, open_ray

@@ -9,7 +9,7 @@ import pytest
 import ray
 from pyspark.sql import SparkSession
 
-from tests.finished import TINY, FinishedRun, finish
+from tests.support.finished import TINY, FinishedRun, finish
 from zigong.lakehouse.session import open_spark
 from zigong.ray_cluster import close_ray, open_ray
 from zigong.recipe import load_recipe

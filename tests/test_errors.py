@@ -13,7 +13,7 @@ import pytest
 from pyspark.sql import SparkSession
 from typer.testing import CliRunner, Result
 
-from tests.finished import REPOSITORY, TINY
+from tests.support.finished import REPOSITORY, TINY
 from zigong.cli import app
 from zigong.errors import ConfigError
 from zigong.recipe import load_recipe

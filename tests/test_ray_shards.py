@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.shard_workers import Deadly, Squares, die_at_build, refuse_to_build
+from tests.support.shard_workers import Deadly, Squares, die_at_build, refuse_to_build
 from zigong.errors import ConfigError, DataError, InfraError
 from zigong.lakehouse.shards import ShardManifest
 from zigong.ray_cluster import WorkerError

@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from typer.testing import CliRunner
 
 from schemas.contracts import table_contract
-from tests.finished import FinishedRun, finish
+from tests.support.finished import FinishedRun, finish
 from zigong.cli import app
 from zigong.lakehouse.audit_log import audit_entries
 from zigong.lakehouse.tables import arrow_pinned

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from datetime import date
 from itertools import pairwise
 
-import naive_history as naive
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from test_as_of_history import DATES, TIMEZONE, as_events, as_profiles
 
-from tests.rows import texts
+from tests.support import naive_history as naive
+from tests.support.rows import texts
 from zigong.behavior.advance import advanced_timelines, timelines_of
 from zigong.behavior.business_time import local_midnight
 from zigong.behavior.changes import differing_rows, touched_points, users_always, users_of_changes

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass, replace
 from datetime import date, datetime
 
-import naive_history as naive
 import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract
 from schemas.mappings import parse_mapping
+from tests.support import naive_history as naive
 from zigong.behavior.labels import performance_labels
 from zigong.behavior.observation import observation_points
 from zigong.behavior.sequences import timelines_before, user_sequences

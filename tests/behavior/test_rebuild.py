@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-import naive_history as naive
 import pytest
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
@@ -18,8 +17,9 @@ from test_as_of_history import MAPPING, as_events, as_profiles
 from benchmarks.spark_metrics import watched
 from jobs.build_sequences import build_sequences
 from schemas.contracts import table_contract
-from tests.finished import TINY
-from tests.rows import texts
+from tests.support import naive_history as naive
+from tests.support.finished import TINY
+from tests.support.rows import texts
 from zigong.behavior.business_time import local_date
 from zigong.behavior.observation import observation_points
 from zigong.behavior.sequences import user_sequences

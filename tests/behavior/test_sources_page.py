@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from schemas.mappings import load_mapping
-from tests.finished import REPOSITORY
+from tests.support.finished import REPOSITORY
 from zigong.behavior.ingest import deduplicated, events_from, profiles_from, read_raw, rejected_rows
 from zigong.behavior.source_check import check_source
 

@@ -7,9 +7,9 @@ from datetime import date
 
 import numpy as np
 import pytest
-from tiny_models import make_agent_settings, make_base, make_samples
 
-from tests.finished import TINY
+from tests.support.finished import TINY
+from tests.support.tiny_models import make_agent_settings, make_base, make_samples
 from zigong.errors import DataError
 from zigong.evaluation.influence_study.mislabels import mislabel_detection
 from zigong.evaluation.influence_study.retraining import ARMS

@@ -14,7 +14,7 @@ import pytest
 from pyspark.sql import SparkSession
 from typer.testing import CliRunner
 
-from tests.finished import FinishedRun, finish
+from tests.support.finished import FinishedRun, finish
 from zigong.cli import app
 from zigong.dates import Dates
 from zigong.errors import InfraError

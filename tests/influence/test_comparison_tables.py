@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.influence.oracle import Setting
+from tests.support.influence_oracle import Setting
 from zigong.errors import ConfigError
 from zigong.influence.compare import (
     checkpoint_agreement,

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tiny_models import LORA, make_agent_settings, make_base, make_samples
 from torch import Tensor
 
-from tests.influence.oracle import TRAIN, Setting, naive_gradients
+from tests.support.influence_oracle import TRAIN, Setting, naive_gradients
+from tests.support.tiny_models import LORA, make_agent_settings, make_base, make_samples
 from zigong.errors import ConfigError, DataError
 from zigong.influence.capture import (
     OpenAgent,

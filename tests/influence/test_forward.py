@@ -3,11 +3,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tiny_trees import QKV, Pairs, make_decoder, make_vector, monthly_user, one_by_one, products, ragged_user
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 
+from tests.support.tiny_trees import (
+    QKV,
+    Pairs,
+    make_decoder,
+    make_vector,
+    monthly_user,
+    one_by_one,
+    products,
+    ragged_user,
+)
 from zigong.errors import ConfigError
 from zigong.influence.decoder import layer_weights, open_forward_mode
 from zigong.influence.forward import branch_derivatives

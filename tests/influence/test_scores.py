@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from tiny_models import make_base, make_samples
 
-from tests.influence.oracle import TRAIN, Setting, naive_parts
+from tests.support.influence_oracle import TRAIN, Setting, naive_parts
+from tests.support.tiny_models import make_base, make_samples
 from zigong.errors import ConfigError, DataError
 from zigong.influence.capture import OpenAgent, open_agent, use_checkpoint
 from zigong.influence.diagnostics import target_diagnostics

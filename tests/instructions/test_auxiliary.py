@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract
-from tests.finished import TINY
+from tests.support.finished import TINY
 from zigong.instructions.build import RenderPlan, instruction_samples, sample_row
 from zigong.instructions.dataset import Dataset, build_members, split_column, window_closes_before
 from zigong.instructions.encode import LineEncoder

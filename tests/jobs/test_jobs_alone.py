@@ -9,7 +9,7 @@ import sys
 import pytest
 import yaml
 
-from tests.finished import REPOSITORY, FinishedRun
+from tests.support.finished import REPOSITORY, FinishedRun
 from zigong.job import runs_folder
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import arrow_pinned

@@ -10,7 +10,7 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 from typer.testing import CliRunner
 
-from tests.finished import TINY
+from tests.support.finished import TINY
 from zigong.cli import app
 from zigong.errors import ConfigError
 from zigong.lakehouse.commits import replace_rows

@@ -13,12 +13,10 @@ from typer.testing import CliRunner
 
 import zigong.replay
 from schemas.contracts import table_contract
-from tests.finished import TINY
-from tests.lakehouse.test_publish import CELLS, POINTS, points
+from tests.support.points import CELLS, GOOD, POINTS, job_at, points
 from zigong.cli import app
 from zigong.console import CONSOLE
 from zigong.errors import ConfigError
-from zigong.job import Job, runs_folder
 from zigong.lakehouse.audit_log import audit_entries
 from zigong.lakehouse.commits import replace_rows
 from zigong.lakehouse.maintain import maintain
@@ -26,17 +24,8 @@ from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.replayed import QUARANTINE, kept_out
 from zigong.lakehouse.tables import arrow_pinned, latest_version
 from zigong.quality.quarantine import returning
-from zigong.recipe import load_recipe
-from zigong.run import open_run
 
-GOOD = [f"u{number:02}" for number in range(40)]
 CORRECTION = {"reason": "'no_loan'"}
-
-
-def job_at(root: Path, run_id: str) -> Job:
-    recipe = load_recipe(TINY, [f"lakehouse.root={root}"])
-    run = open_run(recipe, runs_folder(recipe), run_id)
-    return Job(step="build_labels", run=run, paths=LakehousePaths.at(str(root)))
 
 
 @pytest.fixture(autouse=True)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_trees import make_decoder, monthly_user, one_by_one, ragged_user
 
+from tests.support.tiny_trees import make_decoder, monthly_user, one_by_one, ragged_user
 from zigong.timeline.batches import branch_losses, tree_batch
 from zigong.timeline.tree import token_tree
 from zigong.training.samples import Samples

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_trees import monthly_user, ragged_user, samples_of
 
+from tests.support.tiny_trees import monthly_user, ragged_user, samples_of
 from zigong.errors import DataError
 from zigong.timeline.tree import TokenTree, path_mask, token_tree, user_trees
 from zigong.training.samples import Samples

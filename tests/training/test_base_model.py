@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_models import CHOICES, QUESTION, TINY, WORDS, make_base
 from torch.nn.functional import cross_entropy
 
+from tests.support.tiny_models import CHOICES, QUESTION, TINY, WORDS, make_base
 from zigong.errors import ConfigError, DataError
 from zigong.training.base import (
     base_digest,

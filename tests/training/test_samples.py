@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import make_samples
 
+from tests.support.tiny_models import make_samples
 from zigong.errors import DataError
 from zigong.training.samples import Samples, answer_ids, labelled_batch, token_budget_batches, trainable
 

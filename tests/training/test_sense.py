@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
-from tiny_models import TINY
 
+from tests.support.tiny_models import TINY
 from zigong.evaluation.answers import answer_samples
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.render import Event, Rendered, render_prompt

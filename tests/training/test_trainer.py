@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from tiny_models import LORA, make_agent_settings, make_base, make_samples
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
+from tests.support.tiny_models import LORA, make_agent_settings, make_base, make_samples
 from zigong.errors import ConfigError, DataError
 from zigong.recipe import Training
 from zigong.training.adapters import adapter_digest, load_adapted, new_adapter, read_adapter

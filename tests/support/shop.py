@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.ingest_events import ingest_events
-from tests.finished import TINY
+from tests.support.finished import TINY
 from zigong.dates import Dates
 from zigong.job import runs_folder
 from zigong.lakehouse.paths import LakehousePaths

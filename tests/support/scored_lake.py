@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from deltalake import write_deltalake
 
-from tests.tiny_models import make_agent_settings, make_base, make_samples
+from tests.support.tiny_models import make_agent_settings, make_base, make_samples
 from zigong.influence.capture import open_agent
 from zigong.influence.target_file import save_targets
 from zigong.influence.targets import target_gradients

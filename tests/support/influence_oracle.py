@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from tiny_models import make_agent_settings, make_base, make_samples
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
+from tests.support.tiny_models import make_agent_settings, make_base, make_samples
 from zigong.influence.capture import open_agent
 from zigong.recipe import Influence
 from zigong.training.checkpoints import read_checkpoints

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from schemas.contracts import Rule, TableContract
 from schemas.rules import DatasetRule, RowRule, TableRule
-from tests.quality.sql_mutants import sql_changes
+from tests.support.sql_mutants import sql_changes
 
 COUNTS = ("rows", "duplicate_keys", "unmatched")
 _DOMAINS = {

@@ -1,4 +1,4 @@
-"""The scoring worker as the kill tests start it, and a driver program around it: `python -m tests.paced_influence`."""
+"""The scoring worker as the kill tests start it, and a driver around it: `python -m tests.support.paced_influence`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from tests.scored_lake import DATES, ScoredLake
-from tests.tiny_models import make_samples
+from tests.support.scored_lake import DATES, ScoredLake
+from tests.support.tiny_models import make_samples
 from zigong.influence.worker import InfluenceWorker
 from zigong.ray_shards import map_shards
 from zigong.recipe import Engine

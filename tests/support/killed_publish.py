@@ -1,4 +1,4 @@
-"""A publish whose process kills itself and its Java: ``python -m tests.killed_publish ROOT PHASE MOMENT``."""
+"""A publish whose process kills itself and its Java: ``python -m tests.support.killed_publish ROOT PHASE MOMENT``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
-from tests.finished import TINY
-from tests.lakehouse.test_publish import POINTS, points, put
+from tests.support.finished import TINY
+from tests.support.points import POINTS, points, put
 from zigong.lakehouse import publish
 from zigong.lakehouse.session import open_spark
 from zigong.recipe import load_recipe

@@ -21,9 +21,9 @@ from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract, table_names
 from schemas.rules import DatasetRule, RowRule, TableRule
-from tests.quality import mutants as made
-from tests.quality.cases import Cases, ViewCases, frame_of
-from tests.quality.mutants import Mutant
+from tests.support import mutants as made
+from tests.support.cases import Cases, ViewCases, frame_of
+from tests.support.mutants import Mutant
 from zigong.behavior.raw_faults import PYSPARK_ERRORS
 from zigong.quality.dataset import broken_counts
 from zigong.quality.measures import measured

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.finished import REPOSITORY
+from tests.support.finished import REPOSITORY
 
 
 def public_data(name: str) -> tuple[Path, list[pytest.MarkDecorator]]:

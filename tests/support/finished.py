@@ -12,7 +12,7 @@ from zigong.recipe import load_recipe
 from zigong.run import Run
 from zigong.runner import execute, start
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 TINY = REPOSITORY / "tests" / "tiny.yaml"
 
 

@@ -28,7 +28,7 @@ from zigong.quality.bins import WHOLE, Bins
 from zigong.quality.measures import Beside
 from zigong.quality.reference import Reference, References
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "quality" / "fixtures"
 Values = Mapping[str, Any]
 
 
