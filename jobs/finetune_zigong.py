@@ -7,9 +7,9 @@ from zigong.console import followed
 from zigong.job import Job
 from zigong.launch import main
 from zigong.release.serving import serving_base
+from zigong.tokens.samples import Samples
 from zigong.training import trainer
 from zigong.training.ray_train import run_on_ray
-from zigong.training.samples import Samples
 
 
 def finetune_zigong(job: Job) -> None:

@@ -24,8 +24,8 @@ from zigong.lakehouse.tables import arrow_pinned, latest_version
 from zigong.launch import main
 from zigong.ray_shards import map_shards
 from zigong.release.serving import serving_base
+from zigong.tokens.samples import Samples, whole_users
 from zigong.training.checkpoints import read_checkpoints
-from zigong.training.samples import Samples, whole_users
 
 CRASHED = "scorer_crashed"  # the reason of a sample that ends the process which scores it
 

@@ -19,9 +19,9 @@ from zigong.influence.score import score_samples
 from zigong.influence.target_file import read_targets, save_targets
 from zigong.influence.targets import TargetGradients, scorer_fingerprint, target_gradients
 from zigong.recipe import Influence
+from zigong.tokens.losses import sample_losses
+from zigong.tokens.samples import Samples, batch_of, whole_users
 from zigong.training.checkpoints import CheckpointManifest, read_checkpoints
-from zigong.training.losses import sample_losses
-from zigong.training.samples import Samples, batch_of, whole_users
 
 
 def _gradients(setting: Setting, settings: Influence) -> TargetGradients:

@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM
 from tests.support.tiny_models import make_agent_settings, make_base, make_samples
 from zigong.influence.capture import open_agent
 from zigong.recipe import Influence
+from zigong.tokens.samples import Samples
 from zigong.training.checkpoints import read_checkpoints
-from zigong.training.samples import Samples
 from zigong.training.trainer import train_agent
 
 TRAIN = tuple(date(2023, month, 1) for month in range(1, 7))

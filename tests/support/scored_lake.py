@@ -22,8 +22,8 @@ from zigong.lakehouse.samples import SampleSource, cells_of
 from zigong.lakehouse.shards import Shard
 from zigong.lakehouse.tables import latest_version
 from zigong.recipe import Influence
+from zigong.tokens.samples import Samples
 from zigong.training.checkpoints import read_checkpoints
-from zigong.training.samples import Samples
 from zigong.training.trainer import train_agent
 
 DATES = (date(2023, 1, 1), date(2023, 2, 1))

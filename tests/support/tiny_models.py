@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from zigong.recipe import Agent, Lora, TinyBase
+from zigong.tokens.samples import Samples
 from zigong.training.base import train_base
-from zigong.training.samples import Samples
 from zigong.training.tokenizer import train_tokenizer
 
 WORDS = [f"w{number:02d}" for number in range(20)]

@@ -21,8 +21,8 @@ from transformers import (
 )
 
 from zigong.influence.factorised import Matrices
-from zigong.training.losses import sample_losses
-from zigong.training.samples import Samples, batch_of
+from zigong.tokens.losses import sample_losses
+from zigong.tokens.samples import Samples, batch_of
 
 Pairs = list[tuple[nn.Linear, nn.Linear]]
 WORDS = 40

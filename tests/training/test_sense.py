@@ -16,8 +16,8 @@ from zigong.instructions.encode import LineEncoder
 from zigong.instructions.render import Event, Rendered, render_prompt
 from zigong.instructions.templates import load_template
 from zigong.recipe import Horizon, Instructions, Training
+from zigong.tokens.samples import Samples
 from zigong.training.base import train_base
-from zigong.training.samples import Samples
 from zigong.training.tokenizer import train_tokenizer
 from zigong.training.trainer import train_adapter
 

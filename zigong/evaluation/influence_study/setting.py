@@ -19,11 +19,8 @@ from zigong.influence.score import score_samples
 from zigong.influence.targets import target_gradients
 from zigong.lakehouse.samples import SampleSource, of_task
 from zigong.recipe import Recipe
-from zigong.training import trainer
-from zigong.training.adapters import load_adapted
-from zigong.training.checkpoints import read_checkpoints
-from zigong.training.losses import sample_losses
-from zigong.training.samples import (
+from zigong.tokens.losses import sample_losses
+from zigong.tokens.samples import (
     Indices,
     Samples,
     TokenIds,
@@ -33,6 +30,9 @@ from zigong.training.samples import (
     trainable,
     whole_users,
 )
+from zigong.training import trainer
+from zigong.training.adapters import load_adapted
+from zigong.training.checkpoints import read_checkpoints
 
 Floats = NDArray[np.float64]
 GOOD, BAD = 0, 1

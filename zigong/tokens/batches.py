@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from zigong.timeline.tree import TokenTree, path_mask
-from zigong.training.losses import mean_per_sample
+from zigong.tokens.losses import mean_per_sample
+from zigong.tokens.tree import TokenTree, path_mask
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,7 +85,7 @@ def branch_logits(model: PreTrainedModel, batch: TreeBatch) -> Tensor:
 def branch_losses(model: PreTrainedModel, batch: TreeBatch) -> Tensor:
     """Each sample's own mean over its label tokens: [N], differentiable.
 
-    Equals :func:`zigong.training.losses.sample_losses` of the samples told apart, and so do its gradients, since a
+    Equals :func:`zigong.tokens.losses.sample_losses` of the samples told apart, and so do its gradients, since a
     shared token collects what all branches after it send back.
     """
     losses = cross_entropy(branch_logits(model, batch), batch.label_targets, reduction="none")

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from tests.support.tiny_trees import monthly_user, ragged_user, samples_of
 from zigong.errors import DataError
-from zigong.timeline.tree import TokenTree, path_mask, token_tree, user_trees
-from zigong.training.samples import Samples
+from zigong.tokens.samples import Samples
+from zigong.tokens.tree import TokenTree, path_mask, token_tree, user_trees
 
 # Few words and short samples, so that prefixes are shared by chance in every way there is.
 WORDS = st.integers(0, 2)

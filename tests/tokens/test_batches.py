@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from tests.support.tiny_trees import make_decoder, monthly_user, one_by_one, ragged_user
-from zigong.timeline.batches import branch_losses, tree_batch
-from zigong.timeline.tree import token_tree
-from zigong.training.samples import Samples
+from zigong.tokens.batches import branch_losses, tree_batch
+from zigong.tokens.samples import Samples
+from zigong.tokens.tree import token_tree
 
 USERS = (
     monthly_user("a", seed=1, months=6, points=4),

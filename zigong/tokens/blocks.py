@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zigong.timeline.batches import counted_samples
-from zigong.timeline.tree import Mask, TokenTree, path_mask
+from zigong.tokens.batches import counted_samples
+from zigong.tokens.tree import Mask, TokenTree, path_mask
 
 CLOSED = float("-inf")
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support.tiny_models import make_samples
 from zigong.errors import DataError
-from zigong.training.samples import Samples, answer_ids, labelled_batch, token_budget_batches, trainable
+from zigong.tokens.samples import Samples, answer_ids, labelled_batch, token_budget_batches, trainable
 
 
 def _table(**changes: object) -> pa.Table:

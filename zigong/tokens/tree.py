@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zigong.errors import DataError
-from zigong.training.samples import Indices, Samples, TokenIds
+from zigong.tokens.samples import Indices, Samples, TokenIds
 
 Mask = npt.NDArray[np.bool_]
 
@@ -66,7 +66,7 @@ def token_tree(samples: Samples, *, splits: Sequence[str]) -> TokenTree:
     """The tree of one user's samples.
 
     Args:
-        samples: at least one; every completion token bears loss (see :func:`zigong.training.samples.trainable`).
+        samples: at least one; every completion token bears loss (see :func:`zigong.tokens.samples.trainable`).
         splits: split of each sample.
 
     Raises:

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 from transformers import PreTrainedModel
 
-from zigong.training.samples import LabelledBatch
+from zigong.tokens.samples import LabelledBatch
 
 LEAST_LABELS = 16  # below, matrix products take another path, and a sample's bits would hang on its neighbours
 
