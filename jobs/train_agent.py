@@ -1,12 +1,12 @@
 """Trains the lightweight scorer in time order on Ray Train: dataset_members (train) -> checkpoints."""
 
 from zigong.console import followed
+from zigong.fanout.train import run_on_ray
 from zigong.job import Job
 from zigong.launch import main
 from zigong.release.serving import serving_base
 from zigong.tokens.samples import Samples
 from zigong.training import trainer
-from zigong.training.ray_train import run_on_ray
 
 
 def train_agent(job: Job) -> None:

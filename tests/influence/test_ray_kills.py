@@ -20,9 +20,9 @@ import pytest
 from tests.support.finished import REPOSITORY
 from tests.support.paced_influence import PacedInfluence
 from tests.support.scored_lake import ScoredLake, make_scored_lake
+from zigong.fanout.shards import map_shards
+from zigong.fanout.staged import staged_rows, whole_shard, write_shard
 from zigong.influence.worker import InfluenceWorker
-from zigong.lakehouse.shards import staged_rows, whole_shard, write_shard
-from zigong.ray_shards import map_shards
 from zigong.recipe import Engine
 
 SIZE, RUNS, KILLS = 56, 20, 3

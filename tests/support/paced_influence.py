@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from tests.support.scored_lake import DATES, ScoredLake
 from tests.support.tiny_models import make_samples
+from zigong.fanout.shards import map_shards
 from zigong.influence.worker import InfluenceWorker
-from zigong.ray_shards import map_shards
 from zigong.recipe import Engine
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from zigong.errors import ConfigError, DataError
+from zigong.fanout.train import run_on_ray
 from zigong.recipe import Engine
-from zigong.training.ray_train import run_on_ray
 
 ENGINE = Engine(ray_cpus=2, ray_object_store_mb=100)
 pytestmark = pytest.mark.usefixtures("local_ray")

@@ -15,8 +15,8 @@ import ray
 import ray.data
 
 from zigong.errors import InfraError
-from zigong.lakehouse.shards import Shard, ShardManifest, whole_shard, write_shard
-from zigong.ray_cluster import failure, original_error, raise_if_failed
+from zigong.fanout.cluster import failure, original_error, raise_if_failed
+from zigong.fanout.staged import Shard, ShardManifest, whole_shard, write_shard
 from zigong.recipe import Engine
 
 BUILDS = ".*.build"

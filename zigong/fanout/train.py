@@ -13,7 +13,7 @@ from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from zigong.errors import ConfigError, ZigongError
-from zigong.ray_cluster import failure, open_ray, original_error, raise_if_failed
+from zigong.fanout.cluster import failure, open_ray, original_error, raise_if_failed
 from zigong.recipe import Engine
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from zigong.errors import InfraError
-from zigong.lakehouse.shards import Shard, read_shard, remove_shard
-from zigong.ray_rounds import ShardWork, compute
+from zigong.fanout.rounds import ShardWork, compute
+from zigong.fanout.staged import Shard, read_shard, remove_shard
 
 ATTEMPTS_APART = 2  # one death alone may be chance
 PARTS = 16  # a shard of n keys costs about log(n) / log(PARTS) rounds

@@ -10,9 +10,9 @@ import pytest
 
 from tests.support.shard_workers import Deadly, Squares, die_at_build, refuse_to_build
 from zigong.errors import ConfigError, DataError, InfraError
-from zigong.lakehouse.shards import ShardManifest
-from zigong.ray_cluster import WorkerError
-from zigong.ray_shards import map_shards
+from zigong.fanout.cluster import WorkerError
+from zigong.fanout.shards import map_shards
+from zigong.fanout.staged import ShardManifest
 from zigong.recipe import Engine
 
 ENGINE = Engine(ray_cpus=2, ray_object_store_mb=100)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from zigong.errors import ConfigError, InfraError
-from zigong.lakehouse.shards import Shard, ShardManifest
-from zigong.ray_cluster import open_ray
-from zigong.ray_isolation import isolate
-from zigong.ray_rounds import ShardWork, ShardWorker, compute
+from zigong.fanout.cluster import open_ray
+from zigong.fanout.isolation import isolate
+from zigong.fanout.rounds import ShardWork, ShardWorker, compute
+from zigong.fanout.staged import Shard, ShardManifest
 from zigong.recipe import Engine
 
 RETRIES = 2  # of a shard whose actor died
