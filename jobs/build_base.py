@@ -4,6 +4,7 @@ import shutil
 
 from zigong.behavior.sequences import timelines_before
 from zigong.console import progress
+from zigong.dataset.members import may_pretrain
 from zigong.instructions.corpus import (
     encoded,
     fixed_lines,
@@ -13,7 +14,6 @@ from zigong.instructions.corpus import (
     vocabulary_lines,
     write_lines,
 )
-from zigong.instructions.dataset import may_pretrain
 from zigong.instructions.encode import LineEncoder
 from zigong.job import Job
 from zigong.launch import main

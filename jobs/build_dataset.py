@@ -1,7 +1,7 @@
 """Gives samples their answers and splits: instruction_samples, performance_labels -> dataset_members."""
 
 from zigong.console import LOG
-from zigong.instructions.dataset import build_members
+from zigong.dataset.members import build_members
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.tasks import load_tasks
 from zigong.job import Job

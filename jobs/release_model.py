@@ -7,10 +7,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from zigong.dataset.members import final_split
 from zigong.evaluation.calibration import fit_calibration
 from zigong.evaluation.champion import rescored
 from zigong.evaluation.held_out import FINAL
-from zigong.instructions.dataset import final_split
 from zigong.instructions.templates import load_template
 from zigong.job import Job
 from zigong.lakehouse.audit_chain import Fact

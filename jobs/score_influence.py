@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from zigong.console import LOG, progress
+from zigong.dataset.samples import SampleSource, cell_of, cells_of, user_cells_of
 from zigong.fanout.shards import map_shards
 from zigong.fanout.staged import ShardManifest, staged_rows
 from zigong.influence.capture import OpenAgent, open_agent
@@ -20,7 +21,6 @@ from zigong.influence.targets import TargetGradients, scorer_fingerprint, target
 from zigong.influence.worker import InfluenceWorker
 from zigong.job import Job
 from zigong.lakehouse.maintain import published_tables
-from zigong.lakehouse.samples import SampleSource, cell_of, cells_of, user_cells_of
 from zigong.lakehouse.tables import arrow_pinned, latest_version
 from zigong.launch import main
 from zigong.release.serving import serving_base

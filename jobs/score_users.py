@@ -4,6 +4,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from zigong.console import progress
+from zigong.dataset.samples import SampleSource, cells_of
 from zigong.errors import ConfigError, DataError
 from zigong.evaluation.calibration import calibrated
 from zigong.evaluation.worker import AnswerWorker
@@ -11,7 +12,6 @@ from zigong.fanout.shards import map_shards
 from zigong.fanout.staged import staged_rows
 from zigong.instructions.templates import load_template
 from zigong.job import Job
-from zigong.lakehouse.samples import SampleSource, cells_of
 from zigong.launch import main
 from zigong.release.registry import champion
 from zigong.release.scaling import card_scores

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
     from pyspark.sql import DataFrame, SparkSession
 
+    from zigong.dataset.samples import SampleSource
     from zigong.lakehouse.fence import Basis
     from zigong.lakehouse.lineage import Lineage
-    from zigong.lakehouse.samples import SampleSource
 
 
 @dataclass(kw_only=True)
@@ -70,7 +70,7 @@ class Job:
 
     def sample_source(self) -> SampleSource:
         """The run's dataset at the versions this run pinned."""
-        from zigong.lakehouse.samples import SampleSource
+        from zigong.dataset.samples import SampleSource
 
         return SampleSource(
             root=self.paths.root,

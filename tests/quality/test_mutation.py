@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from schemas.contracts import table_contract, table_names
 from tests.support.cases import FIXTURES, Cases, ViewCases, frame_of
 from tests.support.mutation import CLOSE, judge_all, types_of, write_report
-from zigong.quality.dataset import broken_counts
+from zigong.dataset.audit import broken_counts
 from zigong.quality.measures import Measured, duplicate_keys, measured
 from zigong.quality.rows import REASONS, conform, holds, judged_columns
 from zigong.quality.suite import judged, open_context

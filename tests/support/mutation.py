@@ -25,7 +25,7 @@ from tests.support import mutants as made
 from tests.support.cases import Cases, ViewCases, frame_of
 from tests.support.mutants import Mutant
 from zigong.behavior.raw_faults import PYSPARK_ERRORS
-from zigong.quality.dataset import broken_counts
+from zigong.dataset.audit import broken_counts
 from zigong.quality.measures import measured
 from zigong.quality.rows import REASONS, conform, holds
 

@@ -14,12 +14,12 @@ import pyarrow as pa
 from deltalake import write_deltalake
 
 from tests.support.tiny_models import make_agent_settings, make_base, make_samples
+from zigong.dataset.samples import SampleSource, cells_of
 from zigong.fanout.staged import Shard
 from zigong.influence.capture import open_agent
 from zigong.influence.target_file import save_targets
 from zigong.influence.targets import target_gradients
 from zigong.lakehouse.paths import LakehousePaths
-from zigong.lakehouse.samples import SampleSource, cells_of
 from zigong.lakehouse.tables import latest_version
 from zigong.recipe import Influence
 from zigong.tokens.samples import Samples

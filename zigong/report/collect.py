@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.dataset as ds
 
+from zigong.dataset.members import final_split
 from zigong.evaluation.calibration import calibrated, fit_calibration
-from zigong.instructions.dataset import final_split
 from zigong.instructions.tasks import main_task
 from zigong.job import Job
 from zigong.lakehouse.paths import LakehousePaths

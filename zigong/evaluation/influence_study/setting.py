@@ -12,12 +12,12 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from zigong.dataset.samples import SampleSource, of_task
 from zigong.errors import DataError
 from zigong.evaluation.answers import answer_samples
 from zigong.influence.capture import open_agent
 from zigong.influence.score import score_samples
 from zigong.influence.targets import target_gradients
-from zigong.lakehouse.samples import SampleSource, of_task
 from zigong.recipe import Recipe
 from zigong.tokens.losses import sample_losses
 from zigong.tokens.samples import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pyspark.sql import SparkSession
 
-from zigong.instructions.sharing import PrefixSharing, prefix_sharing
+from zigong.dataset.sharing import PrefixSharing, prefix_sharing
 
 
 def test_a_prompt_counts_from_where_it_leaves_the_one_before(spark: SparkSession) -> None:

@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract
 from schemas.rules import DatasetRule, TableRule
-from zigong.instructions.dataset import final_split
+from zigong.dataset.members import final_split
 from zigong.instructions.tasks import load_tasks, main_task
 from zigong.quality.audit import write_verdict
 from zigong.quality.measures import Measured

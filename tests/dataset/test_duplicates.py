@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from zigong.instructions.duplicates import Repetitions, distinct_texts, near_pairs, repeated_samples
-from zigong.instructions.minhash import Bands
+from zigong.dataset.duplicates import Repetitions, distinct_texts, near_pairs, repeated_samples
+from zigong.dataset.minhash import Bands
 from zigong.recipe import Duplicates
 
 SETTINGS = Duplicates(threshold=0.8)

@@ -11,7 +11,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract
-from zigong.instructions.duplicates import Repetitions, repeated_samples
+from zigong.dataset.duplicates import Repetitions, repeated_samples
 from zigong.instructions.tasks import Tasks, load_tasks
 from zigong.instructions.template_files import LabelAnswer
 from zigong.recipe import DateRange, Recipe

@@ -14,7 +14,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.window import Window
 
-from zigong.instructions.minhash import Bands, Sketcher
+from zigong.dataset.minhash import Bands, Sketcher
 from zigong.recipe import Duplicates
 
 TRAIN = "train"
