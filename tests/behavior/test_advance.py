@@ -16,10 +16,10 @@ from test_as_of_history import DATES, TIMEZONE, as_events, as_profiles
 from tests.support import naive_history as naive
 from tests.support.rows import texts
 from zigong.behavior.advance import advanced_timelines, timelines_of
-from zigong.behavior.business_time import local_midnight
 from zigong.behavior.changes import differing_rows, touched_points, users_always, users_of_changes
 from zigong.behavior.sequences import sequences_of
 from zigong.behavior.timeline import user_timelines
+from zigong.lakehouse.business_time import local_midnight
 
 USERS, MANY_USERS, MAX_EVENTS = 250, 10_000, 6
 FIXED = (naive.midnight(date(2023, 4, 10)), naive.midnight(date(2023, 4, 20)))  # what the source mends

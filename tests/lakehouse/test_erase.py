@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from schemas.contracts import TableContract, parse_contract, table_contract, table_names
 from schemas.mappings import parse_mapping
 from tests.support.finished import TINY
-from zigong.behavior.raw_faults import raw_faults
+from zigong.behavior.sources.faults import raw_faults
 from zigong.cli import app
 from zigong.errors import ConfigError, DataError
 from zigong.lakehouse.erasures import erasures

@@ -24,8 +24,8 @@ from schemas.rules import DatasetRule, RowRule, TableRule
 from tests.support import mutants as made
 from tests.support.cases import Cases, ViewCases, frame_of
 from tests.support.mutants import Mutant
-from zigong.behavior.raw_faults import PYSPARK_ERRORS
 from zigong.dataset.audit import broken_counts
+from zigong.lakehouse.session import PYSPARK_ERRORS
 from zigong.quality.measures import measured
 from zigong.quality.rows import REASONS, conform, holds
 

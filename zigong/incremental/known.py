@@ -8,10 +8,10 @@ from zoneinfo import ZoneInfo
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from zigong.behavior.business_time import local_midnight
 from zigong.behavior.changes import differing_rows, users_of_changes
 from zigong.incremental.limits import TooMuchChanged
 from zigong.job import Job
+from zigong.lakehouse.business_time import local_midnight
 from zigong.lakehouse.lineage import changed_partitions, is_readable, newest_instant
 from zigong.lakehouse.tables import open_pinned
 

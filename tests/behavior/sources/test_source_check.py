@@ -9,8 +9,8 @@ from pyspark.sql import SparkSession
 from typer.testing import CliRunner
 
 from schemas.mappings import parse_mapping
-from zigong.behavior.source_check import check_source
-from zigong.behavior.source_findings import Finding, SourceCheck
+from zigong.behavior.sources.check import check_source
+from zigong.behavior.sources.findings import Finding, SourceCheck
 from zigong.cli import app
 from zigong.errors import DataError
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from zigong.behavior.raw import MAX_CELL
+from zigong.behavior.sources.raw import MAX_CELL
 
 _ACTIONS = {
     "missing": "fill the cell at the source, or drop `required` from the column",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from zigong.behavior.source_sample import SourceSample, read_sample, word
+from zigong.behavior.sources.sample import SourceSample, read_sample, word
 
 
 @dataclass(frozen=True, kw_only=True)

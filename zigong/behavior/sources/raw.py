@@ -15,10 +15,10 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from schemas.mappings import SourceColumn, SourceFile, SourceMapping
-from zigong.behavior.lineage import IDENTIFIER
-from zigong.behavior.masking import masked_cell, shape
-from zigong.behavior.pseudonyms import pseudonymiser
-from zigong.behavior.raw_faults import unreadable_file
+from zigong.behavior.sources.faults import unreadable_file
+from zigong.behavior.sources.lineage import IDENTIFIER
+from zigong.behavior.sources.masking import masked_cell, shape
+from zigong.behavior.sources.pseudonyms import pseudonymiser
 from zigong.errors import DataError
 
 _CORRUPT, REASONS = "_corrupt_record", "_reasons"

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from zigong.behavior.recognisers import masked_text
+from zigong.behavior.sources.recognisers import masked_text
 
 # Seven digits with at most three signs between them, or an @: less is no number of a card, a phone or a person.
 SUSPICIOUS = r"(?s)(?:\p{Nd}\P{Nd}{0,3}){7}|@"

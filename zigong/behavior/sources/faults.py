@@ -19,8 +19,8 @@ from pyspark.sql import SparkSession
 
 from schemas.mappings import SourceMapping
 from zigong.errors import DataError
+from zigong.lakehouse.session import PYSPARK_ERRORS
 
-PYSPARK_ERRORS = "SQLQueryContextLogger"  # PySpark's logger of failed queries
 UNREADABLE, DATA_EXCEPTION = "FAILED_READ_FILE", "22"  # a condition of Spark; a class of SQLSTATE
 # Whose messages speak of the file or its header, never of a value.
 _TELLING = (

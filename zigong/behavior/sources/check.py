@@ -17,11 +17,11 @@ from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract
 from schemas.mappings import SourceFile, SourceMapping
-from zigong.behavior.ingest import Versions, deduplicated, events_from, profiles_from
-from zigong.behavior.masking import shape
-from zigong.behavior.raw import REASONS, column_names, found_cells, missing_columns, padded, raw_tables
-from zigong.behavior.raw_faults import cause_of
-from zigong.behavior.source_findings import Finding, SourceCheck, Summary, rule_finding
+from zigong.behavior.sources.faults import cause_of
+from zigong.behavior.sources.findings import Finding, SourceCheck, Summary, rule_finding
+from zigong.behavior.sources.ingest import Versions, deduplicated, events_from, profiles_from
+from zigong.behavior.sources.masking import shape
+from zigong.behavior.sources.raw import REASONS, column_names, found_cells, missing_columns, padded, raw_tables
 from zigong.errors import DataError
 from zigong.quality.rows import broken_rules, conform
 

@@ -10,8 +10,8 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from zigong.behavior.masking import masked_attributes, masked_cell, masked_texts
-from zigong.behavior.recognisers import CARD, EMAIL, NATIONAL_ID, PHONE, masked_text, resident_id_check
+from zigong.behavior.sources.masking import masked_attributes, masked_cell, masked_texts
+from zigong.behavior.sources.recognisers import CARD, EMAIL, NATIONAL_ID, PHONE, masked_text, resident_id_check
 
 A_KIND = 200  # texts of each kind in the corpus
 AROUND = ("{}", "paid with {} today", "ref:{}", "客户{}来电", "shop_{}_x", "({})")

@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 from typer.testing import CliRunner
 
 from schemas.mappings import load_mapping
-from zigong.behavior.source_check import check_source
+from zigong.behavior.sources.check import check_source
 from zigong.cli import app
 
 PAYMENTS = (

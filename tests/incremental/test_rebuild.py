@@ -20,7 +20,6 @@ from schemas.contracts import table_contract
 from tests.support import naive_history as naive
 from tests.support.finished import TINY
 from tests.support.rows import texts
-from zigong.behavior.business_time import local_date
 from zigong.behavior.observation import observation_points
 from zigong.behavior.sequences import user_sequences
 from zigong.dates import Dates
@@ -28,6 +27,7 @@ from zigong.incremental import sequences as incremental
 from zigong.incremental.sequences import history_policy
 from zigong.incremental.touched import Standing
 from zigong.job import Job
+from zigong.lakehouse.business_time import local_date
 from zigong.lakehouse.commits import create_if_missing
 from zigong.lakehouse.lineage import Lineage, Partition, changed_partitions
 from zigong.lakehouse.paths import LakehousePaths

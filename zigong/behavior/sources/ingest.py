@@ -17,12 +17,12 @@ from pyspark.sql.window import Window
 
 from schemas.contracts import table_contract
 from schemas.mappings import SourceMapping
-from zigong.behavior.business_time import local_date
-from zigong.behavior.lineage import shown_identifiers
-from zigong.behavior.masking import masked_attributes
-from zigong.behavior.pseudonyms import pseudonymiser, user_bucket
-from zigong.behavior.raw import RawTables, counted_rows, read_raw, rejected_rows
+from zigong.behavior.sources.lineage import shown_identifiers
+from zigong.behavior.sources.masking import masked_attributes
+from zigong.behavior.sources.pseudonyms import pseudonymiser, user_bucket
+from zigong.behavior.sources.raw import RawTables, counted_rows, read_raw, rejected_rows
 from zigong.errors import DataError
+from zigong.lakehouse.business_time import local_date
 from zigong.lakehouse.row_text import row_text
 
 __all__ = [

@@ -14,8 +14,8 @@ from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract
 from schemas.mappings import SourceMapping, parse_mapping
-from zigong.behavior.ingest import deduplicated, events_from, profiles_from, read_raw, rejected_rows
-from zigong.behavior.pseudonyms import pseudonymiser
+from zigong.behavior.sources.ingest import deduplicated, events_from, profiles_from, read_raw, rejected_rows
+from zigong.behavior.sources.pseudonyms import pseudonymiser
 from zigong.errors import ConfigError, DataError
 
 KEY = b"a-key-for-these-tests-only"

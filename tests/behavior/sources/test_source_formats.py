@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from schemas.mappings import FORMATS, SourceMapping, parse_mapping
-from zigong.behavior.ingest import read_raw, rejected_rows
+from zigong.behavior.sources.ingest import read_raw, rejected_rows
 from zigong.errors import DataError
 
 KEY = b"a-key-for-these-tests-only"

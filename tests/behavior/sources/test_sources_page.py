@@ -10,8 +10,8 @@ from pyspark.sql import SparkSession
 
 from schemas.mappings import load_mapping
 from tests.support.finished import REPOSITORY
-from zigong.behavior.ingest import deduplicated, events_from, profiles_from, read_raw, rejected_rows
-from zigong.behavior.source_check import check_source
+from zigong.behavior.sources.check import check_source
+from zigong.behavior.sources.ingest import deduplicated, events_from, profiles_from, read_raw, rejected_rows
 
 KEY = b"a-key-for-these-tests-only"
 BLOCK = re.compile(r"^```\w+ file=(\S+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
