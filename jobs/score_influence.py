@@ -20,8 +20,7 @@ from zigong.influence.target_file import save_targets
 from zigong.influence.targets import TargetGradients, scorer_fingerprint, target_gradients
 from zigong.influence.worker import InfluenceWorker
 from zigong.job import Job
-from zigong.lakehouse.maintain import published_tables
-from zigong.lakehouse.tables import arrow_pinned, latest_version
+from zigong.lakehouse.tables import arrow_pinned, latest_version, published_tables
 from zigong.launch import main
 from zigong.release.serving import serving_base
 from zigong.tokens.samples import Samples, whole_users

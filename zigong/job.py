@@ -199,8 +199,7 @@ class Job:
 
     def tombstones(self) -> DataFrame | None:
         """Tombstones of every erased user, the newest included; None where nobody was ever erased."""
-        from zigong.lakehouse.maintain import published_tables
-        from zigong.lakehouse.tables import latest_version, open_pinned
+        from zigong.lakehouse.tables import latest_version, open_pinned, published_tables
 
         if "erasure_requests" not in published_tables(self.paths):
             return None

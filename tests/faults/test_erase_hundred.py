@@ -62,7 +62,7 @@ def erased(spark: SparkSession, local_ray: None, tmp_path_factory: pytest.TempPa
         def no_disk(*_: object) -> None:
             raise InfraError("the disk is gone", action="try again")
 
-        patch.setattr("zigong.lakehouse.erase_files.erase_staging", no_disk)
+        patch.setattr("zigong.erasure.files.erase_staging", no_disk)
         assert CliRunner().invoke(app, command).exit_code == InfraError.exit_code
     (stopped,) = erasures(Path(done.root))
     assert not stopped.completed_at

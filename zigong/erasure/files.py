@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from zigong.erasure.traces import Traces, files_below, found_in
 from zigong.lakehouse.paths import LakehousePaths
-from zigong.lakehouse.traces import Traces, files_below, found_in
 
 REWRITTEN, REDACTED, REMOVED = "rewritten", "redacted", "removed"
 _TABLES = "tables"

@@ -13,13 +13,14 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from zigong.lakehouse import erase_files, erase_tables
+from zigong.erasure import files as erase_files
+from zigong.erasure import tables as erase_tables
+from zigong.erasure.traces import Traces
 from zigong.lakehouse.audit_chain import Fact
 from zigong.lakehouse.audit_log import append_facts
 from zigong.lakehouse.erasures import AffectedModel, Erasure, erasures, erasures_folder
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import latest_version, open_pinned
-from zigong.lakehouse.traces import Traces
 from zigong.run import Run, write_json
 from zigong.source import source_mapping
 

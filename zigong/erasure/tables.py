@@ -21,9 +21,8 @@ from schemas.contracts import PersonLink, TableContract, table_contract, table_n
 from zigong.errors import DataError
 from zigong.lakehouse.commits import make_commit, metadata_text, replace_rows
 from zigong.lakehouse.erasures import Erasure
-from zigong.lakehouse.maintain import published_tables
 from zigong.lakehouse.paths import LakehousePaths
-from zigong.lakehouse.tables import latest_version, open_pinned
+from zigong.lakehouse.tables import latest_version, open_pinned, published_tables
 
 _ORDER = ("text", "link", "user_id")
 _KEY, _DIGEST = "key", "_digest"

@@ -19,12 +19,12 @@ from schemas.mappings import parse_mapping
 from tests.support.finished import TINY
 from zigong.behavior.sources.faults import raw_faults
 from zigong.cli import app
+from zigong.erasure.traces import Traces
+from zigong.erasure.verify import verify_erased
 from zigong.errors import ConfigError, DataError
 from zigong.lakehouse.erasures import erasures
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import arrow_pinned, latest_version
-from zigong.lakehouse.traces import Traces
-from zigong.lakehouse.verify_erased import verify_erased
 from zigong.recipe import load_recipe
 from zigong.run import Run
 from zigong.runner import execute, start
@@ -222,7 +222,7 @@ def test_the_verification_names_the_file_that_still_holds_a_key(lender: Lender) 
 
 @pytest.mark.soak
 def test_a_verification_that_finds_nothing_proves_nothing(lender: Lender, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zigong.lakehouse.verify_erased.found_in", lambda *_: set())
+    monkeypatch.setattr("zigong.erasure.verify.found_in", lambda *_: set())
     with pytest.raises(DataError, match="did not find planted keys"):
         verify_erased(lender.paths, Traces(pseudonyms=frozenset()))
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from zigong.erasure.traces import SHORTEST_RAW_ID, Traces, files_below, found_in
 from zigong.errors import DataError
 from zigong.lakehouse.erasures import erasures_folder
 from zigong.lakehouse.paths import LakehousePaths
-from zigong.lakehouse.traces import SHORTEST_RAW_ID, Traces, files_below, found_in
 
 _NESTED = pa.list_(pa.struct([("attributes", pa.map_(pa.string(), pa.string()))]))
 
