@@ -15,8 +15,8 @@ from zigong.instructions.corpus import (
     write_lines,
 )
 from zigong.instructions.encode import LineEncoder
-from zigong.job import Job
-from zigong.launch import main
+from zigong.runs.job import Job
+from zigong.runs.launch import main
 from zigong.training.base import train_base
 from zigong.training.tokenizer import train_tokenizer
 

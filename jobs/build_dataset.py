@@ -4,9 +4,9 @@ from zigong.console import LOG
 from zigong.dataset.members import build_members
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.tasks import load_tasks
-from zigong.job import Job
-from zigong.launch import main
 from zigong.release.serving import serving_base
+from zigong.runs.job import Job
+from zigong.runs.launch import main
 
 
 def build_dataset(job: Job) -> None:

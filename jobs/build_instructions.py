@@ -3,9 +3,9 @@
 from zigong.dataset.members import split_column
 from zigong.dataset.sharing import prefix_sharing
 from zigong.instructions.build import RenderPlan, instruction_samples
-from zigong.job import Job
-from zigong.launch import main
 from zigong.release.serving import serving_base
+from zigong.runs.job import Job
+from zigong.runs.launch import main
 
 
 def build_instructions(job: Job) -> None:

@@ -17,9 +17,9 @@ from zigong.behavior.sources.ingest import (
 )
 from zigong.behavior.sources.landing import landing_folder
 from zigong.errors import DataError
-from zigong.job import Job
 from zigong.lakehouse.row_text import EXACT
-from zigong.launch import main
+from zigong.runs.job import Job
+from zigong.runs.launch import main
 from zigong.source import lakehouse_key, source_mapping
 
 

@@ -19,10 +19,10 @@ from zigong.influence.rescoring import PUBLISHED_SCORES, identities, taken_over,
 from zigong.influence.target_file import save_targets
 from zigong.influence.targets import TargetGradients, scorer_fingerprint, target_gradients
 from zigong.influence.worker import InfluenceWorker
-from zigong.job import Job
 from zigong.lakehouse.tables import arrow_pinned, latest_version, published_tables
-from zigong.launch import main
 from zigong.release.serving import serving_base
+from zigong.runs.job import Job
+from zigong.runs.launch import main
 from zigong.tokens.samples import Samples, whole_users
 from zigong.training.checkpoints import read_checkpoints
 

@@ -11,11 +11,11 @@ from zigong.evaluation.worker import AnswerWorker
 from zigong.fanout.shards import map_shards
 from zigong.fanout.staged import staged_rows
 from zigong.instructions.templates import load_template
-from zigong.job import Job
-from zigong.launch import main
 from zigong.release.registry import champion
 from zigong.release.scaling import card_scores
 from zigong.release.serving import registry_of
+from zigong.runs.job import Job
+from zigong.runs.launch import main
 
 KEYS = ["sample_id", "user_id", "observation_at", "observation_date", "user_bucket"]
 

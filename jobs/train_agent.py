@@ -2,9 +2,9 @@
 
 from zigong.console import followed
 from zigong.fanout.train import run_on_ray
-from zigong.job import Job
-from zigong.launch import main
 from zigong.release.serving import serving_base
+from zigong.runs.job import Job
+from zigong.runs.launch import main
 from zigong.tokens.samples import Samples
 from zigong.training import trainer
 

@@ -4,9 +4,9 @@ from schemas.contracts import table_contract
 from zigong.dataset.audit import NAME, judge_dataset
 from zigong.dataset.members import window_closes_before
 from zigong.errors import DataError
-from zigong.job import Job
 from zigong.lakehouse.verdicts import record_verdict
-from zigong.launch import main
+from zigong.runs.job import Job
+from zigong.runs.launch import main
 
 
 def validate_samples(job: Job) -> None:

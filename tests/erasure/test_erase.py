@@ -26,8 +26,8 @@ from zigong.lakehouse.erasures import erasures
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import arrow_pinned, latest_version
 from zigong.recipe import load_recipe
-from zigong.run import Run
-from zigong.runner import execute, start
+from zigong.runs.run import Run
+from zigong.runs.runner import execute, start
 
 CLIENTS, ERASED = 8, 3
 MAPPING = """

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from tests.support.shop import GOOD, PARQUET, Shop, accounted, parquet, with_column
-from zigong.dates import Dates
+from zigong.runs.dates import Dates
 
 pytestmark = pytest.mark.soak
 

@@ -16,13 +16,13 @@ from typer.testing import CliRunner
 
 from tests.support.finished import FinishedRun, finish
 from zigong.cli import app
-from zigong.dates import Dates
 from zigong.errors import InfraError
 from zigong.lakehouse.erasures import Erasure, erasures
 from zigong.lakehouse.tables import arrow_pinned, latest_version
-from zigong.launch import run_step
 from zigong.recipe import load_recipe
-from zigong.runner import execute, load_body, start
+from zigong.runs.dates import Dates
+from zigong.runs.launch import run_step
+from zigong.runs.runner import execute, load_body, start
 
 pytestmark = pytest.mark.soak
 USERS = 100

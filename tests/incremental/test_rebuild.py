@@ -22,18 +22,18 @@ from tests.support.finished import TINY
 from tests.support.rows import texts
 from zigong.behavior.observation import observation_points
 from zigong.behavior.sequences import user_sequences
-from zigong.dates import Dates
 from zigong.incremental import sequences as incremental
 from zigong.incremental.sequences import history_policy
 from zigong.incremental.touched import Standing
-from zigong.job import Job
 from zigong.lakehouse.business_time import local_date
 from zigong.lakehouse.commits import create_if_missing
 from zigong.lakehouse.lineage import Lineage, Partition, changed_partitions
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import latest_version, open_pinned
 from zigong.recipe import Cohort, load_recipe
-from zigong.run import open_run
+from zigong.runs.dates import Dates
+from zigong.runs.job import Job
+from zigong.runs.run import open_run
 
 TABLE = "user_sequences"
 ZONE, BUCKETS, USERS, KEPT = "Asia/Shanghai", 4, 200, 6

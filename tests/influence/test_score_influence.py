@@ -23,9 +23,9 @@ from tests.support.finished import REPOSITORY, FinishedRun
 from tests.support.paced_influence import PacedInfluence
 from zigong.lakehouse.commits import own_commits
 from zigong.lakehouse.paths import LakehousePaths
-from zigong.launch import run_step
 from zigong.recipe import load_recipe
-from zigong.run import Run, open_run
+from zigong.runs.launch import run_step
+from zigong.runs.run import Run, open_run
 
 
 @pytest.fixture

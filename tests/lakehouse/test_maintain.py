@@ -18,7 +18,7 @@ from zigong.lakehouse.maintain import maintain, pins
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import arrow_pinned, latest_version
 from zigong.recipe import load_recipe
-from zigong.run import open_run
+from zigong.runs.run import open_run
 
 VERDICT = {
     "verdict": "passed",

@@ -11,7 +11,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from typer.testing import CliRunner
 
-import zigong.replay
+import zigong.runs.replay
 from schemas.contracts import table_contract
 from tests.support.points import CELLS, GOOD, POINTS, job_at, points
 from zigong.cli import app
@@ -85,12 +85,12 @@ def test_a_replay_killed_before_its_mark_is_finished_by_the_next_one(
     refused: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(zigong.replay, "mark_replayed", lambda *_, **__: 1 / 0)
+        patched.setattr(zigong.runs.replay, "mark_replayed", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            zigong.replay.replay(job_at(refused, "r1"), POINTS, "first", CORRECTION, dry_run=False)
+            zigong.runs.replay.replay(job_at(refused, "r1"), POINTS, "first", CORRECTION, dry_run=False)
     assert users(refused) == [*GOOD, "x1", "x2"]
 
-    done = zigong.replay.replay(job_at(refused, "r2"), POINTS, "first", CORRECTION, dry_run=False)
+    done = zigong.runs.replay.replay(job_at(refused, "r2"), POINTS, "first", CORRECTION, dry_run=False)
 
     assert done.counts == {"enters": 0, "still_broken": 0, "published_already": 2, "key_is_taken": 0}
     assert users(refused) == [*GOOD, "x1", "x2"]
@@ -118,7 +118,7 @@ def test_after_a_rule_was_mended_rows_enter_unless_their_key_is_taken(spark: Spa
 def test_a_row_refused_twice_enters_once(spark: SparkSession, tmp_path: Path) -> None:
     rows = points(spark, GOOD).unionByName(points(spark, ["x1", "x1"], eligible=False))
     job_at(tmp_path, "first").publish(POINTS, rows, cells=CELLS)
-    done = zigong.replay.replay(job_at(tmp_path, "r1"), POINTS, "first", CORRECTION, dry_run=False)
+    done = zigong.runs.replay.replay(job_at(tmp_path, "r1"), POINTS, "first", CORRECTION, dry_run=False)
     assert (done.counts["enters"], done.counts["published_already"]) == (1, 1)
     assert users(tmp_path) == [*GOOD, "x1"]
     assert replayed_by(tmp_path) == ["r1", "r1"]
@@ -142,7 +142,7 @@ def test_what_cannot_be_replayed_is_refused_by_name(
     tmp_path: Path, table: str, correction: dict[str, str], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        zigong.replay.replay(job_at(tmp_path, "r"), table, "first", correction, dry_run=False)
+        zigong.runs.replay.replay(job_at(tmp_path, "r"), table, "first", correction, dry_run=False)
 
 
 @pytest.mark.usefixtures("spark")

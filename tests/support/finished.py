@@ -9,8 +9,8 @@ import yaml
 
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.recipe import load_recipe
-from zigong.run import Run
-from zigong.runner import execute, start
+from zigong.runs.run import Run
+from zigong.runs.runner import execute, start
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TINY = REPOSITORY / "tests" / "tiny.yaml"

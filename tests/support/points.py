@@ -8,13 +8,13 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 
 from tests.support.finished import TINY
-from zigong.job import Job, runs_folder
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.publish import Published, publish
 from zigong.quality.audit import contract_rules
 from zigong.quality.measures import Beside
 from zigong.recipe import load_recipe
-from zigong.run import open_run
+from zigong.runs.job import Job, runs_folder
+from zigong.runs.run import open_run
 
 POINTS = "observation_points"
 DAY = date(2024, 1, 1)

@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 
 from jobs.ingest_events import ingest_events
 from tests.support.finished import TINY
-from zigong.dates import Dates
-from zigong.job import runs_folder
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import arrow_pinned, latest_version
-from zigong.launch import run_step
 from zigong.recipe import load_recipe
-from zigong.run import Outcome, open_run
+from zigong.runs.dates import Dates
+from zigong.runs.job import runs_folder
+from zigong.runs.launch import run_step
+from zigong.runs.run import Outcome, open_run
 
 MAPPING = """
 name: shop

@@ -12,7 +12,7 @@ from zigong.console import CONSOLE
 from zigong.lakehouse.maintain import HOURS_OF_READERS, maintain, pins
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import published_tables
-from zigong.run import list_runs
+from zigong.runs.run import list_runs
 
 
 def maintain_tables(

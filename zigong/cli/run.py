@@ -16,8 +16,8 @@ from zigong.estimate import estimate_run
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.pipeline import Plan, Step, write_plan
 from zigong.recipe import load_recipe
-from zigong.run import Outcome, Run
-from zigong.runner import execute, start, steps_of
+from zigong.runs.run import Outcome, Run
+from zigong.runs.runner import execute, start, steps_of
 from zigong.source import source_mapping
 
 

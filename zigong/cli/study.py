@@ -11,8 +11,8 @@ from rich.table import Table
 
 from zigong.cli.shared import OnlyRecipe, Root, named_errors, named_run
 from zigong.console import CONSOLE, progress, say, set_up_logging
-from zigong.job import Job
 from zigong.lakehouse.paths import LakehousePaths
+from zigong.runs.job import Job
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,12 +16,13 @@ from pyspark.sql import functions as F
 from zigong.erasure import files as erase_files
 from zigong.erasure import tables as erase_tables
 from zigong.erasure.traces import Traces
+from zigong.files.atomic import write_json
 from zigong.lakehouse.audit_chain import Fact
 from zigong.lakehouse.audit_log import append_facts
 from zigong.lakehouse.erasures import AffectedModel, Erasure, erasures, erasures_folder
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import latest_version, open_pinned
-from zigong.run import Run, write_json
+from zigong.runs.run import Run
 from zigong.source import source_mapping
 
 

@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zigong.dates import Dates, ObservationDates
 from zigong.errors import ConfigError, ConflictError
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.recipe import Recipe
-from zigong.run import Run
+from zigong.runs.dates import Dates, ObservationDates
+from zigong.runs.run import Run
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -107,6 +107,7 @@ class Job:
         from zigong.quality.beside import beside_of
 
         whole = not (self.recipe.engine.incremental and lineage is not None)
+        beside = beside_of(self.recipe, self.paths, self.run.run_id, other=self.read, whole=whole)
         done = publish(
             self.spark,
             self.paths,
@@ -115,7 +116,7 @@ class Job:
             cells=cells,
             run_id=self.run.run_id,
             step=self.step,
-            rules=contract_rules(self.run.folder, beside_of(self, whole=whole)),
+            rules=contract_rules(self.run.folder, beside),
             rejected=rejected,
             dropped=dropped,
             may_be_empty=may_be_empty,

@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tests.support.finished import TINY
 from zigong.cli import app
 from zigong.errors import ConfigError, DataError
-from zigong.job import Job
-from zigong.launch import run_step
 from zigong.recipe import load_recipe
-from zigong.run import Run, list_runs, open_run
-
-TINY = Path(__file__).parent / "tiny.yaml"
+from zigong.runs.job import Job
+from zigong.runs.launch import run_step
+from zigong.runs.run import Run, list_runs, open_run
 
 
 def opened(tmp_path: Path, run_id: str | None, *overrides: str) -> Run:

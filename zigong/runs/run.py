@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zigong.errors import ConfigError
+from zigong.files.atomic import write_json
 from zigong.lakehouse.erasures import refuse_replay
 from zigong.recipe import Recipe, parse_recipe
 
@@ -179,20 +179,6 @@ def list_runs(runs_folder: Path) -> list[Run]:
     """All runs of a lakehouse, oldest first."""
     runs = [Run(run_id=file.parent.name, folder=file.parent) for file in runs_folder.glob("*/manifest.json")]
     return sorted(runs, key=lambda run: (run.manifest()["created_at"], run.run_id))
-
-
-def write_json(file: Path, content: object) -> None:
-    """Writes JSON whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, suffix=".part", delete=False, encoding="utf-8") as part:
-        try:
-            json.dump(content, part, indent=2, sort_keys=True, default=str)
-            part.write("\n")
-            part.flush()
-        except OSError:
-            Path(part.name).unlink()  # on a full disk even this small file is in the way
-            raise
-    Path(part.name).replace(file)
 
 
 def _require_same_recipe(run: Run) -> None:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from schemas.contracts import table_contract, table_names
 from zigong.errors import ConfigError, DataError
-from zigong.job import Job
 from zigong.lakehouse.fence import Basis
 from zigong.lakehouse.lineage import Partition
 from zigong.lakehouse.replayed import kept_out, mark_replayed
 from zigong.lakehouse.tables import latest_version, open_pinned
 from zigong.quality.quarantine import ENTERS, Return, returning
+from zigong.runs.job import Job
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

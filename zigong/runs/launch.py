@@ -12,12 +12,12 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 
 from zigong.console import LOG, say_error, set_up_logging
-from zigong.dates import Dates
 from zigong.errors import ZigongError, full_disk
-from zigong.job import Job, runs_folder
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.recipe import load_recipe
-from zigong.run import Outcome, Run, open_run
+from zigong.runs.dates import Dates
+from zigong.runs.job import Job, runs_folder
+from zigong.runs.run import Outcome, Run, open_run
 
 Body = Callable[[Job], None]
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from zigong.console import set_up_logging
 from zigong.errors import ConfigError
 from zigong.instructions.tasks import load_tasks
-from zigong.job import runs_folder
-from zigong.launch import Body, run_step
 from zigong.pipeline import STEPS, Step
 from zigong.recipe import Recipe
-from zigong.run import Outcome, Run, open_run
+from zigong.runs.job import runs_folder
+from zigong.runs.launch import Body, run_step
+from zigong.runs.run import Outcome, Run, open_run
 from zigong.source import source_mapping
 
 Watch = Callable[[Step, Outcome | None], None]
