@@ -19,10 +19,10 @@ from zigong.fanout.shards import map_shards
 from zigong.fanout.staged import staged_rows
 from zigong.instructions.tasks import main_task
 from zigong.instructions.templates import load_template
+from zigong.recipe.source import source_mapping
 from zigong.release.serving import serving_base
 from zigong.runs.job import Job
 from zigong.runs.launch import main
-from zigong.source import source_mapping
 
 SPLITS = ("select", "test", "oot")
 

@@ -18,9 +18,9 @@ from zigong.behavior.sources.ingest import (
 from zigong.behavior.sources.landing import landing_folder
 from zigong.errors import DataError
 from zigong.lakehouse.row_text import EXACT
+from zigong.recipe.source import lakehouse_key, source_mapping
 from zigong.runs.job import Job
 from zigong.runs.launch import main
-from zigong.source import lakehouse_key, source_mapping
 
 
 def ingest_events(job: Job) -> None:

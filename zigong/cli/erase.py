@@ -15,8 +15,8 @@ from zigong.console import CONSOLE, say
 from zigong.errors import ConfigError, DataError
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.recipe import Recipe, load_recipe
+from zigong.recipe.source import lakehouse_key
 from zigong.runs.run import Run, list_runs
-from zigong.source import lakehouse_key
 
 if TYPE_CHECKING:
     from zigong.erasure.traces import Traces

@@ -22,8 +22,8 @@ from zigong.lakehouse.audit_log import append_facts
 from zigong.lakehouse.erasures import AffectedModel, Erasure, erasures, erasures_folder
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import latest_version, open_pinned
+from zigong.recipe.source import source_mapping
 from zigong.runs.run import Run
-from zigong.source import source_mapping
 
 
 @dataclass(frozen=True, kw_only=True)

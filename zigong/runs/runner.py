@@ -10,10 +10,10 @@ from zigong.errors import ConfigError
 from zigong.instructions.tasks import load_tasks
 from zigong.pipeline import STEPS, Step
 from zigong.recipe import Recipe
+from zigong.recipe.source import source_mapping
 from zigong.runs.job import runs_folder
 from zigong.runs.launch import Body, run_step
 from zigong.runs.run import Outcome, Run, open_run
-from zigong.source import source_mapping
 
 Watch = Callable[[Step, Outcome | None], None]
 

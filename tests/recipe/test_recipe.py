@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from zigong.cli.estimate import estimate_run
 from zigong.errors import ConfigError
-from zigong.estimate import estimate_run
 from zigong.recipe import DateRange, load_recipe
 
-RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 DEMO = next(path for path in RECIPES if path.name == "demo.yaml")
 
 

@@ -6,7 +6,7 @@ import os
 
 from schemas.mappings import SourceMapping, load_mapping
 from zigong.errors import ConfigError
-from zigong.recipe import Recipe
+from zigong.recipe.recipe import Recipe
 
 PUBLISHED_KEY = "zigong-public-demo-key"  # pseudonyms of public and simulated data only
 KEY_VARIABLE = "ZIGONG_USER_KEY"
