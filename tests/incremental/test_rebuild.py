@@ -11,13 +11,12 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from test_advance import FIXED, mended
-from test_as_of_history import MAPPING, as_events, as_profiles
 
 from benchmarks.spark_metrics import watched
 from jobs.build_sequences import build_sequences
 from schemas.contracts import table_contract
 from tests.support import naive_history as naive
+from tests.support.drawn_logs import FIXED, MAPPING, as_events, as_profiles, mended
 from tests.support.finished import TINY
 from tests.support.rows import texts
 from zigong.behavior.observation import observation_points
