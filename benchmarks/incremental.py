@@ -30,13 +30,13 @@ from jobs.build_sequences import build_sequences
 from schemas.contracts import table_contract
 from schemas.mappings import load_mapping
 from zigong.behavior.observation import observation_points
-from zigong.dates import Dates
-from zigong.job import Job
 from zigong.lakehouse.commits import create_if_missing
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import latest_version, open_pinned
 from zigong.recipe import Cohort, load_recipe
-from zigong.run import open_run
+from zigong.runs.dates import Dates
+from zigong.runs.job import Job
+from zigong.runs.run import open_run
 
 HOME = Path(__file__).resolve().parent.parent
 FOLDER, OUT = HOME / "build" / "bench" / "data" / "incremental", HOME / "build" / "bench" / "sequences.json"

@@ -21,11 +21,11 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.scored_lake import ScoredLake, make_scored_lake
+from tests.support.scored_lake import ScoredLake, make_scored_lake
+from zigong.fanout.cluster import close_ray, open_ray
+from zigong.fanout.shards import map_shards
+from zigong.fanout.staged import Shard, write_shard
 from zigong.influence.worker import InfluenceWorker
-from zigong.lakehouse.shards import Shard, write_shard
-from zigong.ray_cluster import close_ray, open_ray
-from zigong.ray_shards import map_shards
 from zigong.recipe import Engine
 
 SAMPLES, ROUNDS, SHARDS = 3000, 3, 24

@@ -4,6 +4,7 @@ import shutil
 
 from zigong.behavior.sequences import timelines_before
 from zigong.console import progress
+from zigong.dataset.members import may_pretrain
 from zigong.instructions.corpus import (
     answer_tokens,
     encoded,
@@ -14,10 +15,9 @@ from zigong.instructions.corpus import (
     vocabulary_lines,
     write_lines,
 )
-from zigong.instructions.dataset import may_pretrain
 from zigong.instructions.encode import LineEncoder
-from zigong.job import Job
-from zigong.launch import main
+from zigong.runs.job import Job
+from zigong.runs.launch import main
 from zigong.training.base import train_base
 from zigong.training.tokenizer import train_tokenizer
 

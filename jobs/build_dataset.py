@@ -1,12 +1,12 @@
 """Gives samples their answers and splits: instruction_samples, performance_labels -> dataset_members."""
 
 from zigong.console import LOG
-from zigong.instructions.dataset import build_members
+from zigong.dataset.members import build_members
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.tasks import load_tasks
-from zigong.job import Job
-from zigong.launch import main
 from zigong.release.serving import serving_base
+from zigong.runs.job import Job
+from zigong.runs.launch import main
 
 
 def build_dataset(job: Job) -> None:

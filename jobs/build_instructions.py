@@ -1,11 +1,11 @@
 """Renders every sequence as a prompt and its token ids: user_sequences -> instruction_samples."""
 
+from zigong.dataset.members import split_column
+from zigong.dataset.sharing import prefix_sharing
 from zigong.instructions.build import RenderPlan, instruction_samples
-from zigong.instructions.dataset import split_column
-from zigong.instructions.sharing import prefix_sharing
-from zigong.job import Job
-from zigong.launch import main
 from zigong.release.serving import serving_base
+from zigong.runs.job import Job
+from zigong.runs.launch import main
 
 
 def build_instructions(job: Job) -> None:

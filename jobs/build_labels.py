@@ -2,11 +2,11 @@
 
 from zigong.behavior.labels import performance_labels
 from zigong.behavior.observation import observation_points
-from zigong.job import Job
 from zigong.lakehouse.fence import Basis
 from zigong.lakehouse.lineage import Partition
-from zigong.launch import main
-from zigong.source import source_mapping
+from zigong.recipe.source import source_mapping
+from zigong.runs.job import Job
+from zigong.runs.launch import main
 
 
 def build_labels(job: Job) -> None:

@@ -2,8 +2,8 @@
 
 from zigong.behavior.sequences import user_sequences
 from zigong.incremental.sequences import history_policy, rebuild_sequences, sequences_lineage
-from zigong.job import Job
-from zigong.launch import main
+from zigong.runs.job import Job
+from zigong.runs.launch import main
 
 
 def build_sequences(job: Job) -> None:

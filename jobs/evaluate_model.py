@@ -9,20 +9,20 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from zigong.console import progress
+from zigong.dataset.members import final_split
+from zigong.dataset.samples import cells_of, of_task, user_cells_of
 from zigong.evaluation.baselines import fit_baselines
 from zigong.evaluation.features import baseline_features
 from zigong.evaluation.held_out import FINAL, answers_of, flat_figures, held_out_figures
 from zigong.evaluation.worker import AnswerWorker
-from zigong.instructions.dataset import final_split
+from zigong.fanout.shards import map_shards
+from zigong.fanout.staged import staged_rows
 from zigong.instructions.tasks import main_task
 from zigong.instructions.templates import load_template
-from zigong.job import Job
-from zigong.lakehouse.samples import cells_of, of_task, user_cells_of
-from zigong.lakehouse.shards import staged_rows
-from zigong.launch import main
-from zigong.ray_shards import map_shards
+from zigong.recipe.source import source_mapping
 from zigong.release.serving import serving_base
-from zigong.source import source_mapping
+from zigong.runs.job import Job
+from zigong.runs.launch import main
 
 SPLITS = ("select", "test", "oot")
 

@@ -4,12 +4,12 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from zigong.console import followed
-from zigong.job import Job
-from zigong.launch import main
+from zigong.fanout.train import run_on_ray
 from zigong.release.serving import serving_base
+from zigong.runs.job import Job
+from zigong.runs.launch import main
+from zigong.tokens.samples import Samples
 from zigong.training import trainer
-from zigong.training.ray_train import run_on_ray
-from zigong.training.samples import Samples
 
 
 def finetune_zigong(job: Job) -> None:

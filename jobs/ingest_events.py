@@ -4,7 +4,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from schemas.mappings import SourceMapping
-from zigong.behavior.ingest import (
+from zigong.behavior.sources.faults import raw_faults
+from zigong.behavior.sources.ingest import (
     counted_rows,
     deduplicated,
     events_from,
@@ -14,13 +15,12 @@ from zigong.behavior.ingest import (
     rejected_without_erased,
     without_erased,
 )
-from zigong.behavior.landing import landing_folder
-from zigong.behavior.raw_faults import raw_faults
+from zigong.behavior.sources.landing import landing_folder
 from zigong.errors import DataError
-from zigong.job import Job
 from zigong.lakehouse.row_text import EXACT
-from zigong.launch import main
-from zigong.source import lakehouse_key, source_mapping
+from zigong.recipe.source import lakehouse_key, source_mapping
+from zigong.runs.job import Job
+from zigong.runs.launch import main
 
 
 def ingest_events(job: Job) -> None:

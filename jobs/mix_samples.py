@@ -2,8 +2,8 @@
 
 import pyarrow.dataset as ds
 
-from zigong.job import Job
-from zigong.launch import main
+from zigong.runs.job import Job
+from zigong.runs.launch import main
 from zigong.selection.compare import scores_by, selection_groups
 from zigong.selection.mix import mix_identity, training_mix
 

@@ -7,19 +7,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from zigong.dataset.members import final_split
 from zigong.evaluation.calibration import calibrated, fit_calibration
 from zigong.evaluation.champion import rescored
 from zigong.evaluation.held_out import FINAL
-from zigong.instructions.dataset import final_split
 from zigong.instructions.templates import load_template
-from zigong.job import Job
 from zigong.lakehouse.audit_chain import Fact
 from zigong.lakehouse.audit_log import append_facts
-from zigong.launch import main
 from zigong.release.briefing import model_card_of
 from zigong.release.gate import CHALLENGER, CHAMPION, LAST_STATUS, LIGHTGBM, Decision, decide
 from zigong.release.registry import Candidate, Champion, champion, release
 from zigong.release.serving import registry_of, serving_base
+from zigong.runs.job import Job
+from zigong.runs.launch import main
 
 
 def release_model(job: Job) -> None:

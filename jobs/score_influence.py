@@ -9,6 +9,9 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from zigong.console import LOG, progress
+from zigong.dataset.samples import SampleSource, cell_of, cells_of, user_cells_of
+from zigong.fanout.shards import map_shards
+from zigong.fanout.staged import ShardManifest, staged_rows
 from zigong.influence.capture import OpenAgent, open_agent
 from zigong.influence.compare import comparison_tables
 from zigong.influence.diagnostics import target_diagnostics
@@ -16,16 +19,12 @@ from zigong.influence.rescoring import PUBLISHED_SCORES, identities, taken_over,
 from zigong.influence.target_file import save_targets
 from zigong.influence.targets import TargetGradients, scorer_fingerprint, target_gradients
 from zigong.influence.worker import InfluenceWorker
-from zigong.job import Job
-from zigong.lakehouse.maintain import published_tables
-from zigong.lakehouse.samples import SampleSource, cell_of, cells_of, user_cells_of
-from zigong.lakehouse.shards import ShardManifest, staged_rows
-from zigong.lakehouse.tables import arrow_pinned, latest_version
-from zigong.launch import main
-from zigong.ray_shards import map_shards
+from zigong.lakehouse.tables import arrow_pinned, latest_version, published_tables
 from zigong.release.serving import serving_base
+from zigong.runs.job import Job
+from zigong.runs.launch import main
+from zigong.tokens.samples import Samples, whole_users
 from zigong.training.checkpoints import read_checkpoints
-from zigong.training.samples import Samples, whole_users
 
 CRASHED = "scorer_crashed"  # the reason of a sample that ends the process which scores it
 

@@ -4,18 +4,18 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from zigong.console import progress
+from zigong.dataset.samples import SampleSource, cells_of
 from zigong.errors import ConfigError, DataError
 from zigong.evaluation.calibration import calibrated
 from zigong.evaluation.worker import AnswerWorker
+from zigong.fanout.shards import map_shards
+from zigong.fanout.staged import staged_rows
 from zigong.instructions.templates import load_template
-from zigong.job import Job
-from zigong.lakehouse.samples import SampleSource, cells_of
-from zigong.lakehouse.shards import staged_rows
-from zigong.launch import main
-from zigong.ray_shards import map_shards
 from zigong.release.registry import champion
 from zigong.release.scaling import card_scores
 from zigong.release.serving import registry_of
+from zigong.runs.job import Job
+from zigong.runs.launch import main
 
 KEYS = ["sample_id", "user_id", "observation_at", "observation_date", "user_bucket"]
 

@@ -1,16 +1,16 @@
 """Trains the lightweight scorer in time order on Ray Train: dataset_members (train) -> checkpoints."""
 
 from zigong.console import followed
+from zigong.fanout.train import run_on_ray
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.tasks import load_tasks
-from zigong.job import Job
-from zigong.launch import main
 from zigong.release.serving import serving_base
+from zigong.runs.job import Job
+from zigong.runs.launch import main
+from zigong.tokens.samples import Samples
 from zigong.training import trainer
 from zigong.training.answer_rows import require_attainable
 from zigong.training.base import load_model
-from zigong.training.ray_train import run_on_ray
-from zigong.training.samples import Samples
 
 
 def train_agent(job: Job) -> None:

@@ -1,12 +1,12 @@
 """Judges a dataset whole, across its tables, before anything trains on it; a refused dataset stops here."""
 
 from schemas.contracts import table_contract
+from zigong.dataset.audit import NAME, judge_dataset
+from zigong.dataset.members import window_closes_before
 from zigong.errors import DataError
-from zigong.instructions.dataset import window_closes_before
-from zigong.job import Job
 from zigong.lakehouse.verdicts import record_verdict
-from zigong.launch import main
-from zigong.quality.dataset import NAME, judge_dataset
+from zigong.runs.job import Job
+from zigong.runs.launch import main
 
 
 def validate_samples(job: Job) -> None:

@@ -9,9 +9,9 @@ import pytest
 import ray
 from pyspark.sql import SparkSession
 
-from tests.finished import TINY, FinishedRun, finish
+from tests.support.finished import TINY, FinishedRun, finish
+from zigong.fanout.cluster import close_ray, open_ray
 from zigong.lakehouse.session import open_spark
-from zigong.ray_cluster import close_ray, open_ray
 from zigong.recipe import load_recipe
 
 # Spark Connect, which GX imports, takes a main module without a file, as a worker of xdist has, for its doctests: exit.

@@ -13,11 +13,11 @@ import pytest
 from pyspark.sql import SparkSession
 from typer.testing import CliRunner, Result
 
-from tests.finished import REPOSITORY, TINY
+from tests.support.finished import REPOSITORY, TINY
 from zigong.cli import app
 from zigong.errors import ConfigError
 from zigong.recipe import load_recipe
-from zigong.source import PUBLISHED_KEY, lakehouse_key, source_mapping
+from zigong.recipe.source import PUBLISHED_KEY, lakehouse_key, source_mapping
 
 CREDIT = REPOSITORY / "recipes" / "credit_record.yaml"
 PROFILE_COLUMNS = (

@@ -12,13 +12,13 @@ from pyspark.sql import SparkSession
 from typer.testing import CliRunner
 
 from schemas.contracts import table_contract
-from tests.finished import FinishedRun, finish
+from tests.support.finished import FinishedRun, finish
 from zigong.cli import app
 from zigong.lakehouse.audit_log import audit_entries
 from zigong.lakehouse.tables import arrow_pinned
 from zigong.lakehouse.verify_audit_log import verify_audit_log
 from zigong.pipeline import STEPS
-from zigong.runner import steps_of
+from zigong.runs.runner import steps_of
 
 MODELS = ("zigong", "lightgbm", "lightgbm_no_profile", "logistic", "last_status", "majority")
 TABLES = sorted({table for step in STEPS for table in step.writes} - {"verdicts"})

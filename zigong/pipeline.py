@@ -150,7 +150,7 @@ def interval_arguments(schedule: str, step: str, first: date | None, end: date |
 
 
 def run_name(dag_id: str, dag_run_id: str) -> str:
-    """Our run id of a scheduler's run: always the same, unique, and within the pattern of ``zigong.run``."""
+    """Our run id of a scheduler's run: always the same, unique, and within the pattern of ``zigong.runs.run``."""
     readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{dag_id}-{dag_run_id}")[:64]
     return f"{readable}-{hashlib.sha256(f'{dag_id} {dag_run_id}'.encode()).hexdigest()[:12]}"
 

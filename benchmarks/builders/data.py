@@ -16,8 +16,8 @@ from pyspark.sql import functions as F
 
 from benchmarks.builders.clock import measure, tell
 from benchmarks.builders.ours import open_engine
-from zigong.behavior.pseudonyms import user_bucket
 from zigong.behavior.simulate import simulate_lender
+from zigong.behavior.sources.pseudonyms import user_bucket
 from zigong.recipe.sections import Simulation
 
 EVENTS_PER_USER, MONTHS, BUCKETS = 76, 36, 8

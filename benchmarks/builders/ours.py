@@ -12,8 +12,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from benchmarks.builders.clock import measure_warm, tell
-from zigong.behavior.business_time import local_midnight
 from zigong.behavior.sequences import user_sequences
+from zigong.lakehouse.business_time import local_midnight
 from zigong.lakehouse.session import open_spark
 from zigong.recipe import Engine
 

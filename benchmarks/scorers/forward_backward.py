@@ -18,8 +18,8 @@ from torch.nn.functional import cross_entropy
 from benchmarks.scorers.answering import Scoring, Way, answer_requests
 from benchmarks.scorers.inputs import SampleSet, Vectors, load_model
 from benchmarks.scorers.ours import BATCH_TOKENS, ragged_batches
-from zigong.training.losses import sample_losses
-from zigong.training.samples import LabelledBatch
+from zigong.tokens.losses import sample_losses
+from zigong.tokens.samples import LabelledBatch
 
 
 def open_way(folder: Path) -> Way:

@@ -16,8 +16,8 @@ from benchmarks.scorers.answering import Scoring, Way, answer_requests
 from benchmarks.scorers.inputs import SampleSet, Vectors, load_model
 from benchmarks.scorers.ours import opened_agent
 from zigong.influence.branches import branch_products
-from zigong.timeline.tree import user_trees
-from zigong.training.samples import Samples
+from zigong.tokens.samples import Samples
+from zigong.tokens.tree import user_trees
 
 BATCH_TOKENS = 1024  # of trees: half of what an autograd pass takes, since values and derivatives lie side by side
 

@@ -17,7 +17,7 @@ from benchmarks.scorers.answering import Scoring, Way, answer_requests
 from benchmarks.scorers.inputs import SampleSet, Vectors, load_model
 from zigong.influence.capture import OpenAgent, contracted_gradients, score_against
 from zigong.influence.lora import lora_pairs, shared_inputs
-from zigong.training.samples import Indices, LabelledBatch, labelled_batch, token_budget_batches
+from zigong.tokens.samples import Indices, LabelledBatch, labelled_batch, token_budget_batches
 
 BATCH_TOKENS = 4096
 

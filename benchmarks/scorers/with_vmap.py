@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from benchmarks.scorers.answering import Scoring, Way, answer_requests
 from benchmarks.scorers.inputs import SampleSet, Vectors, load_model, lora_layers
 from benchmarks.scorers.ours import BATCH_TOKENS, ragged_batches
-from zigong.training.samples import LabelledBatch
+from zigong.tokens.samples import LabelledBatch
 
 
 def open_way(folder: Path) -> Way:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
 
-import naive_history as naive
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from test_as_of_history import DATES, TIMEZONE, as_events, as_profiles
 
-from tests.rows import texts
+from tests.support import naive_history as naive
+from tests.support.drawn_logs import DATES, TIMEZONE, as_events, as_profiles, mended
+from tests.support.rows import texts
 from zigong.behavior.advance import advanced_timelines, timelines_of
-from zigong.behavior.business_time import local_midnight
 from zigong.behavior.changes import differing_rows, touched_points, users_always, users_of_changes
 from zigong.behavior.sequences import sequences_of
 from zigong.behavior.timeline import user_timelines
+from zigong.lakehouse.business_time import local_midnight
 
 USERS, MANY_USERS, MAX_EVENTS = 250, 10_000, 6
-FIXED = (naive.midnight(date(2023, 4, 10)), naive.midnight(date(2023, 4, 20)))  # what the source mends
 MIXING = {"spark.sql.execution.useObjectHashAggregateExec": "true", "spark.sql.shuffle.partitions": "1"}
 PLACE = ("user_id", "observation_date", "user_bucket")
 
@@ -50,28 +48,6 @@ def drawn(spark: SparkSession, users: int) -> World:
 @pytest.fixture(scope="module")
 def world(spark: SparkSession) -> Iterator[World]:
     yield drawn(spark, USERS)
-
-
-def mended(log: list[naive.Version]) -> list[naive.Version]:
-    """The log after some versions of the mended days were withdrawn, restated, moved to another user, or invented."""
-    draw = random.Random(11)  # noqa: S311
-    result = []
-    for number, version in enumerate(log):
-        if not FIXED[0] <= version.known_at < FIXED[1] or draw.random() < 0.6:
-            result.append(version)
-            continue
-        kind = draw.choice(("gone", "restated", "microsecond", "moved", "earlier", "new"))
-        if kind == "restated":
-            result.append(replace(version, days_past_due=77))
-        elif kind == "microsecond":
-            result.append(replace(version, event_at=version.event_at + 1))
-        elif kind == "moved":
-            result.append(replace(version, user_id=draw.choice(log).user_id))
-        elif kind == "earlier":
-            result.append(replace(version, known_at=version.known_at - 1))
-        elif kind == "new":
-            result += [version, replace(version, event_id=f"late-{number}")]
-    return result
 
 
 def before(events: DataFrame, day: date) -> DataFrame:

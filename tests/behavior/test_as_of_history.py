@@ -8,70 +8,26 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 
-import naive_history as naive
 import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract
-from schemas.mappings import parse_mapping
+from tests.support import naive_history as naive
+from tests.support.drawn_logs import DATES, MAPPING, TIMEZONE, as_events, as_profiles
 from zigong.behavior.labels import performance_labels
 from zigong.behavior.observation import observation_points
 from zigong.behavior.sequences import timelines_before, user_sequences
 from zigong.recipe import Cohort, Horizon
 
-USERS, MANY_USERS, MAX_EVENTS, TIMEZONE = 1_000, 10_000, 6, "Europe/Berlin"
-DATES = [date(2023, month, 1) for month in (2, 4, 5, 8, 11)]
+USERS, MANY_USERS, MAX_EVENTS = 1_000, 10_000, 6
 CUT = date(2023, 5, 1)
 AS_OF = date(2023, 10, 15)
 COHORT = {"min_history_months": 2, "max_months_since_last_event": 2, "max_days_past_due": 29}
 HORIZONS = tuple(Horizon(window_months=months, dpd_threshold=dpd) for months in (1, 3) for dpd in (30, 60))
-MAPPING = parse_mapping(
-    """
-    {name: toy, data: private, title: toy, files: {}, events: SELECT 1, profiles: SELECT 1,
-     known_at: {column: known_at}, outcome_events: [statement, closed], closing_events: [closed]}
-    """,
-    origin="toy",
-)
-
-
-def as_events(spark: SparkSession, log: list[naive.Version]) -> DataFrame:
-    columns = "source string, event_id string, known string, op string, user_id string, event_type string, "
-    rows = [(*astuple(v)[:2], str(v.known_at), *astuple(v)[3:6], str(v.event_at), *astuple(v)[7:]) for v in log]
-    frame = spark.createDataFrame(rows, columns + "event string, days_past_due int, word string").repartition(4)
-    return frame.select(
-        "source",
-        "event_id",
-        F.timestamp_micros(F.col("known").cast("bigint")).alias("known_at"),
-        "op",
-        "user_id",
-        F.lit(0).alias("user_bucket"),
-        F.lit(None).cast("string").alias("loan_id"),
-        "event_type",
-        F.timestamp_micros(F.col("event").cast("bigint")).alias("event_at"),
-        F.lit("measured").alias("known_at_basis"),
-        F.lit(None).cast("decimal(18,2)").alias("amount"),
-        F.lit(None).cast("string").alias("currency"),
-        "days_past_due",
-        F.map_filter(F.create_map(F.lit("word"), "word"), lambda _, word: word.isNotNull()).alias("attributes"),
-    )
-
-
-def as_profiles(spark: SparkSession, profiles: list[naive.Profile]) -> DataFrame:
-    frame = spark.createDataFrame(
-        [astuple(p) for p in profiles], "user_id string, v bigint, k bigint, person_id string, word string"
-    )
-    return frame.select(
-        F.lit("core").alias("source"),
-        "user_id",
-        F.timestamp_micros("v").alias("valid_from"),
-        F.timestamp_micros("k").alias("known_at"),
-        "person_id",
-        F.create_map(F.lit("word"), "word").alias("attributes"),
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from schemas.mappings import load_mapping
-from tests.public_data import public_data
-from zigong.behavior.ingest import deduplicated, events_from, profiles_from, read_raw, rejected_rows
-from zigong.behavior.source_check import check_source
+from tests.support.public_data import public_data
+from zigong.behavior.sources.check import check_source
+from zigong.behavior.sources.ingest import deduplicated, events_from, profiles_from, read_raw, rejected_rows
 
 DATA, MARKS = public_data("calm")
 KEY = b"zigong-public-demo-key"

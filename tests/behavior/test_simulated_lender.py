@@ -10,10 +10,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from schemas.mappings import load_mapping
-from zigong.behavior.ingest import deduplicated, events_from, read_raw, rejected_rows
 from zigong.behavior.labels import performance_labels
 from zigong.behavior.observation import observation_points
 from zigong.behavior.simulate import simulate_lender
+from zigong.behavior.sources.ingest import deduplicated, events_from, read_raw, rejected_rows
 from zigong.recipe import Cohort, Horizon, Simulation
 
 KEY = b"a-key-for-these-tests-only"

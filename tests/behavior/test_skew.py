@@ -8,8 +8,8 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from zigong.behavior.business_time import local_midnight
 from zigong.behavior.sequences import user_sequences
+from zigong.lakehouse.business_time import local_midnight
 
 EVENTS, WHALE_EVENTS, USERS, KEPT = 300_000, 100_000, 2_000, 120
 START, CROWDED, T = datetime(2021, 1, 1), datetime(2023, 6, 15), date(2024, 1, 1)

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zigong.errors import ConfigError, ConflictError, DataError, InfraError
-from zigong.launch import parse_arguments
 from zigong.pipeline import (
     SCHEDULES,
     STEPS,
@@ -26,7 +25,8 @@ from zigong.pipeline import (
     write_plan,
 )
 from zigong.recipe import load_recipe
-from zigong.run import RUN_ID
+from zigong.runs.launch import parse_arguments
+from zigong.runs.run import RUN_ID
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PLAN = Plan(

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from tiny_models import make_agent_settings, make_base, make_samples
-from tiny_trees import monthly_user
 
+from tests.support.tiny_models import make_agent_settings, make_base, make_samples
+from tests.support.tiny_trees import monthly_user
 from zigong.errors import ConfigError, DataError
 from zigong.evaluation.answers import answer_prompts, answer_samples
 from zigong.recipe import Training

@@ -7,16 +7,16 @@ from datetime import date
 
 import numpy as np
 import pytest
-from tiny_models import make_agent_settings, make_base, make_samples
 
-from tests.finished import TINY
+from tests.support.finished import TINY
+from tests.support.tiny_models import make_agent_settings, make_base, make_samples
 from zigong.errors import DataError
 from zigong.evaluation.influence_study.mislabels import mislabel_detection
 from zigong.evaluation.influence_study.retraining import ARMS
 from zigong.evaluation.influence_study.setting import Sizes, StudySetting
 from zigong.evaluation.influence_study.study import flat_figures, influence_study
 from zigong.recipe import Influence, Mix, Training, load_recipe
-from zigong.training.samples import Samples
+from zigong.tokens.samples import Samples
 
 TRAIN = tuple(date(2023, month, 1) for month in range(1, 5))
 SIZES = Sizes(samples=150, targets=45, seeds=1, subsets=4)

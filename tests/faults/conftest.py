@@ -7,7 +7,7 @@ from itertools import count
 import pytest
 from pyspark.sql import SparkSession
 
-from tests.faults.shop import GOOD, Shop
+from tests.support.shop import GOOD, Shop
 
 
 @pytest.fixture(scope="module")

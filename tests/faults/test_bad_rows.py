@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from tests.faults.shop import GOOD, PARQUET, Shop, accounted, parquet, with_column
-from zigong.dates import Dates
+from tests.support.shop import GOOD, PARQUET, Shop, accounted, parquet, with_column
+from zigong.runs.dates import Dates
 
 pytestmark = pytest.mark.soak
 

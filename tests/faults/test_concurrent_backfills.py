@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from tests.finished import REPOSITORY, TINY
+from tests.support.finished import REPOSITORY, TINY
 from zigong.errors import ConflictError
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import arrow_pinned, latest_version

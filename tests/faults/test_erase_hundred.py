@@ -14,15 +14,15 @@ import pytest
 from pyspark.sql import SparkSession
 from typer.testing import CliRunner
 
-from tests.finished import FinishedRun, finish
+from tests.support.finished import FinishedRun, finish
 from zigong.cli import app
-from zigong.dates import Dates
 from zigong.errors import InfraError
 from zigong.lakehouse.erasures import Erasure, erasures
 from zigong.lakehouse.tables import arrow_pinned, latest_version
-from zigong.launch import run_step
 from zigong.recipe import load_recipe
-from zigong.runner import execute, load_body, start
+from zigong.runs.dates import Dates
+from zigong.runs.launch import run_step
+from zigong.runs.runner import execute, load_body, start
 
 pytestmark = pytest.mark.soak
 USERS = 100
@@ -62,7 +62,7 @@ def erased(spark: SparkSession, local_ray: None, tmp_path_factory: pytest.TempPa
         def no_disk(*_: object) -> None:
             raise InfraError("the disk is gone", action="try again")
 
-        patch.setattr("zigong.lakehouse.erase_files.erase_staging", no_disk)
+        patch.setattr("zigong.erasure.files.erase_staging", no_disk)
         assert CliRunner().invoke(app, command).exit_code == InfraError.exit_code
     (stopped,) = erasures(Path(done.root))
     assert not stopped.completed_at

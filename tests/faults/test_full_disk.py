@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from tests.faults.shop import GOOD, HEADER, Shop, accounted
+from tests.support.shop import GOOD, HEADER, Shop, accounted
 
 
 @contextmanager

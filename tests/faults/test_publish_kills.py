@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from tests.finished import REPOSITORY
-from tests.killed_publish import MOMENTS, NEW, PHASES, RUN_ID, publish_new
-from tests.lakehouse.test_publish import POINTS, points, put
+from tests.support.finished import REPOSITORY
+from tests.support.killed_publish import MOMENTS, NEW, PHASES, RUN_ID, publish_new
+from tests.support.points import POINTS, points, put
 from zigong.lakehouse.audit_log import audit_entries
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import arrow_pinned, latest_version, open_pinned
@@ -35,7 +35,7 @@ def published(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
 def kill(root: Path, phase: str, moment: str) -> None:
     """Publishes over the good version in a process group of its own, which nobody survives."""
     child = subprocess.Popen(
-        [sys.executable, "-m", "tests.killed_publish", str(root), phase, moment],
+        [sys.executable, "-m", "tests.support.killed_publish", str(root), phase, moment],
         cwd=REPOSITORY,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         start_new_session=True,

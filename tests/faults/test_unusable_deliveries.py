@@ -7,7 +7,7 @@ import gzip
 import pyarrow as pa
 import pytest
 
-from tests.faults.shop import GOOD, HEADER, PARQUET, Files, Shop, accounted, parquet, with_column
+from tests.support.shop import GOOD, HEADER, PARQUET, Files, Shop, accounted, parquet, with_column
 
 
 def _half(content: bytes) -> bytes:

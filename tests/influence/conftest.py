@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.influence.oracle import Setting
+from tests.support.influence_oracle import Setting
 
 COUNT_EOS = {"without_eos": False, "with_eos": True}
 

@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tiny_trees import make_decoder, make_vector, monthly_user, one_by_one, products, ragged_user
 
+from tests.support.tiny_trees import make_decoder, make_vector, monthly_user, one_by_one, products, ragged_user
 from zigong.influence.branches import branch_products, tree_batches
 from zigong.influence.decoder import open_forward_mode
-from zigong.timeline.tree import user_trees
-from zigong.training.samples import Samples
+from zigong.tokens.samples import Samples
+from zigong.tokens.tree import user_trees
 
 PARTS = (
     monthly_user("a", seed=1, months=6, points=4),

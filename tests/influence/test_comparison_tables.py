@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.influence.oracle import Setting
+from tests.support.influence_oracle import Setting
 from zigong.errors import ConfigError
 from zigong.influence.compare import (
     checkpoint_agreement,
@@ -22,7 +22,7 @@ from zigong.influence.recombine import recombinable, recombined
 from zigong.influence.score import score_samples
 from zigong.influence.targets import TargetGradients, target_gradients
 from zigong.recipe import Influence
-from zigong.training.samples import Samples
+from zigong.tokens.samples import Samples
 
 
 def scored(setting: Setting, targets: Samples, settings: Influence) -> tuple[pd.DataFrame, TargetGradients]:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tiny_models import LORA, make_agent_settings, make_base, make_samples
 from torch import Tensor
 
-from tests.influence.oracle import TRAIN, Setting, naive_gradients
+from tests.support.influence_oracle import TRAIN, Setting, naive_gradients
+from tests.support.tiny_models import LORA, make_agent_settings, make_base, make_samples
 from zigong.errors import ConfigError, DataError
 from zigong.influence.capture import (
     OpenAgent,
@@ -26,9 +26,9 @@ from zigong.influence.lora import lora_pairs, shared_inputs
 from zigong.influence.score import score_samples
 from zigong.influence.targets import target_gradients
 from zigong.recipe import Influence, Lora
+from zigong.tokens.samples import Samples, batch_of
 from zigong.training.base import load_model
 from zigong.training.checkpoints import read_checkpoints
-from zigong.training.samples import Samples, batch_of
 from zigong.training.trainer import train_agent
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

@@ -3,18 +3,27 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tiny_trees import QKV, Pairs, make_decoder, make_vector, monthly_user, one_by_one, products, ragged_user
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 
+from tests.support.tiny_trees import (
+    QKV,
+    Pairs,
+    make_decoder,
+    make_vector,
+    monthly_user,
+    one_by_one,
+    products,
+    ragged_user,
+)
 from zigong.errors import ConfigError
 from zigong.influence.decoder import layer_weights, open_forward_mode
 from zigong.influence.forward import branch_derivatives
-from zigong.timeline.batches import branch_losses, tree_batch
-from zigong.timeline.blocks import tree_blocks
-from zigong.timeline.tree import TokenTree, token_tree
-from zigong.training.samples import Samples
+from zigong.tokens.batches import branch_losses, tree_batch
+from zigong.tokens.blocks import tree_blocks
+from zigong.tokens.samples import Samples
+from zigong.tokens.tree import TokenTree, token_tree
 
 USERS = (
     monthly_user("a", seed=1, months=6, points=4),

@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from tests.finished import REPOSITORY
-from tests.paced_influence import PacedInfluence
-from tests.scored_lake import ScoredLake, make_scored_lake
+from tests.support.finished import REPOSITORY
+from tests.support.paced_influence import PacedInfluence
+from tests.support.scored_lake import ScoredLake, make_scored_lake
+from zigong.fanout.shards import map_shards
+from zigong.fanout.staged import staged_rows, whole_shard, write_shard
 from zigong.influence.worker import InfluenceWorker
-from zigong.lakehouse.shards import staged_rows, whole_shard, write_shard
-from zigong.ray_shards import map_shards
 from zigong.recipe import Engine
 
 SIZE, RUNS, KILLS = 56, 20, 3
@@ -134,7 +134,7 @@ def start_driver(folder: Path, address: str, actors: int) -> subprocess.Popen[by
     environment = {**os.environ, "RAY_ADDRESS": address, "PYTHONPATH": str(REPOSITORY), "RAY_AUTH_MODE": "disabled"}
     with (folder / "driver.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.paced_influence", str(folder), str(SIZE), str(actors), "0.4"],
+            [sys.executable, "-m", "tests.support.paced_influence", str(folder), str(SIZE), str(actors), "0.4"],
             cwd=REPOSITORY,
             env=environment,
             stdout=log,

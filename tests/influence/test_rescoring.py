@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from tests.scored_lake import ScoredLake, make_scored_lake, with_other_text, with_settings, write_samples
+from tests.support.scored_lake import ScoredLake, make_scored_lake, with_other_text, with_settings, write_samples
+from zigong.dataset.samples import cells_of
 from zigong.influence.rescoring import taken_over, with_input_hash, without
 from zigong.influence.worker import InfluenceWorker
-from zigong.lakehouse.samples import cells_of
 from zigong.recipe import Influence
 
 SIZE = 40

@@ -19,13 +19,13 @@ from deltalake import DeltaTable
 
 import jobs.score_influence as step
 from jobs.score_influence import CRASHED, score_influence
-from tests.finished import REPOSITORY, FinishedRun
-from tests.paced_influence import PacedInfluence
+from tests.support.finished import REPOSITORY, FinishedRun
+from tests.support.paced_influence import PacedInfluence
 from zigong.lakehouse.commits import own_commits
 from zigong.lakehouse.paths import LakehousePaths
-from zigong.launch import run_step
 from zigong.recipe import load_recipe
-from zigong.run import Run, open_run
+from zigong.runs.launch import run_step
+from zigong.runs.run import Run, open_run
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from tiny_models import make_base, make_samples
 
-from tests.influence.oracle import TRAIN, Setting, naive_parts
+from tests.support.influence_oracle import TRAIN, Setting, naive_parts
+from tests.support.tiny_models import make_base, make_samples
 from zigong.errors import ConfigError, DataError
 from zigong.influence.capture import OpenAgent, open_agent, use_checkpoint
 from zigong.influence.diagnostics import target_diagnostics
@@ -19,9 +19,9 @@ from zigong.influence.score import score_samples
 from zigong.influence.target_file import read_targets, save_targets
 from zigong.influence.targets import TargetGradients, scorer_fingerprint, target_gradients
 from zigong.recipe import Influence
+from zigong.tokens.losses import sample_losses
+from zigong.tokens.samples import Samples, batch_of, whole_users
 from zigong.training.checkpoints import CheckpointManifest, read_checkpoints
-from zigong.training.losses import sample_losses
-from zigong.training.samples import Samples, batch_of, whole_users
 
 
 def _gradients(setting: Setting, settings: Influence) -> TargetGradients:

@@ -16,14 +16,14 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract
-from tests.finished import TINY
+from tests.support.finished import TINY
+from zigong.dataset.audit import broken_counts, joined_view
+from zigong.dataset.members import Dataset, build_members, split_column, window_closes_before
 from zigong.instructions.build import RenderPlan, instruction_samples, sample_row
-from zigong.instructions.dataset import Dataset, build_members, split_column, window_closes_before
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.render import Event, render_history
 from zigong.instructions.tasks import load_tasks
 from zigong.instructions.templates import load_template
-from zigong.quality.dataset import broken_counts, joined_view
 from zigong.quality.rows import REASONS, conform
 from zigong.recipe import Horizon, Instructions, Recipe, load_recipe, parse_recipe
 from zigong.training.tokenizer import train_tokenizer

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from tests.instructions.prompt_oracle import (
+from tests.support.prompt_oracle import (
     batch_of,
     encoder,
     in_batch,

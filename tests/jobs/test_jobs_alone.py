@@ -9,13 +9,13 @@ import sys
 import pytest
 import yaml
 
-from tests.finished import REPOSITORY, FinishedRun
-from zigong.job import runs_folder
+from tests.support.finished import REPOSITORY, FinishedRun
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import arrow_pinned
 from zigong.pipeline import STEPS
 from zigong.recipe import load_recipe
-from zigong.run import Run, open_run
+from zigong.runs.job import runs_folder
+from zigong.runs.run import Run, open_run
 
 pytestmark = pytest.mark.soak  # fourteen engines start one after the other
 

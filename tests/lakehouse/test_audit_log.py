@@ -16,8 +16,8 @@ from pyspark.sql import SparkSession
 from typer.testing import CliRunner
 
 from schemas.contracts import table_contract
-from tests.finished import REPOSITORY
-from tests.lakehouse.test_publish import POINTS, points, put
+from tests.support.finished import REPOSITORY
+from tests.support.points import POINTS, points, put
 from zigong.cli import app
 from zigong.errors import ConflictError, DataError
 from zigong.lakehouse import audit_log

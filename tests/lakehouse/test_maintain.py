@@ -10,7 +10,7 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 from typer.testing import CliRunner
 
-from tests.finished import TINY
+from tests.support.finished import TINY
 from zigong.cli import app
 from zigong.errors import ConfigError
 from zigong.lakehouse.commits import replace_rows
@@ -18,7 +18,7 @@ from zigong.lakehouse.maintain import maintain, pins
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import arrow_pinned, latest_version
 from zigong.recipe import load_recipe
-from zigong.run import open_run
+from zigong.runs.run import open_run
 
 VERDICT = {
     "verdict": "passed",

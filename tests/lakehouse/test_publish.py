@@ -3,55 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date, datetime
 from pathlib import Path
 
 import pytest
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from schemas.contracts import table_contract
+from tests.support.points import POINTS, points, put
 from zigong.errors import DataError
 from zigong.lakehouse.commits import create_if_missing
 from zigong.lakehouse.paths import LakehousePaths
-from zigong.lakehouse.publish import Published, publish
 from zigong.lakehouse.tables import arrow_pinned, latest_version, open_pinned
-from zigong.quality.audit import contract_rules
-from zigong.quality.measures import Beside
-
-POINTS = "observation_points"
-DAY = date(2024, 1, 1)
-CELLS = "observation_date = DATE'2024-01-01'"
-
-
-def points(spark: SparkSession, users: list[str], **changes: object) -> DataFrame:
-    row = {
-        "observation_at": datetime(2024, 1, 1),
-        "user_bucket": 0,
-        "eligible": True,
-        "reason": None,
-        "months_of_history": 3,
-        "events_known": 4,
-        "last_event_type": "statement",
-        "last_event_at": datetime(2023, 12, 31),
-        "days_past_due": 0,
-        "loan_open": True,
-        "observation_date": DAY,
-        **changes,
-    }
-    schema = (
-        "user_id string, observation_at timestamp, user_bucket int, eligible boolean, reason string, "
-        "months_of_history int, events_known int, last_event_type string, last_event_at timestamp, "
-        "days_past_due int, loan_open boolean, observation_date date"
-    )
-    return spark.createDataFrame([(user, *row.values()) for user in users], schema)
-
-
-def put(spark: SparkSession, root: Path, frame: DataFrame, run_id: str, **options: object) -> Published:
-    paths = LakehousePaths.at(str(root))
-    rules = contract_rules(root / "_runs" / run_id, Beside(run_id=run_id))
-    return publish(
-        spark, paths, frame, table=POINTS, cells=CELLS, run_id=run_id, step="build_labels", rules=rules, **options
-    )
 
 
 def test_a_broken_row_goes_to_quarantine_with_its_reason_and_nothing_is_lost(

@@ -10,8 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from typer.testing import CliRunner
 
-from tests.lakehouse.test_publish import CELLS, POINTS, points
-from tests.quality.test_quarantine import GOOD, job_at
+from tests.support.points import CELLS, GOOD, POINTS, job_at, points
 from zigong.cli import app
 from zigong.console import CONSOLE
 

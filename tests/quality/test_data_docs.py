@@ -11,9 +11,8 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract
-from tests.finished import FinishedRun
-from tests.lakehouse.test_publish import CELLS, POINTS, points
-from tests.quality.test_quarantine import job_at
+from tests.support.finished import FinishedRun
+from tests.support.points import CELLS, POINTS, job_at, points
 from zigong.errors import DataError
 from zigong.lakehouse.tables import arrow_pinned
 from zigong.quality.data_docs import build_docs

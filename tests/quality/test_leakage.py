@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from typer.testing import CliRunner
 
-from tests.finished import FinishedRun
+from tests.support.finished import FinishedRun
 from zigong.cli import app
 from zigong.lakehouse.tables import open_pinned
 from zigong.quality.leakage import leakage_violations

@@ -12,9 +12,9 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract, table_names
-from tests.quality.cases import FIXTURES, Cases, ViewCases, frame_of
-from tests.quality.mutation import CLOSE, judge_all, types_of, write_report
-from zigong.quality.dataset import broken_counts
+from tests.support.cases import FIXTURES, Cases, ViewCases, frame_of
+from tests.support.mutation import CLOSE, judge_all, types_of, write_report
+from zigong.dataset.audit import broken_counts
 from zigong.quality.measures import Measured, duplicate_keys, measured
 from zigong.quality.rows import REASONS, conform, holds, judged_columns
 from zigong.quality.suite import judged, open_context

@@ -11,14 +11,12 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from typer.testing import CliRunner
 
-import zigong.replay
+import zigong.runs.replay
 from schemas.contracts import table_contract
-from tests.finished import TINY
-from tests.lakehouse.test_publish import CELLS, POINTS, points
+from tests.support.points import CELLS, GOOD, POINTS, job_at, points
 from zigong.cli import app
 from zigong.console import CONSOLE
 from zigong.errors import ConfigError
-from zigong.job import Job, runs_folder
 from zigong.lakehouse.audit_log import audit_entries
 from zigong.lakehouse.commits import replace_rows
 from zigong.lakehouse.maintain import maintain
@@ -26,17 +24,8 @@ from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.replayed import QUARANTINE, kept_out
 from zigong.lakehouse.tables import arrow_pinned, latest_version
 from zigong.quality.quarantine import returning
-from zigong.recipe import load_recipe
-from zigong.run import open_run
 
-GOOD = [f"u{number:02}" for number in range(40)]
 CORRECTION = {"reason": "'no_loan'"}
-
-
-def job_at(root: Path, run_id: str) -> Job:
-    recipe = load_recipe(TINY, [f"lakehouse.root={root}"])
-    run = open_run(recipe, runs_folder(recipe), run_id)
-    return Job(step="build_labels", run=run, paths=LakehousePaths.at(str(root)))
 
 
 @pytest.fixture(autouse=True)
@@ -96,12 +85,12 @@ def test_a_replay_killed_before_its_mark_is_finished_by_the_next_one(
     refused: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(zigong.replay, "mark_replayed", lambda *_, **__: 1 / 0)
+        patched.setattr(zigong.runs.replay, "mark_replayed", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            zigong.replay.replay(job_at(refused, "r1"), POINTS, "first", CORRECTION, dry_run=False)
+            zigong.runs.replay.replay(job_at(refused, "r1"), POINTS, "first", CORRECTION, dry_run=False)
     assert users(refused) == [*GOOD, "x1", "x2"]
 
-    done = zigong.replay.replay(job_at(refused, "r2"), POINTS, "first", CORRECTION, dry_run=False)
+    done = zigong.runs.replay.replay(job_at(refused, "r2"), POINTS, "first", CORRECTION, dry_run=False)
 
     assert done.counts == {"enters": 0, "still_broken": 0, "published_already": 2, "key_is_taken": 0}
     assert users(refused) == [*GOOD, "x1", "x2"]
@@ -129,7 +118,7 @@ def test_after_a_rule_was_mended_rows_enter_unless_their_key_is_taken(spark: Spa
 def test_a_row_refused_twice_enters_once(spark: SparkSession, tmp_path: Path) -> None:
     rows = points(spark, GOOD).unionByName(points(spark, ["x1", "x1"], eligible=False))
     job_at(tmp_path, "first").publish(POINTS, rows, cells=CELLS)
-    done = zigong.replay.replay(job_at(tmp_path, "r1"), POINTS, "first", CORRECTION, dry_run=False)
+    done = zigong.runs.replay.replay(job_at(tmp_path, "r1"), POINTS, "first", CORRECTION, dry_run=False)
     assert (done.counts["enters"], done.counts["published_already"]) == (1, 1)
     assert users(tmp_path) == [*GOOD, "x1"]
     assert replayed_by(tmp_path) == ["r1", "r1"]
@@ -153,7 +142,7 @@ def test_what_cannot_be_replayed_is_refused_by_name(
     tmp_path: Path, table: str, correction: dict[str, str], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        zigong.replay.replay(job_at(tmp_path, "r"), table, "first", correction, dry_run=False)
+        zigong.runs.replay.replay(job_at(tmp_path, "r"), table, "first", correction, dry_run=False)
 
 
 @pytest.mark.usefixtures("spark")

@@ -10,10 +10,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from schemas.contracts import parse_contract, table_contract, table_names
-from tests.finished import FinishedRun
-from zigong.instructions.dataset import window_closes_before
+from tests.support.finished import FinishedRun
+from zigong.dataset.audit import judge_dataset
+from zigong.dataset.members import window_closes_before
 from zigong.lakehouse.tables import open_pinned
-from zigong.quality.dataset import judge_dataset
 from zigong.quality.rows import REASONS, conform
 
 CONTRACT = """

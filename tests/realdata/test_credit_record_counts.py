@@ -10,10 +10,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from schemas.mappings import load_mapping
-from tests.public_data import public_data
-from zigong.behavior.ingest import deduplicated, events_from, profiles_from, read_raw, rejected_rows
+from tests.support.public_data import public_data
 from zigong.behavior.labels import performance_labels
 from zigong.behavior.observation import observation_points
+from zigong.behavior.sources.ingest import deduplicated, events_from, profiles_from, read_raw, rejected_rows
 from zigong.recipe import Recipe, load_recipe
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -8,10 +8,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from schemas.mappings import load_mapping
-from tests.public_data import public_data
-from zigong.behavior.ingest import deduplicated, events_from, read_raw, rejected_rows
+from tests.support.public_data import public_data
 from zigong.behavior.labels import performance_labels
 from zigong.behavior.observation import observation_points
+from zigong.behavior.sources.ingest import deduplicated, events_from, read_raw, rejected_rows
 from zigong.recipe import Cohort, Horizon
 
 DATA, MARKS = public_data("taiwan")

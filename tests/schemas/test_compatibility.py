@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from schemas.compatibility import compare_contracts
 from schemas.contracts import parse_contract
-from tests.schemas.test_lint import KEY, LINK, TEXT, changed
+from tests.support.contract_text import KEY, LINK, TEXT, changed
 from zigong.cli import app
 
 NOTE = """      - name: note

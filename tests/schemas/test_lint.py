@@ -13,108 +13,16 @@ from typer.testing import CliRunner
 from schemas.contracts import contract_text, parse_contract, table_names
 from schemas.findings import WARNING, Finding
 from schemas.lint import Lint, known_columns, lint_contract
+from tests.support.contract_text import KEY, LINK, TEXT, changed
 from zigong.cli import app
 from zigong.quality.conditions import condition_findings
 
-TEXT = """
-apiVersion: v3.1.0
-kind: DataContract
-id: loans
-name: loans
-version: 1.0.0
-status: active
-description:
-  purpose: Loans of clients.
-  usage: One row per loan.
-schema:
-  - name: loans
-    physicalType: table
-    properties:
-      - name: loan_id
-        logicalType: string
-        physicalType: string
-        required: true
-        primaryKey: true
-        primaryKeyPosition: 1
-        classification: pseudonym
-        description: the loan
-      - name: sample_id
-        logicalType: string
-        physicalType: string
-        classification: pseudonym
-        relationships: [{to: dataset_members.sample_id}]
-        description: the sample
-      - name: state
-        logicalType: string
-        physicalType: string
-        classification: none
-        description: its state
-        quality:
-          - name: state_is_known
-            type: library
-            metric: invalidValues
-            mustBe: 0
-            arguments: {validValues: [open, closed]}
-            description: two states
-      - name: amount
-        logicalType: number
-        physicalType: double
-        classification: quasi_identifier
-        description: its amount
-      - name: month
-        logicalType: date
-        physicalType: date
-        required: true
-        partitioned: true
-        partitionKeyPosition: 1
-        classification: none
-        description: its month
-    quality:
-      - name: has_rows
-        type: library
-        metric: rowCount
-        mustBeGreaterThan: 0
-        description: a lender has loans
-      - name: amount_is_positive
-        type: custom
-        engine: spark-row
-        implementation: amount > 0
-        severity: quarantine
-        description: a loan has an amount
-      - name: mostly_open
-        type: custom
-        engine: zigong-table
-        implementation: {measure: share, of: state = 'open', among: amount > 10}
-        mustBeBetween: [0.1, 0.9]
-        severity: warn
-        description: most loans are open
-      - name: recent
-        type: custom
-        engine: zigong-table
-        implementation: {measure: age_days, of: month}
-        mustBeLessOrEqualTo: 40
-        severity: warn
-        description: a month comes every month
-      - name: samples_are_members
-        type: custom
-        engine: zigong-table
-        implementation: {measure: unmatched, column: sample_id, to: dataset_members.sample_id}
-        mustBe: 0
-        description: a sample is one of a dataset
-      - name: one_answer
-        type: custom
-        engine: spark-dataset
-        implementation: {holds: count(DISTINCT completion) = 1, per: loan_id}
-        description: a loan has one answer
-"""
 STATE, MEMBERS, POSITIVE = (
     "column state: rule state_is_known",
     "rule samples_are_members",
     "rule amount_is_positive",
 )
-LINK = "relationships: [{to: dataset_members.sample_id}]"
 UNKEYED = "customProperties: [{property: key, value: none}]"
-KEY = "        primaryKey: true\n        primaryKeyPosition: 1\n"
 # what is replaced, by what, and where and how the finding must speak of it
 DOCUMENT_FAULTS = [
     ("status: active", "status: [active", "line", ""),
@@ -197,14 +105,6 @@ SQL_FAULTS = [
     ("of: month", "of: state", "rule recent", "state is string"),
     ("count(DISTINCT completion) = 1", "count(DISTINCT completion = 1", "rule one_answer", "Syntax error"),
 ]
-
-
-def changed(*replacements: tuple[str, str]) -> str:
-    text = TEXT
-    for old, new in replacements:
-        assert old in text, old
-        text = text.replace(old, new, 1)
-    return text
 
 
 @cache

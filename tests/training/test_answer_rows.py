@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_models import CHOICES, QUESTION, TINY, WORDS
 from transformers import (
     AutoModelForCausalLM,
     GPT2Config,
@@ -18,6 +17,7 @@ from transformers import (
     Qwen2Config,
 )
 
+from tests.support.tiny_models import CHOICES, QUESTION, TINY, WORDS
 from zigong.errors import ConfigError
 from zigong.training.answer_rows import answer_range, require_attainable, separate_answer_rows
 from zigong.training.base import load_model, train_base

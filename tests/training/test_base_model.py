@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_models import CHOICES, QUESTION, TINY, WORDS, make_base
 from torch.nn.functional import cross_entropy
 
+from tests.support.tiny_models import CHOICES, QUESTION, TINY, WORDS, make_base
 from zigong.errors import ConfigError, DataError
+from zigong.tokens.losses import label_logits, sample_losses
+from zigong.tokens.samples import labelled_batch
 from zigong.training.base import (
     base_digest,
     load_base,
@@ -17,8 +19,6 @@ from zigong.training.base import (
     timeline_pieces,
     train_base,
 )
-from zigong.training.losses import label_logits, sample_losses
-from zigong.training.samples import labelled_batch
 from zigong.training.tokenizer import tokenizer_digest, train_tokenizer
 
 LINES = ["+1d paid 100", "+30d late 30", "+2d opened loan", "limit 5000"]

@@ -9,15 +9,15 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
-from tiny_models import TINY
 
+from tests.support.tiny_models import TINY
 from zigong.evaluation.answers import answer_samples
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.render import Event, Rendered, render_prompt
 from zigong.instructions.templates import load_template
 from zigong.recipe import Horizon, Instructions, Training
+from zigong.tokens.samples import Samples
 from zigong.training.base import train_base
-from zigong.training.samples import Samples
 from zigong.training.tokenizer import train_tokenizer
 from zigong.training.trainer import train_adapter
 

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from tiny_models import LORA, make_agent_settings, make_base, make_samples
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
+from tests.support.tiny_models import LORA, make_agent_settings, make_base, make_samples
 from zigong.errors import ConfigError, DataError
 from zigong.recipe import Training
+from zigong.tokens.samples import Samples
 from zigong.training.adapters import adapter_digest, load_adapted, new_adapter, read_adapter
 from zigong.training.base import load_model
 from zigong.training.checkpoints import months_per_period, read_checkpoints
 from zigong.training.optimise import counted_batches, learning_rate
 from zigong.training.plan import plan_steps, sample_periods, single_units, tree_units
-from zigong.training.samples import Samples
 from zigong.training.trainer import train_adapter, train_agent
 
 MONTHS = tuple(date(2023, month, 1) for month in range(1, 8))

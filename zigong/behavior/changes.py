@@ -11,7 +11,7 @@ from datetime import date, datetime
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from zigong.behavior.business_time import local_midnight
+from zigong.lakehouse.business_time import local_midnight
 from zigong.lakehouse.row_text import row_text
 
 _DIGEST, _SIDE = "_digest", "_side"

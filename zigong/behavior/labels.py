@@ -9,7 +9,6 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from schemas.mappings import SourceMapping
-from zigong.behavior.business_time import local_midnight
 from zigong.behavior.timeline import (
     as_of,
     distinct_months,
@@ -18,6 +17,7 @@ from zigong.behavior.timeline import (
     user_timelines,
     with_points,
 )
+from zigong.lakehouse.business_time import local_midnight
 from zigong.recipe import Horizon
 
 

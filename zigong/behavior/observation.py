@@ -9,7 +9,6 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from schemas.mappings import SourceMapping
-from zigong.behavior.business_time import local_midnight, month_of
 from zigong.behavior.timeline import (
     any_as_of,
     as_of,
@@ -19,6 +18,7 @@ from zigong.behavior.timeline import (
     stated_days_past_due,
     user_timelines,
 )
+from zigong.lakehouse.business_time import local_midnight, month_of
 from zigong.recipe import Cohort
 
 _SPINE = ("observation_date", "observation_at")

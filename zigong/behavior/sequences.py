@@ -7,8 +7,8 @@ from datetime import date
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from zigong.behavior.business_time import local_midnight
 from zigong.behavior.timeline import as_of, user_timelines, with_points
+from zigong.lakehouse.business_time import local_midnight
 
 
 def user_sequences(

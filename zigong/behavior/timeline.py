@@ -13,7 +13,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.window import Window
 
-from zigong.behavior.business_time import local_date, month_of
+from zigong.lakehouse.business_time import local_date, month_of
 
 _KEY_HASH = "_key_hash"
 _EVENT_FIELDS = ("event_type", "event_at", "known_at", "amount", "currency", "days_past_due", "attributes")

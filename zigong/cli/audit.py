@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from zigong.cli.shared import OnlyRecipe, Root, named_errors, named_run
 from zigong.console import say
 from zigong.errors import DataError
-from zigong.job import Job
 from zigong.lakehouse.paths import LakehousePaths
+from zigong.runs.job import Job
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

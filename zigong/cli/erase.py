@@ -15,12 +15,12 @@ from zigong.console import CONSOLE, say
 from zigong.errors import ConfigError, DataError
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.recipe import Recipe, load_recipe
-from zigong.run import Run, list_runs
-from zigong.source import lakehouse_key
+from zigong.recipe.source import lakehouse_key
+from zigong.runs.run import Run, list_runs
 
 if TYPE_CHECKING:
+    from zigong.erasure.traces import Traces
     from zigong.lakehouse.erasures import Erasure
-    from zigong.lakehouse.traces import Traces
 
 PSEUDONYM = re.compile(r"[0-9a-f]{64}")
 SHOWN_FILES = 10
@@ -35,7 +35,7 @@ def erase(
     retrain_days: Annotated[int, typer.Option(help="days within which models have to be trained again")] = 30,
 ) -> None:
     """Erase users from tables, staged files, quarantine and artefacts. Stop every job of the lakehouse before."""
-    from zigong.lakehouse.erase import carry_out, request_for
+    from zigong.erasure.erase import carry_out, request_for
     from zigong.lakehouse.session import open_spark
 
     with named_errors():
@@ -98,7 +98,7 @@ def _print_summary(done: Erasure) -> None:
 
 
 def _verify(paths: LakehousePaths, traces: Traces) -> None:
-    from zigong.lakehouse.verify_erased import verify_erased
+    from zigong.erasure.verify import verify_erased
 
     result = verify_erased(paths, traces)
     if result.left:

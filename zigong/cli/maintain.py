@@ -9,9 +9,10 @@ from rich.table import Table
 
 from zigong.cli.shared import OnlyRecipe, Root, named_errors, runs_folder_of
 from zigong.console import CONSOLE
-from zigong.lakehouse.maintain import HOURS_OF_READERS, maintain, pins, published_tables
+from zigong.lakehouse.maintain import HOURS_OF_READERS, maintain, pins
 from zigong.lakehouse.paths import LakehousePaths
-from zigong.run import list_runs
+from zigong.lakehouse.tables import published_tables
+from zigong.runs.run import list_runs
 
 
 def maintain_tables(

@@ -11,8 +11,8 @@ from schemas.contracts import table_contract, table_names
 from zigong.cli.shared import OnlyRecipe, Root, named_errors, named_run
 from zigong.console import CONSOLE, say
 from zigong.errors import ConfigError, DataError
-from zigong.job import Job
 from zigong.lakehouse.paths import LakehousePaths
+from zigong.runs.job import Job
 
 if TYPE_CHECKING:
     from zigong.quality.verdict import RuleResult
@@ -32,7 +32,8 @@ def check(table: str, run_id: RunId, recipe: OnlyRecipe = None, root: Root = Non
         job = _job(table, run_id, recipe, root)
         contract = table_contract(table)
         folder = job.run.folder / "checks"
-        verdict = judge_published(job.read(table), contract, beside_of(job), folder)
+        beside = beside_of(job.recipe, job.paths, run_id, other=job.read)
+        verdict = judge_published(job.read(table), contract, beside, folder)
         shown = Table(title=f"{table}, version {job.version(table)}: {verdict.kept + verdict.refused:,} rows")
         for column in ("rule", "severity", "observed", "expected", "holds"):
             shown.add_column(

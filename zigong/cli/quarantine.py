@@ -13,13 +13,13 @@ from schemas.contracts import TableContract, table_contract, table_names
 from schemas.rules import RowRule
 from zigong.cli.shared import OnlyRecipe, Root, named_errors, named_run, runs_folder_of
 from zigong.console import CONSOLE, say, say_error
-from zigong.dates import Dates
 from zigong.errors import ConfigError, DataError
 from zigong.lakehouse.paths import LakehousePaths
-from zigong.run import open_run
+from zigong.runs.dates import Dates
+from zigong.runs.run import open_run
 
 if TYPE_CHECKING:
-    from zigong.replay import Replayed
+    from zigong.runs.replay import Replayed
 
 RunId = Annotated[str, typer.Option("--run-id", help="run that refused the rows")]
 SHOWN = ("none", "quasi_identifier")  # classes of columns whose values explain shows
@@ -65,9 +65,9 @@ def explain(
     """
     from pyspark.sql import functions as F
 
-    from zigong.job import Job
     from zigong.lakehouse.replayed import kept_out
     from zigong.quality.quarantine import read_back
+    from zigong.runs.job import Job
 
     with named_errors():
         run = named_run(run_id, recipe, root)
@@ -109,10 +109,10 @@ def replay(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only count")] = False,
 ) -> None:
     """Let the rows enter that hold today's rules, each once; the others stay in quarantine."""
-    from zigong.job import Job
-    from zigong.launch import run_step
-    from zigong.replay import STEP
-    from zigong.replay import replay as replayed
+    from zigong.runs.job import Job
+    from zigong.runs.launch import run_step
+    from zigong.runs.replay import STEP
+    from zigong.runs.replay import replay as replayed
 
     with named_errors():
         former, corrections = named_run(run_id, recipe, root), _corrections(correct or [])

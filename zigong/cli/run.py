@@ -9,16 +9,16 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from zigong.cli.doctor import examine
+from zigong.cli.estimate import estimate_run
 from zigong.cli.shared import OnlyRecipe, Overrides, RecipeFile, Root, RunId, named_errors, named_run
 from zigong.console import CONSOLE, say, say_error
-from zigong.doctor import examine
-from zigong.estimate import estimate_run
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.pipeline import Plan, Step, write_plan
 from zigong.recipe import load_recipe
-from zigong.run import Outcome, Run
-from zigong.runner import execute, start, steps_of
-from zigong.source import source_mapping
+from zigong.recipe.source import source_mapping
+from zigong.runs.run import Outcome, Run
+from zigong.runs.runner import execute, start, steps_of
 
 
 def run_recipe(

@@ -15,8 +15,8 @@ from zigong.console import CONSOLE
 from zigong.errors import ConfigError
 from zigong.lakehouse.erasures import affected_models
 from zigong.pipeline import STEPS, Step
-from zigong.run import Run, list_runs
-from zigong.runner import steps_of
+from zigong.runs.run import Run, list_runs
+from zigong.runs.runner import steps_of
 
 
 def list_all(

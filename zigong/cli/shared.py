@@ -11,10 +11,10 @@ import typer
 
 from zigong.console import say_error
 from zigong.errors import ConfigError, ZigongError
-from zigong.job import runs_folder
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.recipe import load_recipe
-from zigong.run import Run, known_run
+from zigong.runs.job import runs_folder
+from zigong.runs.run import Run, known_run
 
 RecipeFile = Annotated[Path, typer.Argument(help="recipe file", metavar="RECIPE")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", help="override a field of the recipe")]

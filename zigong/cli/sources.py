@@ -18,7 +18,7 @@ from zigong.console import CONSOLE, say
 from zigong.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from zigong.behavior.source_findings import Finding, Summary
+    from zigong.behavior.sources.findings import Finding, Summary
 
 
 def check(
@@ -27,7 +27,7 @@ def check(
     timezone: Annotated[str, typer.Option(help="business time zone, as in the recipe")] = "UTC",
 ) -> None:
     """Explain every problem of a mapping and its raw files. Writes nothing."""
-    from zigong.behavior.source_check import check_source
+    from zigong.behavior.sources.check import check_source
     from zigong.lakehouse.session import open_spark
     from zigong.recipe import Engine
 
@@ -61,7 +61,7 @@ def new(
     name: Annotated[str | None, typer.Option(help="name of the source; default: that of the first file")] = None,
 ) -> None:
     """Write a commented starting mapping from sample files."""
-    from zigong.behavior.source_draft import drafted_mapping
+    from zigong.behavior.sources.draft import drafted_mapping
 
     with named_errors():
         if output.exists():

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from zigong.cli.shared import OnlyRecipe, Root, named_errors, named_run
 from zigong.console import CONSOLE, progress, say, set_up_logging
-from zigong.job import Job
 from zigong.lakehouse.paths import LakehousePaths
+from zigong.runs.job import Job
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,9 +28,9 @@ def influence(
     subsets: Annotated[int, typer.Option(help="retrained halves of the datamodel")] = 24,
 ) -> None:
     """Wrong labels, datamodel and retraining with the influence scores of a finished run, beside loss and chance."""
+    from zigong.dataset.members import final_split
     from zigong.evaluation.influence_study.setting import Sizes, study_setting
     from zigong.evaluation.influence_study.study import flat_figures, influence_study
-    from zigong.instructions.dataset import final_split
     from zigong.instructions.tasks import main_task
     from zigong.release.serving import serving_base
 

@@ -15,9 +15,9 @@ from transformers import PreTrainedModel
 
 from zigong.errors import ConfigError, DataError
 from zigong.evaluation.trees import answered_trees
+from zigong.tokens.losses import label_logits
+from zigong.tokens.samples import Indices, TokenIds, labelled_batch, token_budget_batches
 from zigong.training.adapters import load_adapted
-from zigong.training.losses import label_logits
-from zigong.training.samples import Indices, TokenIds, labelled_batch, token_budget_batches
 
 ANSWERS = pa.schema([("sample_id", pa.string()), ("p_bad", pa.float64()), ("answer", pa.int32()), ("miss", pa.bool_())])
 

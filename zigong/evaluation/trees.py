@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from zigong.timeline.batches import TreeBatch, branch_logits, tree_batch
-from zigong.timeline.tree import Tree, families, prompt_tree
-from zigong.training.samples import Indices, TokenIds, token_budget_batches
+from zigong.tokens.batches import TreeBatch, branch_logits, tree_batch
+from zigong.tokens.samples import Indices, TokenIds, token_budget_batches
+from zigong.tokens.tree import Tree, families, prompt_tree
 
 
 def answered_trees(

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from zigong.dataset.samples import SampleSource, prompts_of_cell
 from zigong.evaluation.answers import answer_prompts
 from zigong.instructions.encode import LineEncoder
-from zigong.lakehouse.samples import SampleSource, prompts_of_cell
 from zigong.training.adapters import load_adapted
 
 

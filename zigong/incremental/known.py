@@ -8,12 +8,12 @@ from zoneinfo import ZoneInfo
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from zigong.behavior.business_time import local_midnight
 from zigong.behavior.changes import differing_rows, users_of_changes
 from zigong.incremental.limits import TooMuchChanged
-from zigong.job import Job
+from zigong.lakehouse.business_time import local_midnight
 from zigong.lakehouse.lineage import changed_partitions, is_readable, newest_instant
 from zigong.lakehouse.tables import open_pinned
+from zigong.runs.job import Job
 
 CHANGED_AT_MOST = 1_000_000  # rows whose digests travel to every worker; a source that changed more is built whole
 EVENTS = "behavior_events"

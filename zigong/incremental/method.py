@@ -8,7 +8,8 @@ import json
 from types import ModuleType
 
 from schemas.contracts import table_contract
-from zigong.behavior import business_time, sequences, timeline
+from zigong.behavior import sequences, timeline
+from zigong.lakehouse import business_time
 
 
 def timelines_method(timezone: str) -> str:

@@ -9,16 +9,16 @@ from pyspark.sql import functions as F
 
 from zigong.behavior.advance import timelines_of
 from zigong.behavior.sequences import sequences_of
-from zigong.dates import ObservationDates
 from zigong.incremental.known import EVENTS, known_between
 from zigong.incremental.method import sequences_method
 from zigong.incremental.state import known_timelines
 from zigong.incremental.touched import POINTS, PROFILES, Standing, standing_of
-from zigong.job import Job
 from zigong.lakehouse.commits import COMMIT_ATTEMPTS, StaleRowsError
 from zigong.lakehouse.fence import Basis
 from zigong.lakehouse.lineage import Lineage
 from zigong.lakehouse.tables import open_pinned
+from zigong.runs.dates import ObservationDates
+from zigong.runs.job import Job
 
 SEQUENCES = "user_sequences"
 

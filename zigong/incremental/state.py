@@ -18,9 +18,9 @@ from zigong.console import LOG
 from zigong.incremental.known import EVENTS, day_after_last_known, known_between, users_changed
 from zigong.incremental.limits import TooMuchChanged, require_few
 from zigong.incremental.method import timelines_method
-from zigong.job import Job
 from zigong.lakehouse.lineage import Lineage, lineages, rows_in
 from zigong.lakehouse.tables import open_pinned, published_version
+from zigong.runs.job import Job
 
 STATE = "user_timelines"
 

@@ -13,12 +13,12 @@ from pyspark.sql import functions as F
 
 from zigong.behavior.changes import touched_points, users_always
 from zigong.console import LOG
-from zigong.dates import ObservationDates
 from zigong.incremental.known import EVENTS, few_differing, users_changed
 from zigong.incremental.limits import TooMuchChanged, require_few
-from zigong.job import Job
 from zigong.lakehouse.lineage import Lineage, Partition, changed_partitions, is_readable, lineage_by_date
 from zigong.lakehouse.tables import open_pinned, published_version
+from zigong.runs.dates import ObservationDates
+from zigong.runs.job import Job
 
 PROFILES, POINTS = "user_profiles", "observation_points"
 PLACE = ("user_id", "observation_date", "user_bucket")

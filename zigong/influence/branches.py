@@ -14,9 +14,9 @@ from zigong.influence.factorised import Matrices
 from zigong.influence.forward import branch_derivatives
 from zigong.influence.targets import TargetGradients, folded_vector
 from zigong.recipe import Influence
-from zigong.timeline.blocks import tree_blocks
-from zigong.timeline.tree import Tree, user_trees
-from zigong.training.samples import Indices, Samples
+from zigong.tokens.blocks import tree_blocks
+from zigong.tokens.samples import Indices, Samples
+from zigong.tokens.tree import Tree, user_trees
 
 Floats = npt.NDArray[np.float64]
 

@@ -18,12 +18,12 @@ from zigong.influence.decoder import ForwardMode, open_forward_mode
 from zigong.influence.factorised import Matrices, Sink, captured
 from zigong.influence.lora import LoraPair, lora_pairs, shared_inputs
 from zigong.influence.sinks import Collection, Contraction, Stack
+from zigong.tokens.losses import sample_losses
+from zigong.tokens.samples import LabelledBatch
 from zigong.training.adapters import CONFIG, load_adapted
 from zigong.training.base import base_digest
 from zigong.training.checkpoints import CheckpointManifest
 from zigong.training.folders import read_json
-from zigong.training.losses import sample_losses
-from zigong.training.samples import LabelledBatch
 
 Precision = Literal["fp32", "bf16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -22,8 +22,8 @@ from zigong.influence.dual import (
     dual_normed,
     dual_swiglu,
 )
-from zigong.timeline.blocks import TreeBlocks
-from zigong.training.losses import mean_per_sample
+from zigong.tokens.blocks import TreeBlocks
+from zigong.tokens.losses import mean_per_sample
 
 
 @torch.no_grad()

@@ -27,7 +27,7 @@ from zigong.influence.factorised import Matrices
 from zigong.influence.sinks import Contraction, Matched
 from zigong.influence.targets import TargetGradients, folded_vector, target_fingerprint, weighted_sums
 from zigong.recipe import Influence
-from zigong.training.samples import (
+from zigong.tokens.samples import (
     LENGTH_STEP,
     Indices,
     LabelledBatch,

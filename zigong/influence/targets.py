@@ -21,8 +21,8 @@ from zigong.influence.decay import target_weight
 from zigong.influence.factorised import Matrices
 from zigong.influence.precondition import preconditioners
 from zigong.recipe import Influence
+from zigong.tokens.samples import Indices, Samples, batch_of, sample_lengths, token_budget_batches, trainable
 from zigong.training.checkpoints import CheckpointManifest
-from zigong.training.samples import Indices, Samples, batch_of, sample_lengths, token_budget_batches, trainable
 
 
 @dataclass(frozen=True, kw_only=True)

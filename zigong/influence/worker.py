@@ -8,13 +8,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from zigong.dataset.samples import SampleSource, cell_of
 from zigong.influence.capture import open_agent
 from zigong.influence.score import score_samples
 from zigong.influence.target_file import read_targets
-from zigong.lakehouse.samples import SampleSource, cell_of
 from zigong.recipe import Influence
+from zigong.tokens.samples import Samples
 from zigong.training.checkpoints import read_checkpoints
-from zigong.training.samples import Samples
 
 
 class InfluenceWorker:

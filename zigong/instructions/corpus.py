@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from zigong.behavior.business_time import local_midnight
 from zigong.instructions.batches import InBatches, event_lists, in_batches
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.histories import event_columns, events_in, local_date_of
@@ -23,6 +22,7 @@ from zigong.instructions.render import render_time, round_number, word
 from zigong.instructions.tasks import load_tasks
 from zigong.instructions.template_files import EventAnswer, ProfileAnswer
 from zigong.instructions.templates import Question
+from zigong.lakehouse.business_time import local_midnight
 from zigong.recipe import Instructions, Recipe
 
 Lines = list[list[str]]

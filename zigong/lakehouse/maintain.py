@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
@@ -40,13 +39,6 @@ class Upkeep:
     expired: int
     pinned: tuple[int, ...]
     version: int
-
-
-def published_tables(paths: LakehousePaths) -> tuple[str, ...]:
-    """Names of the tables that exist, sorted."""
-    folder = Path(paths.local("tables"))
-    found = folder.iterdir() if folder.is_dir() else ()
-    return tuple(sorted(entry.name for entry in found if DeltaTable.is_deltatable(str(entry))))
 
 
 def pins(manifests: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, tuple[int, ...]]:

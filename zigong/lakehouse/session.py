@@ -16,6 +16,7 @@ from zigong.errors import InfraError
 from zigong.recipe import Engine
 
 DELTA_PACKAGE = "io.delta:delta-spark_4.2_2.13:4.4.0"
+PYSPARK_ERRORS = "SQLQueryContextLogger"  # PySpark's logger of failed queries
 JARS_VARIABLE = "ZIGONG_DELTA_JARS"  # folder of jars for machines that cannot resolve packages
 
 

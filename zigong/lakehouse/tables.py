@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +15,13 @@ from pyspark.sql import DataFrame, SparkSession
 from zigong.errors import DataError
 from zigong.lakehouse.erasures import refuse_erased
 from zigong.lakehouse.paths import LakehousePaths
+
+
+def published_tables(paths: LakehousePaths) -> tuple[str, ...]:
+    """Names of the tables that exist, sorted."""
+    folder = Path(paths.local("tables"))
+    found = folder.iterdir() if folder.is_dir() else ()
+    return tuple(sorted(entry.name for entry in found if DeltaTable.is_deltatable(str(entry))))
 
 
 def latest_version(paths: LakehousePaths, table: str) -> int:

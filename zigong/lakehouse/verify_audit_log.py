@@ -12,8 +12,8 @@ from deltalake import DeltaTable
 from zigong.lakehouse.audit_chain import Break, Entry, Head, chain_break, head_break, head_of
 from zigong.lakehouse.audit_log import audit_entries, delta_id, publish_fact
 from zigong.lakehouse.commits import commit_metadata
-from zigong.lakehouse.maintain import published_tables
 from zigong.lakehouse.paths import LakehousePaths
+from zigong.lakehouse.tables import published_tables
 
 
 @dataclass(frozen=True, kw_only=True)

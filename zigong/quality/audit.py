@@ -11,13 +11,13 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from schemas.contracts import TableContract
+from zigong.files.atomic import write_json
 from zigong.lakehouse.publish import Rules
 from zigong.quality.measures import Beside, measured
 from zigong.quality.reference import made_reference
 from zigong.quality.rows import REASONS, conform, judged_columns
 from zigong.quality.suite import judged, open_context
 from zigong.quality.verdict import Verdict, unjudged
-from zigong.run import write_json
 
 
 def contract_rules(run_folder: Path, beside: Beside) -> Rules:

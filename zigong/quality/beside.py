@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, time
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from pyspark.sql import DataFrame
+
+from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.verdicts import earlier_values
 from zigong.quality.measures import Beside
 from zigong.quality.reference import References
-
-if TYPE_CHECKING:
-    from zigong.job import Job
-    from zigong.lakehouse.paths import LakehousePaths
+from zigong.recipe import Recipe
 
 
-def beside_of(job: Job, *, whole: bool = True) -> Beside:
-    """The surroundings of a job's tables.
+def beside_of(
+    recipe: Recipe, paths: LakehousePaths, run_id: str, *, other: Callable[[str], DataFrame], whole: bool = True
+) -> Beside:
+    """The surroundings of a run's tables.
 
     Args:
+        other: opens another table at the version the run reads.
         whole: whether a table is built whole, not only where something is missing or was touched.
     """
-    recipe, paths, run_id = job.recipe, job.paths, job.run.run_id
 
     def earlier(table: str, rule: str, versions: int) -> Sequence[float]:
         return earlier_values(paths, table, rule, but=run_id, limit=versions)
@@ -31,7 +32,7 @@ def beside_of(job: Job, *, whole: bool = True) -> Beside:
         run_id=run_id,
         as_of=datetime.combine(recipe.as_of, time.min, ZoneInfo(recipe.business_timezone)),
         earlier=earlier if whole else None,
-        other=job.read,
+        other=other,
         references=references_of(paths),
     )
 

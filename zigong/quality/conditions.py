@@ -16,7 +16,7 @@ from schemas.contracts import Rule
 from schemas.findings import Finding
 from schemas.lint import Lint
 from schemas.rules import DatasetRule, RowRule
-from zigong.behavior.raw_faults import PYSPARK_ERRORS
+from zigong.lakehouse.session import PYSPARK_ERRORS
 
 TIMES = (TimestampType, TimestampNTZType, DateType)
 _SQL = ("of", "among")  # arguments of measures that are SQL over the columns

@@ -16,9 +16,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import BooleanType, MapType, StringType
 
 from schemas.rules import TableRule
+from zigong.files.atomic import write_json
 from zigong.quality.bins import WHOLE, Bins, bins_of_keys, bins_of_value
-from zigong.run import write_json
-from zigong.stability import stability_index
+from zigong.quality.stability import stability_index
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from zigong.instructions.templates import load_template
 from zigong.recipe import Recipe
 from zigong.release.card import CardFacts, CardResult, model_card
 from zigong.release.gate import Decision
-from zigong.run import Run
+from zigong.runs.run import Run
 
 
 def model_card_of(run: Run, decision: Decision, threshold: float) -> str:

@@ -8,7 +8,7 @@ from zigong.errors import ConfigError
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.recipe import Recipe
 from zigong.release.registry import ModelRegistry, champion
-from zigong.run import Run
+from zigong.runs.run import Run
 
 
 def registry_of(recipe: Recipe) -> ModelRegistry:

@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 import pyarrow.dataset as ds
 
+from zigong.dataset.members import final_split
 from zigong.evaluation.calibration import calibrated, fit_calibration
-from zigong.instructions.dataset import final_split
 from zigong.instructions.tasks import main_task
-from zigong.job import Job
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.replayed import refused_rows
 from zigong.lakehouse.verdicts import verdicts_of
@@ -41,8 +40,9 @@ from zigong.report.run_report import (
     VerdictRow,
 )
 from zigong.report.write_report import write_report
-from zigong.run import Outcome, Run
-from zigong.runner import steps_of
+from zigong.runs.job import Job
+from zigong.runs.run import Outcome, Run
+from zigong.runs.runner import steps_of
 
 PACKAGES = (
     "pyspark",

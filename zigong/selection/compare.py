@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from zigong.stability import stability_index
+from zigong.quality.stability import stability_index
 
 Mask = npt.NDArray[np.bool_]
 LENGTH_BINS = 5

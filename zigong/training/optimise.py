@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zigong.training.samples import Indices
+from zigong.tokens.samples import Indices
 
 ADAM_BETAS, ADAM_EPS = (0.9, 0.999), 1e-8
 

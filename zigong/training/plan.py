@@ -12,11 +12,11 @@ from transformers import PreTrainedModel
 
 from zigong.errors import ConfigError
 from zigong.recipe import Training
-from zigong.timeline.batches import branch_losses, tree_batch
-from zigong.timeline.tree import Tree, user_trees
-from zigong.training.losses import sample_losses
+from zigong.tokens.batches import branch_losses, tree_batch
+from zigong.tokens.losses import sample_losses
+from zigong.tokens.samples import Indices, Samples, batch_of, sample_lengths
+from zigong.tokens.tree import Tree, user_trees
 from zigong.training.optimise import Step, counted_batches, learning_rate, shuffled_batches
-from zigong.training.samples import Indices, Samples, batch_of, sample_lengths
 
 WINDOW_BATCHES = 16  # batches' worth of units that are sorted by length together
 

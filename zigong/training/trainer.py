@@ -16,6 +16,7 @@ from torch import Tensor
 
 from zigong.errors import DataError
 from zigong.recipe import Agent, Training
+from zigong.tokens.samples import Indices, Samples, sample_lengths, trainable
 from zigong.training.adapters import new_adapter, save_adapter, trained_weights
 from zigong.training.base import MANIFEST, base_digest
 from zigong.training.checkpoints import (
@@ -28,7 +29,6 @@ from zigong.training.checkpoints import (
 from zigong.training.folders import promoted_folder, write_json
 from zigong.training.optimise import ADAM_BETAS, ADAM_EPS, Progress, Step, second_moments, take_steps
 from zigong.training.plan import Units, plan_steps, sample_periods, single_units, tree_units
-from zigong.training.samples import Indices, Samples, sample_lengths, trainable
 
 
 @dataclass(frozen=True, kw_only=True)

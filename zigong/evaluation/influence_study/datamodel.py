@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from zigong.evaluation.influence_study.setting import BAD, GOOD, Floats, Sizes, StudySetting
-from zigong.training.samples import Indices
+from zigong.tokens.samples import Indices
 
 COLUMNS = ("targets", "predictor", "correlation", "low", "high", "subsets")
 RESAMPLES = 1000

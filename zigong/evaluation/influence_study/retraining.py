@@ -10,7 +10,7 @@ import pandas as pd
 from zigong.evaluation.bootstrap import clustered_bootstrap
 from zigong.evaluation.influence_study.setting import Floats, Sizes, StudySetting
 from zigong.evaluation.metrics import auc
-from zigong.training.samples import Indices
+from zigong.tokens.samples import Indices
 
 ARMS = ("random", "mix", "high", "low", "high_loss", "low_loss")
 INTERVAL, LEAD = ("auc", "low", "high"), ("lead_over_random", "lead_low", "lead_high")

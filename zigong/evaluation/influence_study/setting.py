@@ -12,18 +12,15 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from zigong.dataset.samples import SampleSource, of_task
 from zigong.errors import DataError
 from zigong.evaluation.answers import answer_samples
 from zigong.influence.capture import open_agent
 from zigong.influence.score import score_samples
 from zigong.influence.targets import target_gradients
-from zigong.lakehouse.samples import SampleSource, of_task
 from zigong.recipe import Recipe
-from zigong.training import trainer
-from zigong.training.adapters import load_adapted
-from zigong.training.checkpoints import read_checkpoints
-from zigong.training.losses import sample_losses
-from zigong.training.samples import (
+from zigong.tokens.losses import sample_losses
+from zigong.tokens.samples import (
     Indices,
     Samples,
     TokenIds,
@@ -33,6 +30,9 @@ from zigong.training.samples import (
     trainable,
     whole_users,
 )
+from zigong.training import trainer
+from zigong.training.adapters import load_adapted
+from zigong.training.checkpoints import read_checkpoints
 
 Floats = NDArray[np.float64]
 GOOD, BAD = 0, 1

@@ -1,0 +1,236 @@
+"""Raw ids never reach the disk, and an erased user leaves every file and never comes back."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+from typer.testing import CliRunner
+
+from schemas.contracts import TableContract, parse_contract, table_contract, table_names
+from schemas.mappings import parse_mapping
+from tests.support.finished import TINY
+from zigong.behavior.sources.faults import raw_faults
+from zigong.cli import app
+from zigong.erasure.traces import Traces
+from zigong.erasure.verify import verify_erased
+from zigong.errors import ConfigError, DataError
+from zigong.lakehouse.erasures import erasures
+from zigong.lakehouse.paths import LakehousePaths
+from zigong.lakehouse.tables import arrow_pinned, latest_version
+from zigong.recipe import load_recipe
+from zigong.runs.run import Run
+from zigong.runs.runner import execute, start
+
+CLIENTS, ERASED = 8, 3
+MAPPING = """
+name: planted
+data: simulated
+title: a source whose raw ids can be recognised
+files:
+  rows:
+    path: rows.csv
+    format: csv
+    columns:
+      CLIENT: {type: string, required: true, identifier: true}
+      LOAN: {type: string, required: true, identifier: true}
+      EVENT: {type: string, required: true, identifier: true}
+      PERSON: {type: string, required: true, identifier: true}
+      AT: {type: timestamp, required: true}
+      DPD: {type: int, required: true}
+      NOTE: {type: string}
+events: >
+  SELECT CLIENT AS user_key, EVENT AS event_key, LOAN AS loan_key, 'upsert' AS op,
+    if(DPD = 0, 'paid', 'late') AS event_type, AT AS event_at, CAST(NULL AS DECIMAL(18, 2)) AS amount,
+    CAST(NULL AS STRING) AS currency, DPD AS days_past_due, map('note', NOTE) AS attributes
+  FROM rows
+profiles: >
+  SELECT CLIENT AS user_key, TIMESTAMP'2023-01-01' AS valid_from, TIMESTAMP'2023-01-01' AS known_at,
+    min(PERSON) AS person_key, map('kind', 'x') AS attributes FROM rows GROUP BY CLIENT
+known_at: {lag: INTERVAL 1 HOUR}
+outcome_events: [paid, late]
+max_refused_share: 0.5  # a quarter of its rows is planted for quarantine
+"""
+RAW = re.compile(r"RAW(CLIENT|LOAN|EVENT|PERSON)\d{4}")
+
+
+def raw_rows() -> str:
+    """Seven months of each client, a repetition, a contradiction, and rows that do not fit in several ways."""
+    lines = ["CLIENT,LOAN,EVENT,PERSON,AT,DPD,NOTE"]
+    for client in range(CLIENTS):
+        ids = f"RAWCLIENT{client:04},RAWLOAN{client:04},RAWEVENT{{:04}},RAWPERSON{client // 2:04}"
+        for month in range(1, 8):
+            lines.append(
+                f"{ids.format(100 * client + month)},2023-0{month}-1{client} 10:00:00,{(month + client) % 3},ok"
+            )
+        lines.append(lines[-1])
+        lines.append(lines[-1].replace(",ok", ",other"))
+        lines.append(f"{ids.format(100 * client + 50)},soon,0,ok")
+        lines.append(f"{ids.format(100 * client + 51)},2023-01-10 10:00:00,RAWCLIENT{client:04},ok")
+        lines.append(f"extra,{ids.format(100 * client + 52)},2023-01-10 10:00:00,0,ok")
+        lines.append(f"{ids.format(100 * client + 53)},2023-01-10 10:00:00,0,call 13800138000")
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lender:
+    """A source outside the lakehouse, and the recipe that reads it."""
+
+    home: Path
+    recipe_file: Path
+    told_before: str = ""  # everything on disk before anybody was erased
+    quarantined_before: int = 0
+
+    @property
+    def root(self) -> Path:
+        return self.home / "lakehouse"
+
+    @property
+    def paths(self) -> LakehousePaths:
+        return LakehousePaths.at(str(self.root))
+
+    def run(self, run_id: str, *, until: str) -> Run:
+        """Runs the first steps under a run id."""
+        run = start(load_recipe(self.recipe_file), run_id)
+        for _, outcome, _ in execute(run, until=until):
+            assert outcome.code == 0, f"{outcome.step}: {outcome.message}"
+        return run
+
+    def user_ids(self, table: str) -> set[str]:
+        rows = arrow_pinned(self.paths, table, latest_version(self.paths, table), columns=["user_id"])
+        return set(rows["user_id"].to_pylist())
+
+
+@pytest.fixture(scope="module")
+def lender(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Lender:
+    home = tmp_path_factory.mktemp("lender")
+    (home / "source").mkdir()
+    (home / "source" / "rows.csv").write_text(raw_rows())
+    (home / "planted.yaml").write_text(MAPPING)
+    content = yaml.safe_load(TINY.read_text(encoding="utf-8"))
+    content["lakehouse"]["root"] = str(home / "lakehouse")
+    content["source"] = {"mapping": str(home / "planted.yaml"), "path": str(home / "source")}
+    (home / "recipe.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    made = Lender(home=home, recipe_file=home / "recipe.yaml")
+    made.run("before", until="build_sequences")
+    quarantined = arrow_pinned(made.paths, "quarantine", latest_version(made.paths, "quarantine"))
+    return replace(made, told_before=everything_on(made.root), quarantined_before=len(quarantined))
+
+
+def everything_on(root: Path) -> str:
+    """Every file below a root as text, Parquet decoded row by row."""
+    return "\n".join(
+        json.dumps(pq.read_table(file).to_pylist(), default=str)
+        if file.suffix == ".parquet"
+        else file.read_bytes().decode("utf-8", errors="replace")
+        for file in root.rglob("*")
+        if file.is_file()
+    )
+
+
+@pytest.mark.soak
+def test_no_job_ever_writes_a_raw_id_or_an_unmasked_phone(lender: Lender) -> None:
+    told = lender.told_before
+    assert not RAW.search(told)
+    assert "13800138000" not in told
+    assert "call <PHONE>" in told
+    assert lender.quarantined_before == CLIENTS * 4  # a bad time, a bad number, a row too long, a contradiction
+
+
+def test_sql_that_fails_on_a_value_says_so_without_the_value(
+    spark: SparkSession, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    mapping = parse_mapping(MAPPING, origin="planted.yaml")
+    clients = spark.range(4).select(F.concat(F.lit("RAWCLIENT000"), "id").alias("CLIENT"))
+    with (
+        pytest.raises(DataError, match=r"planted.yaml: .*CAST_INVALID_INPUT.* in CAST\(CLIENT AS INT\)") as error,
+        raw_faults(spark, mapping, "landing"),
+    ):
+        spark.sql("SELECT CAST(CLIENT AS INT) FROM {clients}", clients=clients).collect()
+    said = capfd.readouterr()
+    assert not RAW.search("\n".join((str(error.getrepr(chain=True)), said.out, said.err, caplog.text)))
+
+
+@pytest.mark.parametrize("name", table_names())
+def test_every_contract_leads_to_a_person_or_says_that_it_holds_none(name: str) -> None:
+    contract: TableContract = table_contract(name)
+    if contract.person.kind == "link":
+        assert {contract.person.column, "user_id"} <= set(table_contract(contract.person.table).column_names)
+    keys = {column.name for column in contract.columns if column.classification == "pseudonym"}
+    assert (contract.person.kind != "nobody") or keys <= {"tombstone"}
+
+
+def test_a_contract_that_leads_to_nobody_does_not_load() -> None:
+    text = (Path(__file__).parents[2] / "schemas" / "tables" / "verdicts.yaml").read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match="an erase could not find a person's rows"):
+        parse_contract(text.replace("    customProperties: [{property: person, value: nobody}]\n", ""))
+
+
+@pytest.mark.soak
+def test_erased_users_leave_every_file_and_do_not_come_back(lender: Lender) -> None:
+    before = lender.user_ids("behavior_events")
+    assert len(before) == CLIENTS
+    file = lender.home / "users.txt"
+    file.write_text("".join(f"RAWCLIENT{client:04}\n" for client in range(ERASED)))
+    old = latest_version(lender.paths, "behavior_events")
+    command = ["erase", "--users", str(file), "--recipe", str(lender.recipe_file), "--verify"]
+    answer = CliRunner().invoke(app, command)
+    assert answer.exit_code == 0, answer.output
+    (record,) = erasures(lender.root)
+    assert record.users == ERASED
+    assert record.rows["behavior_events"] == ERASED * 8
+    assert record.rows["quarantine"] == ERASED * 4
+    kept = lender.user_ids("behavior_events")
+    assert (len(kept), kept < before) == (CLIENTS - ERASED, True)
+    told = everything_on(lender.root)
+    assert not any(user_id in told for user_id in before - kept)
+    assert all(user_id in told for user_id in kept)
+
+    with pytest.raises(ConfigError, match=f"run before was made at .*{record.erasure_id}"):
+        lender.run("before", until="build_sequences")
+    with pytest.raises(ConfigError, match=f"version {old} was removed by erasure {record.erasure_id}"):
+        arrow_pinned(lender.paths, "behavior_events", old)
+
+    again = lender.run("after", until="ingest_events")
+    outcome = again.outcome("ingest_events")
+    assert outcome is not None
+    assert outcome.tables["behavior_events"]["dropped"]["erased"] == ERASED * 10
+    assert outcome.tables["raw_planted"]["dropped"]["erased"] == ERASED * 3
+    told = everything_on(lender.root)
+    assert not any(user_id in told for user_id in before - kept)
+
+
+@pytest.mark.soak
+def test_the_verification_names_the_file_that_still_holds_a_key(lender: Lender) -> None:
+    traces = Traces(pseudonyms=frozenset({"ab" * 32}), raw_ids=frozenset({"RAWCLIENT9999", "7"}))
+    assert verify_erased(lender.paths, traces).left == {}
+    forgotten = lender.root / "forgotten.log"
+    forgotten.write_text("x" * (1 << 22) + f" {'ab' * 32} of RAWCLIENT9999 ")
+    try:
+        result = verify_erased(lender.paths, traces)
+    finally:
+        forgotten.unlink()
+    assert (result.left, result.too_short) == ({forgotten: 2}, 1)
+
+
+@pytest.mark.soak
+def test_a_verification_that_finds_nothing_proves_nothing(lender: Lender, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zigong.erasure.verify.found_in", lambda *_: set())
+    with pytest.raises(DataError, match="did not find planted keys"):
+        verify_erased(lender.paths, Traces(pseudonyms=frozenset()))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("content", "complaint"), [("", "names nobody"), ("abc\n", "no pseudonyms")])
+def test_a_file_that_names_nobody_is_refused(lender: Lender, tmp_path: Path, content: str, complaint: str) -> None:
+    (tmp_path / "users.txt").write_text(content)
+    command = ["erase", "--users", str(tmp_path / "users.txt"), "--pseudonyms", "--recipe", str(lender.recipe_file)]
+    answer = CliRunner().invoke(app, command)
+    assert (answer.exit_code, complaint in " ".join(answer.output.split())) == (2, True), answer.output

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.support.shard_workers import Deadly, Squares, die_at_build, refuse_to_build
+from zigong.errors import ConfigError, DataError, InfraError
+from zigong.fanout.cluster import WorkerError
+from zigong.fanout.shards import map_shards
+from zigong.fanout.staged import ShardManifest
+from zigong.recipe import Engine
+
+ENGINE = Engine(ray_cpus=2, ray_object_store_mb=100)
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    (tmp_path / "notes").mkdir()
+    return tmp_path / "notes"
+
+
+def _shards(count: int) -> list[dict[str, Any]]:
+    return [{"shard": f"part-{index}", "numbers": [10 * index + 1, 10 * index + 2]} for index in range(1, count + 1)]
+
+
+def _run(shards: list[dict[str, Any]], notes: Path, *, fingerprint: str = "f", **more: Any) -> list[ShardManifest]:
+    arguments = {"notes": notes, **more.pop("arguments", {})}
+    stage = notes.parent / "stage"
+    worker = more.pop("worker", Squares)
+    return map_shards(shards, worker, arguments, stage_folder=stage, fingerprint=fingerprint, engine=ENGINE, **more)
+
+
+def _computed(notes: Path) -> set[str]:
+    names = {file.name.split("_")[0] for file in notes.iterdir() if file.name.startswith("part-")}
+    for file in list(notes.iterdir()):
+        file.unlink()
+    return names
+
+
+def test_shards_hold_what_the_worker_returned_and_one_actor_builds_once(notes: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    manifests = _run(_shards(4), notes, progress=lambda *done: seen.append(done))
+    assert [item.shard for item in manifests] == [f"part-{index}" for index in range(1, 5)]
+    assert {(item.rows, item.keys, item.fingerprint) for item in manifests} == {(2, 2, "f")}
+    assert pq.read_table(notes.parent / "stage" / "part-3.parquet")["value"].to_pylist() == [31**2, 32**2]
+    content = json.loads((notes.parent / "stage" / "part-1.json").read_text())
+    assert ShardManifest(**{**content, "refused": ()}) == manifests[0]
+    assert seen == [(done, 4) for done in range(5)]
+    assert len([file for file in notes.iterdir() if file.name.startswith("built")]) == 1
+    assert not [file for file in (notes.parent / "stage").iterdir() if file.name.startswith(".")]
+
+
+def test_a_rerun_computes_exactly_what_is_not_whole(notes: Path) -> None:
+    shards, stage = _shards(5), notes.parent / "stage"
+    first = _run(shards, notes)
+    assert _computed(notes) == {f"part-{index}" for index in range(1, 6)}
+    assert _run(shards, notes) == first
+    assert _computed(notes) == set()
+    (stage / "part-1.parquet").unlink()
+    (stage / "part-2.json").unlink()
+    with (stage / "part-3.parquet").open("ab") as file:
+        file.write(b"x")
+    shards[3]["numbers"] = [7]
+    (stage / "part-5.json").write_text((stage / "part-5.json").read_text()[:40])
+    again = _run(shards, notes)
+    assert _computed(notes) == {"part-1", "part-2", "part-3", "part-4", "part-5"}
+    assert [item.rows for item in again] == [2, 2, 2, 1, 2]
+    cut = (stage / "part-2.parquet").read_bytes()
+    (stage / "part-2.parquet").write_bytes(cut[: len(cut) // 2])
+    assert _run(shards, notes) == again
+    assert _computed(notes) == {"part-2"}
+    _run(shards, notes, fingerprint="g")
+    assert _computed(notes) == {f"part-{index}" for index in range(1, 6)}
+
+
+def test_a_named_failure_keeps_its_kind_message_and_action(notes: Path) -> None:
+    with pytest.raises(DataError, match="13 is refused") as caught:
+        _run([*_shards(1), {"shard": "bad", "numbers": [13]}], notes)
+    assert caught.value.action == "leave it out"
+    assert not (notes.parent / "stage" / "bad.json").exists()
+
+
+def test_any_other_failure_tells_its_type_message_and_place(notes: Path) -> None:
+    with pytest.raises(WorkerError, match=r"(?s)ZeroDivisionError: 0 is no number of ours.*shard_workers\.py"):
+        _run([{"shard": "zero", "numbers": [0]}], notes)
+
+
+def test_a_worker_that_cannot_be_built_fails_by_name(notes: Path) -> None:
+    with pytest.raises(DataError, match="cannot be built"):
+        _run(_shards(1), notes, worker=refuse_to_build)
+
+
+def test_a_killed_actor_is_replaced_and_nothing_is_lost(notes: Path) -> None:
+    shards = _shards(3)
+    shards[1]["kill_once"] = True
+    assert [item.rows for item in _run(shards, notes)] == [2, 2, 2]
+    assert (notes / "killed").exists()
+
+
+@pytest.mark.parametrize(
+    ("size", "deadly"), [(5, ("8",)), pytest.param(20, ("23", "38"), marks=pytest.mark.soak)], ids=["singles", "nested"]
+)
+def test_keys_that_end_their_worker_each_time_stand_alone_and_the_others_are_computed(
+    notes: Path, size: int, deadly: tuple[str, ...]
+) -> None:
+    shards = [{"shard": f"s{part}", "numbers": [str(size * part + key) for key in range(size)]} for part in range(3)]
+    more: dict[str, Any] = {"worker": Deadly, "keys_of": lambda shard: shard["numbers"]}
+    first = _run(shards, notes, arguments={"deadly": deadly}, **more)
+    assert [item.refused for item in first] == [(), deadly, ()]
+    found = pa.concat_tables([pq.read_table(notes.parent / "stage" / f"s{part}.parquet") for part in range(3)])
+    assert sorted(found["key"].to_pylist()) == sorted({str(number) for number in range(3 * size)} - set(deadly))
+    assert found["value"].to_pylist() == [int(key) ** 2 for key in found["key"].to_pylist()]
+    assert len((notes / "tries_s1").read_text()) == 3
+    assert {file.suffix for file in (notes.parent / "stage").iterdir()} == {".parquet", ".json"}
+    assert len(list((notes.parent / "stage").iterdir())) == 6
+    _computed(notes)
+    assert _run(shards, notes, arguments={"deadly": deadly}, **more) == first
+    assert not list(notes.iterdir())
+
+
+def test_a_deadly_shard_whose_keys_are_unknown_is_an_infra_error(notes: Path) -> None:
+    with pytest.raises(InfraError, match="1 shards end their worker each time, first s0"):
+        _run([{"shard": "s0", "numbers": ["1"]}], notes, worker=Deadly, arguments={"deadly": ["1"]})
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [(1, "die before they begin"), pytest.param(4, "died 3 times while they were built", marks=pytest.mark.soak)],
+)
+def test_workers_that_die_before_they_begin_blame_no_sample(notes: Path, size: int, said: str) -> None:
+    with pytest.raises(InfraError, match=said):
+        _run(_shards(size), notes, worker=die_at_build, keys_of=lambda shard: shard["numbers"])
+
+
+@pytest.mark.parametrize("names", [["a", "a"], ["", "b"], ["../a", "b"], [".a", "b"]])
+def test_shard_names_are_unique_file_names(notes: Path, names: list[str]) -> None:
+    with pytest.raises(ConfigError, match="unique names"):
+        _run([{"shard": name, "numbers": [1]} for name in names], notes)
+
+
+def test_a_relative_stage_folder_is_refused() -> None:
+    with pytest.raises(ConfigError, match="not absolute"):
+        map_shards(_shards(1), Squares, {}, stage_folder=Path("stage"), fingerprint="f", engine=ENGINE)

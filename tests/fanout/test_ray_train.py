@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zigong.errors import ConfigError, DataError
+from zigong.fanout.train import run_on_ray
+from zigong.recipe import Engine
+
+ENGINE = Engine(ray_cpus=2, ray_object_store_mb=100)
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+
+def test_the_worker_trains_and_its_result_comes_back(tmp_path: Path) -> None:
+    def work() -> dict[str, Any]:
+        import ray.train
+
+        (tmp_path / "written").write_text("here")
+        return {"world": ray.train.get_context().get_world_size(), "eta": [0.5, 1e-9], "missing": None}
+
+    result = run_on_ray(work, engine=ENGINE, name="fit", storage=tmp_path / "ray")
+    assert result == {"world": 1, "eta": [0.5, 1e-9], "missing": None}
+    assert (tmp_path / "written").read_text() == "here"
+
+
+@pytest.mark.soak
+def test_a_named_failure_keeps_its_kind_and_action(tmp_path: Path) -> None:
+    def work() -> dict[str, Any]:
+        raise DataError("sample s1 has no tokens", action="quarantine it")
+
+    with pytest.raises(DataError, match="sample s1") as caught:
+        run_on_ray(work, engine=ENGINE, name="fit", storage=tmp_path / "ray")
+    assert caught.value.action == "quarantine it"
+
+
+@pytest.mark.soak
+def test_any_other_failure_keeps_its_type_and_message(tmp_path: Path) -> None:
+    def work() -> dict[str, Any]:
+        raise ZeroDivisionError("no steps")
+
+    with pytest.raises(ZeroDivisionError, match="no steps"):
+        run_on_ray(work, engine=ENGINE, name="fit", storage=tmp_path / "ray")
+
+
+def test_a_relative_storage_is_refused() -> None:
+    with pytest.raises(ConfigError, match="not absolute"):
+        run_on_ray(dict, engine=ENGINE, name="fit", storage=Path("ray"))

@@ -1,0 +1,197 @@
+"""The job with and without what a former build left: the same rows; and it touches no more than it must."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from benchmarks.spark_metrics import watched
+from jobs.build_sequences import build_sequences
+from schemas.contracts import table_contract
+from tests.support import naive_history as naive
+from tests.support.drawn_logs import FIXED, MAPPING, as_events, as_profiles, mended
+from tests.support.finished import TINY
+from tests.support.rows import texts
+from zigong.behavior.observation import observation_points
+from zigong.behavior.sequences import user_sequences
+from zigong.incremental import sequences as incremental
+from zigong.incremental.sequences import history_policy
+from zigong.incremental.touched import Standing
+from zigong.lakehouse.business_time import local_date
+from zigong.lakehouse.commits import create_if_missing
+from zigong.lakehouse.lineage import Lineage, Partition, changed_partitions
+from zigong.lakehouse.paths import LakehousePaths
+from zigong.lakehouse.tables import latest_version, open_pinned
+from zigong.recipe import Cohort, load_recipe
+from zigong.runs.dates import Dates
+from zigong.runs.job import Job
+from zigong.runs.run import open_run
+
+TABLE = "user_sequences"
+ZONE, BUCKETS, USERS, KEPT = "Asia/Shanghai", 4, 200, 6
+MENDED_USERS = 8  # too few of them for a whole build to be the shorter way, whatever lives are drawn
+MARCH, APRIL, MAY, JUNE, AUGUST = (date(2023, month, 1) for month in (3, 4, 5, 6, 8))
+MENDED_DAYS = "known_date >= DATE'2023-04-08' AND known_date < DATE'2023-04-23'"
+
+
+@dataclass(kw_only=True)
+class Lake:
+    """A lakehouse whose log grows and is mended, and the jobs that build sequences of it."""
+
+    spark: SparkSession
+    paths: LakehousePaths
+    log: list[naive.Version]
+    events: DataFrame = field(init=False)
+    learnt: date = date(2022, 1, 1)
+
+    def __post_init__(self) -> None:
+        self.events = self.placed(self.log)
+        self.put("user_profiles", as_profiles(self.spark, naive.random_profiles(USERS)), "true")
+
+    def placed(self, log: list[naive.Version]) -> DataFrame:
+        frame = as_events(self.spark, log).withColumn("user_bucket", F.pmod(F.hash("user_id"), F.lit(BUCKETS)))
+        return frame.withColumn("known_date", local_date(F.col("known_at"), ZONE)).localCheckpoint()
+
+    def put(self, table: str, frame: DataFrame, where: str) -> None:
+        contract = table_contract(table)
+        create_if_missing(self.paths, contract)
+        rows = frame.select(*contract.column_names).where(where).coalesce(1)
+        target = self.paths.table(table)
+        rows.write.format("delta").mode("overwrite").option("replaceWhere", where).save(target)
+
+    def learn(self, until: date, *days: date) -> None:
+        """Ingests what became known since and before a date, and observes at some dates."""
+        self.put("behavior_events", self.events, f"known_date >= DATE'{self.learnt}' AND known_date < DATE'{until}'")
+        self.learnt = until
+        known = self.events.where(f"known_date < DATE'{until}'")
+        cohort = Cohort(min_history_months=1, open_loan=False)
+        points = observation_points(known, dates=days, timezone=ZONE, cohort=cohort, mapping=MAPPING)
+        self.put("observation_points", points, "true")
+
+    def mend(self) -> None:
+        there = {version.user_id for version in self.log if FIXED[0] <= version.known_at < FIXED[1]}
+        chosen = set(sorted(there)[:MENDED_USERS])
+        theirs = [version for version in self.log if version.user_id in chosen]
+        others = [version for version in self.log if version.user_id not in chosen]
+        self.put("behavior_events", self.placed([*others, *mended(theirs)]), MENDED_DAYS)
+
+    def job(self, run_id: str, *, whole: bool, max_events: int) -> Job:
+        settings = [
+            f"lakehouse.root={self.paths.root}",
+            f"engine.incremental={str(not whole).lower()}",
+            f"instructions.max_events={max_events}",
+        ]
+        run = open_run(load_recipe(TINY, settings), Path(self.paths.local("_runs")), run_id)
+        return Job(step="build_sequences", run=run, paths=self.paths)
+
+    def build(self, run_id: str, end: date, *, whole: bool = False, max_events: int = KEPT) -> None:
+        job = self.job(run_id, whole=whole, max_events=max_events)
+        job.dates = Dates(first=MARCH, end=end)
+        build_sequences(job)
+
+    def sequences(self) -> list[str]:
+        return texts(self.newest(TABLE))
+
+    def newest(self, table: str) -> DataFrame:
+        return open_pinned(self.spark, self.paths, table, latest_version(self.paths, table))
+
+    def expected(self, end: date) -> list[str]:
+        """The rows that the whole log gives."""
+        points = self.newest("observation_points").where(F.col("observation_date") < F.lit(end))
+        tables = self.newest("behavior_events"), self.newest("user_profiles"), points
+        return texts(user_sequences(*tables, max_events=KEPT, policy_id=history_policy(KEPT), timezone=ZONE))
+
+    def rewritten(self, before: int) -> set[Partition]:
+        return set(changed_partitions(self.paths, TABLE, before, latest_version(self.paths, TABLE)))
+
+
+@pytest.fixture
+def lake(spark: SparkSession, tmp_path: Path) -> Iterator[Lake]:
+    yield Lake(spark=spark, paths=LakehousePaths.at(str(tmp_path)), log=naive.drawn_log(USERS))
+
+
+@pytest.mark.soak
+def test_a_date_from_the_state_and_a_mended_partition_equal_whole_builds(lake: Lake) -> None:
+    lake.learn(date(2023, 5, 2), MARCH, APRIL, MAY)
+    lake.build("first", JUNE)
+    lake.learn(date(2023, 6, 20), MARCH, APRIL, MAY, JUNE)
+
+    work = watched(lake.spark, lambda: lake.build("next", date(2023, 6, 2)), tables=("behavior_events",))
+
+    new = lake.events.where(f"known_date >= DATE'{MAY}' AND known_date < DATE'{JUNE}'").count()
+    assert 0 < work.scanned["behavior_events"] <= 2 * new
+    assert lake.sequences() == lake.expected(date(2023, 6, 2))
+
+    lake.mend()
+    before = latest_version(lake.paths, TABLE)
+    lake.build("mended", date(2023, 6, 2))
+    rewritten = lake.rewritten(before)
+    assert {cell["observation_date"] for cell in rewritten} == {str(MAY), str(JUNE)}  # the earlier T know nothing of it
+    assert lake.sequences() == lake.expected(date(2023, 6, 2))
+
+
+@pytest.mark.soak
+def test_other_files_with_the_same_rows_leave_everything_as_it_is(lake: Lake) -> None:
+    lake.learn(date(2023, 5, 2), MARCH, APRIL, MAY)
+    lake.build("first", JUNE)
+    lake.put("behavior_events", lake.events, MENDED_DAYS)
+    before = latest_version(lake.paths, TABLE)
+
+    lake.build("same", JUNE)
+
+    assert latest_version(lake.paths, TABLE) == before
+    assert lake.sequences() == lake.expected(JUNE)
+
+
+@pytest.mark.soak
+def test_a_stale_state_is_mended_before_it_is_used(lake: Lake) -> None:
+    lake.learn(date(2023, 6, 2), MARCH, APRIL, MAY, JUNE)
+    lake.build("first", date(2023, 6, 2))
+    lake.learn(date(2023, 11, 2), MARCH, APRIL, MAY, JUNE, AUGUST)
+    lake.mend()
+
+    lake.build("next", date(2023, 8, 2))
+
+    assert lake.sequences() == lake.expected(date(2023, 8, 2))
+
+
+@pytest.mark.soak
+def test_a_writer_that_comes_between_reading_and_commit_makes_the_build_start_again(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake.learn(date(2023, 6, 2), MARCH, APRIL, MAY, JUNE)
+    lake.build("first", date(2023, 6, 2))
+    lake.mend()
+    plan, plans = incremental.standing_of, []
+
+    def overtaken(job: Job, table: str, due: Lineage) -> Standing:
+        plans.append(plan(job, table, due))
+        if len(plans) == 1:  # another run publishes the same cells, with fewer kept events, after ours has read them
+            lake.build("other", date(2023, 6, 2), whole=True, max_events=2)
+        return plans[-1]
+
+    monkeypatch.setattr(incremental, "standing_of", overtaken)
+    lake.build("ours", date(2023, 6, 2))
+
+    assert len(plans) == 2
+    assert plans[0].touched is not None
+    assert lake.sequences() == lake.expected(date(2023, 6, 2))
+
+
+@pytest.mark.soak
+def test_rows_published_by_other_means_are_never_taken_over(lake: Lake) -> None:
+    lake.learn(date(2023, 5, 2), MARCH, APRIL, MAY)
+    lake.build("first", JUNE)
+    DeltaTable(lake.paths.table(TABLE)).delete("user_bucket = 1")
+    DeltaTable(lake.paths.table("user_timelines")).delete("user_bucket = 1")
+
+    lake.build("again", JUNE)
+
+    assert lake.sequences() == lake.expected(JUNE)

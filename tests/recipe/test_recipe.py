@@ -1,0 +1,75 @@
+"""The recipe: what is accepted, and what a wrong one says."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from zigong.cli.estimate import estimate_run
+from zigong.errors import ConfigError
+from zigong.recipe import DateRange, load_recipe
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+DEMO = next(path for path in RECIPES if path.name == "demo.yaml")
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_every_shipped_recipe_loads_and_is_named_like_its_file(recipe: Path) -> None:
+    assert load_recipe(recipe).name == recipe.stem
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("agent.lerning_rate=0.1", r"demo\.yaml: agent\.lerning_rate: unknown key; allowed here: .*learning_rate"),
+        ("base.tiny.hiden=3", r"demo\.yaml: base\.tiny\.hiden: unknown key; allowed here: hidden_size"),
+        ("mix.fraction=2", r"demo\.yaml: mix\.fraction: Input should be less than 1"),
+        ("instructions.auxiliary=[sentiment@1, sentiment@1]", r"instructions\.auxiliary: name no template twice"),
+        (
+            "instructions.auxiliary=[{template: sentiment@1, share: 0}]",
+            r"instructions\.auxiliary\.0\.share: .* greater",
+        ),
+        ("split.by=magic", r"demo\.yaml: split\.by: Input should be 'time' or 'user_hash'"),
+        ("business_timezone=Mars/Base", r"demo\.yaml: business_timezone: 'Mars/Base' is not an IANA time zone"),
+        (
+            "observations.oot.first=2023-10-01",
+            r"of observations\.validation .* reaches into observations\.oot",
+        ),
+        ("split.by=user_hash", r"observations\.validation and observations\.oot need split\.by: time"),
+        ("mix", r"--set 'mix' is not of the form a\.b=c"),
+    ],
+)
+def test_a_wrong_recipe_names_file_field_and_what_is_allowed(override: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load_recipe(DEMO, [override])
+
+
+def test_a_missing_recipe_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"recipe nowhere\.yaml does not exist"):
+        load_recipe("nowhere.yaml")
+
+
+def test_engine_limits_and_the_place_of_the_lakehouse_do_not_change_the_digest() -> None:
+    plain = load_recipe(DEMO).digest()
+    assert load_recipe(DEMO, ["engine.ray_cpus=16", "lakehouse.root=/elsewhere"]).digest() == plain
+    assert load_recipe(DEMO, ["seed=8"]).digest() != plain
+
+
+def test_a_date_range_holds_every_first_of_a_month_across_years() -> None:
+    days = DateRange(first=date(2023, 11, 1), last=date(2024, 2, 1)).dates()
+    assert days == (date(2023, 11, 1), date(2023, 12, 1), date(2024, 1, 1), date(2024, 2, 1))
+
+
+def test_a_plan_counts_auxiliary_samples_and_refuses_a_question_that_cannot_be_asked() -> None:
+    alone = estimate_run(load_recipe(DEMO))
+    asked = estimate_run(
+        load_recipe(DEMO, ["instructions.auxiliary=[sentiment@1, {template: login_count@1, share: 0.5}]"])
+    )
+    assert alone.samples is not None
+    assert asked.samples == 2.5 * alone.samples
+    for stage, seconds in alone.seconds.items():
+        assert asked.seconds[stage] == pytest.approx(2.5 * seconds, rel=0.01)
+    with pytest.raises(ConfigError, match=r"repaid_amount@1 asks for amounts"):
+        estimate_run(load_recipe(DEMO, ["instructions.auxiliary=[repaid_amount@1]"]))

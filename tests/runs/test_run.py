@@ -1,0 +1,97 @@
+"""Runs: resume, the reuse of a run id, and the record of how steps end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.support.finished import TINY
+from zigong.cli import app
+from zigong.errors import ConfigError, DataError
+from zigong.recipe import load_recipe
+from zigong.runs.job import Job
+from zigong.runs.launch import run_step
+from zigong.runs.run import Run, list_runs, open_run
+
+
+def opened(tmp_path: Path, run_id: str | None, *overrides: str) -> Run:
+    return open_run(load_recipe(TINY, [f"lakehouse.root={tmp_path}", *overrides]), tmp_path / "_runs", run_id)
+
+
+def test_a_run_id_cannot_be_reused_with_another_recipe(tmp_path: Path) -> None:
+    opened(tmp_path, "mine")
+    with pytest.raises(ConfigError, match="run id mine belongs to recipe digest"):
+        opened(tmp_path, "mine", "seed=99")
+
+
+def test_the_same_recipe_reopens_its_run_with_its_pins(tmp_path: Path) -> None:
+    opened(tmp_path, "mine").pin("behavior_events", 7)
+    assert opened(tmp_path, "mine").pinned_version("behavior_events") == 7
+
+
+def test_a_malformed_run_id_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"run id '\.\./x' must match"):
+        opened(tmp_path, "../x")
+
+
+def test_a_fact_of_a_step_that_did_not_run_names_the_run(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="run mine has no mix_id yet"):
+        opened(tmp_path, "mine").fact("mix_id")
+
+
+def test_a_failed_step_leaves_kind_code_message_and_next_action(tmp_path: Path) -> None:
+    run = opened(tmp_path, "mine")
+
+    def body(job: Job) -> None:
+        raise DataError("table x, column y: expected 1, found 2", action="mend y")
+
+    run_step("build_labels", body, run)
+
+    told = json.loads((run.folder / "outcome.json").read_text())
+    assert (told["kind"], told["code"], told["retryable"]) == ("data", 3, False)
+    assert (told["message"], told["action"]) == ("table x, column y: expected 1, found 2", "mend y")
+
+
+def test_an_unexpected_error_is_recorded_and_raised(tmp_path: Path) -> None:
+    run = opened(tmp_path, "mine")
+
+    def body(job: Job) -> None:
+        raise RuntimeError("bug")
+
+    with pytest.raises(RuntimeError, match="bug"):
+        run_step("build_labels", body, run)
+    outcome = run.outcome("build_labels")
+    assert outcome is not None
+    assert (outcome.kind, outcome.code) == ("internal", 1)
+
+
+def test_runs_are_listed_in_the_order_they_were_made(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        run = opened(tmp_path, name)
+        manifest = run.manifest()
+        manifest["created_at"] = f"2024-01-0{1 if name == 'b' else 2}T00:00:00+00:00"
+        (run.folder / "manifest.json").write_text(json.dumps(manifest))
+    assert [run.run_id for run in list_runs(tmp_path / "_runs")] == ["b", "a"]
+
+
+def test_a_run_of_another_version_is_listed_and_read_by_nobody(tmp_path: Path) -> None:
+    opened(tmp_path, "mine")
+    older = opened(tmp_path, "older")
+    content = json.loads((older.folder / "recipe.json").read_text())
+    (older.folder / "recipe.json").write_text(json.dumps({**content, "removed_section": 1}))
+    told = CliRunner().invoke(app, ["runs", "ls", "--json", "--root", str(tmp_path)])
+    assert {row["run_id"]: row["outcome"] for row in json.loads(told.stdout)} == {
+        "mine": "unfinished",
+        "older": "of another version",
+    }
+    runs = {run.run_id: run for run in list_runs(tmp_path / "_runs")}
+    with pytest.raises(ConfigError, match=r"run older was made with a recipe that this version cannot read: .*removed"):
+        _ = runs["older"].recipe
+
+
+def test_a_resumed_run_is_done_by_the_limits_given_now(tmp_path: Path) -> None:
+    opened(tmp_path, "mine")
+    assert opened(tmp_path, "mine", "engine.torch_threads=3").recipe.engine.torch_threads == 3

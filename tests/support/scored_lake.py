@@ -1,0 +1,153 @@
+"""A tiny agent with targets and a lakehouse of ragged samples, made without Spark: what scoring on Ray reads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from deltalake import write_deltalake
+
+from tests.support.tiny_models import make_agent_settings, make_base, make_samples
+from zigong.dataset.samples import SampleSource, cells_of
+from zigong.fanout.staged import Shard
+from zigong.influence.capture import open_agent
+from zigong.influence.target_file import save_targets
+from zigong.influence.targets import target_gradients
+from zigong.lakehouse.paths import LakehousePaths
+from zigong.lakehouse.tables import latest_version
+from zigong.recipe import Influence
+from zigong.tokens.samples import Samples
+from zigong.training.checkpoints import read_checkpoints
+from zigong.training.trainer import train_agent
+
+DATES = (date(2023, 1, 1), date(2023, 2, 1))
+SETTINGS = Influence(batch_tokens=500)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredLake:
+    """Where it lies, and the samples as they were written last."""
+
+    folder: Path
+    samples: Samples
+    settings: Influence = SETTINGS
+
+    @property
+    def source(self) -> SampleSource:
+        paths = LakehousePaths.at(str(self.folder))
+        version = latest_version(paths, "instruction_samples")
+        return SampleSource(root=paths.root, dataset_id="d", members_version=0, samples_version=version)
+
+    @property
+    def members(self) -> pa.Table:
+        return self.source.with_columns(self.source.members(["train"]), ("text_hash",))
+
+    def shards(self) -> list[dict[str, Any]]:
+        return cells_of(self.members)
+
+    def keys_of(self, shard: Shard) -> list[str]:
+        day, bucket = date.fromisoformat(shard["observation_date"]), shard["user_bucket"]
+        cell = zip(self.samples.sample_id, self.samples.observation_date, self.samples.user_id, strict=True)
+        return sorted(key for key, seen, user in cell if (seen, _bucket(user)) == (day, bucket))
+
+    def arguments(self) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "base_folder": self.folder / "base",
+            "agent_folder": self.folder / "agent",
+            "targets_file": self.folder / "targets.safetensors",
+            "settings": self.settings,
+            "torch_threads": 1,
+        }
+
+
+def make_scored_lake(folder: Path, size: int) -> ScoredLake:
+    """Samples in cells of some seven users each, by two dates and four buckets."""
+    base, samples = make_base(folder / "base"), make_samples(size, dates=DATES)
+    train_agent(base, samples, make_agent_settings(2), seed=1, torch_threads=1, folder=folder / "agent", data={})
+    paths = LakehousePaths.at(str(folder))
+    members = [_member(samples, index) for index in range(size)]
+    write_deltalake(paths.table("dataset_members"), pa.Table.from_pylist(members))
+    return with_settings(write_samples(folder, samples), SETTINGS)
+
+
+def with_settings(lake: ScoredLake, settings: Influence) -> ScoredLake:
+    """The same lakehouse with target gradients of other settings; two of seven users have no target."""
+    agent = open_agent(lake.folder / "base", read_checkpoints(lake.folder / "agent"), torch_threads=1)
+    targets = make_samples(11, seed=9, dates=(date(2023, 8, 1), date(2023, 9, 1)), prefix="t").take(
+        [*range(5), *range(7, 11)]
+    )
+    gradients = target_gradients(agent, targets, settings, business_timezone="UTC")
+    save_targets(gradients, lake.folder / "targets.safetensors")
+    return replace(lake, settings=settings)
+
+
+def write_samples(folder: Path, samples: Samples) -> ScoredLake:
+    """Writes a new version of instruction_samples."""
+    rows = [_instruction(samples, index) for index in range(len(samples))]
+    table = LakehousePaths.at(str(folder)).table("instruction_samples")
+    write_deltalake(table, pa.Table.from_pylist(rows), mode="overwrite")
+    return ScoredLake(folder=folder, samples=samples)
+
+
+def with_other_text(lake: ScoredLake, keys: Collection[str]) -> ScoredLake:
+    """The same lakehouse, after the prompts of some samples grew by three tokens."""
+    prompts = tuple(
+        np.append(ids, np.int32([7, 8, 9])) if key in keys else ids
+        for key, ids in zip(lake.samples.sample_id, lake.samples.input_ids, strict=True)
+    )
+    columns = {name: getattr(lake.samples, name) for name in lake.samples.__dataclass_fields__}
+    written = write_samples(lake.folder, Samples(**{**columns, "input_ids": prompts}))
+    return replace(written, settings=lake.settings)
+
+
+def _bucket(user_id: str) -> int:
+    return int(user_id[1:]) % 4
+
+
+def _common(samples: Samples, index: int) -> dict[str, Any]:
+    user, day = samples.user_id[index], samples.observation_date[index]
+    return {
+        "sample_id": samples.sample_id[index],
+        "user_id": user,
+        "person_id": user,
+        "observation_at": datetime.combine(day, time(), UTC),
+        "observation_date": day,
+        "user_bucket": _bucket(user),
+        "task": "card",
+    }
+
+
+def _member(samples: Samples, index: int) -> dict[str, Any]:
+    return {
+        **_common(samples, index),
+        "dataset_id": "d",
+        "completion": "bad",
+        "completion_ids": samples.completion_ids[index].tolist(),
+        "label": int(samples.label[index]),
+        "matured_at": samples.matured_at[index],
+        "split": "train",
+    }
+
+
+def _instruction(samples: Samples, index: int) -> dict[str, Any]:
+    ids = samples.input_ids[index].tolist()
+    return {
+        **_common(samples, index),
+        "sequence_id": f"q{index}",
+        "template": "card@1",
+        "language": "en",
+        "horizon": "1m30dpd",
+        "prompt": " ".join(map(str, ids)),
+        "choices": ["bad", "good"],
+        "input_ids": ids,
+        "history_tokens": 0,
+        "max_tokens": 64,
+        "text_hash": hashlib.sha256(str(ids).encode()).hexdigest(),
+    }

@@ -1,0 +1,1 @@
+"""One source into events and profiles: raw files read by a mapping, masked, checked, with keyed digests for ids."""

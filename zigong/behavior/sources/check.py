@@ -1,0 +1,274 @@
+"""Everything that is wrong with a source mapping and its files, found before anything is written.
+
+Raw values never leave this module: examples show the shape of a cell only (letters become a, digits become 9), and
+cells of identifier columns are not shown at all.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Mapping
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from schemas.contracts import table_contract
+from schemas.mappings import SourceFile, SourceMapping
+from zigong.behavior.sources.faults import cause_of
+from zigong.behavior.sources.findings import Finding, SourceCheck, Summary, rule_finding
+from zigong.behavior.sources.ingest import Versions, deduplicated, events_from, profiles_from
+from zigong.behavior.sources.masking import shape
+from zigong.behavior.sources.raw import REASONS, column_names, found_cells, missing_columns, padded, raw_tables
+from zigong.errors import DataError
+from zigong.quality.rows import broken_rules, conform
+
+EXAMPLES = 3
+# Null where user_key or known_at is; told more sharply as before_1970 and far_future.
+_FOLLOWING = ("user_bucket_is_present", "known_date_is_present", "times_within_1900_and_2200")
+_TODO = re.compile(r"\bTODO\b:?\s*(.*)")
+
+
+def check_source(spark: SparkSession, mapping: SourceMapping, path: str, *, timezone: str) -> SourceCheck:
+    """Finds every problem of a mapping and its files below ``path``; writes nothing.
+
+    Args:
+        path: folder of the raw files, as source.path of a recipe.
+        timezone: business time zone.
+    """
+    findings = _open_questions(mapping)
+    found = {file.name: _found(spark, file, path, findings) for file in mapping.files}
+    whole = all(frame is not None and not missing_columns(file, frame) for file, frame in _pairs(mapping, found))
+    raw = raw_tables(mapping, {file.name: padded(spark, file, frame) for file, frame in _pairs(mapping, found)})
+    file_rows = {}
+    for file, frame in _pairs(mapping, found):
+        if frame is not None:
+            file_rows[file.name] = _judged_file(raw.cells[file.name], file, missing_columns(file, frame), findings)
+    key = secrets.token_bytes(32)  # nothing is kept, so any key serves
+
+    def events() -> DataFrame:
+        return events_from(spark, raw, mapping, key=key, buckets=1, timezone=timezone)
+
+    def profiles() -> DataFrame:
+        return profiles_from(spark, raw, mapping, key=key, timezone=timezone)
+
+    stated = [_stated(section, query, findings) for section, query in (("events", events), ("profiles", profiles))]
+    if not whole or None in stated:
+        return SourceCheck(findings=tuple(findings), summary=None)
+    versions = [
+        _versions(frame, table, findings)
+        for frame, table in zip(stated, ("behavior_events", "user_profiles"), strict=True)
+    ]
+    if versions[0] is None or versions[1] is None:
+        return SourceCheck(findings=tuple(findings), summary=None)
+    summary = _summary(file_rows, versions[0].kept, versions[1].kept)
+    findings += _outcomes(mapping, summary)
+    return SourceCheck(findings=tuple(findings), summary=summary)
+
+
+def _pairs(mapping: SourceMapping, found: Mapping[str, DataFrame | None]) -> list[tuple[SourceFile, DataFrame | None]]:
+    return [(file, found[file.name]) for file in mapping.files]
+
+
+def _open_questions(mapping: SourceMapping) -> list[Finding]:
+    """What is left to do in the texts of a mapping, as ``zigong source new`` marks it."""
+    texts = {"title": mapping.title, "description": mapping.description, "license": mapping.license}
+    texts |= {f"derived: {name}": text for name, text in mapping.derived}
+    texts |= {"events": mapping.events_sql, "profiles": mapping.profiles_sql}
+    return [
+        Finding(
+            section=section, problem=f"open: {question.strip() or 'TODO'}", action="answer it, then delete the TODO"
+        )
+        for section, text in texts.items()
+        for question in _TODO.findall(text)
+    ]
+
+
+def _found(spark: SparkSession, file: SourceFile, path: str, findings: list[Finding]) -> DataFrame | None:
+    section = f"files: {file.name}"
+    try:
+        found = found_cells(spark, file, path)
+    except DataError as error:
+        findings.append(Finding(section=section, problem=error.message, action=error.action))
+        return None
+    except (PySparkException, Py4JJavaError) as error:
+        findings.append(
+            Finding(
+                section=section, problem=f"cannot be read as {file.format}: {cause_of(error)}", action="check format"
+            )
+        )
+        return None
+    names = ", ".join(column_names(found))
+    findings += [
+        Finding(
+            section=section,
+            column=name,
+            problem=f"the file has no such column; it has {names}",
+            action="correct the name in columns, or give the file the mapping was written for",
+        )
+        for name in missing_columns(file, found)
+    ]
+    return found
+
+
+def _judged_file(cells: DataFrame, file: SourceFile, absent: tuple[str, ...], findings: list[Finding]) -> int:
+    """Appends what is wrong with the cells of a file; returns its number of rows."""
+    section = f"files: {file.name}"
+    try:
+        rows: int = cells.count()
+        findings += [finding for finding in _bad_cells(cells, file, section) if finding.column not in absent]
+    except (PySparkException, Py4JJavaError) as error:
+        findings.append(Finding(section=section, problem=f"reading fails: {cause_of(error)}", action="check the file"))
+        return 0
+    if rows == 0:
+        findings.append(Finding(section=section, problem="the file has no rows", action="give the whole file"))
+    return rows
+
+
+def _bad_cells(cells: DataFrame, file: SourceFile, section: str) -> list[Finding]:
+    reason = F.col("reason")
+    shown = [
+        F.when(F.substring_index(reason, ":", 1).isin("missing", "malformed_row"), None).when(
+            reason.endswith(f":{column.name}"), shape(F.col(f"`{column.name}`"))
+        )
+        for column in file.columns
+        if not column.identifier
+    ]
+    found = cells.select("*", F.explode(REASONS).alias("reason")).select(
+        "reason", F.coalesce(*shown, F.lit(None).cast("string")).alias("example")
+    )
+    return [
+        rule_finding(section, row["reason"], row["rows"], tuple(row["examples"]))
+        for row in found.groupBy("reason")
+        .agg(F.count("*").alias("rows"), _some(F.col("example")).alias("examples"))
+        .orderBy("reason")
+        .collect()
+    ]
+
+
+def _some(examples: Column) -> Column:
+    return F.slice(F.array_sort(F.collect_set(examples)), 1, EXAMPLES)
+
+
+def _stated(section: str, query: Callable[[], DataFrame], findings: list[Finding]) -> DataFrame | None:
+    """The rows a section's SQL yields, not computed yet; None where it does not run."""
+    try:
+        return query()
+    except DataError as error:
+        findings.append(Finding(section=section, problem=error.message, action=error.action))
+    except PySparkException as error:
+        findings.append(Finding(section=section, problem=cause_of(error), action=f"correct {section} of the mapping"))
+    return None
+
+
+def _versions(frame: DataFrame, table: str, findings: list[Finding]) -> Versions | None:
+    """Appends what is wrong with the rows of a table; None where computing them fails."""
+    section = "events" if table == "behavior_events" else "profiles"
+    try:
+        versions = deduplicated(frame, table=table)
+    except (PySparkException, Py4JJavaError) as error:
+        findings.append(
+            Finding(
+                section=section,
+                problem=f"the SQL fails on some rows: {cause_of(error)}",
+                action="use try_cast or CASE where a value may not fit",
+            )
+        )
+        return None
+    findings += _broken(versions.kept, table, section) + _repeated(versions, table, section)
+    return versions
+
+
+def _broken(rows: DataFrame, table: str, section: str) -> list[Finding]:
+    """Rules of the table's contract that rows break, and times that cannot be meant."""
+    contract = table_contract(table)
+    times = [name for name in ("event_at", "valid_from", "known_at") if name in contract.column_names]
+    early = [F.when(F.col(name) < F.lit("1970-01-01").cast("timestamp"), f"before_1970:{name}") for name in times]
+    next_year = F.current_timestamp() + F.expr("INTERVAL 1 YEAR")
+    late = [F.when(F.col(name) > next_year, f"far_future:{name}") for name in times]
+    rules = F.concat(broken_rules(contract), F.array_compact(F.array(*early, *late)))
+    word = F.col("event_type") if section == "events" else F.lit(None).cast("string")
+    example = F.when(F.col("rule") == "event_type_is_a_word", shape(word))
+    found = conform(rows, contract).select("*", F.explode(rules).alias("rule"))
+    counted = found.groupBy("rule").agg(F.count("*").alias("rows"), _some(example).alias("examples"))
+    return [
+        rule_finding(section, row["rule"], row["rows"], tuple(row["examples"]))
+        for row in counted.orderBy("rule").collect()
+        if row["rule"] not in _FOLLOWING
+    ]
+
+
+def _repeated(versions: Versions, table: str, section: str) -> list[Finding]:
+    findings = []
+    if repeated := versions.duplicates.count():
+        problem = "exact repetitions of a row; ingest drops and counts them"
+        key = "event_key" if section == "events" else "user_key or valid_from"
+        action = f"nothing, if the source repeats rows; else make {key} finer"
+        findings.append(Finding(section=section, problem=problem, rows=repeated, action=action, blocking=False))
+    if contradicting := versions.conflicting.count():
+        findings.append(
+            Finding(
+                section=section,
+                column="event_key" if section == "events" else "user_key",
+                problem=f"duplicate keys with other contents; they differ in {', '.join(_differing(versions, table))}",
+                rows=contradicting,
+                action="make the key finer, or let known_at tell the versions apart",
+            )
+        )
+    return findings
+
+
+def _differing(versions: Versions, table: str) -> list[str]:
+    """Columns in which rows of one key contradict each other."""
+    contract = table_contract(table)
+    others = [name for name in contract.column_names if name not in contract.key]
+    text = {name: F.coalesce(F.to_json(F.struct(name)), F.lit("")) for name in others}
+    keys = versions.conflicting.select(*contract.key).distinct()
+    rows = versions.kept.unionByName(versions.conflicting).join(keys, [*contract.key], "left_semi")
+    differs = [(F.size(F.collect_set(text[name])) > 1).cast("int").alias(name) for name in others]
+    by_key = rows.groupBy(*contract.key).agg(*differs)
+    counts = by_key.agg(*(F.max(name).alias(name) for name in others)).first()
+    return [name for name in others if counts[name]]
+
+
+def _summary(file_rows: Mapping[str, int], events: DataFrame, profiles: DataFrame) -> Summary:
+    types = {row["event_type"]: row["count"] for row in events.groupBy("event_type").count().collect()}
+    span = events.agg(
+        F.min("event_at").alias("first_event_at"),
+        F.max("event_at").alias("last_event_at"),
+        F.min("known_at").alias("first_known_at"),
+        F.max("known_at").alias("last_known_at"),
+        F.count_distinct("user_id").alias("users"),
+    ).first()
+    return Summary(
+        file_rows=dict(file_rows),
+        events=sum(types.values()),
+        profiles=profiles.count(),
+        event_types=dict(sorted((str(name), count) for name, count in types.items())),
+        **span.asDict(),
+    )
+
+
+def _outcomes(mapping: SourceMapping, summary: Summary) -> list[Finding]:
+    """Types of the mapping that no event has: a typing error, or a sample too small to hold them."""
+    if summary.events == 0:
+        return [Finding(section="events", problem="no events", action="check joins and filters of the SQL")]
+    absent = {
+        section: [word for word in words if word not in summary.event_types]
+        for section, words in (("outcome_events", mapping.outcome_events), ("closing_events", mapping.closing_events))
+    }
+    none_at_all = len(absent["outcome_events"]) == len(mapping.outcome_events)
+    return [
+        Finding(
+            section=section,
+            problem=f"never occur: {', '.join(words)}",
+            action="correct the words, or the event_type of the SQL; without outcomes no client gets a label"
+            if none_at_all
+            else "nothing, if the files are a sample; else correct the words",
+            blocking=none_at_all,
+        )
+        for section, words in absent.items()
+        if words
+    ]

@@ -1,0 +1,149 @@
+"""A commented starting mapping for new files, from the first rows of a sample of each.
+
+No cell of the sample enters the mapping: only names, types and places of columns do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from zigong.behavior.sources.sample import SourceSample, read_sample, word
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """A mapping's text and the folder it is to be checked against."""
+
+    text: str
+    folder: Path
+
+
+def drafted_mapping(files: Sequence[Path], *, name: str | None = None) -> Draft:
+    """Drafts a mapping for sample files; every open question in it is marked TODO.
+
+    Args:
+        files: csv (also .csv.gz), json with one object a line, or parquet.
+        name: name of the source; default: that of the first file.
+
+    Raises:
+        ConfigError: a file is missing or of no known format.
+        DataError: a file is not of the format its name tells.
+    """
+    folder = Path(os.path.commonpath([file.resolve().parent for file in files]))
+    samples = [read_sample(file, str(file.resolve().relative_to(folder))) for file in files]
+    return Draft(text=_mapping_text(word(name or samples[0].name), samples), folder=folder)
+
+
+def _mapping_text(name: str, samples: Sequence[SourceSample]) -> str:
+    timed = [sample for sample in samples if sample.first(lambda column: column.is_time)] or list(samples[:1])
+    keyed = next((sample for sample in samples if sample.first(lambda column: column.identifier)), samples[0])
+    unused = [sample.name for sample in samples if sample not in timed and sample is not keyed]
+    joins = [f"  -- TODO: join {file}, or delete it from files" for file in unused]
+    lines = [
+        "# Drafted from sample files. Answer every TODO; `zigong source check` lists those that are left.",
+        f"name: {name}",
+        "data: private  # or public, simulated",
+        'title: "TODO: what this source is"',
+        "files:",
+        *(line for sample in samples for line in _file_lines(sample)),
+        "# One row per event. Times are UTC: to_utc_timestamp(local, :timezone). Codes become words with CASE.",
+        "events: |",
+        *joins,
+        *"\n  UNION ALL\n".join("\n".join(_event_lines(sample)) for sample in timed).splitlines(),
+        "# One row per version of a client's profile; attributes are words: bands, not numbers.",
+        "profiles: |",
+        *_profile_lines(keyed),
+        "# When the platform learns of an event: a fixed lag, or {column: known_at} if the events SQL yields known_at.",
+        "known_at: {lag: INTERVAL 1 DAY}",
+        "# Event types that tell how a loan goes, and those after which it is closed.",
+        "outcome_events: [todo]",
+        "closing_events: []",
+        "# Attributes whose values no person wrote, such as {channel: code}; the others are masked at ingest.",
+        "attributes: {}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _file_lines(sample: SourceSample) -> Iterable[str]:
+    yield f"  {sample.name}:"
+    yield f"    path: {_scalar(sample.path)}"
+    yield f"    format: {sample.format}"
+    if sample.separator != ",":
+        yield f"    separator: {json.dumps(sample.separator)}"
+    yield "    columns:  # types and `required` are guesses from the sample; delete columns that the SQL does not use"
+    for column in sample.columns:
+        kind = "string" if column.identifier else column.type
+        options = [f'type: "{kind}"' if "(" in kind else f"type: {kind}"]
+        options += [f"{flag}: true" for flag in ("required", "identifier") if getattr(column, flag)]
+        yield f"      {_scalar(column.name)}: {{{', '.join(options)}}}"
+
+
+def _scalar(text: str) -> str:
+    """A YAML scalar that reads back as this text: NO and 1 need quotes, client_id does not."""
+    plain = re.fullmatch(r"[\w./-]+", text) and yaml.safe_load(text) == text
+    return text if plain else json.dumps(text, ensure_ascii=False)
+
+
+def _event_lines(sample: SourceSample) -> list[str]:
+    keys = [f"`{column.name}`" for column in sample.columns if column.identifier]
+    amount = sample.first(lambda column: column.type.startswith("decimal"))
+    return [
+        "  SELECT",
+        f"    {_user_key(sample)} AS user_key,  -- TODO: the client in {sample.name}; join where another file tells it",
+        f"    concat_ws('|', '{sample.name}', {', '.join(keys or ['CAST(NULL AS STRING)'])}) AS event_key,"
+        "  -- TODO: what names an event for good",
+        "    CAST(NULL AS STRING) AS loan_key,  -- TODO: the loan, where the event has one",
+        "    'upsert' AS op,",
+        f"    '{sample.name}' AS event_type,  -- TODO: a word for each kind of event",
+        f"    {_moment(sample)} AS event_at,  -- TODO: when it happened; a date alone means the end of its day",
+        f"    {amount or 'CAST(NULL AS DECIMAL(18, 2))'} AS amount,",
+        f"    {_CURRENCY if amount else 'CAST(NULL AS STRING) AS currency,'}",
+        "    CAST(NULL AS INT) AS days_past_due,  -- TODO: where an outcome states it",
+        "    CAST(map() AS MAP<STRING, STRING>) AS attributes  -- TODO: map('channel', channel, ...)",
+        f"  FROM {sample.name}",
+    ]
+
+
+_CURRENCY = "'XXX' AS currency,  -- TODO: the ISO 4217 code of the amount"  # XXX says that there is none
+
+
+def _profile_lines(sample: SourceSample) -> list[str]:
+    since = f"min({_moment(sample)})"
+    user_key = _user_key(sample)
+    return [
+        "  SELECT",
+        f"    {user_key} AS user_key,",
+        f"    {since} AS valid_from,  -- TODO: since when the attributes hold",
+        f"    {since} AS known_at,  -- TODO: when the platform learned of them",
+        "    CAST(NULL AS STRING) AS person_key,  -- TODO: a unit wider than the account, where there is one",
+        "    CAST(map() AS MAP<STRING, STRING>) AS attributes  -- TODO: map('age', CASE ... END, ...)",
+        f"  FROM {sample.name}",
+        f"  GROUP BY {user_key}",
+    ]
+
+
+def _moment(sample: SourceSample) -> str:
+    """The first time of a file in UTC; of a date alone the last microsecond, since its start may be too early."""
+    time = sample.first(lambda column: column.type == "timestamp")
+    if time:
+        return f"to_utc_timestamp({time}, :timezone)"
+    day = sample.first(lambda column: column.type == "date")
+    if day is None:
+        return "CAST(NULL AS TIMESTAMP)"
+    return f"to_utc_timestamp(CAST(date_add({day}, 1) AS TIMESTAMP), :timezone) - INTERVAL 1 MICROSECOND"
+
+
+def _user_key(sample: SourceSample) -> str:
+    """The first identifier that names a client, else the first one."""
+    client = sample.first(lambda column: column.identifier and bool(re.match(_CLIENT, column.name.lower())))
+    return client or sample.first(lambda column: column.identifier) or "CAST(NULL AS STRING)"
+
+
+_CLIENT = r"(client|customer|user|person|member|borrower|account)"

@@ -1,0 +1,124 @@
+"""What Spark finds wrong with raw files and a mapping's SQL while it computes rows, named without a value of theirs.
+
+Spark's own texts and logs quote raw cells.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import unquote
+
+from py4j.java_gateway import is_instance_of
+from py4j.protocol import Py4JJavaError
+from pyspark import SparkContext
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from schemas.mappings import SourceMapping
+from zigong.errors import DataError
+from zigong.lakehouse.session import PYSPARK_ERRORS
+
+UNREADABLE, DATA_EXCEPTION = "FAILED_READ_FILE", "22"  # a condition of Spark; a class of SQLSTATE
+# Whose messages speak of the file or its header, never of a value.
+_TELLING = (
+    "java.io.",
+    "java.util.zip.",
+    "java.lang.RuntimeException",
+    "org.apache.parquet.",
+    "org.apache.spark.SparkIllegalArgumentException",
+)
+
+
+@contextmanager
+def raw_faults(spark: SparkSession, mapping: SourceMapping, path: str) -> Iterator[None]:
+    """Names faults of the raw files below ``path`` and of the mapping's SQL; Spark finds them when rows are computed.
+
+    While raw values are at hand, Spark logs nothing.
+
+    Raises:
+        DataError: a raw file cannot be read to its end, or the SQL meets a value that it cannot compute with.
+    """
+    told = logging.getLogger(PYSPARK_ERRORS)
+    before = told.level
+    spark.sparkContext.setLogLevel("OFF")
+    told.setLevel(logging.CRITICAL)
+    try:
+        yield
+    except (Py4JJavaError, PySparkException) as error:
+        fault = unreadable_file(error, path) or _uncomputable(error, mapping)
+        if fault is None:
+            raise
+        raise fault from None  # the cause quotes raw values
+    finally:
+        spark.sparkContext.setLogLevel("ERROR")
+        told.setLevel(before)
+
+
+def unreadable_file(error: Py4JJavaError | PySparkException, path: str) -> DataError | None:
+    """The error as one of a file below ``path`` that cannot be read; None where it is another."""
+    throwables = _throwables(error)
+    for thrown in throwables:
+        file = thrown.getMessageParameters().get("path") if _condition(thrown).startswith(UNREADABLE) else None
+        if file is not None and path.rstrip("/") in unquote(str(file)):
+            return DataError(
+                f"raw file {unquote(str(file))} cannot be read: {_reason(throwables)}",
+                action="deliver the file again, whole and as the source mapping describes it; the published version is "
+                "unchanged",
+            )
+    return None
+
+
+def cause_of(error: Py4JJavaError | PySparkException) -> str:
+    """Spark's name for an error and the SQL it points at; its full text may hold raw values."""
+    named = [thrown for thrown in _throwables(error) if _condition(thrown)]
+    if not named:
+        return type(error).__name__
+    fragments = [context.fragment() for context in named[-1].getQueryContext()]
+    where = f" in {' '.join(fragments[0].split())}" if fragments and fragments[0] else ""
+    return f"{_condition(named[-1])}{where}"
+
+
+def _uncomputable(error: Py4JJavaError | PySparkException, mapping: SourceMapping) -> DataError | None:
+    states = [str(thrown.getSqlState() or "") for thrown in _throwables(error) if _is_named(thrown)]
+    if not any(state.startswith(DATA_EXCEPTION) for state in states):
+        return None
+    return DataError(
+        f"source mapping {mapping.origin}: its SQL meets a value it cannot compute with: {cause_of(error)}",
+        action="use try_cast or CASE in the SQL, or give the raw column a type that holds the value, which sends other "
+        "rows to quarantine; `zigong source check` finds the columns",
+    )
+
+
+def _throwables(error: Py4JJavaError | PySparkException) -> list[Any]:
+    """The Java exception and its causes, outermost first."""
+    thrown = error.java_exception if isinstance(error, Py4JJavaError) else getattr(error, "_origin", None)
+    chain: list[Any] = []
+    while thrown is not None and len(chain) < 20:
+        chain.append(thrown)
+        thrown = thrown.getCause()
+    return chain
+
+
+def _is_named(thrown: Any) -> bool:
+    context = SparkContext._active_spark_context
+    return bool(context and is_instance_of(context._gateway, thrown, "org.apache.spark.SparkThrowable"))
+
+
+def _condition(thrown: Any) -> str:
+    return str(thrown.getCondition() or "") if _is_named(thrown) else ""
+
+
+def _reason(throwables: list[Any]) -> str:
+    """The innermost cause, with its message where that speaks of the file as a whole."""
+    for thrown in throwables:
+        if _condition(thrown) == f"{UNREADABLE}.PARQUET_COLUMN_DATA_TYPE_MISMATCH":
+            types = thrown.getMessageParameters()
+            kinds = f"{types.get('actualType')} where other files of the folder hold {types.get('expectedType')}"
+            return f"column {types.get('column')} holds {kinds}"
+    innermost = throwables[-1]
+    name = str(innermost.getClass().getName())
+    told = " ".join(str(innermost.getMessage() or "").split()) if name.startswith(_TELLING) else ""
+    return f"{name.rpartition('.')[2]}: {told[:300]}" if told else name.rpartition(".")[2]

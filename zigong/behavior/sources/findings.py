@@ -1,0 +1,108 @@
+"""What a check of a source tells: findings, and a summary of what the source yields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from zigong.behavior.sources.raw import MAX_CELL
+
+_ACTIONS = {
+    "missing": "fill the cell at the source, or drop `required` from the column",
+    "bad_cast": "correct the type of the column; a text that means an empty cell belongs into null_values",
+    "not_finite": "correct the source, or list the text in null_values",
+    "unknown_value": "add the value to `values` of the column, or correct the source",
+    "below_minimum": "correct the source, or the column's minimum",
+    "broken_text": "deliver the file in UTF-8 and without NUL characters",
+    "too_long": f"no text has more than {MAX_CELL:,} characters: look for a quote that is not closed",
+    "malformed_row": "correct the line: too many or too few cells, an open quote, or no JSON object",
+    "event_type_is_a_word": "let the SQL yield lower-case words such as loan_paid: a-z, 0-9, _; at most 64 characters",
+    "amount_has_currency": "let the SQL yield an ISO 4217 code beside every amount",
+    "op_is_known": "let the SQL yield 'upsert', or 'retract' for an event that is withdrawn",
+    "days_past_due_not_negative": "let the SQL yield null or a number from 0",
+    "before_1970": "look for a wrong unit, a wrong anchor date or a text that means empty",
+    "far_future": "look for a wrong unit, a wrong anchor date or a text that means 'never'",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One problem, or one thing to know.
+
+    Attributes:
+        section: file or part of the mapping it lies in, such as ``files: loans`` or ``events``.
+        column: its column, where it lies in one.
+        problem: what was found.
+        rows: how many rows it concerns, which a run would send to quarantine; None: not a matter of rows.
+        examples: up to three masked examples.
+        action: what to do.
+        blocking: False for what loses nothing and may be meant so.
+    """
+
+    section: str
+    problem: str
+    action: str
+    column: str | None = None
+    rows: int | None = None
+    examples: tuple[str, ...] = ()
+    blocking: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a source yields; all times are UTC."""
+
+    file_rows: Mapping[str, int]
+    events: int
+    profiles: int
+    users: int
+    event_types: Mapping[str, int]
+    first_event_at: datetime | None
+    last_event_at: datetime | None
+    first_known_at: datetime | None
+    last_known_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceCheck:
+    """All findings on a source; no summary where files, columns or SQL are too broken to count events."""
+
+    findings: tuple[Finding, ...]
+    summary: Summary | None
+
+    @property
+    def faults(self) -> int:
+        """Findings that have to be mended before a run."""
+        return sum(finding.blocking and finding.rows is None for finding in self.findings)
+
+    @property
+    def row_findings(self) -> int:
+        """Findings whose rows a run would send to quarantine, going on with the others."""
+        return sum(finding.blocking and finding.rows is not None for finding in self.findings)
+
+    @property
+    def ok(self) -> bool:
+        """Whether ingest would publish every row."""
+        return not self.faults and not self.row_findings
+
+
+def rule_finding(section: str, rule: str, rows: int, examples: tuple[str, ...]) -> Finding:
+    """The finding of rows that a rule of cells or of a table would refuse.
+
+    Args:
+        rule: name of the rule, with its column after a colon where it has one.
+    """
+    kind, _, column = rule.partition(":")
+    if kind.endswith("_is_present"):
+        column = {"user_id": "user_key", "event_id": "event_key"}.get(name := kind.removesuffix("_is_present"), name)
+        action = f"let the SQL yield {column} in every row: look for a join without a partner or a bad date"
+        return Finding(section=section, column=column, problem="null", rows=rows, action=action)
+    return Finding(
+        section=section,
+        column=column or None,
+        problem=kind.replace("_", " "),
+        rows=rows,
+        examples=examples,
+        action=_ACTIONS.get(kind, f"see rule {kind} of the table's contract in schemas/tables"),
+    )

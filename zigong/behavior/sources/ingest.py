@@ -1,0 +1,265 @@
+"""Raw files become behavior_events and user_profiles through a source mapping.
+
+A job calls ``read_raw``, then ``events_from`` or ``profiles_from``, then ``deduplicated``; ``rejected_rows`` and the
+conflicting versions go to quarantine, so that rows in = published + quarantined + dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from zoneinfo import ZoneInfo
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.window import Window
+
+from schemas.contracts import table_contract
+from schemas.mappings import SourceMapping
+from zigong.behavior.sources.lineage import shown_identifiers
+from zigong.behavior.sources.masking import masked_attributes
+from zigong.behavior.sources.pseudonyms import pseudonymiser, user_bucket
+from zigong.behavior.sources.raw import RawTables, counted_rows, read_raw, rejected_rows
+from zigong.errors import DataError
+from zigong.lakehouse.business_time import local_date
+from zigong.lakehouse.row_text import row_text
+
+__all__ = [
+    "RawTables",
+    "Remembered",
+    "Versions",
+    "counted_rows",
+    "deduplicated",
+    "events_from",
+    "profiles_from",
+    "read_raw",
+    "rejected_rows",
+    "rejected_without_erased",
+    "without_erased",
+]
+
+_FATE, _CONTENT = "_fate", "_content"
+KEPT, DUPLICATE, CONFLICTING = "kept", "duplicate", "conflicting_version"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Versions:
+    """Rows by their fate; the three parts together are exactly the rows given.
+
+    Attributes:
+        kept: one row per key of the contract.
+        duplicates: exact repetitions, to be counted as dropped with the reason ``duplicate``.
+        conflicting: other contents under a kept key, for quarantine with the reason ``conflicting_version``.
+    """
+
+    kept: DataFrame
+    duplicates: DataFrame
+    conflicting: DataFrame
+
+
+def events_from(
+    spark: SparkSession,
+    raw: RawTables,
+    mapping: SourceMapping,
+    *,
+    key: bytes,
+    buckets: int,
+    timezone: str,
+    from_date: date | None = None,
+    to_date: date | None = None,
+) -> DataFrame:
+    """All event versions of a source, in the columns of behavior_events.
+
+    Args:
+        key: key of the pseudonyms.
+        buckets: number of user buckets of the lakehouse.
+        timezone: business time zone; known_date is the date of known_at there.
+        from_date: first known_date that is produced; default: all.
+        to_date: first known_date that is not produced any more.
+
+    Raises:
+        DataError: the mapping's SQL does not run, yields other columns, or shows an identifier outside the keys.
+    """
+    stated = _queried(spark, raw, mapping, "events", mapping.events_sql, timezone)
+    known_at = F.col("known_at") if mapping.known_at_lag is None else F.col("event_at") + F.expr(mapping.known_at_lag)
+    dated = stated.withColumn("known_at", known_at).withColumn("known_date", local_date(F.col("known_at"), timezone))
+    if from_date is not None:
+        dated = dated.where(F.col("known_date") >= F.lit(from_date))
+    if to_date is not None:
+        dated = dated.where(F.col("known_date") < F.lit(to_date))
+    pseudonym = pseudonymiser(key)
+    named = dated.select(
+        F.lit(mapping.name).alias("source"),
+        pseudonym(F.col("event_key")).alias("event_id"),
+        "known_at",
+        "op",
+        pseudonym(F.col("user_key")).alias("user_id"),
+        pseudonym(F.col("loan_key")).alias("loan_id"),
+        "event_type",
+        "event_at",
+        F.lit(mapping.known_at_basis).alias("known_at_basis"),
+        F.col("amount").cast("decimal(18,2)").alias("amount"),
+        F.col("currency").cast("string").alias("currency"),
+        F.col("days_past_due").cast("int").alias("days_past_due"),
+        _words(F.col("attributes"), mapping).alias("attributes"),
+        "known_date",
+    )
+    return _contracted(named.withColumn("user_bucket", user_bucket(F.col("user_id"), buckets)), "behavior_events")
+
+
+def profiles_from(
+    spark: SparkSession, raw: RawTables, mapping: SourceMapping, *, key: bytes, timezone: str
+) -> DataFrame:
+    """All profile versions of a source, in the columns of user_profiles.
+
+    Raises:
+        DataError: as ``events_from``.
+    """
+    pseudonym = pseudonymiser(key)
+    stated = _queried(spark, raw, mapping, "profiles", mapping.profiles_sql, timezone)
+    named = stated.select(
+        F.lit(mapping.name).alias("source"),
+        pseudonym(F.col("user_key")).alias("user_id"),
+        "valid_from",
+        "known_at",
+        pseudonym(F.col("person_key")).alias("person_id"),
+        _words(F.col("attributes"), mapping).alias("attributes"),
+    )
+    return _contracted(named, "user_profiles")
+
+
+def deduplicated(rows: DataFrame, *, table: str = "behavior_events") -> Versions:
+    """One row per key of the table's contract.
+
+    An exact repetition is a duplicate. Under one key and known_at two contents contradict each other: the one with the
+    smallest content digest is kept, so the choice depends on nothing but the rows, and the others are conflicting.
+    """
+    contract = table_contract(table)
+    of_key = Window.partitionBy(*contract.key)
+    text = row_text((column.name, column.type) for column in contract.columns)
+    content = F.when(F.count("*").over(of_key) > 1, F.sha2(text, 256))  # most keys stand once, with nothing to compare
+    by_key = of_key.orderBy(_CONTENT)
+    fate = (
+        F.when(F.lag(_CONTENT).over(by_key) == F.col(_CONTENT), DUPLICATE)
+        .when(F.dense_rank().over(by_key) == 1, KEPT)
+        .otherwise(CONFLICTING)
+    )
+    # Three readers: without the checkpoint each would hash and shuffle all rows again.
+    judged = rows.withColumn(_CONTENT, content).withColumn(_FATE, fate).localCheckpoint()
+    kept, duplicates, conflicting = (
+        judged.where(F.col(_FATE) == part).select(*contract.column_names) for part in (KEPT, DUPLICATE, CONFLICTING)
+    )
+    return Versions(kept=kept, duplicates=duplicates, conflicting=conflicting)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remembered:
+    """Rows, divided by the tombstones of erased users.
+
+    Attributes:
+        kept: rows of users who were never erased.
+        erased: how many rows were left out, to be counted as dropped with the reason ``erased``.
+    """
+
+    kept: DataFrame
+    erased: int
+
+
+def without_erased(rows: DataFrame, tombstones: DataFrame | None) -> Remembered:
+    """Leaves out the rows of erased users, who may come back in any file.
+
+    Args:
+        rows: with the column user_id.
+        tombstones: column ``tombstone``, the SHA-256 of each erased pseudonym; None: nobody was erased.
+    """
+    if tombstones is None:
+        return Remembered(kept=rows, erased=0)
+    known = F.sha2("user_id", 256) == F.col("tombstone")
+    return Remembered(
+        kept=rows.join(F.broadcast(tombstones), known, "left_anti"),
+        erased=rows.join(F.broadcast(tombstones), known, "left_semi").count(),
+    )
+
+
+def rejected_without_erased(rejected: DataFrame, tombstones: DataFrame | None) -> Remembered:
+    """Leaves out rejected rows in which a client's pseudonym stands alone in an identifier's cell.
+
+    Args:
+        rejected: as ``rejected_rows`` gives them.
+        tombstones: as in ``without_erased``.
+    """
+    if tombstones is None:
+        return Remembered(kept=rejected, erased=0)
+    row = F.sha2("payload", 256)
+    named = rejected.select(row.alias("_row"), F.explode("identifiers").alias("user_id"))
+    known = named.join(F.broadcast(tombstones), F.sha2("user_id", 256) == F.col("tombstone"), "left_semi")
+    erased = F.broadcast(known.select("_row").distinct())
+    return Remembered(
+        kept=rejected.join(erased, row == F.col("_row"), "left_anti"),
+        erased=rejected.join(erased, row == F.col("_row"), "left_semi").count(),
+    )
+
+
+def _contracted(frame: DataFrame, table: str) -> DataFrame:
+    return frame.select(*table_contract(table).column_names)
+
+
+def _words(attributes: Column, mapping: SourceMapping) -> Column:
+    """Attributes as a map of texts without nulls, free text masked; no attributes are an empty map."""
+    texts = attributes.cast("map<string,string>")
+    empty = F.create_map().cast("map<string,string>")
+    stated = F.coalesce(F.map_filter(texts, lambda _, value: value.isNotNull()), empty)
+    return masked_attributes(stated, mapping.attribute_codes)
+
+
+_EVENT_COLUMNS = (
+    "user_key", "event_key", "loan_key", "op", "event_type", "event_at", "amount", "currency", "days_past_due",
+    "attributes",
+)  # fmt: skip
+_PROFILE_COLUMNS = ("user_key", "valid_from", "known_at", "person_key", "attributes")
+
+
+def _queried(
+    spark: SparkSession, raw: RawTables, mapping: SourceMapping, section: str, sql: str, timezone: str
+) -> DataFrame:
+    """Runs a mapping's SQL; files and derived views are common table expressions, so no view outlives the query."""
+    expected = _PROFILE_COLUMNS if section == "profiles" else _EVENT_COLUMNS
+    if section == "events" and mapping.known_at_lag is None:
+        expected = (*expected, "known_at")
+    # The mapping's author writes SQL by design; no client's data ever enters these texts.
+    # A text may end in a comment, so its closing bracket stands on a line of its own.
+    views = [f"{name} AS (SELECT * FROM {{{name}}})" for name in raw.good]  # noqa: S608
+    views += [f"{name} AS ({_formatted(text, timezone)}\n)" for name, text in mapping.derived]
+    query = f"WITH {', '.join(views)} SELECT * FROM ({_formatted(sql, timezone)}\n)"  # noqa: S608
+    try:
+        found = spark.sql(query, **raw.good)
+    except AnalysisException as error:
+        raise DataError(
+            f"source mapping {mapping.origin}: the SQL of {section} does not run: {str(error).splitlines()[0]}",
+            action=f"correct {section} (or derived) of the mapping",
+        ) from error
+    if set(found.columns) != set(expected):
+        raise DataError(
+            f"source mapping {mapping.origin}: {section} must yield {', '.join(expected)}; "
+            f"found {', '.join(found.columns)}",
+            action=f"correct the SELECT of {section} in the mapping",
+        )
+    _require_hidden(found, mapping, section)
+    return found.select(*expected)
+
+
+def _require_hidden(found: DataFrame, mapping: SourceMapping, section: str) -> None:
+    """Refuses a query that puts an identifier anywhere but into a key, which becomes a keyed digest."""
+    for column, identifiers in shown_identifiers(found).items():
+        if not column.endswith("_key"):
+            raise DataError(
+                f"source mapping {mapping.origin}: {column} of {section} shows {', '.join(identifiers)}, which the "
+                "mapping declares an identifier; identifiers may only stand in keys",
+                action=f"take it out of {column}, or derive a word from it before it enters the files",
+            )
+
+
+def _formatted(sql: str, timezone: str) -> str:
+    """A mapping's SQL with its parameter filled in; braces are its own. Spark binds no parameters inside such views."""
+    return sql.replace("{", "{{").replace("}", "}}").replace(":timezone", f"'{ZoneInfo(timezone).key}'")

@@ -1,0 +1,124 @@
+"""Judges a dataset across its tables by the ``spark-dataset`` rules of the contract of dataset_members.
+
+The rules are conditions on one joined view, a row for each sample. Beside the columns of dataset_members it has:
+
+- of its sample: ``sample_found``, ``prompt``, ``choices``, ``answer``, ``prompt_tokens`` (NULL where there is none);
+- of the recipe: ``is_main`` (whether the main question is asked), ``unit_id`` (what hash splits go by), ``as_of``,
+  ``context_length``, ``answer_cue``, ``window_closes`` (date), ``next_split_begins`` (date, NULL where none follows).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from functools import reduce
+from pathlib import Path
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from schemas.contracts import table_contract
+from schemas.rules import DatasetRule, TableRule
+from zigong.dataset.members import final_split
+from zigong.instructions.tasks import load_tasks, main_task
+from zigong.quality.audit import write_verdict
+from zigong.quality.measures import Measured
+from zigong.quality.rows import holds
+from zigong.quality.suite import judged, open_context
+from zigong.quality.verdict import Verdict, unjudged
+from zigong.recipe import Recipe
+
+NAME = "dataset"
+Spans = Mapping[str, date]
+
+
+def judge_dataset(
+    members: DataFrame, samples: DataFrame, recipe: Recipe, closes_before: Spans, *, run_folder: Path, run_id: str
+) -> Verdict:
+    """Measures and judges a dataset: no sample breaks a rule, and no split that is needed is empty.
+
+    Args:
+        members: rows of one dataset_id.
+        samples: the instruction samples they name.
+        closes_before: per split, the local date by which its label windows must have closed.
+    """
+    contract = table_contract("dataset_members")
+    view = joined_view(members, samples, recipe, closes_before)
+    sizes, rules = split_sizes(members, recipe), split_rules(recipe)
+    found = {**broken_counts(view, contract.dataset_rules), **{rule.name: sizes[rule.name] for rule in rules}}
+    measured = {name: Measured(value=float(count), observed=float(count)) for name, count in found.items()}
+    context, asked = open_context(run_folder / "quality"), unjudged((*contract.dataset_rules, *rules), measured)
+    results = judged(context, NAME, asked, run_id=run_id)
+    verdict = Verdict(kept=sum(sizes.values()), refused=0, results=results)
+    write_verdict(run_folder, NAME, verdict, run_id=run_id, rules_version=contract.rules_version)
+    return verdict
+
+
+def joined_view(members: DataFrame, samples: DataFrame, recipe: Recipe, closes_before: Spans) -> DataFrame:
+    """The view that the rules speak of."""
+    told = samples.select(
+        "sample_id",
+        F.lit(True).alias("_found"),
+        "prompt",
+        "choices",
+        "answer",
+        "template",
+        F.size("input_ids").alias("prompt_tokens"),
+    )
+    local = F.from_utc_timestamp("observation_at", recipe.business_timezone)
+    cues = {question.name: question.cue for question in load_tasks(recipe.instructions).questions}
+    return members.join(told, "sample_id", "left").select(
+        *members.columns,
+        F.coalesce("_found", F.lit(False)).alias("sample_found"),
+        *("prompt", "choices", "answer", "prompt_tokens"),
+        (F.col("task") == main_task(recipe)).alias("is_main"),
+        F.col("person_id" if recipe.split.unit == "person_id" else "user_id").alias("unit_id"),
+        F.to_utc_timestamp(F.lit(recipe.as_of.isoformat()), recipe.business_timezone).alias("as_of"),
+        F.lit(recipe.finetune.context_length).alias("context_length"),
+        _looked_up("template", cues).alias("answer_cue"),
+        F.to_date(F.add_months(local, recipe.labels.horizons[0].window_months)).alias("window_closes"),
+        _looked_up("split", closes_before).cast("date").alias("next_split_begins"),
+    )
+
+
+def broken_counts(view: DataFrame, rules: Sequence[DatasetRule]) -> dict[str, int]:
+    """Samples, or groups of samples, that break each rule."""
+    alone = [rule for rule in rules if not rule.per]
+    counts: dict[str, int] = _counted(view, alone) if alone else {}
+    for per in dict.fromkeys(rule.per for rule in rules if rule.per):
+        grouped = [rule for rule in rules if rule.per == per]
+        held = [holds(rule.condition).alias(rule.name) for rule in grouped]
+        counts |= _counted(view.groupBy(per).agg(*held), [_of_group(rule) for rule in grouped])
+    return counts
+
+
+def split_rules(recipe: Recipe) -> tuple[TableRule, ...]:
+    """Splits that must hold samples of the main question."""
+    return tuple(
+        TableRule(name=f"split_{name}", measure="rows", low=1, description=f"split {name} has samples to use")
+        for name in ("train", "target", "select", final_split(recipe))
+    )
+
+
+def split_sizes(members: DataFrame, recipe: Recipe) -> dict[str, int]:
+    """Samples of the main question in each split, named as the rules are."""
+    counted = members.where(F.col("task") == main_task(recipe)).groupBy("split").count().collect()
+    found = {f"split_{row['split']}": int(row["count"]) for row in counted}
+    return {**{rule.name: 0 for rule in split_rules(recipe)}, **found}
+
+
+def _counted(rows: DataFrame, rules: Sequence[DatasetRule]) -> dict[str, int]:
+    (row,) = rows.agg(*(F.count_if(~holds(rule.condition)).alias(rule.name) for rule in rules)).collect()
+    return {rule.name: int(row[rule.name]) for rule in rules}
+
+
+def _of_group(rule: DatasetRule) -> DatasetRule:
+    """The rule on the groups, whose condition was computed under its name."""
+    return DatasetRule(name=rule.name, condition=f"`{rule.name}`")
+
+
+def _looked_up(column: str, values: Mapping[str, object]) -> Column:
+    nothing: Column = F.lit(None)
+    return reduce(
+        lambda kept, item: F.when(F.col(column) == item[0], F.lit(item[1])).otherwise(kept), values.items(), nothing
+    )

@@ -1,0 +1,238 @@
+"""Samples that say again what another sample says: within train, and between train and the held-out splits.
+
+A text is a prompt with its answer. Equal texts are found by hash; near-equal ones by MinHash over the distinct texts
+only, and every pair that is reported was compared in full. Texts of one split unit are never near duplicates of each
+other: the samples of a client at neighbouring dates share most of their history by design. Behaviour has few words, so
+equal texts of different clients are ordinary data; what becomes of them is for the recipe to say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.window import Window
+
+from zigong.dataset.minhash import Bands, Sketcher
+from zigong.recipe import Duplicates
+
+TRAIN = "train"
+PAIR_COLUMNS = "text string, split string, other_text string, similarity double"
+_BUCKET = ["completion", "band", "bucket"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repetitions:
+    """How many train samples repeat something.
+
+    Attributes:
+        exact: samples with the text of a train sample with a smaller id.
+        near: samples whose text is near a train text with a smaller first id.
+        held_out_exact: by held-out split, samples whose text stands there too.
+        held_out_near: by held-out split, samples whose text is near one that stands there, and does not itself.
+        crowded_texts: texts that were too many in a bucket; pairs among them may be missing.
+    """
+
+    exact: int
+    near: int
+    held_out_exact: dict[str, int]
+    held_out_near: dict[str, int]
+    crowded_texts: int
+
+    def metrics(self) -> dict[str, float]:
+        """The counts as flat figures."""
+        held_out = {"exact": self.held_out_exact, "near": self.held_out_near}
+        return {
+            "duplicates.exact": self.exact,
+            "duplicates.near": self.near,
+            "duplicates.crowded_texts": self.crowded_texts,
+            **{f"contamination.{kind}.{s}": n for kind, by_split in held_out.items() for s, n in by_split.items()},
+        }
+
+    def told(self, settings: Duplicates) -> str:
+        """The counts in a sentence, for the report."""
+        within = f"{self.exact:,} train samples equal another ({settings.exact}), {self.near:,} are near another unit's"
+        splits = sorted({*self.held_out_exact, *self.held_out_near})
+        beside = [
+            f"{self.held_out_exact.get(split, 0):,} equal and {self.held_out_near.get(split, 0):,} are near {split}"
+            for split in splits
+        ]
+        crowd = f"; {self.crowded_texts:,} crowded texts were not compared with all" if self.crowded_texts else ""
+        return (
+            f"{within} ({settings.near}); {', '.join(beside) or 'none is held out'} ({settings.contamination}){crowd}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearPairs:
+    """Pairs of texts at or above the threshold.
+
+    Attributes:
+        pairs: text, split where it stands, other_text (a train text), similarity. Within train, text has the smaller
+            first id.
+        crowded: texts (text, split) beyond ``max_bucket`` of a bucket, which were compared with its first texts only.
+    """
+
+    pairs: DataFrame
+    crowded: DataFrame
+
+
+def distinct_texts(members: DataFrame, unit: str) -> DataFrame:
+    """The texts of every split.
+
+    Args:
+        members: columns sample_id, text_hash, completion, split, input_ids and the split unit.
+        unit: user_id or person_id.
+
+    Returns:
+        text, split, completion, first_id (its smallest sample_id), samples, one_unit (null where several units have
+        the text), input_ids.
+    """
+    of_one = F.min(unit).eqNullSafe(F.max(unit))
+    return (
+        members.groupBy("text_hash", "completion", "split")
+        .agg(
+            F.min("sample_id").alias("first_id"),
+            F.count("*").alias("samples"),
+            F.when(of_one, F.min(unit)).alias("one_unit"),
+            F.min("input_ids").alias("input_ids"),
+        )
+        .select(_text().alias("text"), "split", "completion", "first_id", "samples", "one_unit", "input_ids")
+    )
+
+
+def near_pairs(texts: DataFrame, settings: Duplicates) -> NearPairs:
+    """Pairs of different texts with the same answer, of different units, at least one of them in train.
+
+    Args:
+        texts: as ``distinct_texts`` gives them.
+    """
+    sketches = _sketches(texts, settings)
+    banded = sketches.select(
+        "text",
+        "split",
+        "completion",
+        "first_id",
+        "one_unit",
+        F.size("shingles").alias("size"),
+        F.posexplode("buckets").alias("band", "bucket"),
+    )
+    place = F.row_number().over(Window.partitionBy(*_BUCKET, "split").orderBy("first_id"))
+    placed = banded.withColumn("place", place)
+    met = _met(placed.where(F.col("place") <= settings.max_bucket), banded, settings.threshold)
+    left = sketches.select("text", "split", F.col("shingles").alias("left"))
+    right = sketches.where(F.col("split") == TRAIN).select(
+        F.col("text").alias("other_text"), F.col("shingles").alias("right")
+    )
+    compared = met.join(left, ["text", "split"]).join(right, "other_text")
+    pairs = compared.select("text", "split", "other_text", _similarity("left", "right").alias("similarity"))
+    return NearPairs(
+        pairs=pairs.where(F.col("similarity") >= settings.threshold),
+        crowded=placed.where(F.col("place") > settings.max_bucket).select("text", "split").distinct(),
+    )
+
+
+def repeated_samples(members: DataFrame, settings: Duplicates, unit: str) -> tuple[DataFrame, Repetitions]:
+    """Judges the train samples of a dataset.
+
+    Args:
+        members: as for ``distinct_texts``.
+        settings: what is looked for, and what is dropped.
+        unit: user_id or person_id.
+
+    Returns:
+        The samples to drop from train (sample_id, reason: ``contaminated``, ``exact_duplicate`` or ``near_duplicate``,
+        the first that holds), and the counts, which do not depend on what is dropped. The survivor is the sample with
+        the smallest id; a near duplicate is dropped for any near train text with a smaller first id, itself dropped as
+        near or not, so that no two near texts stay.
+    """
+    texts = distinct_texts(members, unit).localCheckpoint()
+    train = texts.where(F.col("split") == TRAIN).select("text", "first_id", "samples")
+    same = texts.where(F.col("split") != TRAIN).join(train.select("text"), "text").select("text", "split")
+    found = None if settings.near == "ignore" else near_pairs(texts, settings)
+    pairs = train.sparkSession.createDataFrame([], PAIR_COLUMNS) if found is None else found.pairs.localCheckpoint()
+    beside = pairs.where(F.col("split") != TRAIN).select(F.col("other_text").alias("text"), "split").distinct()
+    beside = beside.join(same, ["text", "split"], "left_anti")
+    within = pairs.where(F.col("split") == TRAIN).select("text", "other_text")
+    judged = _judged(train, same.unionByName(beside), within, settings).localCheckpoint()
+    counts = judged.agg(F.sum(F.col("samples") - 1), F.sum(F.when(F.col("near"), F.col("samples")))).first()
+    repetitions = Repetitions(
+        exact=int(counts[0] or 0) if counts else 0,
+        near=int(counts[1] or 0) if counts else 0,
+        held_out_exact=_samples_by_split(train, same),
+        held_out_near=_samples_by_split(train, beside),
+        crowded_texts=found.crowded.count() if found else 0,
+    )
+    return _dropped(members, judged, settings), repetitions
+
+
+def _judged(train: DataFrame, held_out: DataFrame, within: DataFrame, settings: Duplicates) -> DataFrame:
+    """Train texts with what is true of them; a text that is dropped as contaminated makes no other a near duplicate."""
+    contaminated = held_out.select("text", F.lit(True).alias("contaminated")).distinct()
+    if settings.contamination == "drop":
+        within = within.join(contaminated.select("text"), "text", "left_anti")
+    near = within.select(F.col("other_text").alias("text"), F.lit(True).alias("near")).distinct()
+    told = train.join(contaminated, "text", "left").join(near, "text", "left")
+    return told.select("text", "first_id", "samples", *(F.coalesce(c, F.lit(False)).alias(c) for c in _FLAGS))
+
+
+_FLAGS = ("contaminated", "near")
+
+
+def _dropped(members: DataFrame, judged: DataFrame, settings: Duplicates) -> DataFrame:
+    repeats = F.col("sample_id") != F.col("first_id")
+    rules = (
+        (settings.contamination, F.col("contaminated"), "contaminated"),
+        (settings.exact, repeats, "exact_duplicate"),
+        (settings.near, F.col("near"), "near_duplicate"),
+    )
+    reasons = [F.when(holds, F.lit(reason)) for handling, holds, reason in rules if handling == "drop"]
+    reason = F.coalesce(F.lit(None).cast("string"), *reasons)
+    train = members.where(F.col("split") == TRAIN).select("sample_id", _text().alias("text"))
+    fated = train.join(judged, "text").select("sample_id", reason.alias("reason"))
+    return fated.where(F.col("reason").isNotNull())
+
+
+def _samples_by_split(train: DataFrame, held_out: DataFrame) -> dict[str, int]:
+    rows = held_out.join(train, "text").groupBy("split").agg(F.sum("samples").alias("samples")).collect()
+    return {row["split"]: int(row["samples"]) for row in sorted(rows, key=lambda row: str(row["split"]))}
+
+
+def _sketches(texts: DataFrame, settings: Duplicates) -> DataFrame:
+    wanted = texts.select("text", "split", "completion", "first_id", "one_unit", "input_ids")
+    sketcher = Sketcher(shingle_tokens=settings.shingle_tokens, cut=Bands.of(settings.threshold))
+    added = "shingles array<bigint>, buckets array<bigint>"
+    schema = f"text string, split string, completion string, first_id string, one_unit string, {added}"
+    # Read by the buckets and by both sides of the comparison: without the checkpoint each would sketch again.
+    return wanted.mapInArrow(sketcher, schema).localCheckpoint()
+
+
+def _met(anchors: DataFrame, banded: DataFrame, threshold: float) -> DataFrame:
+    """Pairs that share a bucket and can be near: (text, split) of the anchor and other_text of train, each once.
+
+    Every text of a bucket meets only the bucket's first texts, so a crowded bucket costs as many pairs as it has
+    texts times ``max_bucket``, not the square.
+    """
+    other = banded.where(F.col("split") == TRAIN).select(
+        *_BUCKET,
+        F.col("text").alias("other_text"),
+        F.col("first_id").alias("other_id"),
+        F.col("one_unit").alias("other_unit"),
+        F.col("size").alias("other_size"),
+    )
+    later = (F.col("split") != TRAIN) | (F.col("first_id") < F.col("other_id"))
+    same_unit = F.coalesce(F.col("one_unit") == F.col("other_unit"), F.lit(False))
+    smaller, larger = F.least("size", "other_size"), F.greatest("size", "other_size")
+    possible = (F.col("text") != F.col("other_text")) & later & ~same_unit & (smaller >= larger * F.lit(threshold))
+    return anchors.join(other, _BUCKET).where(possible).select("text", "split", "other_text").distinct()
+
+
+def _similarity(left: str, right: str) -> Column:
+    """Jaccard similarity of two arrays of distinct values."""
+    common = F.size(F.array_intersect(left, right))
+    return common / (F.size(left) + F.size(right) - common)
+
+
+def _text() -> Column:
+    return F.concat_ws("|", "text_hash", "completion")

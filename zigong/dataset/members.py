@@ -1,0 +1,202 @@
+"""Instruction samples and labels to the members of one dataset: who trains, who is held out, and with what answer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import date
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from schemas.contracts import table_contract
+from zigong.dataset.duplicates import Repetitions, repeated_samples
+from zigong.instructions.tasks import Tasks, load_tasks
+from zigong.instructions.template_files import LabelAnswer
+from zigong.recipe import DateRange, Recipe
+
+HASH_CELLS = 4096  # resolution at which the cap cuts the hash line
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A dataset before it is published.
+
+    Attributes:
+        members: rows of the contract dataset_members.
+        dropped: labelled samples that are in no split, by reason.
+        repetitions: train samples that repeat another sample.
+    """
+
+    dataset_id: str
+    members: DataFrame
+    dropped: dict[str, int]
+    repetitions: Repetitions
+
+
+def build_members(
+    samples: DataFrame, labels: DataFrame, recipe: Recipe, completion_ids: dict[str, list[int]]
+) -> Dataset:
+    """Joins samples with the labels of the first horizon and gives each a split and an answer.
+
+    Auxiliary samples stand beside the main sample of their client and date: with its label, and in train alone.
+
+    Args:
+        samples: rows of instruction_samples.
+        labels: rows of performance_labels.
+        completion_ids: token ids of each choice.
+    """
+    horizon, tasks = recipe.labels.horizons[0], load_tasks(recipe.instructions)
+    main = F.col("task") == tasks.main.task
+    asked = labels.where(
+        (F.col("window_months") == horizon.window_months) & (F.col("dpd_threshold") == horizon.dpd_threshold)
+    ).select("user_id", "observation_at", "outcome", "max_days_past_due", "matured_at")
+    labelled = samples.join(asked, ["user_id", "observation_at"], "inner")
+    placed = labelled.withColumn("split", split_column(recipe))
+    fated = placed.withColumn("reason", F.coalesce(_exclusion(recipe), _auxiliary_exclusion(main))).cache()
+    threshold = _cap_threshold(fated.where("reason IS NULL AND split = 'train'").where(main), recipe)
+    over_cap = (F.col("split") == "train") & (_share(recipe, "cap") >= threshold)
+    fate = F.coalesce(F.col("reason"), F.when(over_cap, F.lit("over_cap")))
+    decided = fated.withColumn("reason", fate)
+    dropped = _by_reason(decided.where("reason IS NOT NULL"))
+    answered = _answered(decided.where("reason IS NULL"), tasks)
+    repeated, repetitions = repeated_samples(answered, recipe.duplicates, recipe.split.unit)
+    repeated = repeated.localCheckpoint()
+    members = answered.join(repeated, "sample_id", "left_anti")
+    dataset_id = _dataset_id(members, main, recipe)
+    fated.unpersist()
+    return Dataset(
+        dataset_id=dataset_id,
+        members=_contracted(members, dataset_id, completion_ids),
+        dropped={**dropped, **_by_reason(repeated)},
+        repetitions=repetitions,
+    )
+
+
+def _by_reason(dropped: DataFrame) -> dict[str, int]:
+    return {row["reason"]: row["count"] for row in dropped.groupBy("reason").count().collect()}
+
+
+def _answered(members: DataFrame, tasks: Tasks) -> DataFrame:
+    """Members with label and completion; where no choice is offered, the answer was computed."""
+    label = (F.col("outcome") == "bad").cast("int")
+    completion = F.coalesce("answer", F.col("choices")[_place_of_answer(tasks)])
+    return members.withColumn("label", label).withColumn("completion", completion)
+
+
+def split_column(recipe: Recipe) -> Column:
+    """The split of a sample, by its date or by the hash of its unit; null where the recipe gives none."""
+    split = recipe.split
+    held_out = F.when(_share(recipe, "target") < split.target_share, "target").otherwise("select")
+    if split.by == "user_hash":
+        share = _share(recipe, "split")
+        validation = share < split.test_share + split.validation_share
+        return F.when(share < split.test_share, "test").when(validation, held_out).otherwise("train")
+    tested = F.when(_share(recipe, "test") < split.test_share, "test").otherwise("train")
+    observations = recipe.observations
+    return (
+        F.when(_within(observations.train), tested)
+        .when(_within(observations.validation), held_out)
+        .when(_within(observations.oot), "oot")
+    )
+
+
+def may_pretrain(recipe: Recipe) -> Column:
+    """Whether a user's timeline may train the base: the held-out units stay unseen."""
+    if recipe.split.by == "user_hash":
+        return split_column(recipe) == "train"
+    return _share(recipe, "test") >= recipe.split.test_share
+
+
+def _exclusion(recipe: Recipe) -> Column:
+    """Why a labelled sample is in no split; the label must be mature at the data's as-of date."""
+    as_of = F.to_utc_timestamp(F.lit(recipe.as_of.isoformat()), recipe.business_timezone)
+    return (
+        F.when(F.col("outcome") == "indeterminate", "indeterminate")
+        .when(F.col("matured_at") > as_of, "immature")
+        .when(split_column(recipe).isNull(), "no_split_at_this_date")
+    )
+
+
+def _auxiliary_exclusion(main: Column) -> Column:
+    """Why an auxiliary sample is left out: nobody is evaluated on it, and not every answer can be computed."""
+    return F.when(~main & (F.col("split") != "train"), "auxiliary_outside_train").otherwise(F.col("unanswered"))
+
+
+def _place_of_answer(tasks: Tasks) -> Column:
+    """Where the answer that the label gives stands among the choices."""
+    bad, late = F.col("outcome") == "bad", F.coalesce(F.col("max_days_past_due"), F.lit(0)) > 0
+    by_delay = F.when(bad, 0).when(late, 1).otherwise(2)
+    delayed = [q.name for q in tasks.questions if isinstance(q.answer, LabelAnswer) and q.answer.by == "delay"]
+    return F.when(F.col("template").isin(delayed), by_delay).when(bad, 0).otherwise(1)
+
+
+def _within(dates: DateRange | None) -> Column:
+    if dates is None:
+        return F.lit(False)
+    return F.col("observation_date").between(F.lit(dates.first), F.lit(dates.last))
+
+
+def _share(recipe: Recipe, salt: str) -> Column:
+    """A uniform number in [0, 1) of the split unit; each use has its own salt."""
+    unit = F.col("person_id" if recipe.split.unit == "person_id" else "user_id")
+    digest = F.sha2(F.concat_ws("|", F.lit(salt), F.lit(str(recipe.split.seed)), unit), 256)
+    return F.conv(F.substring(digest, 1, 8), 16, 10).cast("double") / F.lit(float(2**32))
+
+
+def _cap_threshold(train: DataFrame, recipe: Recipe) -> Column:
+    """The largest hash below which at most ``max_train_samples`` lie; units stay whole."""
+    cap = recipe.split.max_train_samples
+    if cap is None:
+        return F.lit(1.0)
+    cell = F.floor(_share(recipe, "cap") * HASH_CELLS).cast("int").alias("cell")
+    counts = {row["cell"]: row["count"] for row in train.groupBy(cell).count().collect()}
+    total, kept = 0, 0
+    while kept < HASH_CELLS and total + counts.get(kept, 0) <= cap:
+        total += counts.get(kept, 0)
+        kept += 1
+    return F.lit(kept / HASH_CELLS)
+
+
+def _dataset_id(members: DataFrame, main: Column, recipe: Recipe) -> str:
+    """Digest of the settings and of every member, independent of row order and of table versions.
+
+    The label says the answer to the main question; of the other questions the answer counts as well.
+    """
+    content_of = ("sample_id", "label", "split", "text_hash")
+    row_hash = F.when(main, F.xxhash64(*content_of)).otherwise(F.xxhash64(*content_of, "completion"))
+    (content,) = members.agg(F.sum(row_hash.cast("decimal(38,0)")).alias("sum"), F.count("*").alias("rows")).collect()
+    settings = {"split": recipe.split.model_dump(mode="json"), "labels": recipe.labels.model_dump(mode="json")}
+    identity = json.dumps({**settings, "sum": str(content["sum"]), "rows": content["rows"]}, sort_keys=True)
+    return "ds-" + hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+def _contracted(members: DataFrame, dataset_id: str, completion_ids: dict[str, list[int]]) -> DataFrame:
+    ids = F.create_map(
+        *(item for answer, tokens in completion_ids.items() for item in (F.lit(answer), F.array(*map(F.lit, tokens))))
+    )
+    return members.select(
+        F.lit(dataset_id).alias("dataset_id"),
+        *("sample_id", "user_id", "person_id", "observation_at", "observation_date", "user_bucket"),
+        "task",
+        "completion",
+        F.coalesce("answer_ids", ids[F.col("completion")]).alias("completion_ids"),
+        "label",
+        "matured_at",
+        "split",
+    ).select(*table_contract("dataset_members").column_names)
+
+
+def final_split(recipe: Recipe) -> str:
+    """The split that the result is told on: out of time, or held-out users where a source has one T."""
+    return "oot" if recipe.split.by == "time" else "test"
+
+
+def window_closes_before(recipe: Recipe) -> dict[str, date]:
+    """Per split, the date by which its label windows must have closed: the next split's first T."""
+    observations = recipe.observations
+    if observations.validation is None or observations.oot is None:
+        return {}
+    first, second = observations.validation.first, observations.oot.first
+    return {"train": first, "test": first, "target": second, "select": second}

@@ -1,0 +1,183 @@
+"""One erasure from the request to the record; started again with the same users, it goes on where it stopped."""
+
+from __future__ import annotations
+
+import hmac
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from zigong.erasure import files as erase_files
+from zigong.erasure import tables as erase_tables
+from zigong.erasure.traces import Traces
+from zigong.files.atomic import write_json
+from zigong.lakehouse.audit_chain import Fact
+from zigong.lakehouse.audit_log import append_facts
+from zigong.lakehouse.erasures import AffectedModel, Erasure, erasures, erasures_folder
+from zigong.lakehouse.paths import LakehousePaths
+from zigong.lakehouse.tables import latest_version, open_pinned
+from zigong.recipe.source import source_mapping
+from zigong.runs.run import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Who is to be erased.
+
+    Attributes:
+        user_ids: pseudonyms, each once.
+        raw_ids: what they were made from; empty where pseudonyms were given.
+        digest: the pseudonym of a raw id under the lakehouse's key.
+        retrain_days: within how many days models that learned from them have to be replaced.
+    """
+
+    user_ids: tuple[str, ...]
+    digest: Callable[[str], str] = field(repr=False)
+    raw_ids: tuple[str, ...] = field(default=(), repr=False)
+    retrain_days: int
+
+
+def request_for(ids: Sequence[str], *, key: bytes, pseudonyms: bool, retrain_days: int) -> Request:
+    """A request for raw ids, or for pseudonyms."""
+
+    def digest(raw_id: str) -> str:
+        return hmac.digest(key, raw_id.encode(), "sha256").hex()
+
+    given = tuple(dict.fromkeys(ids))
+    return Request(
+        user_ids=given if pseudonyms else tuple(digest(raw_id) for raw_id in given),
+        raw_ids=() if pseudonyms else given,
+        digest=digest,
+        retrain_days=retrain_days,
+    )
+
+
+def carry_out(
+    spark: SparkSession, paths: LakehousePaths, request: Request, runs: Sequence[Run]
+) -> tuple[Erasure, Traces]:
+    """Erases the users of a request from the whole lakehouse.
+
+    No job may run beside it: old files are removed whatever their age.
+
+    Returns:
+        The record, and everything that was found to name the users, for the verification.
+    """
+    users = erase_tables.erased_users(spark, request.user_ids)
+    record = _opened(spark, paths, request, users, runs)
+    erase_tables.write_tombstones(paths, request.user_ids, record)
+    traces = _traces(spark, paths, request, users, record)
+    for table, rows in erase_tables.erase_tables(spark, paths, users, sorted(traces.pseudonyms), record.erasure_id):
+        record = _saved(paths, replace(record, rows={**record.rows, table: record.rows.get(table, 0) + rows}))
+    if not record.completed_at:  # else nothing came back, and versions of since then may stay
+        record = _saved(paths, replace(record, versions=erase_tables.vacuum_tables(paths)))
+    files = erase_files.erase_staging(paths)
+    files += erase_files.erase_landing(paths, request.user_ids, identifiers=_identifiers(runs), digest=request.digest)
+    files += erase_files.erase_artefacts(paths, traces)
+    _keys_file(paths, record).unlink()
+    ended = record.completed_at or _now()
+    done = _saved(paths, replace(record, completed_at=ended, files=dict(Counter(record.files) + files)))
+    append_facts(paths, [_fact(done)])
+    return done, traces
+
+
+def _fact(record: Erasure) -> Fact:
+    return Fact(
+        action="erased",
+        run_id=record.erasure_id,
+        step="erase",
+        table_name="erasure_requests",
+        cells=f"erasure_id = '{record.erasure_id}'",
+        rows_dropped=sum(record.rows.values()),
+    )
+
+
+def _traces(spark: SparkSession, paths: LakehousePaths, request: Request, users: DataFrame, record: Erasure) -> Traces:
+    """Everything that names the users. Until the erasure ends a file keeps it: the rows it was found in go first."""
+    file = _keys_file(paths, record)
+    known = set(file.read_text(encoding="utf-8").split()) if file.is_file() else set()
+    found = {row[0] for row in erase_tables.pseudonyms_of(spark, paths, users).toLocalIterator()}
+    keys = known | found | set(request.user_ids)
+    partial = file.with_suffix(".partial")
+    partial.write_text("\n".join(sorted(keys)), encoding="utf-8")
+    partial.replace(file)
+    return Traces(pseudonyms=frozenset(keys), raw_ids=frozenset(request.raw_ids))
+
+
+def _opened(
+    spark: SparkSession, paths: LakehousePaths, request: Request, users: DataFrame, runs: Sequence[Run]
+) -> Erasure:
+    """The record of the same users' erasure unless they came back since, or a new one; older runs are refused now."""
+    digest = sha256("\n".join(sorted(map(erase_tables.tombstone, request.user_ids))).encode()).hexdigest()
+    known = [item for item in erasures(paths.local()) if item.users_digest == digest]
+    if known and not (known[-1].completed_at and erase_tables.are_held(spark, paths, users)):
+        return known[-1]
+    asked = datetime.now(UTC)
+    record = Erasure(
+        erasure_id=f"erase-{asked:%Y%m%dT%H%M%S}",
+        requested_at=asked.isoformat(timespec="milliseconds"),
+        users=len(request.user_ids),
+        users_digest=digest,
+        models=_affected(spark, paths, users, runs, (asked + timedelta(days=request.retrain_days)).date().isoformat()),
+    )
+    return _saved(paths, record)
+
+
+def _affected(
+    spark: SparkSession, paths: LakehousePaths, users: DataFrame, runs: Sequence[Run], retrain_by: str
+) -> tuple[AffectedModel, ...]:
+    """Models whose data held an erased user; asked before anything is deleted."""
+    found = []
+    for run in runs:
+        facts = run.manifest()["facts"]
+        if "model_id" not in facts:
+            continue
+        trained = (F.col("dataset_id") == facts["dataset_id"]) & (F.col("split") == "train")
+        read = F.col("known_date") < F.lit(run.recipe.observations.train.last)
+        model = AffectedModel(
+            run_id=run.run_id,
+            model_id=facts["model_id"],
+            trained_on=_users_among(_newest(spark, paths, "dataset_members").where(trained), users),
+            pretrained_on=_users_among(_newest(spark, paths, "behavior_events").where(read), users)
+            if run.recipe.base.tiny is not None
+            else 0,
+            retrain_by=retrain_by,
+        )
+        if model.trained_on or model.pretrained_on:
+            found.append(model)
+    return tuple(found)
+
+
+def _users_among(rows: DataFrame, users: DataFrame) -> int:
+    found: int = rows.join(F.broadcast(users), "user_id", "left_semi").select("user_id").distinct().count()
+    return found
+
+
+def _newest(spark: SparkSession, paths: LakehousePaths, table: str) -> DataFrame:
+    return open_pinned(spark, paths, table, latest_version(paths, table))
+
+
+def _identifiers(runs: Sequence[Run]) -> set[str]:
+    """Columns of raw ids in the files that ZiGong made for its runs."""
+    mappings = [source_mapping(run.recipe) for run in runs if run.recipe.source.simulation is not None]
+    return {
+        column.name for mapping in mappings for file in mapping.files for column in file.columns if column.identifier
+    }
+
+
+def _saved(paths: LakehousePaths, record: Erasure) -> Erasure:
+    write_json(erasures_folder(paths.local()) / f"{record.erasure_id}.json", asdict(record))
+    return record
+
+
+def _keys_file(paths: LakehousePaths, record: Erasure) -> Path:
+    return erasures_folder(paths.local()) / f"{record.erasure_id}.keys"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

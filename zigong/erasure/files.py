@@ -1,0 +1,105 @@
+"""Takes persons out of what a lakehouse holds beside its tables: staged files, landing files, artefacts of runs."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from zigong.erasure.traces import Traces, files_below, found_in
+from zigong.lakehouse.paths import LakehousePaths
+
+REWRITTEN, REDACTED, REMOVED = "rewritten", "redacted", "removed"
+_TABLES = "tables"
+_OWN = ("_landing", "_staging", "_erasures")
+
+IsErased = Callable[[pa.RecordBatch], pa.Array]
+
+
+def erase_staging(paths: LakehousePaths) -> Counter[str]:
+    """Removes every staged file: runs of before an erasure are not resumed, and newer ones stage again."""
+    folder = paths.local("_staging")
+    counts = Counter({REMOVED: sum(1 for _ in files_below(folder))})
+    shutil.rmtree(folder, ignore_errors=True)
+    return counts
+
+
+def erase_landing(
+    paths: LakehousePaths, user_ids: Collection[str], *, identifiers: Collection[str], digest: Callable[[str], str]
+) -> Counter[str]:
+    """Rewrites the raw files that ZiGong itself made without the rows of erased users.
+
+    Args:
+        user_ids: pseudonyms.
+        identifiers: names of the columns that hold raw ids.
+        digest: the pseudonym of a raw id.
+    """
+    wanted = pa.array(sorted(user_ids), pa.string())
+
+    def is_erased(batch: pa.RecordBatch) -> pa.Array:
+        erased = pa.array([False] * len(batch))
+        for name in identifiers:
+            if name in batch.schema.names:
+                raw = pc.dictionary_encode(batch.column(name).cast(pa.string()))
+                known = pa.array([digest(text) for text in raw.dictionary.to_pylist()], pa.string())
+                erased = pc.or_(erased, pc.is_in(known.take(raw.indices), value_set=wanted))
+        return erased
+
+    files = [file for file in files_below(paths.local("_landing")) if file.suffix == ".parquet"]
+    return Counter({REWRITTEN: sum(without_rows(file, is_erased) for file in files)})
+
+
+def erase_artefacts(paths: LakehousePaths, traces: Traces) -> Counter[str]:
+    """Takes keys out of everything else below the root.
+
+    Parquet loses the rows that hold a key, a text the key itself; any other artefact of a run that holds one, such as
+    the keys of targets in the head of a gradient file, is removed: only a replay of its run would need it.
+    """
+    root, done = paths.local(), Counter[str]()
+    for file in files_below(root, without=[root / name for name in (_TABLES, *_OWN)]):
+        if found_in(file, traces):
+            done[_erased_file(file, traces, below_runs=file.is_relative_to(root / "_runs"))] += 1
+    return done
+
+
+def without_rows(file: Path, is_erased: IsErased) -> bool:
+    """Rewrites a Parquet file without the rows that are erased; says whether there were any."""
+    opened = pq.ParquetFile(file)
+    if not any(pc.any(is_erased(batch)).as_py() for batch in opened.iter_batches()):
+        return False
+    partial = file.with_name(f".{file.name}.partial")
+    with pq.ParquetWriter(partial, opened.schema_arrow) as writer:
+        for batch in opened.iter_batches():
+            writer.write_batch(batch.filter(pc.invert(is_erased(batch))))
+    file.with_name(f".{file.name}.crc").unlink(missing_ok=True)  # Hadoop's checksum of the former content
+    partial.replace(file)
+    return True
+
+
+def _erased_file(file: Path, traces: Traces, *, below_runs: bool) -> str:
+    if file.suffix == ".parquet":
+        without_rows(file, lambda batch: _holds_key(batch, traces))
+        return REWRITTEN
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        if below_runs:
+            file.unlink()
+            return REMOVED
+        return "left"  # the verification names it
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text(traces.redacted(text), encoding="utf-8")
+    partial.replace(file)
+    return REDACTED
+
+
+def _holds_key(batch: pa.RecordBatch, traces: Traces) -> pa.Array:
+    held = pa.array([False] * len(batch))
+    for column in batch.columns:
+        held = pc.or_(held, traces.in_array(column))
+    return held

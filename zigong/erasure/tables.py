@@ -1,0 +1,168 @@
+"""Takes persons out of every table: which tables, and how a row leads to a person, the contracts say.
+
+The order makes a stop anywhere harmless: tombstones first, then tables that lead to a person through another table,
+then those with user_id; so a second call finds what the first left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from functools import reduce
+from hashlib import sha256
+
+import pyarrow as pa
+from delta.tables import DeltaTable as SparkDeltaTable
+from deltalake import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from schemas.contracts import PersonLink, TableContract, table_contract, table_names
+from zigong.errors import DataError
+from zigong.lakehouse.commits import make_commit, metadata_text, replace_rows
+from zigong.lakehouse.erasures import Erasure
+from zigong.lakehouse.paths import LakehousePaths
+from zigong.lakehouse.tables import latest_version, open_pinned, published_tables
+
+_ORDER = ("text", "link", "user_id")
+_KEY, _DIGEST = "key", "_digest"
+_USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
+
+
+def tombstone(user_id: str) -> str:
+    """What is kept of an erased user: the SHA-256 of the pseudonym."""
+    return sha256(user_id.encode()).hexdigest()
+
+
+def write_tombstones(paths: LakehousePaths, user_ids: Sequence[str], erasure: Erasure) -> None:
+    """Writes the tombstones of an erasure; repeating it changes nothing."""
+    asked = datetime.fromisoformat(erasure.requested_at)
+    rows = [
+        {"erasure_id": erasure.erasure_id, "tombstone": tombstone(user_id), "requested_at": asked}
+        for user_id in sorted(user_ids)
+    ]
+    where = f"erasure_id = '{erasure.erasure_id}'"
+    replace_rows(paths, "erasure_requests", rows, where=where, metadata={"erasure_id": erasure.erasure_id})
+
+
+def person_tables(paths: LakehousePaths) -> tuple[TableContract, ...]:
+    """The published tables that hold persons, in the order in which they are erased.
+
+    Raises:
+        DataError: a table without a contract lies in the lakehouse, so nobody can say whom it holds.
+    """
+    published = published_tables(paths)
+    unknown = sorted(set(published) - set(table_names()))
+    if unknown:
+        raise DataError(
+            f"tables without a contract: {', '.join(unknown)}; expected one of {', '.join(table_names())}",
+            action="write a contract that says how its rows lead to a person, or remove the table",
+        )
+    held = [contract for name in published if (contract := table_contract(name)).person.kind != "nobody"]
+    return tuple(sorted(held, key=lambda contract: (_ORDER.index(contract.person.kind), contract.name)))
+
+
+def erased_users(spark: SparkSession, user_ids: Sequence[str]) -> DataFrame:
+    """Pseudonyms as a frame with the column user_id."""
+    return spark.createDataFrame(pa.table({"user_id": pa.array(sorted(user_ids), pa.string())}))
+
+
+def are_held(spark: SparkSession, paths: LakehousePaths, erased: DataFrame) -> bool:
+    """Whether a table with user_id holds any of the users."""
+    return any(
+        bool(_newest(spark, paths, contract.name).join(F.broadcast(erased), "user_id", "left_semi").head(1))
+        for contract in person_tables(paths)
+        if contract.person.kind == "user_id"
+    )
+
+
+def pseudonyms_of(spark: SparkSession, paths: LakehousePaths, erased: DataFrame) -> DataFrame:
+    """Every pseudonym in rows of erased users that stands in no other user's row; one column, ``key``.
+
+    A person with several accounts, or a loan of two clients, goes on where only one of them is erased.
+    """
+    own, others = [erased.select(F.col("user_id").alias(_KEY))], []
+    for contract in person_tables(paths):
+        columns = [column.name for column in contract.columns if column.classification == "pseudonym"]
+        if contract.person.kind == "user_id":
+            rows = _newest(spark, paths, contract.name)
+            own.append(_exploded(rows.join(F.broadcast(erased), "user_id", "left_semi"), columns))
+            others.append(_exploded(rows.join(F.broadcast(erased), "user_id", "left_anti"), columns))
+    mine = reduce(DataFrame.unionByName, own).distinct().localCheckpoint()
+    if not others:
+        return mine
+    shared = reduce(DataFrame.unionByName, others).join(F.broadcast(mine), _KEY, "left_semi").distinct()
+    return mine.join(shared, _KEY, "left_anti").localCheckpoint()
+
+
+def erase_tables(
+    spark: SparkSession, paths: LakehousePaths, erased: DataFrame, pseudonyms: Sequence[str], erasure_id: str
+) -> Iterator[tuple[str, int]]:
+    """Deletes the rows of erased users from the newest version of every table; tells each table and its rows.
+
+    Args:
+        erased: column user_id.
+        pseudonyms: theirs and those of their loans and samples, which may stand in texts.
+    """
+    keys = spark.createDataFrame(pa.table({_KEY: pa.array(pseudonyms, pa.string())}))
+    for contract in person_tables(paths):
+        condition, source = _rows_to_delete(spark, paths, contract, erased, keys)
+        yield contract.name, _delete(spark, paths, contract.name, condition, source, erasure_id)
+
+
+def vacuum_tables(paths: LakehousePaths) -> dict[str, int]:
+    """Removes every file that the newest version of a table does not need; returns the versions that stay readable.
+
+    No age and no kept run protects a file: older versions hold erased users.
+    """
+    versions = {}
+    for contract in person_tables(paths):
+        opened = DeltaTable(paths.table(contract.name))
+        opened.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False, full=True)
+        versions[contract.name] = latest_version(paths, contract.name)
+    return versions
+
+
+def _rows_to_delete(
+    spark: SparkSession, paths: LakehousePaths, contract: TableContract, erased: DataFrame, keys: DataFrame
+) -> tuple[str, DataFrame]:
+    """A merge condition between the table (t) and a source (s) without repetitions."""
+    link: PersonLink = contract.person
+    if link.kind == "user_id":
+        return f"t.user_id = s.{_KEY}", erased.select(F.col("user_id").alias(_KEY))
+    if link.kind == "link":
+        members = _newest(spark, paths, link.table).join(F.broadcast(erased), "user_id", "left_semi")
+        return f"t.`{link.column}` = s.{_KEY}", members.select(F.col(link.column).alias(_KEY)).distinct()
+    told = _newest(spark, paths, contract.name).select(F.sha2(link.column, 256).alias(_DIGEST), link.column)
+    words = told.select(
+        _DIGEST, F.explode(F.regexp_extract_all(link.column, F.lit("[0-9a-f]{64}"), F.lit(0))).alias(_KEY)
+    )
+    found = words.join(F.broadcast(keys), _KEY, "left_semi").select(F.col(_DIGEST).alias(_KEY)).distinct()
+    return f"sha2(t.`{link.column}`, 256) = s.{_KEY}", found
+
+
+def _delete(
+    spark: SparkSession, paths: LakehousePaths, table: str, condition: str, source: DataFrame, erasure_id: str
+) -> int:
+    """One commit, or none where nothing is to be deleted."""
+    known = source.localCheckpoint()
+    doomed: int = (
+        _newest(spark, paths, table).alias("t").join(F.broadcast(known.alias("s")), F.expr(condition), "left_semi")
+    ).count()
+    if doomed:
+        target = SparkDeltaTable.forPath(spark, paths.spark_uri(paths.table(table)))
+        merge = target.alias("t").merge(known.alias("s"), condition).whenMatchedDelete()
+        spark.conf.set(_USER_METADATA, metadata_text({"erasure_id": erasure_id}))
+        try:
+            make_commit(merge.execute, table=table, cells=f"erasure {erasure_id}")
+        finally:
+            spark.conf.unset(_USER_METADATA)
+    return doomed
+
+
+def _exploded(rows: DataFrame, columns: Sequence[str]) -> DataFrame:
+    return rows.select(F.explode(F.array(*columns)).alias(_KEY)).where(F.col(_KEY).isNotNull()).distinct()
+
+
+def _newest(spark: SparkSession, paths: LakehousePaths, table: str) -> DataFrame:
+    return open_pinned(spark, paths, table, latest_version(paths, table))

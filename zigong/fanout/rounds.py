@@ -1,0 +1,177 @@
+"""Computes shards on an actor pool of Ray Data, round after round, until each is staged or has proved deadly."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import ray
+import ray.data
+
+from zigong.errors import InfraError
+from zigong.fanout.cluster import failure, original_error, raise_if_failed
+from zigong.fanout.staged import Shard, ShardManifest, whole_shard, write_shard
+from zigong.recipe import Engine
+
+BUILDS = ".*.build"
+SHARDS_IN_FLIGHT = 2  # per actor: the one it computes and the next
+
+
+class ShardWorker(Protocol):
+    """What an actor builds once and calls for each of its shards."""
+
+    def __call__(self, shard: Shard) -> pa.Table:
+        """Computes one shard; the first column is its key."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardWork:
+    """How shards are computed and where they are staged.
+
+    Attributes:
+        worker: importable class (or factory); each actor calls it once.
+        arguments: its keyword arguments.
+        stage_folder: absolute; every node of the cluster must see it. Gets ``NAME.parquet`` and ``NAME.json``.
+        fingerprint: of everything the rows depend on but the shard; shards of another fingerprint are computed anew.
+        engine: limits.
+    """
+
+    worker: Callable[..., ShardWorker]
+    arguments: Mapping[str, Any]
+    stage_folder: Path
+    fingerprint: str
+    engine: Engine
+
+    def whole(self, shard: Shard) -> ShardManifest | None:
+        """The manifest of a shard that is there, else None."""
+        return whole_shard(self.stage_folder, shard, self.fingerprint)
+
+    def write(self, table: pa.Table, shard: Shard, *, refused: Sequence[str] = ()) -> None:
+        """Stages a shard."""
+        write_shard(table, shard, stage_folder=self.stage_folder, fingerprint=self.fingerprint, refused=refused)
+
+    def forget_deaths(self) -> None:
+        """Removes the notes that the deaths of an earlier run left."""
+        for pattern in (BUILDS, ".*.starts"):
+            for file in self.stage_folder.glob(pattern):
+                file.unlink()
+
+    def starts(self, shard: Shard) -> Path:
+        """Where actors note that they begin with a shard, one line each: a start without an end is a death."""
+        return self.stage_folder / f".{shard['shard']}.starts"
+
+
+def compute(
+    work: ShardWork, shards: Sequence[Shard], *, attempts: int, finished: Callable[[Shard], None]
+) -> list[Shard]:
+    """Computes shards in rounds, each with fresh actors, and returns those whose worker died at every attempt.
+
+    An actor that dies is restarted and its shards tried again by Ray, ``attempts`` times in all. Ray counts an attempt
+    for the shard that waits behind a deadly one as well; one that was never begun is left to the next round.
+
+    Raises:
+        ZigongError: what a worker raised, in its own kind; WorkerError: whatever else it raised.
+        InfraError: workers die before they begin with a shard.
+    """
+    waiting, suspects = list(shards), []
+    while waiting:
+        known = {shard["shard"]: shard for shard in waiting}
+        begun = sum(_begun(work, shard) for shard in waiting)
+        for row in _outcomes(work, waiting, retries=attempts - 1):
+            raise_if_failed(json.loads(row["outcome"]))
+            finished(known.pop(row["shard"]))
+        left = [shard for shard in known.values() if work.whole(shard) is None]
+        for shard in [shard for name, shard in known.items() if shard not in left]:
+            finished(shard)  # its worker died after the last write
+        if len(left) == len(waiting) and sum(_begun(work, shard) for shard in left) == begun:
+            raise InfraError(
+                f"workers die before they begin; {len(left)} shards are not computed, first {left[0]['shard']}",
+                action="read the logs of the cluster (memory is the usual cause), then run the step again: it resumes",
+            )
+        suspects += [shard for shard in left if _begun(work, shard) >= attempts]
+        waiting = [shard for shard in left if _begun(work, shard) < attempts]
+    return suspects
+
+
+def _begun(work: ShardWork, shard: Shard) -> int:
+    file = work.starts(shard)
+    return len(file.read_text(encoding="utf-8").splitlines()) if file.is_file() else 0
+
+
+def _outcomes(work: ShardWork, shards: Sequence[Shard], *, retries: int) -> Iterator[dict[str, Any]]:
+    """Rows of finished shards, as they come; a shard that Ray gave up has none."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.max_errored_blocks = -1  # what a worker raises comes as a row, so an errored block is a lost worker
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its errors are raised here
+    actors = min(_actors(work.engine), len(shards))
+    described = ray.data.from_items([{"shard": json.dumps(shard)} for shard in shards], override_num_blocks=len(shards))
+    finished = described.map_batches(
+        ShardWriter,
+        fn_constructor_kwargs={"work": work, "most_builds": (1 + retries) * actors},
+        batch_size=1,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=SHARDS_IN_FLIGHT),
+        num_cpus=work.engine.ray_cpus_per_actor,
+        num_gpus=work.engine.ray_gpus_per_actor or None,
+        max_restarts=-1,  # a pool whose actors Ray gave up would wait for ever; retries and builds are bounded instead
+        max_task_retries=retries,
+    )
+    try:
+        yield from finished.iter_rows()
+    except ray.exceptions.RayError as error:
+        raise original_error(error) from error
+
+
+def _actors(engine: Engine) -> int:
+    """As many as the recipe says, else one per GPU share of the cluster, else one per CPU group of a local Ray."""
+    if engine.ray_actors is not None:
+        return engine.ray_actors
+    if engine.ray_gpus_per_actor:
+        return max(1, int(ray.cluster_resources().get("GPU", 0) / engine.ray_gpus_per_actor))
+    return max(1, (engine.ray_cpus - 1) // engine.ray_cpus_per_actor)
+
+
+class ShardWriter:
+    """The actor: builds its worker at the first shard, and writes what it returns."""
+
+    def __init__(self, *, work: ShardWork, most_builds: int) -> None:
+        self._work = work
+        self._most_builds = most_builds
+        self._worker: ShardWorker | None = None
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Computes and writes the one shard of a batch; what its worker raises travels as a row."""
+        (description,) = batch["shard"].to_pylist()
+        shard, outcome = json.loads(description), dict[str, str]()
+        try:
+            if self._worker is None:
+                self._worker = self._build()
+            with self._work.starts(shard).open("a", encoding="utf-8") as starts:
+                starts.write("begun\n")
+            self._work.write(self._worker(shard), shard)
+        except Exception as error:  # raised again by the driver: only a lost process may count as one
+            outcome = failure(error)
+        self._work.starts(shard).unlink(missing_ok=True)
+        return pa.table({"shard": [shard["shard"]], "outcome": [json.dumps(outcome)]})
+
+    def _build(self) -> ShardWorker:
+        """Builds the worker; a note that stays behind tells that a process ended in the middle of it."""
+        if len(list(self._work.stage_folder.glob(BUILDS))) >= self._most_builds:
+            raise InfraError(
+                f"workers died {self._most_builds} times while they were built",
+                action="read the logs of the cluster (memory is the usual cause), then run the step again: it resumes",
+            )
+        note = self._work.stage_folder / BUILDS.replace("*", uuid.uuid4().hex)
+        note.touch()
+        try:
+            return self._work.worker(**self._work.arguments)
+        finally:
+            note.unlink()

@@ -1,0 +1,59 @@
+"""Runs one training on a Ray Train worker."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+
+from zigong.errors import ConfigError, ZigongError
+from zigong.fanout.cluster import failure, open_ray, original_error, raise_if_failed
+from zigong.recipe import Engine
+
+
+def run_on_ray(work: Callable[[], dict[str, Any]], *, engine: Engine, name: str, storage: Path) -> dict[str, Any]:
+    """Runs ``work`` once on a Ray Train worker with one CPU and returns what it returned.
+
+    Args:
+        work: the training; paths inside it are absolute, and what it returns is JSON-able.
+        engine: limits of a local Ray.
+        name: of the run, a folder under ``storage``.
+        storage: absolute folder for Ray Train's own files; every node must see it.
+
+    Raises:
+        ConfigError: ``storage`` is not absolute.
+        ZigongError: what ``work`` raised, in its own kind.
+        InfraError: Ray lost the worker.
+        Exception: whatever else ``work`` raised, as it was.
+    """
+    if not storage.is_absolute():
+        raise ConfigError(f"storage {storage} is not absolute", action="give an absolute path")
+    open_ray(engine)
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+
+    def train() -> str:
+        try:
+            return json.dumps({"result": work()})
+        except ZigongError as error:
+            return json.dumps(failure(error))
+
+    trainer = TorchTrainer(
+        train,
+        scaling_config=ScalingConfig(num_workers=1, use_gpu=False, resources_per_worker={"CPU": 1}),
+        run_config=RunConfig(name=name, storage_path=str(storage), failure_config=FailureConfig(max_failures=0)),
+    )
+    try:
+        outcome = json.loads(trainer.fit().return_value)
+    except WorkerGroupError as error:
+        raise original_error(error.worker_failures[min(error.worker_failures)]) from error
+    except TrainingFailedError as error:
+        raise original_error(error) from error
+    raise_if_failed(outcome)
+    result: dict[str, Any] = outcome["result"]
+    return result

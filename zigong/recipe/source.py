@@ -1,0 +1,51 @@
+"""The source a recipe names: its mapping, and the key that its clients' ids are digested with."""
+
+from __future__ import annotations
+
+import os
+
+from schemas.mappings import SourceMapping, load_mapping
+from zigong.errors import ConfigError
+from zigong.recipe.recipe import Recipe
+
+PUBLISHED_KEY = "zigong-public-demo-key"  # pseudonyms of public and simulated data only
+KEY_VARIABLE = "ZIGONG_USER_KEY"
+SHORTEST_KEY = 16  # characters
+
+
+def source_mapping(recipe: Recipe) -> SourceMapping:
+    """The mapping that a recipe names, by the name of a shipped one or by a path from the working directory.
+
+    Raises:
+        ConfigError: there is no such mapping, its content is not allowed, or it is private and the key published.
+    """
+    try:
+        mapping = load_mapping(recipe.source.mapping)
+    except ValueError as error:
+        raise ConfigError(
+            f"source.mapping: {error}",
+            action="correct the file, or give its path; a relative one is taken from the working directory",
+        ) from error
+    if recipe.lakehouse.key == "published" and mapping.data == "private":
+        raise ConfigError(
+            "lakehouse.key: published protects nobody, but the source is private",
+            action=f"set lakehouse.key: env and export {KEY_VARIABLE}",
+        )
+    return mapping
+
+
+def lakehouse_key(recipe: Recipe) -> bytes:
+    """The HMAC key of client ids.
+
+    Raises:
+        ConfigError: the key is missing, too short, or the published one.
+    """
+    if recipe.lakehouse.key == "published":
+        return PUBLISHED_KEY.encode()
+    key = os.environ.get(KEY_VARIABLE, "")
+    if len(key) < SHORTEST_KEY or key == PUBLISHED_KEY:
+        raise ConfigError(
+            f"{KEY_VARIABLE} must hold a secret of at least {SHORTEST_KEY} characters that is not the published one",
+            action=f"export {KEY_VARIABLE} from your secret store (one key per lakehouse, for good)",
+        )
+    return key.encode()

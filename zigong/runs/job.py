@@ -1,0 +1,213 @@
+"""What a step may use: its recipe, its run, and the lakehouse through pinned reads and one publish."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zigong.errors import ConfigError, ConflictError
+from zigong.lakehouse.paths import LakehousePaths
+from zigong.recipe import Recipe
+from zigong.runs.dates import Dates, ObservationDates
+from zigong.runs.run import Run
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+    from pyspark.sql import DataFrame, SparkSession
+
+    from zigong.dataset.samples import SampleSource
+    from zigong.lakehouse.fence import Basis
+    from zigong.lakehouse.lineage import Lineage
+
+
+@dataclass(kw_only=True)
+class Job:
+    """What a step may use: its recipe, its run, and the lakehouse through pinned reads and publish."""
+
+    step: str
+    run: Run
+    paths: LakehousePaths
+    dates: Dates = field(default_factory=Dates)
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the run."""
+        return self.run.recipe
+
+    @cached_property
+    def spark(self) -> SparkSession:
+        """The Spark session, opened when first asked for."""
+        from zigong.lakehouse.session import open_spark
+
+        return open_spark(self.recipe.engine, app_name=f"zigong {self.step}", log=self.run.folder / "spark.log")
+
+    def version(self, table: str) -> int:
+        """The version of a table this run reads: the one it wrote or pinned before, else the newest, pinned now."""
+        from zigong.lakehouse.tables import latest_version
+
+        pinned = self.run.pinned_version(table)
+        if pinned is None:
+            pinned = latest_version(self.paths, table)
+            self.run.pin(table, pinned)
+        return pinned
+
+    def read(self, table: str) -> DataFrame:
+        """A table at the run's version, as a Spark frame."""
+        from zigong.lakehouse.tables import open_pinned
+
+        return open_pinned(self.spark, self.paths, table, self.version(table))
+
+    def arrow(self, table: str, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pa.Table:
+        """A table at the run's version, as Arrow."""
+        from zigong.lakehouse.tables import arrow_pinned
+
+        return arrow_pinned(self.paths, table, self.version(table), columns=columns, where=where)
+
+    def sample_source(self) -> SampleSource:
+        """The run's dataset at the versions this run pinned."""
+        from zigong.dataset.samples import SampleSource
+
+        return SampleSource(
+            root=self.paths.root,
+            dataset_id=self.run.fact("dataset_id"),
+            members_version=self.version("dataset_members"),
+            samples_version=self.version("instruction_samples"),
+        )
+
+    def publish(
+        self,
+        table: str,
+        frame: DataFrame,
+        *,
+        cells: str,
+        rejected: DataFrame | None = None,
+        dropped: Mapping[str, int] | None = None,
+        may_be_empty: bool = False,
+        lineage: Lineage | None = None,
+        basis: Basis | None = None,
+        pin: bool = True,
+    ) -> int:
+        """Stages, audits and promotes ``frame`` as the whole content of ``cells``; pins and returns the new version.
+
+        Args:
+            rejected: rows the transform already refused (columns ``reasons`` and ``payload``).
+            dropped: rows the transform left out, by reason.
+            may_be_empty: whether cells without rows are in order.
+            lineage: what the rows were built from.
+            basis: published rows that the rows were made of, beyond the run's pinned inputs.
+            pin: whether the run depends on the version, so that it must stay readable as long as the run is kept.
+        """
+        from zigong.lakehouse.publish import publish
+        from zigong.quality.audit import contract_rules
+        from zigong.quality.beside import beside_of
+
+        whole = not (self.recipe.engine.incremental and lineage is not None)
+        beside = beside_of(self.recipe, self.paths, self.run.run_id, other=self.read, whole=whole)
+        done = publish(
+            self.spark,
+            self.paths,
+            frame,
+            table=table,
+            cells=cells,
+            run_id=self.run.run_id,
+            step=self.step,
+            rules=contract_rules(self.run.folder, beside),
+            rejected=rejected,
+            dropped=dropped,
+            may_be_empty=may_be_empty,
+            lineage=lineage,
+            basis=basis,
+            again=self._lost_before,
+        )
+        if pin:
+            self.run.pin(table, done.version)
+        self._count(table, done.counts(), version=done.version)
+        return done.version
+
+    @property
+    def _lost_before(self) -> bool:
+        """Whether this step ended in a conflict: what it had committed by then may have been replaced since."""
+        former = self.run.outcome(self.step)
+        return former is not None and former.kind == ConflictError.kind
+
+    def keep(self, table: str, version: int) -> None:
+        """Takes a published version as it is: nothing that it was built from has changed."""
+        self.run.pin(table, version)
+        self._count(table, {"rows_in": 0, "published": 0, "quarantined": 0, "dropped": {}}, version=version)
+
+    def stage(self, name: str) -> Path:
+        """Folder for shards that workers write before the lakehouse commits them."""
+        return self.paths.local("_staging", self.run.run_id, f"{name}.shards")
+
+    def frame(self, rows: pa.Table) -> DataFrame:
+        """Rows of the driver as a Spark frame."""
+        return self.spark.createDataFrame(rows)
+
+    def quarantine(
+        self,
+        name: str,
+        rejected: DataFrame,
+        *,
+        refused: int,
+        rows_in: int,
+        rules_version: str,
+        dropped: Mapping[str, int],
+    ) -> None:
+        """Keeps rows of raw files out, with their reasons.
+
+        Args:
+            name: stands for the files in the counts.
+            rejected: ``refused`` rows with their reasons; not computed where there are none.
+            rows_in: rows of the files.
+            dropped: rows left out beside them, by reason.
+        """
+        from zigong.lakehouse.publish import quarantine_rows
+
+        if refused:
+            quarantine_rows(
+                self.paths, rejected, table=name, run_id=self.run.run_id, step=self.step, rules_version=rules_version
+            )
+        read = rows_in - refused - sum(dropped.values())
+        counts = {"rows_in": rows_in, "published": read, "quarantined": refused, "dropped": dict(dropped)}
+        self._count(name, counts, version=None)
+
+    def _count(self, name: str, counts: dict[str, Any], *, version: int | None) -> None:
+        self.tables[name] = {**counts, "version": version}
+        dropped = sum(counts["dropped"].values())
+        figures = {"published": counts["published"], "quarantined": counts["quarantined"], "dropped": dropped}
+        self.run.add_metrics({f"rows.{name}.{kind}": number for kind, number in figures.items()})
+
+    def observation_dates(self) -> ObservationDates:
+        """The recipe's observation dates within the range the job was started for.
+
+        Raises:
+            ConfigError: no observation date of the recipe lies in the range.
+        """
+        days = self.dates.within(self.recipe.observations.dates())
+        if not days:
+            known = self.recipe.observations.dates()
+            raise ConfigError(
+                f"no observation date lies in [{self.dates.first}, {self.dates.end}); the recipe has {known[0]} to "
+                f"{known[-1]}",
+                action="choose --from-date and --to-date around the recipe's observations",
+            )
+        return ObservationDates(days=days)
+
+    def tombstones(self) -> DataFrame | None:
+        """Tombstones of every erased user, the newest included; None where nobody was ever erased."""
+        from zigong.lakehouse.tables import latest_version, open_pinned, published_tables
+
+        if "erasure_requests" not in published_tables(self.paths):
+            return None
+        newest = latest_version(self.paths, "erasure_requests")
+        return open_pinned(self.spark, self.paths, "erasure_requests", newest).select("tombstone").distinct()
+
+
+def runs_folder(recipe: Recipe) -> Path:
+    """Where the runs of a recipe's lakehouse lie."""
+    return LakehousePaths.at(recipe.lakehouse.root).local("_runs")

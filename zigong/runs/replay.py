@@ -1,0 +1,106 @@
+"""Lets quarantined rows enter their table after a rule or a source was mended: only those rows, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from schemas.contracts import table_contract, table_names
+from zigong.errors import ConfigError, DataError
+from zigong.lakehouse.fence import Basis
+from zigong.lakehouse.lineage import Partition
+from zigong.lakehouse.replayed import kept_out, mark_replayed
+from zigong.lakehouse.tables import latest_version, open_pinned
+from zigong.quality.quarantine import ENTERS, Return, returning
+from zigong.runs.job import Job
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from schemas.contracts import TableContract
+
+STEP = "replay_quarantine"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    """What a replay did.
+
+    Attributes:
+        counts: quarantined rows by fate, see ``quality.quarantine.Return``.
+        version: newest version of the table.
+    """
+
+    counts: Mapping[str, int]
+    version: int
+
+
+def replay(job: Job, table: str, refused_by: str, corrections: Mapping[str, str], *, dry_run: bool) -> Replayed:
+    """Publishes the quarantined rows of a table and run that hold today's rules.
+
+    The partitions they belong to are published anew, whole: the rows that stand there and those that enter, through
+    the same audit as any publish. The commit is made only while the standing rows are unchanged. A stop between that
+    commit and the mark in quarantine is harmless: the next replay finds the rows published and only marks them.
+
+    Args:
+        job: of a run of its own, which the commit and the quarantined rows will name.
+        refused_by: run that refused the rows.
+        corrections: column to Spark SQL over the columns of the row.
+        dry_run: only count.
+
+    Raises:
+        ConfigError: the table has no contract, or its quarantine holds raw rows; or a correction names no column.
+        DataError: nothing of that table and run is kept out.
+    """
+    contract = _replayable(table, corrections)
+    version = latest_version(job.paths, table)
+    published = open_pinned(job.spark, job.paths, table, version)
+    refused = kept_out(job.spark, job.paths, table, refused_by)
+    if not refused.head(1):
+        raise DataError(
+            f"quarantine keeps no row of table {table} and run {refused_by} out",
+            action="`zigong quarantine ls` lists what it holds",
+        )
+    found = returning(refused, published, contract, corrections)
+    if dry_run:
+        return Replayed(counts=found.counts, version=version)
+    if found.counts[ENTERS]:
+        version = _publish(job, contract, published, version, found)
+    mark_replayed(job.spark, job.paths, table, refused_by, found.settled, by=job.run.run_id)
+    return Replayed(counts=found.counts, version=version)
+
+
+def _replayable(table: str, corrections: Mapping[str, str]) -> TableContract:
+    if table.startswith("raw_"):
+        raise ConfigError(
+            f"{table} holds raw rows, of which quarantine keeps pseudonyms and the shapes of broken cells only",
+            action="correct the mapping or have the file delivered again, then run ingest_events for the same known "
+            "dates: it replaces exactly those",
+        )
+    if table not in table_names():
+        raise ConfigError(f"no table {table!r}", action=f"use one of {', '.join(table_names())}")
+    contract = table_contract(table)
+    unknown = sorted(set(corrections) - set(contract.column_names))
+    if unknown:
+        raise ConfigError(
+            f"table {table} has no column {', '.join(unknown)}", action=f"use {', '.join(contract.column_names)}"
+        )
+    return contract
+
+
+def _publish(job: Job, contract: TableContract, published: DataFrame, version: int, found: Return) -> int:
+    cells, partitions = _touched(found.entering, contract)
+    rows = published.where(cells).select(*contract.column_names).unionByName(found.entering)
+    basis = Basis(table=contract.name, version=version, partitions=partitions)
+    return job.publish(contract.name, rows, cells=cells, basis=basis)
+
+
+def _touched(entering: DataFrame, contract: TableContract) -> tuple[str, frozenset[Partition]]:
+    """The partitions that rows enter, as a predicate and as the log spells them."""
+    if not contract.partitions:
+        return "true", frozenset({Partition.of()})
+    types = {column.name: column.type for column in contract.columns}
+    found = [row.asDict() for row in entering.select(*contract.partitions).distinct().collect()]
+    cells = [" AND ".join(f"{name} = CAST('{value}' AS {types[name]})" for name, value in row.items()) for row in found]
+    return " OR ".join(f"({cell})" for cell in sorted(cells)), frozenset(Partition.of(**row) for row in found)

@@ -1,0 +1,190 @@
+"""The run context: run id, recipe digest, manifest and the outcome of every step; what resume goes by."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from zigong.errors import ConfigError
+from zigong.files.atomic import write_json
+from zigong.lakehouse.erasures import refuse_replay
+from zigong.recipe import Recipe, parse_recipe
+
+RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,80}$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a step, or a whole run, ended; launchers that swallow exit codes are read through it.
+
+    Attributes:
+        kind: ok, or the kind of the error (config, data, conflict, infra, internal).
+        code: exit code.
+        tables: per table the counts of its publish.
+    """
+
+    step: str
+    kind: str
+    code: int
+    retryable: bool
+    message: str
+    action: str
+    started_at: str
+    seconds: float
+    arguments: dict[str, str | None] = field(default_factory=dict)
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run in its folder ``<lakehouse>/_runs/<run id>``.
+
+    Attributes:
+        given: the recipe it is opened with; None where its own record is to be read, by need.
+    """
+
+    run_id: str
+    folder: Path
+    given: Recipe | None = None
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """What the run is done by.
+
+        Raises:
+            ConfigError: a version of ZiGong whose recipes were others made the run.
+        """
+        if self.given is not None:
+            return self.given
+        file = self.folder / "recipe.json"
+        try:
+            return parse_recipe(json.loads(file.read_text(encoding="utf-8")), origin=str(file))
+        except ConfigError as error:
+            raise ConfigError(
+                f"run {self.run_id} was made with a recipe that this version cannot read: {error.message}",
+                action=f"use the version that made it, or delete the run with its folder {self.folder}",
+            ) from error
+
+    def artifact(self, name: str) -> Path:
+        """Folder of a model or another artefact of this run."""
+        return self.folder / "artifacts" / name
+
+    def outcome(self, step: str) -> Outcome | None:
+        """The outcome of a step, None when it never ended."""
+        file = self.folder / "steps" / step / "outcome.json"
+        return Outcome(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+
+    def write_outcome(self, outcome: Outcome) -> None:
+        """Records how a step ended, in the step's folder and as the run's last outcome."""
+        for folder in (self.folder / "steps" / outcome.step, self.folder):
+            write_json(folder / "outcome.json", asdict(outcome))
+
+    def manifest(self) -> dict[str, Any]:
+        """What this run read, wrote and was made with."""
+        content: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
+        return content
+
+    def pinned_version(self, table: str) -> int | None:
+        """The version of a table this run pinned or wrote, None before either."""
+        version: int | None = self.manifest()["tables"].get(table)
+        return version
+
+    def pin(self, table: str, version: int) -> None:
+        """Pins a table to a version for the rest of the run."""
+        manifest = self.manifest()
+        manifest["tables"][table] = version
+        write_json(self.folder / "manifest.json", manifest)
+
+    def note(self, **facts: object) -> None:
+        """Adds named facts (ids, digests, splits) to the manifest."""
+        manifest = self.manifest()
+        manifest["facts"].update(facts)
+        write_json(self.folder / "manifest.json", manifest)
+
+    def fact(self, name: str) -> Any:
+        """A fact an earlier step noted.
+
+        Raises:
+            ConfigError: the step that notes it has not run in this run.
+        """
+        facts = self.manifest()["facts"]
+        if name not in facts:
+            raise ConfigError(
+                f"run {self.run_id} has no {name} yet",
+                action="run the earlier steps of this run first (`zigong run RECIPE --run-id "
+                f"{self.run_id}` resumes where it stopped)",
+            )
+        return facts[name]
+
+    def metrics(self) -> dict[str, float]:
+        """The flat figures of the run: name to number."""
+        file = self.folder / "metrics.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+    def add_metrics(self, figures: Mapping[str, float]) -> None:
+        """Merges figures into metrics.json."""
+        write_json(self.folder / "metrics.json", {**self.metrics(), **figures})
+
+    def write_table(self, name: str, rows: Sequence[Mapping[Any, object]]) -> None:
+        """Writes a small table of the run as CSV, for the report and for people."""
+        file = self.folder / "tables" / f"{name}.csv"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("w", newline="", encoding="utf-8") as out:
+            writer = csv.DictWriter(out, fieldnames=list(rows[0]) if rows else [])
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def small_tables(self) -> dict[str, list[dict[str, str]]]:
+        """What :meth:`write_table` wrote, by name."""
+        files = sorted((self.folder / "tables").glob("*.csv"))
+        return {file.stem: list(csv.DictReader(file.open(encoding="utf-8", newline=""))) for file in files}
+
+
+def open_run(recipe: Recipe, runs_folder: Path, run_id: str | None) -> Run:
+    """Makes a run, or reopens it to resume.
+
+    Raises:
+        ConfigError: the run id is malformed or belongs to another recipe, or users were erased since the run was made.
+    """
+    name = run_id or f"{recipe.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    if not RUN_ID.match(name):
+        raise ConfigError(f"run id {name!r} must match {RUN_ID.pattern}", action="choose another --run-id")
+    run = Run(run_id=name, folder=runs_folder / name, given=recipe)
+    if (run.folder / "manifest.json").is_file():
+        _require_same_recipe(run)
+        refuse_replay(runs_folder.parent, name, run.manifest()["created_at"])
+        return run
+    run.folder.mkdir(parents=True, exist_ok=True)
+    write_json(run.folder / "recipe.json", recipe.model_dump(mode="json"))
+    created = {"run_id": name, "recipe": recipe.name, "recipe_digest": recipe.digest()}
+    clock = {"created_at": datetime.now(UTC).isoformat(timespec="milliseconds")}
+    write_json(run.folder / "manifest.json", {**created, **clock, "tables": {}, "facts": {}})
+    return run
+
+
+def known_run(runs_folder: Path, run_id: str) -> Run | None:
+    """The run of that id, None without one."""
+    run = Run(run_id=run_id, folder=runs_folder / run_id)
+    return run if (run.folder / "manifest.json").is_file() else None
+
+
+def list_runs(runs_folder: Path) -> list[Run]:
+    """All runs of a lakehouse, oldest first."""
+    runs = [Run(run_id=file.parent.name, folder=file.parent) for file in runs_folder.glob("*/manifest.json")]
+    return sorted(runs, key=lambda run: (run.manifest()["created_at"], run.run_id))
+
+
+def _require_same_recipe(run: Run) -> None:
+    known, given = run.manifest()["recipe_digest"], run.recipe.digest()
+    if known != given:
+        raise ConfigError(
+            f"run id {run.run_id} belongs to recipe digest {known[:12]}, but this recipe has {given[:12]}",
+            action="choose a new --run-id, or give the recipe and --set arguments the run was started with",
+        )

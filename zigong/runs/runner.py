@@ -1,0 +1,73 @@
+"""Runs the steps of a recipe in order, in one process that shares one Spark session; resumes where a run stopped."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+
+from zigong.console import set_up_logging
+from zigong.errors import ConfigError
+from zigong.instructions.tasks import load_tasks
+from zigong.pipeline import STEPS, Step
+from zigong.recipe import Recipe
+from zigong.recipe.source import source_mapping
+from zigong.runs.job import runs_folder
+from zigong.runs.launch import Body, run_step
+from zigong.runs.run import Outcome, Run, open_run
+
+Watch = Callable[[Step, Outcome | None], None]
+
+
+def start(recipe: Recipe, run_id: str | None) -> Run:
+    """Makes or reopens a run and points the log at it.
+
+    Raises:
+        ConfigError: the recipe asks what cannot be asked; that shows here, before anything runs.
+    """
+    load_tasks(recipe.instructions)
+    source_mapping(recipe)
+    run = open_run(recipe, runs_folder(recipe), run_id)
+    set_up_logging(run.run_id)
+    return run
+
+
+def steps_of(recipe: Recipe) -> tuple[Step, ...]:
+    """The steps a recipe needs: no base is trained when it names one, nobody is scored without a score date."""
+    skipped = set()
+    if recipe.base.tiny is None:
+        skipped.add("build_base")
+    if recipe.observations.score is None:
+        skipped.add("score_users")
+    return tuple(step for step in STEPS if step.name not in skipped)
+
+
+def execute(run: Run, *, until: str | None = None) -> Iterator[tuple[Step, Outcome, bool]]:
+    """Runs what is not done yet.
+
+    Yields:
+        Each step with its outcome and whether it was done before; stops after the first failure.
+    """
+    for step in _up_to(steps_of(run.recipe), until):
+        known = run.outcome(step.name)
+        if known is not None and known.code == 0:
+            yield step, known, True
+            continue
+        outcome = run_step(step.name, load_body(step.name), run)
+        yield step, outcome, False
+        if outcome.code:
+            return
+
+
+def load_body(step: str) -> Body:
+    """The function of a job; jobs stand above the library, so they are found by name (docs/adr/0003)."""
+    body: Body = getattr(importlib.import_module(f"jobs.{step}"), step)
+    return body
+
+
+def _up_to(steps: tuple[Step, ...], until: str | None) -> tuple[Step, ...]:
+    names = [step.name for step in steps]
+    if until is None:
+        return steps
+    if until not in names:
+        raise ConfigError(f"--until {until}: no such step in this recipe", action=f"steps: {', '.join(names)}")
+    return steps[: names.index(until) + 1]

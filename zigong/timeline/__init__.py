@@ -1,1 +1,0 @@
-"""One user as one token tree: build, attention mask, positions, losses (torch only)."""

@@ -1,0 +1,92 @@
+"""Token trees in batches for the model as it is: padded ids, position ids, and one dense mask per tree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
+
+from zigong.tokens.losses import mean_per_sample
+from zigong.tokens.tree import TokenTree, path_mask
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TreeBatch:
+    """B trees, padded on the right to the largest, and the M labels of their N samples.
+
+    Attributes:
+        input_ids: [B, T] int64.
+        position_ids: [B, T] int64; they continue along each path.
+        attention_mask: [B, 1, T, T] bool, True where the token of a row attends to that of a column. A pad attends to
+            itself alone.
+        label_trees: [M] tree of each label.
+        label_tokens: [M] token within the tree whose hidden state predicts it.
+        label_targets: [M] token ids.
+        label_samples: [M] sample of each label, counted over the trees in their order.
+        samples: N.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    attention_mask: Tensor
+    label_trees: Tensor
+    label_tokens: Tensor
+    label_targets: Tensor
+    label_samples: Tensor
+    samples: int
+
+
+def tree_batch(trees: Sequence[TokenTree]) -> TreeBatch:
+    """Pads trees into one batch."""
+    size = max(len(tree) for tree in trees)
+    input_ids = np.zeros((len(trees), size), dtype=np.int64)
+    position_ids = np.zeros((len(trees), size), dtype=np.int64)
+    mask = np.repeat(np.eye(size, dtype=bool)[None, None], len(trees), axis=0)
+    for row, tree in enumerate(trees):
+        input_ids[row, : len(tree)] = tree.tokens
+        position_ids[row, : len(tree)] = tree.positions
+        mask[row, 0, : len(tree), : len(tree)] = path_mask(tree)
+    return TreeBatch(
+        input_ids=torch.from_numpy(input_ids),
+        position_ids=torch.from_numpy(position_ids),
+        attention_mask=torch.from_numpy(mask),
+        label_trees=torch.from_numpy(np.repeat(np.arange(len(trees)), [len(tree.label_tokens) for tree in trees])),
+        label_tokens=torch.from_numpy(np.concatenate([tree.label_tokens for tree in trees])),
+        label_targets=torch.from_numpy(np.concatenate([tree.label_targets for tree in trees])),
+        label_samples=torch.from_numpy(counted_samples(trees)),
+        samples=sum(tree.samples for tree in trees),
+    )
+
+
+def counted_samples(trees: Sequence[TokenTree]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Sample of each label, counted over all trees in their order: [M]."""
+    firsts = np.cumsum([0, *(tree.samples for tree in trees)])
+    return np.concatenate([tree.label_samples + first for tree, first in zip(trees, firsts, strict=False)])
+
+
+def branch_logits(model: PreTrainedModel, batch: TreeBatch) -> Tensor:
+    """Logits [M, V] at the tokens that predict the labels. Works with every model whose attention takes a mask."""
+    backbone = model.base_model(
+        input_ids=batch.input_ids,
+        attention_mask=batch.attention_mask,
+        position_ids=batch.position_ids,
+        use_cache=False,
+    )
+    hidden = backbone.last_hidden_state[batch.label_trees, batch.label_tokens]
+    logits: Tensor = model.get_output_embeddings()(hidden)
+    return logits.float()
+
+
+def branch_losses(model: PreTrainedModel, batch: TreeBatch) -> Tensor:
+    """Each sample's own mean over its label tokens: [N], differentiable.
+
+    Equals :func:`zigong.tokens.losses.sample_losses` of the samples told apart, and so do its gradients, since a
+    shared token collects what all branches after it send back.
+    """
+    losses = cross_entropy(branch_logits(model, batch), batch.label_targets, reduction="none")
+    return mean_per_sample(losses, batch.label_samples, batch.samples)

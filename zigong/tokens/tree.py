@@ -1,0 +1,241 @@
+"""The token tree of one user: a trie over the token ids of its samples, in which every shared token stands once.
+
+Only equal token ids share. A late event, a correction or a fold changes the ids from some position on, and from there
+the samples have tokens of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from zigong.errors import DataError
+from zigong.tokens.samples import Indices, Samples, TokenIds
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TokenTree:
+    """The samples of one user as a tree of T tokens: a trunk, and C branches that leave it.
+
+    A path holds the prompt and the answer of a sample without the answer's last token, which is predicted and never
+    read. The trunk is the path with which the others share most. A branch is one child of a trunk token (or of the
+    root) that is not on the trunk, with all that hangs on it; it may fork again.
+
+    Attributes:
+        tokens: [T] token ids; first the trunk, then branch after branch, every token after the one it continues.
+        parents: [T] index of the token before it on its path, -1 at a root.
+        positions: [T] tokens before it on its path.
+        trunk: tokens of the trunk.
+        branch_starts: [C] index of the first token of each branch, ascending.
+        forks: [C] how many tokens of the trunk each branch continues.
+        label_tokens: [M] index of the token whose hidden state predicts each label.
+        label_targets: [M] token ids of the labels.
+        label_samples: [M] sample of each label, ascending.
+        samples: number of samples N, in the order they were given.
+        sample_tokens: tokens of the N paths told apart.
+    """
+
+    tokens: TokenIds
+    parents: Indices
+    positions: Indices
+    trunk: int
+    branch_starts: Indices
+    forks: Indices
+    label_tokens: Indices
+    label_targets: Indices
+    label_samples: Indices
+    samples: int
+    sample_tokens: int
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def branch_sizes(self) -> Indices:
+        """Tokens of each branch: [C]."""
+        return np.diff(np.append(self.branch_starts, len(self)))
+
+
+def token_tree(samples: Samples, *, splits: Sequence[str]) -> TokenTree:
+    """The tree of one user's samples.
+
+    Args:
+        samples: at least one; every completion token bears loss (see :func:`zigong.tokens.samples.trainable`).
+        splits: split of each sample.
+
+    Raises:
+        DataError: the samples belong to several users or several splits.
+    """
+    for name, found in (("user", samples.user_id), ("split", tuple(splits))):
+        if len(found) != len(samples) or len(set(found)) != 1:
+            raise DataError(
+                f"a token tree holds the samples of one {name}, found {sorted(set(found))[:4]} for {len(samples)}",
+                action="grow one tree per user and split, as user_trees does",
+            )
+    return prompt_tree(samples.input_ids, samples.completion_ids)
+
+
+def prompt_tree(prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> TokenTree:
+    """The tree of prompts and their answers, whoever they belong to: the caller answers for that.
+
+    Args:
+        prompts: [N] token ids, at least one each.
+        answers: [N] token ids that bear loss, at least one each.
+    """
+    whole = [np.concatenate(pair) for pair in zip(prompts, answers, strict=True)]
+    chains = _chains([ids[:-1] for ids in whole])
+    order = _block_order(chains)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    sizes = np.array([len(ids) for ids in answers])
+    labels = [path[-size:] for path, size in zip(chains.paths, sizes, strict=True)]
+    parents = np.where(chains.parents[order] < 0, -1, place[chains.parents[order]])
+    trunk = len(chains.paths[_trunk_sample(chains)])
+    heads = np.flatnonzero((np.arange(len(order)) >= trunk) & (parents < trunk))
+    return TokenTree(
+        tokens=chains.tokens[order],
+        parents=parents,
+        positions=chains.positions[order],
+        trunk=trunk,
+        branch_starts=heads,
+        forks=parents[heads] + 1,
+        label_tokens=place[np.concatenate(labels)],
+        label_targets=np.concatenate(answers).astype(np.int64),
+        label_samples=np.repeat(np.arange(len(whole)), sizes),
+        samples=len(whole),
+        sample_tokens=sum(len(path) for path in chains.paths),
+    )
+
+
+Tree = tuple[Indices, TokenTree]  # indices of the samples in the tree's order, and the tree
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Chains:
+    """The trie in the order it was built: sample after sample in the order of their token ids.
+
+    Attributes:
+        tokens, parents, positions: as in :class:`TokenTree`.
+        paths: indices of each sample's tokens, in the order the samples were given.
+    """
+
+    tokens: TokenIds
+    parents: Indices
+    positions: Indices
+    paths: list[Indices]
+
+
+def _chains(sequences: Sequence[TokenIds]) -> _Chains:
+    """Neighbours in sorted order share the longest prefix that any two samples share, so each adds only its rest."""
+    ranked = sorted(range(len(sequences)), key=lambda i: sequences[i].astype(">i4").tobytes())
+    paths: list[Indices] = [np.zeros(0, dtype=np.int64)] * len(sequences)
+    tokens, parents, positions = [], [], []
+    size, before = 0, ranked[0]
+    for sample in ranked:
+        ids = sequences[sample]
+        kept = common_prefix(sequences[before], ids) if size else 0
+        added = np.arange(size, size + len(ids) - kept)
+        paths[sample] = np.concatenate([paths[before][:kept], added])
+        tokens.append(ids[kept:])
+        parents.append(np.concatenate([[-1], paths[sample]])[kept:-1])
+        positions.append(np.arange(kept, len(ids)))
+        size, before = size + len(added), sample
+    return _Chains(
+        tokens=np.concatenate(tokens),
+        parents=np.concatenate(parents).astype(np.int64),
+        positions=np.concatenate(positions).astype(np.int64),
+        paths=paths,
+    )
+
+
+def common_prefix(first: TokenIds, second: TokenIds) -> int:
+    """Number of token ids with which both begin."""
+    size = min(len(first), len(second))
+    different = np.flatnonzero(first[:size] != second[:size])
+    return int(different[0]) if len(different) else size
+
+
+def _trunk_sample(chains: _Chains) -> int:
+    """The sample whose path the others follow furthest; the longest of equals, then the first."""
+    followed = np.zeros(len(chains.tokens), dtype=np.int64)
+    for path in chains.paths:
+        followed[path] += 1
+    return max(range(len(chains.paths)), key=lambda i: (int(followed[chains.paths[i]].sum()), len(chains.paths[i]), -i))
+
+
+def _block_order(chains: _Chains) -> Indices:
+    """The trunk's tokens, then the branches in the order of their forks; within each the order of the trie."""
+    on_trunk = np.zeros(len(chains.tokens), dtype=bool)
+    on_trunk[chains.paths[_trunk_sample(chains)]] = True
+    head = np.arange(len(chains.tokens))
+    fork = np.zeros(len(chains.tokens), dtype=np.int64)
+    for token in np.flatnonzero(~on_trunk):
+        parent = chains.parents[token]
+        if parent >= 0 and not on_trunk[parent]:
+            head[token], fork[token] = head[parent], fork[parent]
+        else:
+            fork[token] = chains.positions[token]
+    head[on_trunk] = -1
+    return np.lexsort((np.arange(len(head)), head, fork, ~on_trunk))
+
+
+def path_mask(tree: TokenTree) -> Mask:
+    """[T, T]: whether the token of a row attends to that of a column: itself, and what is before it on its path."""
+    mask = np.zeros((len(tree), len(tree)), dtype=bool)
+    for token, parent in enumerate(tree.parents):
+        if parent >= 0:
+            mask[token] = mask[parent]
+        mask[token, token] = True
+    return mask
+
+
+def user_trees(samples: Samples, *, splits: Sequence[str]) -> list[Tree]:
+    """Trees of many users: one per user and split, or several where the samples of a user hardly share.
+
+    Args:
+        samples: of any users, in any order.
+        splits: split of each sample.
+
+    Returns:
+        Indices of the samples of each tree, in the tree's order, and the tree.
+    """
+    return [
+        (family, token_tree(samples.take(family), splits=[splits[index] for index in family]))
+        for family in families(list(zip(samples.user_id, splits, strict=True)), samples.input_ids)
+    ]
+
+
+def families(owners: Sequence[Hashable], prompts: Sequence[TokenIds]) -> list[Indices]:
+    """Divides prompts by owner, and those of one owner where neighbours in the order of their ids hardly share.
+
+    After a fold the rest of a history shares only its first tokens with what came before. As one tree it would be a
+    branch as long as the trunk, and all branches would be padded to it: less than half of the shorter prompt is too
+    little to share.
+
+    Args:
+        owners: [N] whose tree a prompt may stand in.
+        prompts: [N] token ids.
+
+    Returns:
+        Indices of the prompts of each tree, ascending.
+    """
+    owned: dict[Hashable, list[int]] = {}
+    for index, owner in enumerate(owners):
+        owned.setdefault(owner, []).append(index)
+    return [family for members in owned.values() for family in _divided(prompts, members)]
+
+
+def _divided(prompts: Sequence[TokenIds], members: Sequence[int]) -> list[Indices]:
+    ranked = sorted(members, key=lambda i: (prompts[i].astype(">i4").tobytes(), i))
+    cuts = [
+        place
+        for place, (a, b) in enumerate(pairwise(ranked), start=1)
+        if 2 * common_prefix(prompts[a], prompts[b]) < min(len(prompts[a]), len(prompts[b]))
+    ]
+    return [np.sort(np.asarray(part, dtype=np.int64)) for part in np.split(np.asarray(ranked), cuts)]
