@@ -16,6 +16,7 @@ from zigong.instructions.corpus import (
     write_lines,
 )
 from zigong.instructions.encode import LineEncoder
+from zigong.runs.handover import TrainedBase
 from zigong.runs.job import Job
 from zigong.runs.launch import main
 from zigong.training.base import train_base
@@ -33,7 +34,7 @@ def build_base(job: Job) -> None:
     timelines = timelines_before(
         job.read("behavior_events"), profiles, cutoff=cutoff, timezone=recipe.business_timezone
     ).where(may_pretrain(recipe))
-    corpus = job.run.artifact("corpus")
+    corpus = job.scratch
     told = history_lines(timelines, recipe.instructions, cutoff=cutoff, timezone=recipe.business_timezone)
     write_lines(told, corpus)
     lines = read_lines(corpus)
@@ -42,6 +43,7 @@ def build_base(job: Job) -> None:
     words = vocabulary_lines(lines, profiles, recipe, answers)
     tokenizer = train_tokenizer(words, fixed_lines(recipe))
     encoder = LineEncoder(tokenizer.backend_tokenizer)
+    folder = job.place_of(TrainedBase)
     with progress("pre-training (steps)") as advance:
         manifest = train_base(
             encoded(lines, encoder, recipe, answers),
@@ -50,10 +52,10 @@ def build_base(job: Job) -> None:
             answers=answer_tokens(encoder, recipe),
             seed=recipe.seed,
             torch_threads=recipe.engine.torch_threads,
-            folder=job.run.artifact("base"),
+            folder=folder,
             progress=lambda step, steps, loss: advance(step, steps, f"loss {loss:.3f}"),
         )
-    job.run.note(base_digest=manifest.digest)
+    job.leave(TrainedBase(folder=folder, base_digest=manifest.digest, tokenizer_digest=manifest.tokenizer_digest))
     job.run.add_metrics(
         {
             "base.parameters": manifest.parameters,

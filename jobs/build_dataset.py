@@ -5,6 +5,7 @@ from zigong.dataset.members import build_members
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.tasks import load_tasks
 from zigong.release.serving import serving_base
+from zigong.runs.handover import Dataset
 from zigong.runs.job import Job
 from zigong.runs.launch import main
 
@@ -12,7 +13,7 @@ from zigong.runs.launch import main
 def build_dataset(job: Job) -> None:
     """Every mature, determined sample of the recipe's dates in exactly one split, auxiliary ones in train alone."""
     dates = job.observation_dates()
-    encoder = LineEncoder.of(serving_base(job.run))
+    encoder = LineEncoder.of(serving_base(job))
     choices = load_tasks(job.recipe.instructions).choices
     dataset = build_members(
         job.read("instruction_samples").where(dates.predicate),
@@ -23,7 +24,7 @@ def build_dataset(job: Job) -> None:
     cells = f"dataset_id = '{dataset.dataset_id}'"
     job.publish("dataset_members", dataset.members, cells=cells, dropped=dataset.dropped)
     repetitions = dataset.repetitions
-    job.run.note(dataset_id=dataset.dataset_id, repeated_samples=repetitions.told(job.recipe.duplicates))
+    job.leave(Dataset(dataset_id=dataset.dataset_id, repeated_samples=repetitions.told(job.recipe.duplicates)))
     job.run.add_metrics(repetitions.metrics())
     if repetitions.crowded_texts:
         LOG.warning("near duplicates may be missing", extra={"fields": {"crowded_texts": repetitions.crowded_texts}})

@@ -4,6 +4,7 @@ from zigong.dataset.members import split_column
 from zigong.dataset.sharing import prefix_sharing
 from zigong.instructions.build import RenderPlan, instruction_samples
 from zigong.release.serving import serving_base
+from zigong.runs.handover import RenderedPrompts
 from zigong.runs.job import Job
 from zigong.runs.launch import main
 
@@ -11,13 +12,13 @@ from zigong.runs.launch import main
 def build_instructions(job: Job) -> None:
     """One sample per sequence and question of the recipe's dates; only the train split is asked auxiliary ones."""
     dates = job.observation_dates()
-    plan = RenderPlan.of(job.recipe, str(serving_base(job.run)))
+    plan = RenderPlan.of(job.recipe, str(serving_base(job)))
     sequences = job.read("user_sequences").where(dates.predicate)
     trains = split_column(job.recipe) == "train"
     job.publish("instruction_samples", instruction_samples(sequences, plan, trains=trains), cells=dates.predicate)
     sharing = prefix_sharing(job.read("instruction_samples").where(dates.predicate))
     told = f"{sharing.shared:.0%} of {sharing.tokens:,} prompt tokens repeat the user's prompt before"
-    job.run.note(shared_prefix=told)
+    job.leave(RenderedPrompts(shared_prefix=told))
     job.run.add_metrics({"instructions.tokens": sharing.tokens, "instructions.tree_tokens": sharing.tree_tokens})
 
 

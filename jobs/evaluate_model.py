@@ -21,6 +21,7 @@ from zigong.instructions.tasks import main_task
 from zigong.instructions.templates import load_template
 from zigong.recipe.source import source_mapping
 from zigong.release.serving import serving_base
+from zigong.runs.handover import FinalModel
 from zigong.runs.job import Job
 from zigong.runs.launch import main
 
@@ -35,7 +36,7 @@ def evaluate_model(job: Job) -> None:
     own = _own_answers(job, members, choices)
     baselines = {name: answers_of(name, members, p, choices) for name, p in _baseline_scores(job, members).items()}
     answers = pa.concat_tables([own.select(next(iter(baselines.values())).column_names), *baselines.values()])
-    model_id = job.run.fact("model_id")
+    model_id = job.take(FinalModel).model_id
     models = ", ".join(f"'{name}'" for name in (model_id, *baselines))
     cells = f"dataset_id = '{source.dataset_id}' AND model_id IN ({models})"
     dataset = pa.repeat(source.dataset_id, len(answers))
@@ -59,7 +60,7 @@ def evaluate_model(job: Job) -> None:
 
 
 def _own_answers(job: Job, members: pa.Table, choices: tuple[str, str]) -> pa.Table:
-    recipe, run, source = job.recipe, job.run, job.sample_source()
+    recipe, final, source = job.recipe, job.take(FinalModel), job.sample_source()
     shards = user_cells_of(members) if recipe.evaluation.engine == "trees" else cells_of(members)
     stage = job.stage("evaluation_answers")
     with progress("answers") as advance:
@@ -70,20 +71,20 @@ def _own_answers(job: Job, members: pa.Table, choices: tuple[str, str]) -> pa.Ta
                 "source": source,
                 "splits": SPLITS,
                 "template": recipe.instructions.template,
-                "base_folder": serving_base(run),
-                "adapter_folder": run.artifact("zigong"),
+                "base_folder": serving_base(job),
+                "adapter_folder": final.folder,
                 "choices": choices,
                 "engine": recipe.evaluation.engine,
                 "batch_tokens": recipe.evaluation.batch_tokens,
                 "torch_threads": recipe.engine.torch_threads,
             },
             stage_folder=stage,
-            fingerprint=f"{run.fact('model_id')}-{source.members_version}-{source.samples_version}",
+            fingerprint=f"{final.model_id}-{source.members_version}-{source.samples_version}",
             engine=recipe.engine,
             progress=advance,
         )
     rows = staged_rows(stage, manifests, members["sample_id"])
-    named = rows.append_column("model_id", pa.repeat(run.fact("model_id"), len(rows)))
+    named = rows.append_column("model_id", pa.repeat(final.model_id, len(rows)))
     return named.append_column("split", members["split"])
 
 

@@ -6,6 +6,7 @@ import pyarrow.dataset as ds
 from zigong.console import followed
 from zigong.fanout.train import run_on_ray
 from zigong.release.serving import serving_base
+from zigong.runs.handover import FinalModel, TrainingMix
 from zigong.runs.job import Job
 from zigong.runs.launch import main
 from zigong.tokens.samples import Samples
@@ -14,11 +15,11 @@ from zigong.training import trainer
 
 def finetune_zigong(job: Job) -> None:
     """LoRA on the mix; the worker reads the pinned samples itself."""
-    recipe, run = job.recipe, job.run
-    base, source, folder = serving_base(run), job.sample_source(), run.artifact("zigong")
-    mix_id = run.fact("mix_id")
+    recipe = job.recipe
+    base, source, folder = serving_base(job), job.sample_source(), job.place_of(FinalModel)
+    mix_id = job.take(TrainingMix).mix_id
     mix = job.arrow("training_mix", ["sample_id"], where=ds.field("mix_id") == mix_id)["sample_id"]
-    with followed(run.artifact("progress.json"), "fine-tune (steps)") as report:
+    with followed(job.scratch / "progress.json", "fine-tune (steps)") as report:
 
         def work() -> dict[str, float | str]:
             members = source.members(["train"])
@@ -39,9 +40,10 @@ def finetune_zigong(job: Job) -> None:
                 "tokens_per_second": manifest.tokens * recipe.finetune.epochs / manifest.seconds,
             }
 
-        trained = run_on_ray(work, engine=recipe.engine, name="zigong", storage=run.artifact("ray"))
-    run.note(model_id=f"zigong-{trained.pop('digest')[:16]}")
-    run.add_metrics({f"finetune.{name}": value for name, value in trained.items()})
+        trained = run_on_ray(work, engine=recipe.engine, name="zigong", storage=job.scratch / "ray")
+    digest = trained.pop("digest")
+    job.leave(FinalModel(model_id=f"zigong-{digest[:16]}", folder=folder, adapter_digest=digest))
+    job.run.add_metrics({f"finetune.{name}": value for name, value in trained.items()})
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import pyarrow.dataset as ds
 
+from zigong.runs.handover import Dataset, InfluenceScores, TrainingMix
 from zigong.runs.job import Job
 from zigong.runs.launch import main
 from zigong.selection.compare import scores_by, selection_groups
@@ -10,25 +11,25 @@ from zigong.selection.mix import mix_identity, training_mix
 
 def mix_samples(job: Job) -> None:
     """70% random and 30% highest influence by default, ranked within each task and, as set, label and period."""
-    dataset_id, scorer_id = job.run.fact("dataset_id"), job.run.fact("scorer_id")
+    dataset_id, scorer_id = job.take(Dataset).dataset_id, job.take(InfluenceScores).scorer_id
+    mix_id = mix_identity(dataset_id, scorer_id, job.recipe.mix, job.recipe.seed)
     ours, scored = f"dataset_id = '{dataset_id}'", f"scorer_id = '{scorer_id}'"
     members = job.read("dataset_members").where(f"{ours} AND split = 'train'")
     asked = members.select("sample_id", "user_id", "observation_date", "task", "label")
     scores = job.read("influence_scores").where(f"{ours} AND {scored}").select("sample_id", "score", "scope")
-    mix_id = mix_identity(dataset_id, scorer_id, job.recipe.mix, job.recipe.seed)
     pool = asked.join(scores, "sample_id", "left")
     mix = training_mix(pool, job.recipe.mix, seed=job.recipe.seed, mix_id=mix_id)
     job.publish("training_mix", mix, cells=f"mix_id = '{mix_id}'")
-    job.run.note(mix_id=mix_id)
-    _compare(job, mix_id)
+    job.leave(TrainingMix(mix_id=mix_id))
+    _compare(job, dataset_id, scorer_id, mix_id)
 
 
-def _compare(job: Job, mix_id: str) -> None:
+def _compare(job: Job, dataset_id: str, scorer_id: str, mix_id: str) -> None:
     """Writes what the published selection looks like beside the pool and a random half."""
-    ours = ds.field("dataset_id") == job.run.fact("dataset_id")
+    ours = ds.field("dataset_id") == dataset_id
     columns = ["sample_id", "user_id", "observation_date", "task", "label"]
     members = job.arrow("dataset_members", columns, where=ours & (ds.field("split") == "train")).to_pandas()
-    scored = ours & (ds.field("scorer_id") == job.run.fact("scorer_id"))
+    scored = ours & (ds.field("scorer_id") == scorer_id)
     scores = job.arrow("influence_scores", ["sample_id", "score", "loss", "tokens"], where=scored).to_pandas()
     mix = job.arrow("training_mix", ["sample_id", "share"], where=ds.field("mix_id") == mix_id).to_pandas()
     pool = members.merge(scores, on="sample_id", how="left").sort_values("sample_id", ignore_index=True)

@@ -18,6 +18,7 @@ from zigong.release.briefing import model_card_of
 from zigong.release.gate import CHALLENGER, CHAMPION, LAST_STATUS, LIGHTGBM, Decision, decide
 from zigong.release.registry import Candidate, Champion, champion, release
 from zigong.release.serving import registry_of, serving_base
+from zigong.runs.handover import Dataset, FinalModel, GateDecision, TrainingMix
 from zigong.runs.job import Job
 from zigong.runs.launch import main
 
@@ -30,7 +31,8 @@ def release_model(job: Job) -> None:
     answers = _answers(job)
     held_out = answers[answers["split"] == final_split(recipe)]
     threshold = run.metrics()[f"select.threshold.{FINAL}"]
-    model_id = run.fact("model_id")
+    final = job.take(FinalModel)
+    model_id = final.model_id
     select = answers[answers["split"] == "select"]
     calibration = fit_calibration(select[model_id].to_numpy(), select["label"].to_numpy())
     scores = {
@@ -55,15 +57,19 @@ def release_model(job: Job) -> None:
             registry,
             Candidate(
                 model_id=model_id,
-                dataset_id=run.fact("dataset_id"),
+                dataset_id=job.take(Dataset).dataset_id,
                 run_id=run.run_id,
-                adapter=run.artifact("zigong"),
-                base=serving_base(run),
+                adapter=final.folder,
+                base=serving_base(job),
                 threshold=threshold,
                 calibration=calibration,
                 card=recipe.card,
                 model_card=model_card_of(run, decision, threshold),
-                params={"recipe": recipe.name, "recipe_digest": recipe.digest(), "mix_id": run.fact("mix_id")},
+                params={
+                    "recipe": recipe.name,
+                    "recipe_digest": recipe.digest(),
+                    "mix_id": job.take(TrainingMix).mix_id,
+                },
                 metrics={name: value for name, value in run.metrics().items() if name.startswith("oot.")},
             ),
         )
@@ -72,7 +78,7 @@ def release_model(job: Job) -> None:
 
 def _answers(job: Job) -> pd.DataFrame:
     """One row per held-out sample: split, label, unit, and p_bad of every model in a column of its name."""
-    dataset_id = job.run.fact("dataset_id")
+    dataset_id = job.take(Dataset).dataset_id
     table = job.arrow(
         "evaluation_answers", ["sample_id", "model_id", "p_bad"], where=ds.field("dataset_id") == dataset_id
     )
@@ -99,7 +105,7 @@ def _champion_scores(job: Job, current: Champion) -> np.ndarray:
 def _record(job: Job, decision: Decision, before: Champion | None, released: Champion | None) -> None:
     row = {
         "run_id": job.run.run_id,
-        "model_id": job.run.fact("model_id"),
+        "model_id": job.take(FinalModel).model_id,
         "decision": decision.decision,
         "reasons": list(decision.reasons),
         "champion_id": before.model_id if before else None,
@@ -117,7 +123,7 @@ def _record(job: Job, decision: Decision, before: Champion | None, released: Cha
         version=version,
     )
     append_facts(job.paths, [told])
-    job.run.note(decision=decision.decision, reasons=list(decision.reasons))
+    job.leave(GateDecision(decision=decision.decision, reasons=decision.reasons))
     job.run.add_metrics(
         {f"gate.{name}": float(value) for name, value in decision.figures.items() if np.isfinite(value)}
     )

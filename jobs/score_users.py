@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from zigong.console import progress
-from zigong.dataset.samples import SampleSource, cells_of
+from zigong.dataset.samples import PromptSource, cells_of
 from zigong.errors import ConfigError, DataError
 from zigong.evaluation.calibration import calibrated
 from zigong.evaluation.worker import AnswerWorker
@@ -14,6 +14,7 @@ from zigong.instructions.templates import load_template
 from zigong.release.registry import champion
 from zigong.release.scaling import card_scores
 from zigong.release.serving import registry_of
+from zigong.runs.handover import GateDecision
 from zigong.runs.job import Job
 from zigong.runs.launch import main
 
@@ -23,11 +24,11 @@ KEYS = ["sample_id", "user_id", "observation_at", "observation_date", "user_buck
 def score_users(job: Job) -> None:
     """Every client observed at ``observations.score`` gets a calibrated probability and points."""
     recipe, day = job.recipe, job.recipe.observations.score
-    serving = champion(registry_of(recipe))
+    serving, gate = champion(registry_of(recipe)), job.find(GateDecision)
     if day is None:
         raise ConfigError("observations.score is missing", action="name the date to score in the recipe")
     if serving is None:
-        reasons = " ".join(job.run.manifest()["facts"].get("reasons", ()))
+        reasons = " ".join(gate.reasons if gate is not None else ())
         raise DataError(
             f"there is no champion: no model was ever released. {reasons}".rstrip(),
             action="train one that passes the gate (recipe sections finetune, mix and gate), then score",
@@ -37,7 +38,7 @@ def score_users(job: Job) -> None:
     if not len(book):
         raise DataError(f"nobody is observed at {day}", action="build labels, sequences and instructions for that date")
     version = job.version("instruction_samples")
-    source = SampleSource(root=job.paths.root, dataset_id="", members_version=-1, samples_version=version)
+    source = PromptSource(root=job.paths.root, samples_version=version)
     shards, stage = cells_of(book), job.stage("behavior_card_scores")
     with progress("scores") as advance:
         manifests = map_shards(

@@ -5,21 +5,23 @@ from zigong.fanout.train import run_on_ray
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.tasks import load_tasks
 from zigong.release.serving import serving_base
+from zigong.runs.handover import Agent
 from zigong.runs.job import Job
 from zigong.runs.launch import main
 from zigong.tokens.samples import Samples
 from zigong.training import trainer
 from zigong.training.answer_rows import require_attainable
 from zigong.training.base import load_model
+from zigong.training.checkpoints import checkpoints_digest
 
 
 def train_agent(job: Job) -> None:
     """One checkpoint per period; the worker reads the pinned samples itself."""
-    recipe, run = job.recipe, job.run
-    base, source, folder = serving_base(run), job.sample_source(), run.artifact("agent")
+    recipe = job.recipe
+    base, source, folder = serving_base(job), job.sample_source(), job.place_of(Agent)
     encoder = LineEncoder.of(base)
     choices = [encoder.completion(choice) for choice in load_tasks(recipe.instructions).main.choices]
-    with followed(run.artifact("progress.json"), "agent (steps)") as report:
+    with followed(job.scratch / "progress.json", "agent (steps)") as report:
 
         def work() -> dict[str, float]:
             samples = Samples.from_arrow(source.labelled(["train"]))
@@ -37,8 +39,9 @@ def train_agent(job: Job) -> None:
             trained = {"agent.checkpoints": len(manifest.checkpoints), "agent.samples": len(samples)}
             return {**trained, "base.lowest_p_bad": low, "base.highest_p_bad": high}
 
-        figures = run_on_ray(work, engine=recipe.engine, name="agent", storage=run.artifact("ray"))
-    run.add_metrics(figures)
+        figures = run_on_ray(work, engine=recipe.engine, name="agent", storage=job.scratch / "ray")
+    job.leave(Agent(folder=folder, checkpoints_digest=checkpoints_digest(folder)))
+    job.run.add_metrics(figures)
 
 
 if __name__ == "__main__":

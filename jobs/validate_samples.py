@@ -5,13 +5,14 @@ from zigong.dataset.audit import NAME, judge_dataset
 from zigong.dataset.members import window_closes_before
 from zigong.errors import DataError
 from zigong.lakehouse.verdicts import record_verdict
+from zigong.runs.handover import Dataset, DatasetVerdict
 from zigong.runs.job import Job
 from zigong.runs.launch import main
 
 
 def validate_samples(job: Job) -> None:
     """Splits, answers, maturity and leakage of the run's dataset."""
-    dataset_id = job.run.fact("dataset_id")
+    dataset_id = job.take(Dataset).dataset_id
     verdict = judge_dataset(
         job.read("dataset_members").where(f"dataset_id = '{dataset_id}'"),
         job.read("instruction_samples"),
@@ -28,7 +29,7 @@ def validate_samples(job: Job) -> None:
     }
     version = table_contract("dataset_members").rules_version
     record_verdict(job.paths, verdict, run_id=job.run.run_id, table=NAME, counts=counts, rules_version=version)
-    job.run.note(dataset_verdict="passed" if verdict.passed else "blocked")
+    job.leave(DatasetVerdict(dataset_verdict="passed" if verdict.passed else "blocked"))
     if not verdict.passed:
         raise DataError(
             f"dataset {dataset_id} is refused: {'; '.join(verdict.failures)}",

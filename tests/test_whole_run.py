@@ -18,6 +18,7 @@ from zigong.lakehouse.audit_log import audit_entries
 from zigong.lakehouse.tables import arrow_pinned
 from zigong.lakehouse.verify_audit_log import verify_audit_log
 from zigong.pipeline import STEPS
+from zigong.runs.handover import GateDecision
 from zigong.runs.runner import steps_of
 
 MODELS = ("zigong", "lightgbm", "lightgbm_no_profile", "logistic", "last_status", "majority")
@@ -68,7 +69,7 @@ def test_the_audit_log_agrees_with_every_commit_and_holds_the_decision_of_the_ga
     entries = [entry for entry in audit_entries(tiny_run.paths) if entry.run_id == tiny_run.run_id]
     assert {entry.table_name for entry in entries if entry.action == "published"} >= set(TABLES)
     decisions = [(entry.action, entry.version) for entry in entries if entry.action in {"released", "refused"}]
-    assert decisions == [(tiny_run.run.fact("decision"), tiny_run.run.pinned_version("releases"))]
+    assert decisions == [(tiny_run.run.take(GateDecision).decision, tiny_run.run.pinned_version("releases"))]
 
 
 def test_the_metrics_hold_every_model_with_intervals_and_every_table(tiny_run: FinishedRun) -> None:
@@ -114,7 +115,7 @@ def test_resuming_a_finished_run_changes_nothing(tiny_run: FinishedRun) -> None:
     assert told.exit_code == 0, told.output
     assert tiny_run.run.manifest()["tables"] == before
     assert told.output.count("done before") == len(steps_of(tiny_run.run.recipe))
-    assert f"gate     {tiny_run.run.fact('decision')}" in told.output
+    assert f"gate     {tiny_run.run.take(GateDecision).decision}" in told.output
 
 
 def test_no_sequence_knows_anything_at_or_after_t(tiny_run: FinishedRun) -> None:

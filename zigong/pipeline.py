@@ -18,16 +18,30 @@ LOCAL = "local"
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One job of the life of a record."""
+    """One job of the life of a record.
+
+    Attributes:
+        reads: tables.
+        writes: tables.
+        takes: values (``zigong.runs.handover``) that earlier steps of the run left, or an earlier attempt of this one.
+        leaves: values for later steps and for the report.
+    """
 
     name: str
     engine: str
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+    leaves: tuple[str, ...] = ()
 
 
 STEPS: tuple[Step, ...] = (
-    Step(name="ingest_events", engine=SPARK, reads=(), writes=("behavior_events", "user_profiles")),
+    Step(
+        name="ingest_events",
+        engine=SPARK,
+        writes=("behavior_events", "user_profiles"),
+        leaves=("UnreadColumns", "MissingProfiles"),
+    ),
     Step(
         name="build_labels",
         engine=SPARK,
@@ -40,37 +54,83 @@ STEPS: tuple[Step, ...] = (
         reads=("behavior_events", "user_profiles", "observation_points"),
         writes=("user_sequences",),
     ),
-    Step(name="build_base", engine=LOCAL, reads=("behavior_events", "user_profiles"), writes=()),
-    Step(name="build_instructions", engine=SPARK, reads=("user_sequences",), writes=("instruction_samples",)),
+    Step(name="build_base", engine=LOCAL, reads=("behavior_events", "user_profiles"), leaves=("TrainedBase",)),
+    Step(
+        name="build_instructions",
+        engine=SPARK,
+        reads=("user_sequences",),
+        writes=("instruction_samples",),
+        takes=("TrainedBase",),
+        leaves=("RenderedPrompts",),
+    ),
     Step(
         name="build_dataset",
         engine=SPARK,
         reads=("instruction_samples", "performance_labels"),
         writes=("dataset_members",),
+        takes=("TrainedBase",),
+        leaves=("Dataset",),
     ),
-    Step(name="validate_samples", engine=SPARK, reads=("instruction_samples", "dataset_members"), writes=("verdicts",)),
-    Step(name="train_agent", engine=RAY, reads=("instruction_samples", "dataset_members"), writes=()),
+    Step(
+        name="validate_samples",
+        engine=SPARK,
+        reads=("instruction_samples", "dataset_members"),
+        writes=("verdicts",),
+        takes=("Dataset",),
+        leaves=("DatasetVerdict",),
+    ),
+    Step(
+        name="train_agent",
+        engine=RAY,
+        reads=("instruction_samples", "dataset_members"),
+        takes=("TrainedBase", "Dataset"),
+        leaves=("Agent",),
+    ),
     Step(
         name="score_influence",
         engine=RAY,
         reads=("instruction_samples", "dataset_members"),
         writes=("influence_scores",),
+        takes=("TrainedBase", "Dataset", "Agent", "FormerScores"),
+        leaves=("FormerScores", "InfluenceScores"),
     ),
-    Step(name="mix_samples", engine=SPARK, reads=("influence_scores", "dataset_members"), writes=("training_mix",)),
+    Step(
+        name="mix_samples",
+        engine=SPARK,
+        reads=("influence_scores", "dataset_members"),
+        writes=("training_mix",),
+        takes=("Dataset", "InfluenceScores"),
+        leaves=("TrainingMix",),
+    ),
     Step(
         name="finetune_zigong",
         engine=RAY,
         reads=("training_mix", "instruction_samples", "dataset_members"),
-        writes=(),
+        takes=("TrainedBase", "Dataset", "TrainingMix"),
+        leaves=("FinalModel",),
     ),
     Step(
         name="evaluate_model",
         engine=RAY,
         reads=("instruction_samples", "dataset_members", "user_sequences"),
         writes=("evaluation_answers", "evaluation_metrics"),
+        takes=("TrainedBase", "Dataset", "FinalModel"),
     ),
-    Step(name="release_model", engine=LOCAL, reads=("evaluation_answers", "dataset_members"), writes=("releases",)),
-    Step(name="score_users", engine=RAY, reads=("instruction_samples",), writes=("behavior_card_scores",)),
+    Step(
+        name="release_model",
+        engine=LOCAL,
+        reads=("evaluation_answers", "dataset_members"),
+        writes=("releases",),
+        takes=("TrainedBase", "Dataset", "TrainingMix", "FinalModel"),
+        leaves=("GateDecision",),
+    ),
+    Step(
+        name="score_users",
+        engine=RAY,
+        reads=("instruction_samples",),
+        writes=("behavior_card_scores",),
+        takes=("GateDecision",),
+    ),
 )
 
 REFUSED = (2, 3)  # exit codes of configuration and data errors (zigong.errors): the same call fails again

@@ -119,4 +119,4 @@ def test_a_night_without_events_empties_nothing_else_and_extra_columns_are_told(
     assert outcome.tables["behavior_events"]["rows_in"] == 0
     assert shop.published()["behavior_events"][1] == events
     manifest = json.loads((shop.root / "_runs" / "wide" / "manifest.json").read_text())
-    assert manifest["facts"]["unread_columns"] == "rows: NOTE"
+    assert manifest["values"]["UnreadColumns"] == {"unread_columns": "rows: NOTE"}

@@ -21,6 +21,7 @@ from zigong.lakehouse.erasures import Erasure, erasures
 from zigong.lakehouse.tables import arrow_pinned, latest_version
 from zigong.recipe import load_recipe
 from zigong.runs.dates import Dates
+from zigong.runs.handover import FinalModel
 from zigong.runs.launch import run_step
 from zigong.runs.runner import execute, load_body, start
 
@@ -91,7 +92,7 @@ def test_the_erasure_is_whole_after_the_crash_and_verified(erased: Erased) -> No
 
 def test_the_model_is_listed_with_the_date_by_which_it_is_replaced(erased: Erased) -> None:
     (model,) = erased.record.models
-    assert (model.run_id, model.model_id) == ("first", erased.finished.run.fact("model_id"))
+    assert (model.run_id, model.model_id) == ("first", erased.finished.run.take(FinalModel).model_id)
     assert 0 < model.trained_on <= model.pretrained_on <= USERS
     answer = CliRunner().invoke(app, ["runs", "ls", "--json", "--root", erased.finished.root])
     (row,) = [row for row in json.loads(answer.stdout) if row["run_id"] == "first"]

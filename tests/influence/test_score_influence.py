@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,13 +18,15 @@ import pyarrow.dataset as ds
 import pytest
 from deltalake import DeltaTable
 
-import jobs.score_influence as step
-from jobs.score_influence import CRASHED, score_influence
+from jobs.score_influence import score_influence
 from tests.support.finished import REPOSITORY, FinishedRun
 from tests.support.paced_influence import PacedInfluence
+from zigong.influence import scorer
+from zigong.influence.rescoring import CRASHED
 from zigong.lakehouse.commits import own_commits
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.recipe import load_recipe
+from zigong.runs.handover import Agent, Dataset, InfluenceScores, TrainedBase
 from zigong.runs.launch import run_step
 from zigong.runs.run import Run, open_run
 
@@ -40,8 +43,10 @@ def second_run(tiny_run: FinishedRun, root: Path, name: str, *changes: str) -> R
     run, first = open_run(recipe, root / "_runs", name), tiny_run.run.manifest()
     for table in ("dataset_members", "instruction_samples"):
         run.pin(table, first["tables"][table])
-    run.note(dataset_id=first["facts"]["dataset_id"])
     shutil.copytree(root / "_runs" / tiny_run.run_id / "artifacts", run.folder / "artifacts")
+    run.leave(tiny_run.run.take(Dataset))
+    for made in (tiny_run.run.take(TrainedBase), tiny_run.run.take(Agent)):
+        run.leave(replace(made, folder=run.place_of(type(made))))
     return run
 
 
@@ -71,7 +76,7 @@ def test_whole_users_on_token_trees_have_the_scores_of_samples_told_apart(tiny_r
     apart = rows(root, "influence_scores").sort_by("sample_id")
     run = second_run(tiny_run, root, "trees", "influence.engine=trees", "influence.batch_tokens=1024")
     assert run_step("score_influence", score_influence, run).code == 0
-    ours = ds.field("scorer_id") == run.fact("scorer_id")
+    ours = ds.field("scorer_id") == run.take(InfluenceScores).scorer_id
     found = rows(root, "influence_scores").filter(ours).sort_by("sample_id")
     assert found["sample_id"].equals(apart["sample_id"])
     for name in ("score", "loss"):
@@ -88,7 +93,7 @@ def test_a_sample_that_kills_its_worker_is_quarantined_and_the_others_are_publis
     unscored(root, lost)
     (tmp_path / "notes").mkdir()
     fatal = partial(PacedInfluence, notes=tmp_path / "notes", deadly=lost[:1])
-    monkeypatch.setattr(step, "InfluenceWorker", fatal)
+    monkeypatch.setattr(scorer, "InfluenceWorker", fatal)
     outcome = run_step("score_influence", score_influence, second_run(tiny_run, root, "second"))
     told = outcome.tables["influence_scores"]
     assert (told["rows_in"], told["published"], told["quarantined"]) == (len(before), len(before) - 1, 1)

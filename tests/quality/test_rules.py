@@ -15,6 +15,7 @@ from zigong.dataset.audit import judge_dataset
 from zigong.dataset.members import window_closes_before
 from zigong.lakehouse.tables import open_pinned
 from zigong.quality.rows import REASONS, conform
+from zigong.runs.handover import Dataset
 
 CONTRACT = """
 apiVersion: v3.1.0
@@ -82,7 +83,7 @@ def test_a_planted_leak_of_each_kind_refuses_the_dataset(
     """The real dataset passes; with one row changed it does not, and the rule is named."""
     run, tables = tiny_run.run, tiny_run.run.manifest()["tables"]
     members = open_pinned(spark, tiny_run.paths, "dataset_members", tables["dataset_members"]).where(
-        f"dataset_id = '{run.fact('dataset_id')}'"
+        f"dataset_id = '{run.take(Dataset).dataset_id}'"
     )
     samples = open_pinned(spark, tiny_run.paths, "instruction_samples", tables["instruction_samples"])
     first = members.where("split = 'train'").orderBy("sample_id").limit(1)

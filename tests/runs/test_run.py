@@ -37,11 +37,6 @@ def test_a_malformed_run_id_is_refused(tmp_path: Path) -> None:
         opened(tmp_path, "../x")
 
 
-def test_a_fact_of_a_step_that_did_not_run_names_the_run(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="run mine has no mix_id yet"):
-        opened(tmp_path, "mine").fact("mix_id")
-
-
 def test_a_failed_step_leaves_kind_code_message_and_next_action(tmp_path: Path) -> None:
     run = opened(tmp_path, "mine")
 

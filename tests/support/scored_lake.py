@@ -19,6 +19,7 @@ from zigong.fanout.staged import Shard
 from zigong.influence.capture import open_agent
 from zigong.influence.target_file import save_targets
 from zigong.influence.targets import target_gradients
+from zigong.influence.worker import ScoringTask
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import latest_version
 from zigong.recipe import Influence
@@ -58,12 +59,14 @@ class ScoredLake:
 
     def arguments(self) -> dict[str, Any]:
         return {
-            "source": self.source,
-            "base_folder": self.folder / "base",
-            "agent_folder": self.folder / "agent",
-            "targets_file": self.folder / "targets.safetensors",
-            "settings": self.settings,
-            "torch_threads": 1,
+            "task": ScoringTask(
+                source=self.source,
+                base_folder=self.folder / "base",
+                agent_folder=self.folder / "agent",
+                targets_file=self.folder / "targets.safetensors",
+                settings=self.settings,
+                torch_threads=1,
+            )
         }
 
 

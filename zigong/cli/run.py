@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -17,6 +17,7 @@ from zigong.lakehouse.paths import LakehousePaths
 from zigong.pipeline import Plan, Step, write_plan
 from zigong.recipe import load_recipe
 from zigong.recipe.source import source_mapping
+from zigong.runs.handover import GateDecision
 from zigong.runs.run import Outcome, Run
 from zigong.runs.runner import execute, start, steps_of
 
@@ -126,7 +127,7 @@ def _print_summary(run: Run) -> None:
         rows.add_row(name, *(f"{figures[f'rows.{name}.{kind}']:,}" for kind in ("published", "quarantined", "dropped")))
     CONSOLE.print(rows)
     _print_models(figures)
-    _print_decision(run.manifest()["facts"])
+    _print_decision(run.find(GateDecision))
 
 
 def _print_models(figures: dict[str, float]) -> None:
@@ -146,12 +147,12 @@ def _print_models(figures: dict[str, float]) -> None:
     CONSOLE.print(result)
 
 
-def _print_decision(facts: dict[str, Any]) -> None:
+def _print_decision(gate: GateDecision | None) -> None:
     """What the gate said: a step that refuses a model has done its work, and is ok like any other."""
-    if "decision" not in facts:
+    if gate is None:
         return
-    colour = "green" if facts["decision"] == "released" else "yellow"
-    say(f"gate     [{colour}]{facts['decision']}[/]  {escape('; '.join(facts['reasons']))}")
+    colour = "green" if gate.decision == "released" else "yellow"
+    say(f"gate     [{colour}]{gate.decision}[/]  {escape('; '.join(gate.reasons))}")
 
 
 def _write_report(run: Run) -> Path:

@@ -15,6 +15,7 @@ from zigong.console import CONSOLE
 from zigong.errors import ConfigError
 from zigong.lakehouse.erasures import affected_models
 from zigong.pipeline import STEPS, Step
+from zigong.runs.handover import FinalModel
 from zigong.runs.run import Run, list_runs
 from zigong.runs.runner import steps_of
 
@@ -46,7 +47,7 @@ def _all_runs_folders(recipe: Path | None, root: str | None) -> list[Path]:
 
 
 def _run_row(run: Run) -> dict[str, object]:
-    steps, unreadable = _steps_of(run)
+    steps, model, unreadable = _readable(run)
     outcomes = [outcome for step in steps if (outcome := run.outcome(step.name)) is not None]
     failed = [outcome for outcome in outcomes if outcome.code]
     done = sum(1 for outcome in outcomes if outcome.code == 0)
@@ -61,7 +62,7 @@ def _run_row(run: Run) -> dict[str, object]:
         "created_at": manifest["created_at"],
         "steps": f"{done}/{len(steps)}",
         "outcome": state,
-        "retrain_by": affected_models(run.folder.parent.parent).get(manifest["facts"].get("model_id", "")),
+        "retrain_by": affected_models(run.folder.parent.parent).get(model.model_id) if model else None,
         "folder": str(run.folder),
         "metrics": str(run.folder / "metrics.json"),
         "report": str(run.folder / "report.html"),
@@ -69,9 +70,9 @@ def _run_row(run: Run) -> dict[str, object]:
     }
 
 
-def _steps_of(run: Run) -> tuple[tuple[Step, ...], bool]:
-    """The steps of a run; those of any run, and True, where this version cannot read its recipe."""
+def _readable(run: Run) -> tuple[tuple[Step, ...], FinalModel | None, bool]:
+    """The steps and the final model of a run; the steps of any run, and True, where another version made it."""
     try:
-        return steps_of(run.recipe), False
+        return steps_of(run.recipe), run.find(FinalModel), False
     except ConfigError:
-        return STEPS, True
+        return STEPS, None, True

@@ -45,7 +45,7 @@ def influence(
                 run.recipe,
                 task=main_task(run.recipe),
                 held_out=final_split(run.recipe),
-                base=serving_base(run),
+                base=serving_base(job),
                 sizes=sizes,
                 scratch=Path(scratch),
             )

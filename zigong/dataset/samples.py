@@ -30,13 +30,19 @@ MEMBER_COLUMNS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleSource:
-    """Where a dataset's samples stand: small enough to travel to workers, which read for themselves."""
+class PromptSource:
+    """Where prompts stand: small enough to travel to workers, which read for themselves."""
 
     root: str
+    samples_version: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleSource(PromptSource):
+    """Where a dataset's members stand, and their prompts."""
+
     dataset_id: str
     members_version: int
-    samples_version: int
 
     def members(self, splits: Sequence[str]) -> pa.Table:
         """Members of some splits, without prompts, in order of sample_id."""
@@ -117,7 +123,7 @@ def cell_of(members: pa.Table, shard: Mapping[str, Any]) -> pa.Table:
 
 
 def prompts_of_cell(
-    source: SampleSource, shard: Mapping[str, Any], template: str, *, among: pa.Table | None = None
+    source: PromptSource, shard: Mapping[str, Any], template: str, *, among: pa.Table | None = None
 ) -> pa.Table:
     """Columns sample_id, user_id and prompt of one template in one shard of instruction_samples, by sample_id.
 

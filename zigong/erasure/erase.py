@@ -23,6 +23,7 @@ from zigong.lakehouse.erasures import AffectedModel, Erasure, erasures, erasures
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import latest_version, open_pinned
 from zigong.recipe.source import source_mapping
+from zigong.runs.handover import Dataset, FinalModel
 from zigong.runs.run import Run
 
 
@@ -134,14 +135,14 @@ def _affected(
     """Models whose data held an erased user; asked before anything is deleted."""
     found = []
     for run in runs:
-        facts = run.manifest()["facts"]
-        if "model_id" not in facts:
+        final, dataset = run.find(FinalModel), run.find(Dataset)
+        if final is None or dataset is None:
             continue
-        trained = (F.col("dataset_id") == facts["dataset_id"]) & (F.col("split") == "train")
+        trained = (F.col("dataset_id") == dataset.dataset_id) & (F.col("split") == "train")
         read = F.col("known_date") < F.lit(run.recipe.observations.train.last)
         model = AffectedModel(
             run_id=run.run_id,
-            model_id=facts["model_id"],
+            model_id=final.model_id,
             trained_on=_users_among(_newest(spark, paths, "dataset_members").where(trained), users),
             pretrained_on=_users_among(_newest(spark, paths, "behavior_events").where(read), users)
             if run.recipe.base.tiny is not None

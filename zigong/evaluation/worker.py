@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from zigong.dataset.samples import SampleSource, prompts_of_cell
+from zigong.dataset.samples import PromptSource, SampleSource, prompts_of_cell
 from zigong.evaluation.answers import answer_prompts
 from zigong.instructions.encode import LineEncoder
 from zigong.training.adapters import load_adapted
@@ -33,7 +33,7 @@ class AnswerWorker:
     def __init__(
         self,
         *,
-        source: SampleSource,
+        source: PromptSource,
         splits: Sequence[str] | None,
         template: str,
         base_folder: Path,
@@ -46,7 +46,7 @@ class AnswerWorker:
         torch.set_num_threads(torch_threads)
         self._source = source
         self._template = template
-        self._wanted = source.members(splits) if splits is not None else None
+        self._wanted = source.members(splits) if isinstance(source, SampleSource) and splits is not None else None
         self._model = load_adapted(base_folder, adapter_folder).get_base_model()
         self._encoder = LineEncoder.of(base_folder)
         self._choices = tuple(choices)

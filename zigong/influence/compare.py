@@ -9,6 +9,7 @@ from itertools import combinations, product
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
 from zigong.influence.diagnostics import CheckpointDiagnostics, target_diagnostics
 from zigong.influence.recombine import recombinable, recombined
@@ -47,6 +48,19 @@ def comparison_tables(
     sides = settings_side_by_side(scored, settings, target_dates=targets.dates, manifest=manifest, top_share=top_share)
     warnings = sign_warnings(agreement, target_diagnostics(targets, manifest))
     return {"influence_settings": sides, "influence_agreement": agreement}, warnings
+
+
+def with_strata(scores: pa.Table, members: pa.Table) -> pd.DataFrame:
+    """The scores that are there, with what :func:`comparison_tables` needs to know of their samples.
+
+    Args:
+        scores: columns of influence_scores.
+        members: columns sample_id, task, label and observation_date.
+    """
+    known = members.select(["sample_id", "task", "label", "observation_date"]).to_pandas()
+    known["stratum"] = known["task"] + "/" + known["label"].astype(str)
+    scored: pd.DataFrame = scores.to_pandas().dropna(subset=["score"]).merge(known, on="sample_id")
+    return scored
 
 
 def settings_side_by_side(

@@ -42,6 +42,16 @@ def target_diagnostics(targets: TargetGradients, manifest: CheckpointManifest) -
     )
 
 
+def diagnostic_figures(targets: TargetGradients, manifest: CheckpointManifest) -> dict[str, float]:
+    """The diagnostics that are known, as flat figures."""
+    return {
+        f"influence.{found.checkpoint}.{name}": value
+        for found in target_diagnostics(targets, manifest)
+        for name, value in (("class_cosine", found.class_cosine), ("half_cosine", found.half_cosine))
+        if value is not None
+    }
+
+
 def _cosine_of_two(matrices: Matrices, side: Sequence[int]) -> float | None:
     if set(side) != {0, 1}:
         return None

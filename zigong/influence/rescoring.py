@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 
 from zigong.influence.score import SCORES
+from zigong.lakehouse.paths import LakehousePaths
+from zigong.lakehouse.tables import arrow_pinned
 
 PUBLISHED_SCORES = pa.schema([*SCORES, ("input_hash", pa.string())])
+CRASHED = "scorer_crashed"  # the reason of a sample that ends the process which scores it
 HASHED = ("text_hash", "completion_ids", "observation_date", "matured_at")
 
 
@@ -33,6 +39,19 @@ def identities(samples: pa.Table) -> list[str]:
     ]
 
 
+def former_scores(paths: LakehousePaths, version: int | None, scorer_id: str) -> pa.Table:
+    """What former runs of the same scorer published, in the columns of ``PUBLISHED_SCORES``.
+
+    Args:
+        version: of influence_scores; None: nothing is taken over.
+    """
+    if version is None:
+        return PUBLISHED_SCORES.empty_table()
+    same = ds.field("scorer_id") == scorer_id
+    found = arrow_pinned(paths, "influence_scores", version, columns=PUBLISHED_SCORES.names, where=same)
+    return found.cast(PUBLISHED_SCORES)
+
+
 def taken_over(members: pa.Table, former: pa.Table) -> pa.Table:
     """The rows of former scores that hold for members as they are now, each sample once, sorted by sample_id.
 
@@ -50,3 +69,35 @@ def taken_over(members: pa.Table, former: pa.Table) -> pa.Table:
 def without(members: pa.Table, scored: pa.Table) -> pa.Table:
     """The members whose scores must be computed."""
     return members.filter(pc.invert(pc.is_in(members["sample_id"], scored["sample_id"].combine_chunks())))
+
+
+def all_scores(known: pa.Table, computed: pa.Table, wanted: pa.Table) -> pa.Table:
+    """Scores taken over and scores computed, in the columns of ``PUBLISHED_SCORES``.
+
+    Args:
+        known: rows of :func:`taken_over`.
+        computed: rows of :func:`zigong.influence.score.score_samples`, sorted by sample_id.
+        wanted: the samples they were computed of, with their input_hash, sorted by sample_id.
+    """
+    hashes = without(wanted, without(wanted, computed))["input_hash"]
+    return pa.concat_tables([known, computed.append_column("input_hash", hashes)], promote_options="default")
+
+
+def with_constants(table: pa.Table, columns: Mapping[str, str]) -> pa.Table:
+    """Adds columns that have one value in every row."""
+    for name, value in columns.items():
+        table = table.append_column(name, pa.repeat(value, len(table)))
+    return table
+
+
+def crashed(refused: pa.Table, named: Mapping[str, str]) -> pa.Table:
+    """Samples without a score as rows for quarantine: columns reasons and payload.
+
+    Args:
+        named: what the payloads say of every sample.
+    """
+    payloads = [
+        json.dumps({**named, **row}, sort_keys=True)
+        for row in refused.select(("sample_id", "user_id", "input_hash")).to_pylist()
+    ]
+    return pa.table({"reasons": [[CRASHED]] * len(payloads), "payload": payloads})

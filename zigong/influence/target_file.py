@@ -38,6 +38,7 @@ def save_targets(targets: TargetGradients, file: Path) -> None:
         "checkpoints": len(targets.sums),
         "groups": groups,
     }
+    file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.partial")
     save_file(tensors, partial, metadata={"fingerprint": targets.fingerprint, "header": json.dumps(header)})
     partial.rename(file)

@@ -3,18 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from zigong.dataset.samples import SampleSource, cell_of
-from zigong.influence.capture import open_agent
+from zigong.influence.capture import OpenAgent, open_agent
 from zigong.influence.score import score_samples
 from zigong.influence.target_file import read_targets
 from zigong.recipe import Influence
 from zigong.tokens.samples import Samples
 from zigong.training.checkpoints import read_checkpoints
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringTask:
+    """Everything that scoring needs; small enough to travel to workers, which read for themselves.
+
+    Attributes:
+        targets_file: where the gradients of the targets lie.
+    """
+
+    source: SampleSource
+    base_folder: Path
+    agent_folder: Path
+    targets_file: Path
+    settings: Influence
+    torch_threads: int
+
+    def open_agent(self) -> OpenAgent:
+        """The agent with its base and all its checkpoints."""
+        return open_agent(
+            self.base_folder,
+            read_checkpoints(self.agent_folder),
+            torch_threads=self.torch_threads,
+            precision=self.settings.precision,
+            gradient_checkpointing=self.settings.gradient_checkpointing,
+        )
 
 
 class InfluenceWorker:
@@ -23,29 +50,13 @@ class InfluenceWorker:
     A sample's scores do not depend on the shard it came in: see ``by_length_class`` of :func:`score_samples`.
     """
 
-    def __init__(
-        self,
-        *,
-        source: SampleSource,
-        base_folder: Path,
-        agent_folder: Path,
-        targets_file: Path,
-        settings: Influence,
-        torch_threads: int,
-    ) -> None:
-        self._source = source
-        self._settings = settings
-        self._agent = open_agent(
-            base_folder,
-            read_checkpoints(agent_folder),
-            torch_threads=torch_threads,
-            precision=settings.precision,
-            gradient_checkpointing=settings.gradient_checkpointing,
-        )
-        self._targets = read_targets(targets_file)
-        self._members = source.members(["train"])
+    def __init__(self, *, task: ScoringTask) -> None:
+        self._task = task
+        self._agent = task.open_agent()
+        self._targets = read_targets(task.targets_file)
+        self._members = task.source.members(["train"])
 
     def __call__(self, shard: Mapping[str, Any]) -> pa.Table:
         """Scores of one cell, one row per sample."""
-        samples = Samples.from_arrow(self._source.with_prompts(cell_of(self._members, shard)))
-        return score_samples(self._agent, self._targets, samples, self._settings, by_length_class=True)
+        samples = Samples.from_arrow(self._task.source.with_prompts(cell_of(self._members, shard)))
+        return score_samples(self._agent, self._targets, samples, self._task.settings, by_length_class=True)

@@ -9,6 +9,7 @@ from zigong.instructions.templates import load_template
 from zigong.recipe import Recipe
 from zigong.release.card import CardFacts, CardResult, model_card
 from zigong.release.gate import Decision
+from zigong.runs.handover import Dataset, FinalModel
 from zigong.runs.run import Run
 
 
@@ -17,10 +18,10 @@ def model_card_of(run: Run, decision: Decision, threshold: float) -> str:
     recipe, figures = run.recipe, run.metrics()
     return model_card(
         CardFacts(
-            model_id=run.fact("model_id"),
+            model_id=run.take(FinalModel).model_id,
             base=recipe.base.path or f"tiny Mistral architecture, {figures.get('base.parameters', 0):,.0f} parameters",
             question=question_of(recipe),
-            dataset_id=run.fact("dataset_id"),
+            dataset_id=run.take(Dataset).dataset_id,
             data=_data(recipe, figures),
             results=tuple(
                 CardResult(

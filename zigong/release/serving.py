@@ -8,7 +8,8 @@ from zigong.errors import ConfigError
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.recipe import Recipe
 from zigong.release.registry import ModelRegistry, champion
-from zigong.runs.run import Run
+from zigong.runs.handover import TrainedBase
+from zigong.runs.job import Job
 
 
 def registry_of(recipe: Recipe) -> ModelRegistry:
@@ -22,23 +23,22 @@ def registry_of(recipe: Recipe) -> ModelRegistry:
     )
 
 
-def serving_base(run: Run) -> Path:
-    """The base whose tokenizer a run's prompts are encoded with.
+def serving_base(job: Job) -> Path:
+    """The base whose tokenizer the prompts of a job's run are encoded with.
 
     The base this run trained, or the one the recipe names, or, in a run that only scores, the champion's.
 
     Raises:
-        ConfigError: there is none of the three.
+        ConfigError: there is none of the three, or the trained one was changed since.
     """
-    trained = run.artifact("base")
-    if trained.is_dir():
-        return trained
-    if run.recipe.base.path is not None:
-        return Path(run.recipe.base.path).resolve()
-    serving = champion(registry_of(run.recipe))
+    if job.find(TrainedBase) is not None:
+        return job.take(TrainedBase).folder
+    if job.recipe.base.path is not None:
+        return Path(job.recipe.base.path).resolve()
+    serving = champion(registry_of(job.recipe))
     if serving is None:
         raise ConfigError(
-            f"run {run.run_id} has no base model: none was trained in it, none is named, and there is no champion",
+            f"run {job.run.run_id} has no base model: none was trained in it, none is named, and there is no champion",
             action="run build_base in this run, or set base.path",
         )
     return serving.base

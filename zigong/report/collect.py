@@ -40,6 +40,7 @@ from zigong.report.run_report import (
     VerdictRow,
 )
 from zigong.report.write_report import write_report
+from zigong.runs.handover import Dataset, FinalModel, GateDecision, InfluenceScores, TrainingMix, texts
 from zigong.runs.job import Job
 from zigong.runs.run import Outcome, Run
 from zigong.runs.runner import steps_of
@@ -65,9 +66,9 @@ def write_run_report(run: Run) -> Path:
 def collect(run: Run) -> RunReport:
     """Everything a report tells, read from pinned versions."""
     job = Job(step="report", run=run, paths=LakehousePaths.at(run.recipe.lakehouse.root))
-    manifest, facts = run.manifest(), run.manifest()["facts"]
+    manifest, dataset, mix = run.manifest(), run.find(Dataset), run.find(TrainingMix)
     outcomes = [outcome for step in steps_of(run.recipe) if (outcome := run.outcome(step.name))]
-    members = _members(job) if "dataset_id" in facts else None
+    members = _members(job) if dataset is not None else None
     said = verdicts_of(job.paths, run.run_id)
     verdicts = {row["table_name"]: str(row["verdict"]) for row in said}
     measured_already = "oot.samples" in run.metrics()
@@ -79,7 +80,7 @@ def collect(run: Run) -> RunReport:
         finished_at=_finished(outcomes),
         steps=_steps(run),
         question=question_of(run.recipe),
-        facts={name: str(value) for name, value in facts.items() if isinstance(value, str)},
+        facts=dict(sorted(item for value in run.values() for item in texts(value).items())),
         tables=tuple(
             _table(name, counts, verdicts.get(name, ""))
             for outcome in outcomes
@@ -89,7 +90,7 @@ def collect(run: Run) -> RunReport:
         splits=_splits(members[members["task"] == main_task(run.recipe)]) if members is not None else (),
         results=(_result(run),) if measured_already else (),
         held_out=_held_out(job, members) if measured_already and members is not None else None,
-        influence=_influence(job, members) if "mix_id" in facts and members is not None else None,
+        influence=_influence(job, members, mix) if mix is not None and members is not None else None,
         reproduce=Reproduce(
             command=f"zigong run {run.folder / 'recipe.json'}",
             seed=run.recipe.seed,
@@ -105,8 +106,8 @@ def _verdict(run: Run, outcomes: list[Outcome]) -> Verdict:
         return "blocked" if any(outcome.kind == "data" for outcome in outcomes) else "failed"
     if len(outcomes) < len(steps_of(run.recipe)):
         return "running"
-    decision: Verdict = run.manifest()["facts"].get("decision", "completed")
-    return decision
+    gate = run.find(GateDecision)
+    return gate.decision if gate is not None else "completed"
 
 
 def _finished(outcomes: list[Outcome]) -> datetime | None:
@@ -213,9 +214,9 @@ def _result(run: Run) -> SplitResult:
 
 def _held_out(job: Job, members: pd.DataFrame) -> HeldOut:
     split = final_split(job.recipe)
-    chosen = (ds.field("dataset_id") == job.run.fact("dataset_id")) & ds.field("split").isin([split, "select"])
+    chosen = (ds.field("dataset_id") == job.run.take(Dataset).dataset_id) & ds.field("split").isin([split, "select"])
     answers = job.arrow("evaluation_answers", ["sample_id", "model_id", "p_bad"], where=chosen).to_pandas()
-    final = {job.run.fact("model_id"): "zigong"}
+    final = {job.run.take(FinalModel).model_id: "zigong"}
     wide = answers.replace({"model_id": final}).pivot(index="sample_id", columns="model_id", values="p_bad")
     known = [model for model in models_of(job.run.metrics()) if model in wide]
     truth = members.set_index("sample_id").loc[wide.index]
@@ -231,13 +232,13 @@ def _held_out(job: Job, members: pd.DataFrame) -> HeldOut:
     )
 
 
-def _influence(job: Job, members: pd.DataFrame) -> InfluenceSection:
-    facts = job.run.manifest()["facts"]
-    chosen = (ds.field("dataset_id") == facts["dataset_id"]) & (ds.field("scorer_id") == facts["scorer_id"])
+def _influence(job: Job, members: pd.DataFrame, mix: TrainingMix) -> InfluenceSection:
+    dataset, made = job.run.take(Dataset), job.run.take(InfluenceScores)
+    chosen = (ds.field("dataset_id") == dataset.dataset_id) & (ds.field("scorer_id") == made.scorer_id)
     scores = job.arrow("influence_scores", ["sample_id", "score"], where=chosen).to_pandas()
-    mix = job.arrow("training_mix", ["sample_id", "share"], where=ds.field("mix_id") == facts["mix_id"]).to_pandas()
+    mixed = job.arrow("training_mix", ["sample_id", "share"], where=ds.field("mix_id") == mix.mix_id).to_pandas()
     pool = members[members["split"] == "train"].merge(scores, on="sample_id", how="left")
-    shares = pool.merge(mix, on="sample_id", how="inner")
+    shares = pool.merge(mixed, on="sample_id", how="inner")
     groups = {"pool": pool, **{f"mix: {name}": part for name, part in shares.groupby("share")}}
     figures = job.run.metrics()
     settings = job.recipe.influence.model_dump(mode="json", exclude={"batch_tokens"})
@@ -247,7 +248,7 @@ def _influence(job: Job, members: pd.DataFrame) -> InfluenceSection:
         scores=scored["score"].to_numpy(dtype=np.float64),
         groups=tuple(_group(name, part) for name, part in groups.items()),
         diagnostics=(
-            *(Diagnostic(name="Warning", value=text, warns=True) for text in facts.get("influence_warnings", ())),
+            *(Diagnostic(name="Warning", value=text, warns=True) for text in made.warnings),
             *(
                 Diagnostic(
                     name=name.removeprefix("influence."),

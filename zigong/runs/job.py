@@ -12,6 +12,7 @@ from zigong.errors import ConfigError, ConflictError
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.recipe import Recipe
 from zigong.runs.dates import Dates, ObservationDates
+from zigong.runs.handover import Artefact, Dataset, V, Value
 from zigong.runs.run import Run
 
 if TYPE_CHECKING:
@@ -26,13 +27,21 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Job:
-    """What a step may use: its recipe, its run, and the lakehouse through pinned reads and publish."""
+    """What a step may use: its recipe, its run, and the lakehouse through pinned reads and publish.
+
+    Attributes:
+        tables: per published table its counts, for the outcome.
+        taken: names of the values the step asked for, for the outcome.
+        left: names of the values it left.
+    """
 
     step: str
     run: Run
     paths: LakehousePaths
     dates: Dates = field(default_factory=Dates)
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+    taken: set[str] = field(default_factory=set)
+    left: set[str] = field(default_factory=set)
 
     @property
     def recipe(self) -> Recipe:
@@ -45,6 +54,30 @@ class Job:
         from zigong.lakehouse.session import open_spark
 
         return open_spark(self.recipe.engine, app_name=f"zigong {self.step}", log=self.run.folder / "spark.log")
+
+    @property
+    def scratch(self) -> Path:
+        """The folder for files that only this step reads."""
+        return self.run.scratch(self.step)
+
+    def place_of(self, kind: type[Artefact]) -> Path:
+        """The folder in which this step makes the files of an artefact that it leaves."""
+        return self.run.place_of(kind)
+
+    def take(self, kind: type[V]) -> V:
+        """The value an earlier step of the run left; see :meth:`Run.take`."""
+        self.taken.add(kind.__name__)
+        return self.run.take(kind)
+
+    def find(self, kind: type[V]) -> V | None:
+        """The value an earlier step of the run left, None without one; see :meth:`Run.find`."""
+        self.taken.add(kind.__name__)
+        return self.run.find(kind)
+
+    def leave(self, value: Value) -> None:
+        """Leaves a value for the later steps of the run."""
+        self.run.leave(value)
+        self.left.add(type(value).__name__)
 
     def version(self, table: str) -> int:
         """The version of a table this run reads: the one it wrote or pinned before, else the newest, pinned now."""
@@ -74,7 +107,7 @@ class Job:
 
         return SampleSource(
             root=self.paths.root,
-            dataset_id=self.run.fact("dataset_id"),
+            dataset_id=self.take(Dataset).dataset_id,
             members_version=self.version("dataset_members"),
             samples_version=self.version("instruction_samples"),
         )

@@ -77,6 +77,8 @@ def run_step(step: str, body: Body, run: Run, dates: Dates | None = None) -> Out
             "to_date": job.dates.end.isoformat() if job.dates.end else None,
         },
         tables=job.tables,
+        takes=sorted(job.taken),
+        leaves=sorted(job.left),
     )
     outcome = _recorded(run, outcome)
     LOG.info("step ended", extra={"fields": {"step": step, "kind": outcome.kind, "seconds": outcome.seconds}})

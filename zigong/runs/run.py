@@ -16,8 +16,11 @@ from zigong.errors import ConfigError
 from zigong.files.atomic import write_json
 from zigong.lakehouse.erasures import refuse_replay
 from zigong.recipe import Recipe, parse_recipe
+from zigong.runs import handover
+from zigong.runs.handover import Artefact, V, Value
 
 RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,80}$")
+SCHEMA_VERSION = 2  # of manifest.json; 1 had no number, and loose facts in the place of values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +31,8 @@ class Outcome:
         kind: ok, or the kind of the error (config, data, conflict, infra, internal).
         code: exit code.
         tables: per table the counts of its publish.
+        takes: names of the values it asked for; see ``zigong.runs.handover``.
+        leaves: names of the values it left.
     """
 
     step: str
@@ -40,6 +45,8 @@ class Outcome:
     seconds: float
     arguments: dict[str, str | None] = field(default_factory=dict)
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+    takes: list[str] = field(default_factory=list)
+    leaves: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +79,13 @@ class Run:
                 action=f"use the version that made it, or delete the run with its folder {self.folder}",
             ) from error
 
-    def artifact(self, name: str) -> Path:
-        """Folder of a model or another artefact of this run."""
-        return self.folder / "artifacts" / name
+    def place_of(self, kind: type[Artefact]) -> Path:
+        """The folder in which the step that leaves an artefact makes its files."""
+        return self.folder / kind.PLACE
+
+    def scratch(self, step: str) -> Path:
+        """The folder for files that only the step itself reads."""
+        return self.folder / "scratch" / step
 
     def outcome(self, step: str) -> Outcome | None:
         """The outcome of a step, None when it never ended."""
@@ -102,26 +113,56 @@ class Run:
         manifest["tables"][table] = version
         write_json(self.folder / "manifest.json", manifest)
 
-    def note(self, **facts: object) -> None:
-        """Adds named facts (ids, digests, splits) to the manifest."""
-        manifest = self.manifest()
-        manifest["facts"].update(facts)
+    def leave(self, value: Value) -> None:
+        """Writes a value into the manifest, in the place of one that an earlier attempt left."""
+        manifest = self.readable_manifest()
+        manifest["values"][type(value).__name__] = handover.as_json(value, self.folder)
         write_json(self.folder / "manifest.json", manifest)
 
-    def fact(self, name: str) -> Any:
-        """A fact an earlier step noted.
+    def take(self, kind: type[V]) -> V:
+        """The value an earlier step left, its files compared with their digests.
 
         Raises:
-            ConfigError: the step that notes it has not run in this run.
+            ConfigError: no step has left it yet, or what stands in the manifest or the folder is not what it left.
         """
-        facts = self.manifest()["facts"]
-        if name not in facts:
+        value = self.find(kind)
+        if value is None:
+            raise handover.missing(kind, run_id=self.run_id)
+        if isinstance(value, Artefact):
+            handover.require_held(value, run_id=self.run_id)
+        return value
+
+    def find(self, kind: type[V]) -> V | None:
+        """The value as the manifest has it, whether its files still exist or not; None where no step has left it.
+
+        Raises:
+            ConfigError: the manifest holds another value than a step would leave.
+        """
+        content = self.readable_manifest()["values"].get(kind.__name__)
+        if content is None:
+            return None
+        return handover.from_json(kind, content, run_id=self.run_id, run_folder=self.folder)
+
+    def values(self) -> tuple[Value, ...]:
+        """Everything that steps have left, as the manifest has it."""
+        found = (self.find(kind) for kind in handover.VALUES)
+        return tuple(value for value in found if value is not None)
+
+    def readable_manifest(self) -> dict[str, Any]:
+        """The manifest of a run that this version can go on with.
+
+        Raises:
+            ConfigError: another version made it.
+        """
+        manifest = self.manifest()
+        made = manifest.get("schema_version", 1)
+        if made != SCHEMA_VERSION:
             raise ConfigError(
-                f"run {self.run_id} has no {name} yet",
-                action="run the earlier steps of this run first (`zigong run RECIPE --run-id "
-                f"{self.run_id}` resumes where it stopped)",
+                f"run {self.run_id} was made by another version: its manifest.json has schema version {made}, this "
+                f"version reads {SCHEMA_VERSION}",
+                action=f"start a new run; read this one with the version that made it, or delete it with {self.folder}",
             )
-        return facts[name]
+        return manifest
 
     def metrics(self) -> dict[str, float]:
         """The flat figures of the run: name to number."""
@@ -163,9 +204,16 @@ def open_run(recipe: Recipe, runs_folder: Path, run_id: str | None) -> Run:
         return run
     run.folder.mkdir(parents=True, exist_ok=True)
     write_json(run.folder / "recipe.json", recipe.model_dump(mode="json"))
-    created = {"run_id": name, "recipe": recipe.name, "recipe_digest": recipe.digest()}
-    clock = {"created_at": datetime.now(UTC).isoformat(timespec="milliseconds")}
-    write_json(run.folder / "manifest.json", {**created, **clock, "tables": {}, "facts": {}})
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": name,
+        "recipe": recipe.name,
+        "recipe_digest": recipe.digest(),
+        "created_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "tables": {},
+        "values": {},
+    }
+    write_json(run.folder / "manifest.json", manifest)
     return run
 
 
@@ -182,7 +230,7 @@ def list_runs(runs_folder: Path) -> list[Run]:
 
 
 def _require_same_recipe(run: Run) -> None:
-    known, given = run.manifest()["recipe_digest"], run.recipe.digest()
+    known, given = run.readable_manifest()["recipe_digest"], run.recipe.digest()
     if known != given:
         raise ConfigError(
             f"run id {run.run_id} belongs to recipe digest {known[:12]}, but this recipe has {given[:12]}",

@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from zigong.errors import ConfigError, DataError
+from zigong.files.digests import files_digest
 from zigong.recipe import Lora
 from zigong.training.adapters import read_adapter
-from zigong.training.folders import files_digest, read_json, required, write_json
+from zigong.training.folders import read_json, required, write_json
 
 CHECKPOINTS, SECOND_MOMENTS = "checkpoints.json", "adam_second_moments.safetensors"
 
@@ -107,6 +108,11 @@ def save_second_moments(moments: Mapping[str, Tensor], adapter_folder: Path) -> 
     file = adapter_folder / SECOND_MOMENTS
     save_file(dict(moments), file, metadata={"format": "pt"})
     return files_digest({SECOND_MOMENTS: file})
+
+
+def checkpoints_digest(folder: Path) -> str:
+    """SHA-256 of the manifest in ``folder``, which names the digest of every file beside it."""
+    return files_digest({CHECKPOINTS: folder / CHECKPOINTS})
 
 
 def months_between(first: date, second: date) -> int:

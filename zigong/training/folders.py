@@ -1,8 +1,7 @@
-"""Folders that exist whole or not at all, and digests of what lies in them."""
+"""Folders that exist whole or not at all, and what is read from them."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -26,16 +25,6 @@ def promoted_folder(folder: Path) -> Iterator[Path]:
         folder.rename(former)
     partial.rename(folder)
     shutil.rmtree(former, ignore_errors=True)
-
-
-def files_digest(files: Mapping[str, Path]) -> str:
-    """SHA-256 over names and contents, in the order of the names."""
-    whole = hashlib.sha256()
-    for name in sorted(files):
-        with files[name].open("rb") as content:
-            part = hashlib.file_digest(content, "sha256").hexdigest()
-        whole.update(f"{name}={part}\n".encode())
-    return whole.hexdigest()
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -1,0 +1,137 @@
+"""One scoring of training samples: the scorer is opened once, then the samples are scored in shards on Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from zigong.dataset.samples import SampleSource, cell_of, cells_of, user_cells_of
+from zigong.fanout.shards import map_shards
+from zigong.fanout.staged import staged_rows
+from zigong.influence.capture import OpenAgent
+from zigong.influence.compare import comparison_tables, with_strata
+from zigong.influence.diagnostics import diagnostic_figures
+from zigong.influence.rescoring import identities, with_input_hash
+from zigong.influence.target_file import save_targets
+from zigong.influence.targets import TargetGradients, scorer_fingerprint, target_gradients
+from zigong.influence.worker import InfluenceWorker, ScoringTask
+from zigong.recipe import Engine, Influence
+from zigong.tokens.samples import Samples, whole_users
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scorer:
+    """What scores: the agent, and the gradients of the targets.
+
+    Attributes:
+        fingerprint: of everything that decides a score except the scored sample.
+    """
+
+    agent: OpenAgent
+    gradients: TargetGradients
+    fingerprint: str
+
+    @property
+    def scorer_id(self) -> str:
+        """Its name in tables."""
+        return f"tracseq-{self.fingerprint[:16]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What scores look like under other settings.
+
+    Attributes:
+        tables: by name.
+        warnings: what speaks against using the scores.
+        figures: diagnostics of the targets, flat.
+    """
+
+    tables: dict[str, pd.DataFrame]
+    warnings: tuple[str, ...]
+    figures: dict[str, float]
+
+
+def open_scorer(task: ScoringTask, *, business_timezone: str) -> Scorer:
+    """Opens the agent, computes the gradients of the targets and writes them to the task's file for the workers."""
+    agent, settings = task.open_agent(), task.settings
+    labelled = with_input_hash(task.source.labelled(["target"], ("text_hash",)))
+    targets = whole_users(Samples.from_arrow(labelled), settings.max_targets)
+    gradients = target_gradients(agent, targets, settings, business_timezone=business_timezone)
+    save_targets(gradients, task.targets_file)
+    used = labelled.filter(ds.field("sample_id").isin(targets.sample_id))
+    fingerprint = scorer_fingerprint(agent.manifest, settings, identities(used))
+    return Scorer(agent=agent, gradients=gradients, fingerprint=fingerprint)
+
+
+def training_samples(source: SampleSource) -> pa.Table:
+    """The members to score, with ``input_hash``, sorted by sample_id."""
+    return with_input_hash(source.with_columns(source.members(["train"]), ("text_hash",)))
+
+
+def computed_scores(
+    task: ScoringTask,
+    scorer: Scorer,
+    wanted: pa.Table,
+    *,
+    stage_folder: Path,
+    engine: Engine,
+    progress: Callable[[int, int], None],
+) -> pa.Table:
+    """The scores of the wanted samples, sorted by sample_id; those that end their worker's process are left out.
+
+    Args:
+        wanted: some of :func:`training_samples`.
+        stage_folder: where the shards are staged; those of the same scorer and samples that lie there are taken.
+        engine: limits of the workers.
+        progress: called with rows done and rows in all.
+    """
+    source = task.source
+    manifests = map_shards(
+        _shards_of(source, wanted, user_cells_of if task.settings.engine == "trees" else cells_of),
+        InfluenceWorker,
+        {"task": task},
+        stage_folder=stage_folder,
+        fingerprint=f"{scorer.fingerprint}-{source.members_version}-{source.samples_version}",
+        engine=engine,
+        progress=progress,
+        keys_of=lambda shard: cell_of(wanted, shard)["sample_id"].to_pylist(),
+    )
+    return staged_rows(stage_folder, manifests, wanted["sample_id"])
+
+
+def compared(
+    scorer: Scorer, members: pa.Table, scores: pa.Table, settings: Influence, *, top_share: float
+) -> Comparison:
+    """Compares scores with those of other settings.
+
+    Args:
+        members: of :func:`training_samples`.
+        scores: in the columns of influence_scores.
+        settings: they were made with.
+        top_share: share of each stratum that counts as its top.
+    """
+    targets, manifest = scorer.gradients, scorer.agent.manifest
+    tables, warnings = comparison_tables(
+        with_strata(scores, members), settings, targets=targets, manifest=manifest, top_share=top_share
+    )
+    return Comparison(tables=tables, warnings=warnings, figures=diagnostic_figures(targets, manifest))
+
+
+def _shards_of(
+    source: SampleSource, wanted: pa.Table, divided: Callable[[pa.Table], list[dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """The cells of the wanted samples; a cell that is not wanted whole names those that are."""
+    whole = {shard["shard"]: shard["rows"] for shard in divided(source.members(["train"]))}
+    return [
+        shard
+        if shard["rows"] == whole[shard["shard"]]
+        else {**shard, "only": cell_of(wanted, shard)["sample_id"].to_pylist()}
+        for shard in divided(wanted)
+    ]

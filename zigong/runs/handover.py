@@ -1,0 +1,280 @@
+"""What a step hands over to the later steps of its run: frozen values, kept in the run's manifest under their names.
+
+Which step takes and which leaves a value stands in ``pipeline.py``. Tables are not handed over here: a run pins their
+versions.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
+
+from zigong.errors import ConfigError
+from zigong.files.digests import files_digest
+from zigong.pipeline import STEPS
+
+Digest = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+Name = Annotated[str, StringConstraints(min_length=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Value:
+    """What one step leaves and later steps, the report and the commands read."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artefact(Value):
+    """A value with files in the folder of its run.
+
+    Attributes:
+        PLACE: where the step writes the files, relative to the run's folder.
+        SEAL: field of the digest over names and contents of ``FILES``.
+        FILES: patterns of the files in the folder that the digest is of.
+        folder: of the files; absolute here, relative to the run's folder in the manifest.
+    """
+
+    PLACE: ClassVar[str]
+    SEAL: ClassVar[str]
+    FILES: ClassVar[tuple[str, ...]]
+
+    folder: Path
+
+
+V = TypeVar("V", bound=Value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnreadColumns(Value):
+    """What the raw files hold that the source mapping does not read.
+
+    Attributes:
+        unread_columns: columns by file, in words for the report; None: every column is read.
+    """
+
+    unread_columns: Name | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MissingProfiles(Value):
+    """Users of the delivered events of whom no profile is known; their sequences have an empty one.
+
+    Attributes:
+        users_without_profile: how many of how many, in words for the report; None: all have one.
+    """
+
+    users_without_profile: Name | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedBase(Artefact):
+    """The base model this run trained.
+
+    Attributes:
+        base_digest: SHA-256 over weights, model config and tokenizer file.
+        tokenizer_digest: SHA-256 of the tokenizer file.
+    """
+
+    PLACE = "artifacts/base"
+    SEAL = "base_digest"
+    FILES = ("*.safetensors", "config.json", "tokenizer.json")
+
+    base_digest: Digest
+    tokenizer_digest: Digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderedPrompts(Value):
+    """The prompts of the run's dates.
+
+    Attributes:
+        shared_prefix: how much of their text users repeat, in words for the report.
+    """
+
+    shared_prefix: Name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset(Value):
+    """The dataset whose members are the run's samples.
+
+    Attributes:
+        repeated_samples: how many samples repeat others, in words for the report.
+    """
+
+    dataset_id: Name
+    repeated_samples: Name
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetVerdict(Value):
+    """Whether the dataset may be trained on."""
+
+    dataset_verdict: Literal["passed", "blocked"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agent(Artefact):
+    """The light scorer's checkpoints.
+
+    Attributes:
+        checkpoints_digest: SHA-256 of the file that names every checkpoint with its own digest.
+    """
+
+    PLACE = "artifacts/agent"
+    SEAL = "checkpoints_digest"
+    FILES = ("checkpoints.json",)
+
+    checkpoints_digest: Digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormerScores(Value):
+    """What the first attempt of score_influence found published, so that a second attempt goes by the same.
+
+    Attributes:
+        version: of influence_scores; None where nothing was published.
+    """
+
+    version: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfluenceScores(Value):
+    """The scores of the training samples.
+
+    Attributes:
+        scorer_id: their name in influence_scores.
+        warnings: what speaks against using them.
+    """
+
+    scorer_id: Name
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingMix(Value):
+    """What the final model is trained on."""
+
+    mix_id: Name
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalModel(Artefact):
+    """The adapter that was trained on the mix.
+
+    Attributes:
+        adapter_digest: SHA-256 over its weights and config.
+    """
+
+    PLACE = "artifacts/zigong"
+    SEAL = "adapter_digest"
+    FILES = ("adapter_model.safetensors", "adapter_config.json")
+
+    model_id: Name
+    adapter_digest: Digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateDecision(Value):
+    """What the gate decided about the final model, and why."""
+
+    decision: Literal["released", "refused"]
+    reasons: tuple[str, ...]
+
+
+VALUES: tuple[type[Value], ...] = (
+    UnreadColumns,
+    MissingProfiles,
+    TrainedBase,
+    RenderedPrompts,
+    Dataset,
+    DatasetVerdict,
+    Agent,
+    FormerScores,
+    InfluenceScores,
+    TrainingMix,
+    FinalModel,
+    GateDecision,
+)
+
+
+def as_json(value: Value, run_folder: Path) -> dict[str, Any]:
+    """The value as it stands in a manifest, its folder relative to the run's.
+
+    Raises:
+        ValueError: the folder lies outside the run's.
+    """
+    if isinstance(value, Artefact):
+        value = replace(value, folder=value.folder.relative_to(run_folder))
+    content: dict[str, Any] = TypeAdapter(type(value)).dump_python(value, mode="json")
+    return content
+
+
+def from_json(kind: type[V], content: object, *, run_id: str, run_folder: Path) -> V:
+    """Reads what :func:`as_json` made.
+
+    Raises:
+        ConfigError: a key is missing, unknown or of another type, or the folder lies outside the run's.
+    """
+    try:
+        value = TypeAdapter(kind).validate_json(json.dumps(content))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join([kind.__name__, *map(str, first["loc"])])
+        raise _broken(kind, run_id, f"{place}: {first['msg']}, found {json.dumps(first['input'])}") from error
+    if not isinstance(value, Artefact):
+        return value
+    folder = (run_folder / value.folder).resolve()
+    if not folder.is_relative_to(run_folder.resolve()):
+        raise _broken(kind, run_id, f"{kind.__name__}.folder: expected a folder of the run, found {value.folder}")
+    return replace(value, folder=run_folder / value.folder)
+
+
+def require_held(value: Artefact, *, run_id: str) -> None:
+    """Compares the files of an artefact with its digest.
+
+    Raises:
+        ConfigError: the folder is missing, or its files are not those of the digest.
+    """
+    kind = type(value)
+    if not value.folder.is_dir():
+        raise _broken(kind, run_id, f"{kind.__name__}.folder: expected files in {value.folder}, found no such folder")
+    files = {file.name: file for pattern in kind.FILES for file in value.folder.glob(pattern)}
+    expected, found = getattr(value, kind.SEAL), files_digest(files)
+    if found != expected:
+        raise _broken(
+            kind, run_id, f"{kind.__name__}.{kind.SEAL}: expected {expected}, found {found} in {value.folder}"
+        )
+
+
+def missing(kind: type[Value], *, run_id: str) -> ConfigError:
+    """The error of a value that no step has left yet."""
+    step = maker_of(kind)
+    return ConfigError(
+        f"run {run_id} has no {kind.__name__} yet: step {step} leaves it",
+        action=f"run {step} in this run first: `zigong run RECIPE --run-id {run_id} --until {step}`",
+    )
+
+
+def maker_of(kind: type[Value]) -> str:
+    """The name of the step that leaves a value."""
+    return next(step.name for step in STEPS if kind.__name__ in step.leaves)
+
+
+def texts(value: Value) -> dict[str, str]:
+    """The fields of a value that are texts, for the report."""
+    named = {field.name: getattr(value, field.name) for field in fields(value)}
+    return {name: text for name, text in named.items() if isinstance(text, str)}
+
+
+def _broken(kind: type[Value], run_id: str, found: str) -> ConfigError:
+    step = maker_of(kind)
+    return ConfigError(
+        f"run {run_id}: {found}", action=f"put back what step {step} left, or start a new run (leave --run-id out)"
+    )
