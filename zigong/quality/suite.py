@@ -26,7 +26,7 @@ from great_expectations.data_context import AbstractDataContext
 logging.getLogger("great_expectations").setLevel(logging.ERROR)
 
 DATASOURCE, BATCH = "lakehouse", "measures"
-_SEVERITY = {"block": "critical", "warn": "warning", "quarantine": "info"}
+GX_SEVERITY = {"block": "critical", "warn": "warning", "quarantine": "info"}
 
 
 def open_context(folder: Path) -> AbstractDataContext:
@@ -77,7 +77,7 @@ def _expectation(item: RuleResult) -> gxe.Expectation:
         column=item.rule,
         min_value=item.low,
         max_value=item.high,
-        severity=_SEVERITY[item.severity],
+        severity=GX_SEVERITY[item.severity],
         description=_sentence(item),
         meta={"fingerprint": item.fingerprint, "severity": item.severity},
     )
