@@ -15,8 +15,8 @@ from zigong.cli.shared import OnlyRecipe, Root, named_errors, named_run
 from zigong.console import CONSOLE, say
 
 if TYPE_CHECKING:
-    from zigong.runs.compare import Comparison
     from zigong.lakehouse.digest import RowsDigest
+    from zigong.runs.compare import Comparison
 
 
 def compare(
@@ -33,9 +33,9 @@ def compare(
 
     Exit code 0 when all are equal, 1 when one differs.
     """
-    from zigong.runs.compare import compare_runs
     from zigong.lakehouse.session import open_spark
     from zigong.recipe import Engine
+    from zigong.runs.compare import compare_runs
 
     with named_errors():
         first = named_run(run_a, recipe, root)
