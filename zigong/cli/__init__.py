@@ -2,7 +2,20 @@
 
 import typer
 
-from zigong.cli import audit, audit_log, contract, erase, maintain, quality, quarantine, run, runs, sources, study
+from zigong.cli import (
+    audit,
+    audit_log,
+    compare,
+    contract,
+    erase,
+    maintain,
+    quality,
+    quarantine,
+    run,
+    runs,
+    sources,
+    study,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,6 +34,7 @@ app.command("erase")(erase.erase)
 
 runs_app = typer.Typer(no_args_is_help=True, help="Runs of a lakehouse.")
 runs_app.command("ls")(runs.list_all)
+runs_app.command("compare")(compare.compare)
 app.add_typer(runs_app, name="runs")
 
 audit_log_app = typer.Typer(no_args_is_help=True, help="Who published what, under which verdict.")

@@ -85,7 +85,7 @@ def _job(table: str, run_id: str, recipe: OnlyRecipe, root: Root) -> Job:
 
 def _holds(item: RuleResult) -> str:
     if item.observed is None:
-        return f"not judged: {item.note}"
+        return f"not judged: {item.note}" if item.passed else f"[red]no: {item.note}[/]"
     if item.severity == "quarantine" and item.observed:
         return "[yellow]rows to quarantine[/]"
     return "[green]yes[/]" if item.passed else "[red]no[/]"

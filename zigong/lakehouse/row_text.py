@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, DataType, MapType, StructType
 
 EXACT = {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"}
 
@@ -16,8 +17,29 @@ def row_text(columns: Iterable[tuple[str, str]]) -> Column:
     Args:
         columns: name and Spark type of each column.
     """
-    comparable = [
-        F.array_sort(F.map_entries(name)).alias(name) if kind.startswith("map") else F.col(name)
-        for name, kind in columns
-    ]
+    comparable = [_with_sorted_maps(F.col(name), DataType.fromDDL(kind)).alias(name) for name, kind in columns]
     return F.to_json(F.struct(*comparable), EXACT)
+
+
+def _with_sorted_maps(column: Column, kind: DataType) -> Column:
+    """The same value with every map in it, however deep, as its entries sorted by key."""
+    if "map<" not in kind.simpleString():
+        return column
+    match kind:
+        case MapType():
+            return F.array_sort(_with_sorted_values(F.map_entries(column), kind.valueType))
+        case ArrayType():
+            return F.transform(column, lambda item: _with_sorted_maps(item, kind.elementType))
+        case StructType():
+            fields = [_with_sorted_maps(column[field.name], field.dataType).alias(field.name) for field in kind]
+            return F.when(column.isNotNull(), F.struct(*fields))
+    raise AssertionError(f"{kind.simpleString()} holds a map, but is no map, array or struct")
+
+
+def _with_sorted_values(entries: Column, kind: DataType) -> Column:
+    if "map<" not in kind.simpleString():
+        return entries
+    return F.transform(
+        entries,
+        lambda entry: F.struct(entry["key"].alias("key"), _with_sorted_maps(entry["value"], kind).alias("value")),
+    )

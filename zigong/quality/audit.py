@@ -14,6 +14,7 @@ from schemas.contracts import TableContract
 from zigong.files.atomic import write_json
 from zigong.lakehouse.publish import Rules
 from zigong.quality.measures import Beside, measured
+from zigong.quality.published_suite import published_suite
 from zigong.quality.reference import made_reference
 from zigong.quality.rows import REASONS, conform, judged_columns
 from zigong.quality.suite import judged, open_context
@@ -38,7 +39,7 @@ def contract_rules(run_folder: Path, beside: Beside) -> Rules:
 def judge_table(
     rows: DataFrame, contract: TableContract, beside: Beside, run_folder: Path, *, rejected: int = 0, dropped: int = 0
 ) -> Verdict:
-    """Measures and judges conformed rows, and writes the verdict beside the Data Docs.
+    """Measures and judges conformed rows, and writes verdict, Data Docs and the suite that others can evaluate.
 
     Args:
         rows: conformed rows, cheap to read more than once.
@@ -48,6 +49,7 @@ def judge_table(
     found = measured(rows, contract, beside, rejected=rejected, dropped=dropped)
     results = unjudged((*contract.row_rules, *contract.table_rules), found.of_rules)
     context = open_context(run_folder / "quality")
+    context.suites.add_or_update(published_suite(contract))
     verdict = Verdict(
         kept=found.kept, refused=found.refused, results=judged(context, contract.name, results, run_id=beside.run_id)
     )

@@ -58,11 +58,14 @@ class Measured:
         value: what later verdicts compare themselves to; None: nothing could be measured.
         observed: what the bounds are held against: the value, or its relation to earlier ones.
         note: why there is nothing to judge.
+        excused: whether the rule may go without a judgement: there is no row, or nothing to compare with yet. A rule
+            that is neither judged nor excused is broken.
     """
 
     value: float | None
     observed: float | None
     note: str = ""
+    excused: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,28 +108,28 @@ def measured(
     ).collect()
     found = passed.asDict()
     refused = found[REFUSED]
-    rows_in = found[ALL] + rejected + dropped
+    rows_in, stay = found[ALL] + rejected + dropped, found[ALL] - refused
     of_rules = {rule.name: _plain(found[rule.name]) for rule in contract.row_rules}
     for rule in contract.table_rules:
         match rule.measure:
             case "rows":
-                of_rules[rule.name] = _plain(found[ALL] - refused)
+                of_rules[rule.name] = _plain(stay)
             case "refused_share":
-                of_rules[rule.name] = _plain((refused + rejected) / rows_in if rows_in else None, "no row came in")
+                of_rules[rule.name] = _plain((refused + rejected) / rows_in if rows_in else 0.0)
             case "duplicate_keys":
                 of_rules[rule.name] = _plain(duplicate_keys(kept, contract.key))
             case "unmatched":
                 of_rules[rule.name] = _unmatched(kept, rule, beside)
             case "rows_to_last" | "share_to_last":
-                value = found[ALL] - refused if rule.measure == "rows_to_last" else found[rule.name]
-                of_rules[rule.name] = _to_last(value, rule, contract.name, beside)
+                value = stay if rule.measure == "rows_to_last" else found[rule.name]
+                of_rules[rule.name] = _to_last(value, rule, contract.name, beside, empty=not stay)
             case "share":
-                of_rules[rule.name] = _plain(found[rule.name], "no row to take a share of")
+                of_rules[rule.name] = _share(found[rule.name], empty=not stay)
             case "age_days":
-                of_rules[rule.name] = _age(found[rule.name], beside)
+                of_rules[rule.name] = _age(found[rule.name], beside, empty=not stay)
             case "psi":
-                of_rules[rule.name] = _drift(found.get(rule.name), references.get(rule.name))
-    return Measures(kept=found[ALL] - refused, refused=refused, of_rules=of_rules)
+                of_rules[rule.name] = _drift(found.get(rule.name), references.get(rule.name), empty=not stay)
+    return Measures(kept=stay, refused=refused, of_rules=of_rules)
 
 
 def duplicate_keys(rows: DataFrame, key: Sequence[str]) -> int:
@@ -150,44 +153,54 @@ def _aggregate(rule: TableRule, reference: Reference | None) -> Column:
     return F.when(whole > 0, F.count_if(among & F.expr(rule.arguments["of"])) / whole)
 
 
-def _plain(value: float | None, why_not: str = "") -> Measured:
-    return Measured(value=value, observed=value, note=why_not if value is None else "")
+def _plain(value: float | None) -> Measured:
+    return Measured(value=value, observed=value)
+
+
+def _not_judged(why: str, *, excused: bool, value: float | None = None) -> Measured:
+    return Measured(value=value, observed=None, note=why, excused=excused)
+
+
+def _share(value: float | None, *, empty: bool) -> Measured:
+    return _not_judged("no row to take a share of", excused=empty) if value is None else _plain(value)
 
 
 def _unmatched(kept: DataFrame, rule: TableRule, beside: Beside) -> Measured:
     if beside.other is None:
-        return _plain(None, "no other table at hand")
+        return _not_judged("no other table at hand", excused=True)
     column, (table, _, name) = rule.arguments["column"], rule.arguments["to"].partition(".")
     known = beside.other(table).select(F.col(name).alias(column))
     return _plain(kept.where(F.col(column).isNotNull()).join(known, column, "left_anti").count())
 
 
-def _to_last(value: float | None, rule: TableRule, table: str, beside: Beside) -> Measured:
+def _to_last(value: float | None, rule: TableRule, table: str, beside: Beside, *, empty: bool) -> Measured:
     if value is None:
-        return _plain(None, "no row to take a share of")
+        return _share(value, empty=empty)
     if beside.earlier is None:
-        return _plain(None, "only what was missing or touched was built: no earlier verdict is like it")
+        return _not_judged("only what was missing or touched was built: no earlier verdict is like it", excused=True)
     earlier = beside.earlier(table, rule.name, int(rule.arguments["versions"]))
     if not earlier:
-        return Measured(value=value, observed=None, note="no earlier verdict to compare with")
+        return _not_judged("no earlier verdict to compare with", excused=True, value=value)
     if rule.measure == "share_to_last":
         return Measured(value=value, observed=value - fmean(earlier))
     typical = median(earlier)
     if not typical:
-        return Measured(value=value, observed=None, note="the earlier verdicts had no rows")
+        return _not_judged("the earlier verdicts had no rows", excused=True, value=value)
     return Measured(value=value, observed=value / typical)
 
 
-def _age(newest_micros: int | None, beside: Beside) -> Measured:
-    if newest_micros is None or beside.as_of is None:
-        return _plain(None, "no time to count from" if newest_micros is None else "no as_of at hand")
+def _age(newest_micros: int | None, beside: Beside, *, empty: bool) -> Measured:
+    if beside.as_of is None:
+        return _not_judged("no as_of at hand", excused=True)
+    if newest_micros is None:
+        return _not_judged("no time to count from", excused=empty)
     return _plain((beside.as_of.timestamp() - newest_micros / 1e6) / 86_400)
 
 
-def _drift(counts: Sequence[int] | None, reference: Reference | None) -> Measured:
+def _drift(counts: Sequence[int] | None, reference: Reference | None, *, empty: bool) -> Measured:
     if reference is None:
-        return _plain(None, "no reference is pinned")
+        return _not_judged("no reference is pinned", excused=True)
     if not counts or not sum(counts):
-        return _plain(None, "no row to compare")
+        return _not_judged("no row to compare", excused=empty)
     key, index = reference.drift(counts)
     return Measured(value=index, observed=index, note=f"most of all {key}" if key != WHOLE else "")

@@ -26,7 +26,7 @@ from great_expectations.data_context import AbstractDataContext
 logging.getLogger("great_expectations").setLevel(logging.ERROR)
 
 DATASOURCE, BATCH = "lakehouse", "measures"
-_SEVERITY = {"block": "critical", "warn": "warning", "quarantine": "info"}
+GX_SEVERITY = {"block": "critical", "warn": "warning", "quarantine": "info"}
 
 
 def open_context(folder: Path) -> AbstractDataContext:
@@ -42,9 +42,11 @@ def judged(
 ) -> tuple[RuleResult, ...]:
     """Runs the checkpoint of a table over what its rules measured, and keeps its result for the Data Docs.
 
+    A rule passes only where GX says so, or where it has no observation and is excused. What GX leaves out is broken.
+
     Args:
         name: of the table, for suite, checkpoint and page.
-        results: measured rules; those with nothing observed are not judged.
+        results: measured rules; those with nothing observed are not asked.
         run_id: names the run on the page.
     """
     asked = [item for item in results if item.observed is not None]
@@ -58,8 +60,16 @@ def judged(
     frame = pd.DataFrame([{item.rule: float(item.observed or 0) for item in asked}])
     run = checkpoint.run(batch_parameters={"dataframe": frame}, run_id=gx.RunIdentifier(run_name=run_id))
     (outcome,) = run.run_results.values()
-    held = {found.expectation_config.kwargs["column"]: bool(found.success) for found in outcome.results}
-    return tuple(replace(item, passed=held.get(item.rule, True)) for item in results)
+    answers = {found.expectation_config.kwargs["column"]: found for found in outcome.results}
+    return tuple(_with_answer(item, answers.get(item.rule)) for item in results)
+
+
+def _with_answer(item: RuleResult, answer: gx.core.ExpectationValidationResult | None) -> RuleResult:
+    if item.observed is None:
+        return replace(item, passed=item.excused, note=item.note or "nothing was measured")
+    if answer is None or answer.success is None or answer.result.get("observed_value") is None:
+        return replace(item, passed=False, answered=False, note="Great Expectations gave no result for this rule")
+    return replace(item, passed=bool(answer.success))
 
 
 def _expectation(item: RuleResult) -> gxe.Expectation:
@@ -67,7 +77,7 @@ def _expectation(item: RuleResult) -> gxe.Expectation:
         column=item.rule,
         min_value=item.low,
         max_value=item.high,
-        severity=_SEVERITY[item.severity],
+        severity=GX_SEVERITY[item.severity],
         description=_sentence(item),
         meta={"fingerprint": item.fingerprint, "severity": item.severity},
     )

@@ -18,10 +18,12 @@ class RuleResult:
         severity: what a broken rule means: quarantine, warn or block.
         fingerprint: of the rule's wording.
         value: what later verdicts compare themselves to.
-        observed: what was held against the bounds; None: not judged, and ``note`` says why.
+        observed: what was held against the bounds; None: nothing could be, and ``note`` says why.
         low: smallest admissible observation, None: no bound.
         high: largest admissible observation, None: no bound.
-        passed: whether it held, or could not be judged.
+        passed: whether it held, or is excused.
+        excused: whether it may go without an observation.
+        answered: whether GX judged it, where it was asked.
     """
 
     rule: str
@@ -34,10 +36,24 @@ class RuleResult:
     passed: bool
     note: str
     description: str
+    excused: bool = False
+    answered: bool = True
+
+    @property
+    def blocks(self) -> bool:
+        """Whether it keeps the table back: broken, or not answered by GX, which no severity allows."""
+        return not self.passed and (self.severity != "warn" or not self.answered)
+
+    @property
+    def warns(self) -> bool:
+        """Whether it has to be reported: it only warns, or would block and could not be judged yet."""
+        unseen = self.observed is None and self.severity == "block"
+        return not self.blocks and (not self.passed or unseen)
 
     def sentence(self) -> str:
-        """Expected and observed."""
-        return f"{self.rule}: expected {self.expected()}, observed {self.seen()}"
+        """Expected and observed, and why a rule was not judged."""
+        why = f" ({self.note})" if self.note and (self.observed is None or not self.answered) else ""
+        return f"{self.rule}: expected {self.expected()}, observed {self.seen()}{why}"
 
     def expected(self) -> str:
         """The bounds in words."""
@@ -69,13 +85,13 @@ class Verdict:
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """Broken rules that block, one sentence each."""
-        return tuple(item.sentence() for item in self.results if not item.passed and item.severity == "block")
+        """Rules that block, one sentence each."""
+        return tuple(item.sentence() for item in self.results if item.blocks)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Broken rules that only warn, one sentence each."""
-        return tuple(item.sentence() for item in self.results if not item.passed and item.severity == "warn")
+        """Rules that warn, one sentence each."""
+        return tuple(item.sentence() for item in self.results if item.warns)
 
     def rows(self) -> list[dict[str, Any]]:
         """The results as plain rows for tables and files."""
@@ -101,6 +117,7 @@ def unjudged(rules: Sequence[Rule], found: Mapping[str, Measured]) -> tuple[Rule
             high=rule.high if isinstance(rule, TableRule) else None if rule.severity == "quarantine" else 0,
             passed=True,
             note=found[rule.name].note,
+            excused=found[rule.name].excused,
             description=rule.description,
         )
         for rule in rules

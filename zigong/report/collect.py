@@ -156,14 +156,14 @@ def _quality(job: Job, said: list[dict[str, Any]]) -> DataQuality:
 
 
 def _verdict_row(said: dict[str, Any]) -> VerdictRow:
-    judged = [item for item in said["results"] if item["observed"] is not None]
+    judged = [item for item in said["results"] if item["observed"] is not None or not item["passed"]]
     broken = [item["severity"] for item in judged if not item["passed"]]
     return VerdictRow(
         table=said["table_name"],
         verdict=said["verdict"],
         held=len(judged) - len(broken),
         warned=broken.count("warn"),
-        blocked=broken.count("block"),
+        blocked=len(broken) - broken.count("warn"),
         not_judged=len(said["results"]) - len(judged),
     )
 
