@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from zigong.errors import ConfigError
+from zigong.evaluation.bootstrap import Interval
 from zigong.report.run_report import (
     DataQuality,
     Diagnostic,
@@ -186,3 +187,13 @@ def test_no_answer_of_a_single_client_stands_in_the_file(full_report):
     printed = [p for p in full_report.held_out.scores["zigong"][:200] if repr(float(p)) in html]
     assert printed == []
     assert len(html) < 150_000 < np.prod(full_report.held_out.labels.shape) * 60
+
+
+def test_a_metric_without_a_column_of_its_own_has_one_under_its_name(full_report: RunReport) -> None:
+    (result,) = full_report.results
+    further = {"gini": Interval(value=0.4321, low=0.4, high=0.5), "bias": -0.0123}
+    rows = tuple(dataclasses.replace(row, further=further) for row in result.rows)
+    report = dataclasses.replace(full_report, results=(dataclasses.replace(result, rows=rows),))
+    text = _Page(report_html(report)).text
+    assert "log-loss gini bias" in text
+    assert len(re.findall(r"0\.432 0\.400 to 0\.500 -0\.0123", text)) == len(rows)
