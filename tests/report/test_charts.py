@@ -10,7 +10,7 @@ import pytest
 from zigong.evaluation import metrics
 from zigong.evaluation.bootstrap import Interval
 from zigong.report import charts
-from zigong.report.run_report import HeldOut, ModelRow
+from zigong.report.run_report import HeldOut, ModelRow, RunReport
 from zigong.report.svg import Frame, ticks
 
 
@@ -20,7 +20,7 @@ def _points(svg: str, style: str) -> np.ndarray:
     return np.array(re.findall(r"([-\d.]+) ([-\d.]+)", path.get("d")), dtype=float)
 
 
-def _all(report) -> dict[str, str]:
+def _all(report: RunReport) -> dict[str, str]:
     held_out = report.held_out
     return {
         "roc": charts.roc_chart(held_out, "zigong"),
@@ -32,7 +32,7 @@ def _all(report) -> dict[str, str]:
     }
 
 
-def test_every_mark_lies_within_its_picture(full_report):
+def test_every_mark_lies_within_its_picture(full_report: RunReport) -> None:
     for name, svg in _all(full_report).items():
         root = ElementTree.fromstring(svg)  # noqa: S314
         width, height = map(float, root.get("viewBox").split()[2:])
@@ -45,7 +45,7 @@ def test_every_mark_lies_within_its_picture(full_report):
             assert 0 <= float(y) <= height, name
 
 
-def test_the_drawn_roc_encloses_the_auc(full_report):
+def test_the_drawn_roc_encloses_the_auc(full_report: RunReport) -> None:
     held_out = full_report.held_out
     line = _points(charts.roc_chart(held_out, "zigong"), "line own")
     frame = Frame(x=(0.0, 1.0), y=(0.0, 1.0), height=400)
@@ -56,12 +56,12 @@ def test_the_drawn_roc_encloses_the_auc(full_report):
     assert (x[0], y[0], x[-1], y[-1]) == pytest.approx((0, 0, 1, 1), abs=1e-6)
 
 
-def test_the_ks_picture_names_the_ks(full_report):
+def test_the_ks_picture_names_the_ks(full_report: RunReport) -> None:
     held_out = full_report.held_out
     assert f"KS {metrics.ks(held_out.labels, held_out.scores['zigong']):.3f} at" in charts.ks_chart(held_out, "zigong")
 
 
-def test_bands_share_out_every_client_from_riskiest_to_safest(full_report):
+def test_bands_share_out_every_client_from_riskiest_to_safest(full_report: RunReport) -> None:
     held_out = full_report.held_out
     bands = charts.risk_bands(held_out, "zigong")
     assert sum(band.samples for band in bands) == len(held_out.labels)
@@ -71,13 +71,13 @@ def test_bands_share_out_every_client_from_riskiest_to_safest(full_report):
     assert np.mean([band.expected for band in bands]) == pytest.approx(held_out.labels.mean(), abs=5e-3)
 
 
-def test_fewer_clients_than_bands_still_give_one_client_a_band():
+def test_fewer_clients_than_bands_still_give_one_client_a_band() -> None:
     held_out = HeldOut(split="oot", labels=np.array([0, 1, 0]), scores={"zigong": np.array([0.1, 0.9, 0.5])})
     bands = charts.risk_bands(held_out, "zigong")
     assert [(band.samples, band.bad, band.highest) for band in bands] == [(1, 1, 0.9), (1, 0, 0.5), (1, 0, 0.1)]
 
 
-def test_the_forest_is_ordered_by_auc_and_leaves_the_constant_out(full_report):
+def test_the_forest_is_ordered_by_auc_and_leaves_the_constant_out(full_report: RunReport) -> None:
     svg = charts.forest_chart(full_report.headline.rows, "zigong")
     names = [row.model for row in sorted(full_report.headline.rows, key=lambda row: -row.auc.value)]
     places = [svg.find(f">{name}<") for name in names if name != "majority"]
@@ -86,7 +86,7 @@ def test_the_forest_is_ordered_by_auc_and_leaves_the_constant_out(full_report):
     assert ">majority<" not in svg
 
 
-def test_pictures_of_degenerate_runs_are_still_drawn(full_report):
+def test_pictures_of_degenerate_runs_are_still_drawn(full_report: RunReport) -> None:
     held_out = HeldOut(split="oot", labels=np.array([0, 1]), scores={"zigong": np.array([0.5, 0.5])})
     constant = Interval(value=0.5, low=0.5, high=0.5)
     pictures = [
@@ -104,11 +104,11 @@ def test_pictures_of_degenerate_runs_are_still_drawn(full_report):
 @pytest.mark.parametrize(
     ("span", "expected"), [((0, 1), [0, 0.2, 0.4, 0.6, 0.8, 1]), ((396, 771), [400, 500, 600, 700])]
 )
-def test_ticks_are_round_values_within_the_span(span, expected):
+def test_ticks_are_round_values_within_the_span(span: tuple[float, float], expected: list[float]) -> None:
     assert ticks(span) == pytest.approx(expected)
 
 
-def test_pictures_do_not_depend_on_the_order_of_samples(full_report):
+def test_pictures_do_not_depend_on_the_order_of_samples(full_report: RunReport) -> None:
     held_out = full_report.held_out
     order = np.random.default_rng(1).permutation(len(held_out.labels))
     shuffled = dataclasses.replace(
