@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -32,12 +33,14 @@ SCHEMA = pa.schema(
         "events": pa.list_(EVENT),
     }
 )
+Event = dict[str, Any]
+Row = tuple[datetime, dict[str, str], list[Event]]
 Fitted = tuple[pd.DataFrame, np.ndarray, dict[str, Predictor]]
 OUTCOMES = ("on_time", "late")
 SHANGHAI = "Asia/Shanghai"
 
 
-def _event(kind: str, at: datetime, dpd: int | None = None, amount: str | None = None) -> dict:
+def _event(kind: str, at: datetime, dpd: int | None = None, amount: str | None = None) -> Event:
     return {
         "event_type": kind,
         "event_at": at,
@@ -49,12 +52,12 @@ def _event(kind: str, at: datetime, dpd: int | None = None, amount: str | None =
     }
 
 
-def _table(rows: list[tuple[datetime, dict[str, str], list[dict]]]) -> pa.Table:
+def _table(rows: list[Row]) -> pa.Table:
     items = [{"observation_at": t, "profile": list(p.items()), "events": e} for t, p, e in rows]
     return pa.Table.from_pylist(items, schema=SCHEMA)
 
 
-def _random_rows(seed: int, users: int) -> list[tuple[datetime, dict[str, str], list[dict]]]:
+def _random_rows(seed: int, users: int) -> list[Row]:
     """Clients whose next default hangs on how often they were late lately; the profile is noise."""
     rng = np.random.default_rng(seed)
     rows = []
@@ -72,12 +75,12 @@ def _random_rows(seed: int, users: int) -> list[tuple[datetime, dict[str, str], 
     return rows
 
 
-def _naive_features(t: datetime, profile: dict[str, str], events: list[dict], kinds: list[str]) -> dict[str, object]:
+def _naive_features(t: datetime, profile: dict[str, str], events: list[Event], kinds: list[str]) -> dict[str, object]:
     zone = ZoneInfo(SHANGHAI)
     local = t.astimezone(zone)
 
-    def back(event: dict) -> int:
-        at = event["event_at"].astimezone(zone)
+    def back(event: Event) -> int:
+        at: datetime = event["event_at"].astimezone(zone)
         return (local.year - at.year) * 12 + local.month - at.month
 
     outcomes = [event for event in events if event["event_type"] in OUTCOMES][::-1]
@@ -107,7 +110,7 @@ def test_features_equal_a_loop_over_sequences_whatever_the_chunks() -> None:
     naive = pd.DataFrame([_naive_features(*row, kinds=["call", "late", "loan", "on_time"]) for row in rows])
     assert set(found.columns) == set(naive.columns)
     assert found.index.tolist() == list(range(60))
-    for name in naive:
+    for name in map(str, naive):
         if name.startswith(("status", "profile")):
             assert (
                 found[name].astype(object).where(found[name].notna(), None).tolist()
@@ -196,7 +199,7 @@ def test_only_the_model_with_profile_reads_the_profile(fitted: Fitted) -> None:
 
 
 def test_last_status_is_the_smoothed_bad_rate_of_status_and_arrears_band() -> None:
-    rows = [
+    rows: list[Row] = [
         (datetime(2024, 1, 1, tzinfo=UTC), {}, [_event("late", datetime(2023, 12, 1, tzinfo=UTC), dpd)])
         for dpd in (5, 29, 30, 31)
     ]

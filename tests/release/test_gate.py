@@ -18,7 +18,8 @@ LABELS = (RNG.random(SIZE) < expit(RISK - 2)).astype(int)
 
 
 def _seen_through(noise: float, seed: int = 2) -> np.ndarray:
-    return expit(RISK + noise * np.random.default_rng(seed).normal(size=SIZE) - 2)
+    p_bad: np.ndarray = expit(RISK + noise * np.random.default_rng(seed).normal(size=SIZE) - 2)
+    return p_bad
 
 
 GOOD, POOR, LOOKUP = _seen_through(0.2), _seen_through(2.0), _seen_through(4.0, seed=3)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow.entities.model_registry import ModelVersion
 from safetensors.numpy import load_file, save_file
 
 from zigong.errors import ConfigError, DataError, InfraError
@@ -52,7 +53,7 @@ def _candidate(folder: Path, model_id: str = "model-1", weight: float = 1.0) -> 
     )
 
 
-def _versions(models: ModelRegistry) -> list:
+def _versions(models: ModelRegistry) -> list[ModelVersion]:
     return list(room._client(models).search_model_versions(f"name = '{models.model_name}'"))
 
 

@@ -7,7 +7,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from zigong.errors import ConfigError
@@ -15,6 +14,7 @@ from zigong.evaluation.bootstrap import Interval
 from zigong.report.run_report import (
     DataQuality,
     Diagnostic,
+    HeldOut,
     InfluenceSection,
     RunReport,
     SmallTable,
@@ -64,7 +64,7 @@ def _everywhere(value: Any, change: Any) -> Any:
     """Applies a change to every string of a value tree, keys included."""
     if isinstance(value, str):
         return change(value)
-    if dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         return dataclasses.replace(value, **{name: _everywhere(item, change) for name, item in fields.items()})
     if isinstance(value, Mapping):
@@ -84,6 +84,7 @@ def test_the_report_needs_nothing_from_outside(full_report: RunReport) -> None:
 
 
 def test_a_warning_is_told_once_and_leaves_the_figures_in_sight(full_report: RunReport) -> None:
+    assert full_report.influence is not None
     long = "the class means oppose each other, " * 5
     warned = dataclasses.replace(
         full_report.influence,
@@ -124,19 +125,24 @@ def test_a_run_that_failed_half_way_still_gets_a_report(bare_report: RunReport) 
 )
 def test_every_section_can_be_missing_alone(full_report: RunReport, missing: str) -> None:
     (field,) = [field for field in dataclasses.fields(RunReport) if field.name == missing]
-    empty = field.default_factory() if field.default is dataclasses.MISSING else field.default
-    assert _Page(report_html(dataclasses.replace(full_report, **{missing: empty}))).tags
+    empty = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    change: dict[str, Any] = {missing: empty}
+    assert _Page(report_html(dataclasses.replace(full_report, **change))).tags
 
 
 def test_figures_intervals_and_reasons_are_told_in_words(full_report: RunReport) -> None:
     text = _Page(report_html(full_report)).text
     row, headline = full_report.final_row, full_report.headline
+    assert row is not None
+    assert headline is not None
     assert f"AUC of {row.auc.value:.3f} ({row.auc.low:.3f} to {row.auc.high:.3f})" in text
     assert f"({headline.samples:,} samples, {headline.bad:,} bad)" in text
+    assert full_report.decision is not None
     for check in full_report.decision.checks:
         assert check.sentence in text
     for wanted in ("1,048,575", "over the cap 99,764", "days_past_due_not_negative", "took 1 h 12 m", "6 m 42 s"):
         assert wanted in text
+    assert full_report.reproduce is not None
     assert full_report.reproduce.digest in text
 
 
@@ -183,16 +189,16 @@ def test_the_headline_is_out_of_time_before_any_other_split(full_report: RunRepo
     assert dataclasses.replace(full_report, results=()).final_row is None
 
 
-def test_no_answer_of_a_single_client_stands_in_the_file(full_report: RunReport) -> None:
+def test_no_answer_of_a_single_client_stands_in_the_file(full_report: RunReport, held_out: HeldOut) -> None:
     html = report_html(full_report)
-    printed = [p for p in full_report.held_out.scores["zigong"][:200] if repr(float(p)) in html]
+    printed = [p for p in held_out.scores["zigong"][:200] if repr(float(p)) in html]
     assert printed == []
-    assert len(html) < 150_000 < np.prod(full_report.held_out.labels.shape) * 60
+    assert len(html) < 150_000 < len(held_out.labels) * 60
 
 
 def test_a_metric_without_a_column_of_its_own_has_one_under_its_name(full_report: RunReport) -> None:
     (result,) = full_report.results
-    further = {"gini": Interval(value=0.4321, low=0.4, high=0.5), "bias": -0.0123}
+    further: dict[str, Interval | float] = {"gini": Interval(value=0.4321, low=0.4, high=0.5), "bias": -0.0123}
     rows = tuple(dataclasses.replace(row, further=further) for row in result.rows)
     report = dataclasses.replace(full_report, results=(dataclasses.replace(result, rows=rows),))
     text = _Page(report_html(report)).text
