@@ -143,7 +143,7 @@ def over_groups(frame: DataFrame, rules: Mapping[int, DatasetRule]) -> dict[int,
         counts = broken_counts(frame, [replace(rule, name=str(i)) for i, rule in some.items()])
         return {i: counts[str(i)] for i in some}
 
-    return _of_each({i: rule for i, rule in rules.items() if rule is not None}, run)
+    return _of_each(rules, run)
 
 
 def _of_each(asked: Mapping[int, object], run: Callable[..., Mapping[int, Outcome]]) -> dict[int, Outcome | None]:
