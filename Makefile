@@ -9,13 +9,18 @@ UV := build/uv/bin/uv
 BIN := $(VENV)/bin
 export UV_COMPILE_BYTECODE ?= 1
 export UV_LINK_MODE ?= hardlink
+export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
 BENCH_VENV := build/venv-bench
 SCORERS_VENV := build/venv-bench-influence
 CONTRACTS_VENV := build/venv-contracts
 QUALITY_VENV := build/venv-bench-quality
-.PHONY: help env java dist demo test lint unit soak bench bench-influence bench-sequences bench-quality locks clean airflow-env bench-env scorers-env contract-env quality-env browser
+DOCS_VENV := build/venv-docs
+SOURCES := zigong schemas jobs airflow_dags tests benchmarks
+# What the pages of the site are made of: the same layout as the repository, so that links work on a forge and on the site.
+PAGES := README.md CHANGELOG.md CONTRIBUTING.md LICENSE NOTICE docs recipes schemas
+.PHONY: help env java dist demo test lint lint-style lint-types lint-imports docs hooks unit soak bench bench-influence bench-sequences bench-quality locks release clean airflow-env bare-env docs-env bench-env scorers-env contract-env quality-env browser
 
 help: ## list every target
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -25,11 +30,29 @@ demo: env java ## build what is missing, then run everything on a simulated lend
 
 test: env java dist airflow-env bare-env lint unit ## build what is missing, then lint, types and every test (under 15 minutes)
 
-lint: env ## ruff, mypy --strict, import rules
-	$(BIN)/ruff check zigong schemas jobs airflow_dags tests benchmarks
-	$(BIN)/ruff format --check zigong schemas jobs airflow_dags tests benchmarks
+lint: lint-style lint-types lint-imports docs ## ruff, mypy --strict, import rules, links and docstrings of the site
+
+lint-style: env
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+
+lint-types: env
 	$(BIN)/mypy
+
+lint-imports: env
 	$(BIN)/lint-imports
+
+docs: docs-env ## the site, with a reference of the code, in build/site; a broken link or docstring is an error
+	rm -rf build/pages && mkdir -p build/pages
+	ln -s $(addprefix $(CURDIR)/,$(PAGES)) build/pages/
+	@echo "$(DOCS_VENV)/bin/mkdocs build --strict"
+	@log=$$($(DOCS_VENV)/bin/mkdocs build --strict 2>&1) || { grep -v '^INFO' <<< "$$log"; exit 1; }
+
+hooks: env ## let git run the lint before each commit
+	$(BIN)/pre-commit install
+
+release: $(UV) ## wheel and zip of the commit checked out, with SHA-256 digests, in build/release
+	@UV=$(abspath $(UV)) PYTHON=$(PYTHON) bash .ci/release.sh
 
 unit: env java dist airflow-env bare-env build/.doctor
 	$(BIN)/pytest -m "not soak" -n 2 --dist loadgroup --no-loadscope-reorder
@@ -57,6 +80,7 @@ bare-env: $(BARE_VENV)/.built
 bench-env: $(BENCH_VENV)/.built
 scorers-env: $(SCORERS_VENV)/.built
 quality-env: $(QUALITY_VENV)/.built
+docs-env: $(DOCS_VENV)/.built
 contract-env: $(CONTRACTS_VENV)/.built ## datacontract-cli, which reads the contracts too
 dist: dist/zigong.zip ## the one archive that spark-submit and ray job submit ship
 
@@ -82,6 +106,11 @@ $(BARE_VENV)/.built: requirements/jobs.txt | $(UV)
 	$(UV) pip install --quiet --python $(BARE_VENV) --require-hashes -r requirements/jobs.txt
 	touch $@
 
+$(DOCS_VENV)/.built: requirements/docs.txt | $(UV)
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(DOCS_VENV)
+	$(UV) pip install --quiet --python $(DOCS_VENV) --require-hashes -r requirements/docs.txt
+	touch $@
+
 $(BENCH_VENV)/.built: requirements/bench.txt | $(UV)
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(BENCH_VENV)
 	$(UV) pip install --quiet --python $(BENCH_VENV) --require-hashes -r requirements/bench.txt
@@ -104,8 +133,8 @@ $(QUALITY_VENV)/.built: requirements/bench-quality.txt | $(UV)
 	$(UV) pip install --quiet --python $(QUALITY_VENV) --require-hashes -r requirements/bench-quality.txt
 	touch $@
 
-dist/zigong.zip: $(shell find zigong schemas jobs -type f -not -name '*.pyc') pyproject.toml README.md | $(UV)
-	rm -rf build/lib dist && $(UV) build --quiet --wheel --out-dir dist
+dist/zigong.zip: $(shell find zigong schemas jobs -type f -not -name '*.pyc') pyproject.toml README.md LICENSE NOTICE requirements/jobs.in requirements/dev.in requirements/docs.in requirements/build.txt | $(UV)
+	rm -rf build/lib dist && $(UV) build --quiet --wheel --build-constraints requirements/build.txt --require-hashes --out-dir dist
 	cp dist/zigong-*.whl $@
 
 # Starts Spark with Delta once, so that programs which start side by side later find the jars instead of fetching them
@@ -120,14 +149,18 @@ browser: ## find Chromium for the tests of pages, or install it where that can b
 java: ## find Java 17, or install it where that can be done
 	@bash .ci/java.sh
 
+# A lock is resolved anew from its .in file; what it already pins stays, unless `make locks UPGRADE=--upgrade`.
+COMPILE = $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header $(UPGRADE)
 locks: $(UV) ## resolve the requirements again
-	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/jobs.in -o requirements/jobs.txt
-	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/dev.in -o requirements/dev.txt
-	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/bench.in -o requirements/bench.txt
-	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/contracts.in -o requirements/contracts.txt
-	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/bench-quality.in -o requirements/bench-quality.txt
-	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-emit-package torchaudio requirements/bench-influence.in -o requirements/bench-influence.txt
-	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/airflow.in -o requirements/airflow.txt
+	$(COMPILE) requirements/jobs.in -o requirements/jobs.txt
+	$(COMPILE) -c requirements/jobs.txt requirements/dev.in -o requirements/dev.txt
+	$(COMPILE) requirements/docs.in -o requirements/docs.txt
+	$(COMPILE) requirements/build.in -o requirements/build.txt
+	$(COMPILE) requirements/bench.in -o requirements/bench.txt
+	$(COMPILE) requirements/contracts.in -o requirements/contracts.txt
+	$(COMPILE) requirements/bench-quality.in -o requirements/bench-quality.txt
+	$(COMPILE) --no-emit-package torchaudio requirements/bench-influence.in -o requirements/bench-influence.txt
+	$(COMPILE) requirements/airflow.in -o requirements/airflow.txt
 
 clean: ## remove environments, builds and local lakehouses
 	rm -rf $(VENV) $(AIRFLOW_VENV) build dist

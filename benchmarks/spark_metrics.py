@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from pyspark.sql import SparkSession
 
@@ -58,7 +59,7 @@ def _scanned(spark: SparkSession, queries: list[int], tables: tuple[str, ...]) -
     return found
 
 
-def _stages(spark: SparkSession) -> dict[tuple[int, int], object]:
+def _stages(spark: SparkSession) -> dict[tuple[int, int], Any]:
     context = spark.sparkContext
     store, gateway = context._jsc.sc().statusStore(), context._gateway
     none, quantiles = gateway.jvm.java.util.ArrayList(), gateway.new_array(gateway.jvm.double, 0)
@@ -66,9 +67,9 @@ def _stages(spark: SparkSession) -> dict[tuple[int, int], object]:
     return {(stage.stageId(), stage.attemptId()): stage for stage in stages}
 
 
-def _queries(spark: SparkSession) -> list[object]:
+def _queries(spark: SparkSession) -> list[Any]:
     return _listed(spark._jsparkSession.sharedState().statusStore().executionsList())
 
 
-def _listed(scala: object) -> list[object]:
+def _listed(scala: Any) -> list[Any]:
     return [scala.apply(number) for number in range(scala.size())]

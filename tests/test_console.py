@@ -19,6 +19,7 @@ def test_pace_counts_from_the_first_report_and_tells_the_time_left() -> None:
     time.sleep(0.05)
     assert not pace.reach(510, 1000)
     assert pace.per_second == pytest.approx(10 / (time.monotonic() - begun), rel=0.2)
+    assert pace.per_second is not None
     assert pace.seconds_left == pytest.approx(490 / pace.per_second)
 
 

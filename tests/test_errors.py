@@ -36,7 +36,8 @@ def told(result: Result) -> str:
 
 
 def outcome(root: Path, run_id: str) -> dict[str, object]:
-    return json.loads((root / "_runs" / run_id / "outcome.json").read_text())
+    content: dict[str, object] = json.loads((root / "_runs" / run_id / "outcome.json").read_text())
+    return content
 
 
 def credit_files(folder: Path, header: str, rows: list[str]) -> None:

@@ -25,6 +25,7 @@ class Step:
         writes: tables.
         takes: values (``zigong.runs.handover``) that earlier steps of the run left, or an earlier attempt of this one.
         leaves: values for later steps and for the report.
+        only_with: field of the recipe, such as ``base.tiny``; a recipe without it leaves the step out.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Step:
     writes: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
     leaves: tuple[str, ...] = ()
+    only_with: str | None = None
 
 
 STEPS: tuple[Step, ...] = (
@@ -54,7 +56,13 @@ STEPS: tuple[Step, ...] = (
         reads=("behavior_events", "user_profiles", "observation_points"),
         writes=("user_sequences",),
     ),
-    Step(name="build_base", engine=LOCAL, reads=("behavior_events", "user_profiles"), leaves=("TrainedBase",)),
+    Step(
+        name="build_base",
+        engine=LOCAL,
+        reads=("behavior_events", "user_profiles"),
+        leaves=("TrainedBase",),
+        only_with="base.tiny",
+    ),
     Step(
         name="build_instructions",
         engine=SPARK,
@@ -130,6 +138,7 @@ STEPS: tuple[Step, ...] = (
         reads=("instruction_samples",),
         writes=("behavior_card_scores",),
         takes=("GateDecision",),
+        only_with="observations.score",
     ),
 )
 

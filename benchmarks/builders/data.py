@@ -32,7 +32,7 @@ def write_input(spark: SparkSession, folder: Path, events: int) -> int:
     profiles = _profiles(spark.read.parquet(str(folder / "raw" / "profiles.parquet")))
     profiles.write.mode("overwrite").parquet(str(folder / "profiles"))
     profiles.select("user_id").distinct().write.mode("overwrite").parquet(str(folder / "users"))
-    count = spark.read.parquet(str(folder / "events")).count()
+    count: int = spark.read.parquet(str(folder / "events")).count()
     shutil.rmtree(folder / "raw")
     (folder / "count").write_text(str(count))
     return count

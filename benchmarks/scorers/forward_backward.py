@@ -32,7 +32,7 @@ def open_way(folder: Path) -> Way:
         def run() -> Tensor:
             for batch in batches:
                 losses = full_losses(model, batch) if full else sample_losses(model.get_base_model(), batch)
-                losses.sum().backward()
+                losses.sum().backward()  # type: ignore[no-untyped-call]
                 model.zero_grad()
             return torch.zeros(len(samples), 0)
 

@@ -70,7 +70,8 @@ def open_way(folder: Path) -> Way:
                 target_modules=set(names),
                 scorer=scorer,
             )
-            return writer.scores
+            scores: Tensor = writer.scores
+            return scores
 
         return run
 

@@ -46,12 +46,14 @@ def open_way(folder: Path) -> Way:
                 input_ids=ids[None], attention_mask=mask, position_ids=order, use_cache=False
             ).last_hidden_state[0, positions]
             logits = self.decoder.get_output_embeddings()(hidden)
-            return ((logits.logsumexp(-1) - logits.gather(-1, targets[:, None])[:, 0]) * shares).sum()
+            losses: Tensor = logits.logsumexp(-1) - logits.gather(-1, targets[:, None])[:, 0]
+            return (losses * shares).sum()
 
     loss = LabelLoss()
 
     def one(values: dict[str, Tensor], *sample: Tensor) -> Tensor:
-        return functional_call(loss, {f"decoder.{name}": value for name, value in values.items()}, sample)
+        total: Tensor = functional_call(loss, {f"decoder.{name}": value for name, value in values.items()}, sample)
+        return total
 
     gradients = vmap(grad(one), in_dims=(None, 0, 0, 0, 0))
 

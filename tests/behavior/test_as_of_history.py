@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from typing import Any
 
 import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
@@ -69,7 +70,7 @@ def instant(value: datetime) -> int:
     return naive.micros(value.astimezone())
 
 
-def rows_by_key(frame: DataFrame) -> dict[tuple[str, date], dict[str, object]]:
+def rows_by_key(frame: DataFrame) -> dict[tuple[str, date], dict[str, Any]]:
     rows = {(row["user_id"], row["observation_date"]): row.asDict(recursive=True) for row in frame.collect()}
     assert len(rows) == frame.count()
     return rows
@@ -181,7 +182,7 @@ def test_nothing_known_or_happening_from_t_on_changes_a_row_of_t(spark: SparkSes
 def other_future(log: list[naive.Version]) -> list[naive.Version]:
     draw, cut = random.Random(1), naive.midnight(CUT)  # noqa: S311
     past = [version for version in log if version.known_at < cut]
-    earliest = {}
+    earliest: dict[tuple[str, str], int] = {}
     for version in past:
         key = (version.source, version.event_id)
         earliest[key] = min(earliest.get(key, version.event_at), version.event_at)

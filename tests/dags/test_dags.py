@@ -50,14 +50,24 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> Checked:
     folder = tmp_path_factory.mktemp("airflow")
     compile_plan(folder / "plan.json", folder / "lake")
     (folder / "home").mkdir()
-    migrate = [SCHEDULERS / "airflow", "db", "migrate"]
+    migrate = [str(SCHEDULERS / "airflow"), "db", "migrate"]
     subprocess.run(migrate, env=scheduler_environment(folder), check=True, capture_output=True)
     return run_checks(folder, "not night")
 
 
 def run_checks(folder: Path, chosen: str) -> Checked:
     """Runs the checks whose names ``chosen`` selects in the schedulers' environment."""
-    checks = [SCHEDULERS / "python", "-m", "pytest", "-q", "--noconftest", "-c", os.devnull, "-p", "no:cacheprovider"]
+    checks = [
+        str(SCHEDULERS / "python"),
+        "-m",
+        "pytest",
+        "-q",
+        "--noconftest",
+        "-c",
+        os.devnull,
+        "-p",
+        "no:cacheprovider",
+    ]
     done = subprocess.run(
         [*checks, "--rootdir", str(folder), "-k", chosen, str(REPOSITORY / "tests/dags/airflow_checks.py")],
         check=False,
@@ -73,7 +83,14 @@ def run_checks(folder: Path, chosen: str) -> Checked:
 
 def compile_plan(file: Path, root: Path) -> None:
     smallest = ["--set", "source.simulation.users=40", "--set", f"lakehouse.root={root}"]
-    command = [Path(sys.executable).with_name("zigong"), "compile", "tests/tiny.yaml", *smallest, "--output", str(file)]
+    command = [
+        str(Path(sys.executable).with_name("zigong")),
+        "compile",
+        "tests/tiny.yaml",
+        *smallest,
+        "--output",
+        str(file),
+    ]
     subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
 
 

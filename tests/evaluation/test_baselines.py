@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from zigong.errors import DataError
 from zigong.evaluation import metrics
-from zigong.evaluation.baselines import BASELINES, aligned, feature_space, fit_baselines
+from zigong.evaluation.baselines import BASELINES, Predictor, aligned, feature_space, fit_baselines
 from zigong.evaluation.features import LAGS, NO_STATUS, baseline_features
 
 EVENT = pa.struct(
@@ -32,11 +33,14 @@ SCHEMA = pa.schema(
         "events": pa.list_(EVENT),
     }
 )
+Event = dict[str, Any]
+Row = tuple[datetime, dict[str, str], list[Event]]
+Fitted = tuple[pd.DataFrame, np.ndarray, dict[str, Predictor]]
 OUTCOMES = ("on_time", "late")
 SHANGHAI = "Asia/Shanghai"
 
 
-def _event(kind: str, at: datetime, dpd: int | None = None, amount: str | None = None) -> dict:
+def _event(kind: str, at: datetime, dpd: int | None = None, amount: str | None = None) -> Event:
     return {
         "event_type": kind,
         "event_at": at,
@@ -48,12 +52,12 @@ def _event(kind: str, at: datetime, dpd: int | None = None, amount: str | None =
     }
 
 
-def _table(rows: list[tuple[datetime, dict[str, str], list[dict]]]) -> pa.Table:
+def _table(rows: list[Row]) -> pa.Table:
     items = [{"observation_at": t, "profile": list(p.items()), "events": e} for t, p, e in rows]
     return pa.Table.from_pylist(items, schema=SCHEMA)
 
 
-def _random_rows(seed: int, users: int) -> list[tuple[datetime, dict[str, str], list[dict]]]:
+def _random_rows(seed: int, users: int) -> list[Row]:
     """Clients whose next default hangs on how often they were late lately; the profile is noise."""
     rng = np.random.default_rng(seed)
     rows = []
@@ -71,12 +75,12 @@ def _random_rows(seed: int, users: int) -> list[tuple[datetime, dict[str, str], 
     return rows
 
 
-def _naive_features(t: datetime, profile: dict[str, str], events: list[dict], kinds: list[str]) -> dict[str, object]:
+def _naive_features(t: datetime, profile: dict[str, str], events: list[Event], kinds: list[str]) -> dict[str, object]:
     zone = ZoneInfo(SHANGHAI)
     local = t.astimezone(zone)
 
-    def back(event: dict) -> int:
-        at = event["event_at"].astimezone(zone)
+    def back(event: Event) -> int:
+        at: datetime = event["event_at"].astimezone(zone)
         return (local.year - at.year) * 12 + local.month - at.month
 
     outcomes = [event for event in events if event["event_type"] in OUTCOMES][::-1]
@@ -99,14 +103,14 @@ def _naive_features(t: datetime, profile: dict[str, str], events: list[dict], ki
     return found | {f"profile_{key}": profile.get(key) for key in ("city", "income")}
 
 
-def test_features_equal_a_loop_over_sequences_whatever_the_chunks():
+def test_features_equal_a_loop_over_sequences_whatever_the_chunks() -> None:
     rows = _random_rows(1, users=60)
     table = pa.concat_tables([_table(rows[:7]), _table(rows[7:7]), _table(rows[7:])])
     found = baseline_features(table, OUTCOMES, SHANGHAI)
     naive = pd.DataFrame([_naive_features(*row, kinds=["call", "late", "loan", "on_time"]) for row in rows])
     assert set(found.columns) == set(naive.columns)
     assert found.index.tolist() == list(range(60))
-    for name in naive:
+    for name in map(str, naive):
         if name.startswith(("status", "profile")):
             assert (
                 found[name].astype(object).where(found[name].notna(), None).tolist()
@@ -116,7 +120,7 @@ def test_features_equal_a_loop_over_sequences_whatever_the_chunks():
             np.testing.assert_allclose(found[name].astype(float), naive[name].astype(float), rtol=1e-6, err_msg=name)
 
 
-def test_the_month_of_an_event_is_that_of_the_business_time_zone():
+def test_the_month_of_an_event_is_that_of_the_business_time_zone() -> None:
     midnight = datetime(2024, 7, 1, tzinfo=ZoneInfo(SHANGHAI)).astimezone(UTC)
     march = _event("late", datetime(2024, 3, 31, 15, tzinfo=UTC), 5)  # 23:00 on 31 March in Shanghai
     table = _table([(midnight, {}, [march])])  # T is still 30 June in UTC
@@ -126,7 +130,7 @@ def test_the_month_of_an_event_is_that_of_the_business_time_zone():
     assert found["UTC"]["months_of_history"].tolist() == [3]
 
 
-def test_no_event_after_another_user_leaks_into_a_row():
+def test_no_event_after_another_user_leaks_into_a_row() -> None:
     rows = _random_rows(2, users=20)
     whole = baseline_features(_table(rows), OUTCOMES, SHANGHAI)
     for position in (0, 7, 19):
@@ -136,13 +140,13 @@ def test_no_event_after_another_user_leaks_into_a_row():
             assert left == right or (pd.isna(left) and pd.isna(right)), name
 
 
-def test_clients_without_events_or_profile_still_get_a_row():
+def test_clients_without_events_or_profile_still_get_a_row() -> None:
     found = baseline_features(_table([(datetime(2024, 1, 1, tzinfo=UTC), {}, [])]), OUTCOMES, "UTC")
     assert found["status_lag_1"].tolist() == [NO_STATUS]
     assert found[["gap_days", "outcome_gap_days"]].isna().all(axis=None)
 
 
-def test_a_table_without_events_column_is_refused_by_name():
+def test_a_table_without_events_column_is_refused_by_name() -> None:
     with pytest.raises(DataError, match="events"):
         baseline_features(_table(_random_rows(1, 3)).drop_columns(["events"]), OUTCOMES, "UTC")
 
@@ -154,12 +158,12 @@ def _learned(seed: int = 3) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def fitted():
+def fitted() -> Fitted:
     features, labels = _learned()
     return features, labels, fit_baselines(features, labels, seed=5)
 
 
-def test_every_baseline_answers_probabilities_for_samples_it_never_saw(fitted):
+def test_every_baseline_answers_probabilities_for_samples_it_never_saw(fitted: Fitted) -> None:
     _, _, predictors = fitted
     unseen, _ = _learned(seed=4)
     assert tuple(predictors) == BASELINES
@@ -169,7 +173,7 @@ def test_every_baseline_answers_probabilities_for_samples_it_never_saw(fitted):
         assert ((p >= 0) & (p <= 1)).all(), name
 
 
-def test_what_decides_default_is_learned_and_majority_knows_nothing(fitted):
+def test_what_decides_default_is_learned_and_majority_knows_nothing(fitted: Fitted) -> None:
     _, train_labels, predictors = fitted
     unseen, labels = _learned(seed=4)
     found = {name: metrics.auc(labels, predict(unseen)) for name, predict in predictors.items()}
@@ -179,14 +183,14 @@ def test_what_decides_default_is_learned_and_majority_knows_nothing(fitted):
     assert 0.5 < found["last_status"] < found["lightgbm_no_profile"]
 
 
-def test_the_same_seed_gives_the_same_trees(fitted):
+def test_the_same_seed_gives_the_same_trees(fitted: Fitted) -> None:
     features, labels, predictors = fitted
     again = fit_baselines(features, labels, seed=5)
     for name in BASELINES:
         np.testing.assert_array_equal(again[name](features), predictors[name](features))
 
 
-def test_only_the_model_with_profile_reads_the_profile(fitted):
+def test_only_the_model_with_profile_reads_the_profile(fitted: Fitted) -> None:
     features, _, predictors = fitted
     changed = features.assign(profile_income="1", profile_city="B")
     for name in set(BASELINES) - {"lightgbm"}:
@@ -194,8 +198,8 @@ def test_only_the_model_with_profile_reads_the_profile(fitted):
     assert (predictors["lightgbm"](changed) != predictors["lightgbm"](features)).any()
 
 
-def test_last_status_is_the_smoothed_bad_rate_of_status_and_arrears_band():
-    rows = [
+def test_last_status_is_the_smoothed_bad_rate_of_status_and_arrears_band() -> None:
+    rows: list[Row] = [
         (datetime(2024, 1, 1, tzinfo=UTC), {}, [_event("late", datetime(2023, 12, 1, tzinfo=UTC), dpd)])
         for dpd in (5, 29, 30, 31)
     ]
@@ -206,7 +210,7 @@ def test_last_status_is_the_smoothed_bad_rate_of_status_and_arrears_band():
     assert predict(never_seen) == pytest.approx([0.75])
 
 
-def test_splits_are_brought_into_the_shape_of_training(fitted):
+def test_splits_are_brought_into_the_shape_of_training(fitted: Fitted) -> None:
     features, _, _ = fitted
     space = feature_space(features, with_profile=True)
     other = features.drop(columns=["count_loan_3m", "profile_income"]).assign(
@@ -219,7 +223,7 @@ def test_splits_are_brought_into_the_shape_of_training(fitted):
     assert found[["profile_income", "status_lag_1", "profile_city"]].isna().all(axis=None)
 
 
-def test_one_class_cannot_train_a_baseline(fitted):
+def test_one_class_cannot_train_a_baseline(fitted: Fitted) -> None:
     features, _, _ = fitted
     with pytest.raises(DataError, match="0 bad"):
         fit_baselines(features, np.zeros(len(features), dtype=int), seed=1)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 
 from zigong.errors import ConfigError, DataError
 from zigong.evaluation import metrics
-from zigong.evaluation.bootstrap import clustered_bootstrap
+from zigong.evaluation.bootstrap import BootstrapResult, clustered_bootstrap
 from zigong.evaluation.metrics import score_curve
 
 
@@ -30,7 +31,7 @@ tied_samples = st.lists(st.tuples(st.integers(0, 1), st.integers(-3, 3)), min_si
 
 @given(rows=tied_samples)
 @settings(max_examples=150, deadline=None)
-def test_auc_is_the_share_of_ordered_pairs_with_ties_as_one_half(rows):
+def test_auc_is_the_share_of_ordered_pairs_with_ties_as_one_half(rows: list[tuple[int, int]]) -> None:
     pairs = list(product([s for label, s in rows if label], [s for label, s in rows if not label]))
     naive = sum(1.0 if bad > good else 0.5 if bad == good else 0.0 for bad, good in pairs) / len(pairs)
     labels, scores = (np.array(column) for column in zip(*rows, strict=True))
@@ -38,26 +39,26 @@ def test_auc_is_the_share_of_ordered_pairs_with_ties_as_one_half(rows):
 
 
 @pytest.mark.parametrize("levels", [None, 2, 7])
-def test_auc_and_ks_agree_with_sklearn_and_scipy(levels):
+def test_auc_and_ks_agree_with_sklearn_and_scipy(levels: int | None) -> None:
     labels, scores = _sample(1, levels=levels)
     assert metrics.auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
     expected = ks_2samp(scores[labels == 1], scores[labels == 0]).statistic
     assert metrics.ks(labels, scores) == pytest.approx(expected, abs=1e-12)
 
 
-def test_ks_of_one_single_score_is_zero_whatever_the_order_of_samples():
+def test_ks_of_one_single_score_is_zero_whatever_the_order_of_samples() -> None:
     labels = np.array([1, 1, 1, 0, 0, 0])
     assert metrics.ks(labels, np.full(6, 0.4)) == 0.0
     assert metrics.auc(labels, np.full(6, 0.4)) == 0.5
 
 
-def test_figures_do_not_change_under_a_monotone_map_of_the_score():
+def test_figures_do_not_change_under_a_monotone_map_of_the_score() -> None:
     labels, scores = _sample(2, levels=9)
     assert metrics.auc(labels, np.exp(3 * scores)) == pytest.approx(metrics.auc(labels, scores), abs=1e-12)
     assert metrics.ks(labels, np.exp(3 * scores)) == pytest.approx(metrics.ks(labels, scores), abs=1e-12)
 
 
-def test_reversing_the_score_reverses_auc_and_keeps_ks():
+def test_reversing_the_score_reverses_auc_and_keeps_ks() -> None:
     labels, scores = _sample(3, levels=9)
     assert metrics.auc(labels, -scores) == pytest.approx(1 - metrics.auc(labels, scores), abs=1e-12)
     assert metrics.ks(labels, -scores) == pytest.approx(metrics.ks(labels, scores), abs=1e-12)
@@ -65,34 +66,34 @@ def test_reversing_the_score_reverses_auc_and_keeps_ks():
 
 @given(rows=tied_samples)
 @settings(max_examples=150, deadline=None)
-def test_the_chosen_threshold_has_the_largest_mcc_of_all_cuts_and_is_the_highest_such_cut(rows):
+def test_the_chosen_threshold_has_the_largest_mcc_of_all_cuts_and_is_the_highest_such_cut(
+    rows: list[tuple[int, int]],
+) -> None:
     labels, scores = (np.array(column) for column in zip(*rows, strict=True))
     by_cut = {cut: matthews_corrcoef(labels, scores >= cut) for cut in sorted(set(scores.tolist()), reverse=True)}
     highest = next(cut for cut, value in by_cut.items() if value >= max(by_cut.values()) - 1e-9)
     assert metrics.best_mcc_threshold(labels, scores.astype(float)) == highest
 
 
-def test_mcc_brier_and_log_loss_agree_with_sklearn():
+def test_mcc_brier_and_log_loss_agree_with_sklearn() -> None:
     labels, scores = _sample(4)
     p = np.clip(scores / 1.3, 0.001, 0.999)
-    found = metrics.measures(labels, p, 0.55)
-    assert found.mcc == pytest.approx(matthews_corrcoef(labels, p >= 0.55), abs=1e-12)
-    assert found.brier == pytest.approx(brier_score_loss(labels, p), abs=1e-12)
-    assert found.log_loss == pytest.approx(sklearn_log_loss(labels, p), abs=1e-12)
-    assert (found.samples, found.bad) == (len(labels), labels.sum())
+    assert metrics.mcc(labels, p, 0.55) == pytest.approx(matthews_corrcoef(labels, p >= 0.55), abs=1e-12)
+    assert metrics.brier(labels, p) == pytest.approx(brier_score_loss(labels, p), abs=1e-12)
+    assert metrics.log_loss(labels, p) == pytest.approx(sklearn_log_loss(labels, p), abs=1e-12)
 
 
-def test_mcc_of_a_constant_prediction_is_zero():
+def test_mcc_of_a_constant_prediction_is_zero() -> None:
     labels, _ = _sample(5)
     assert metrics.mcc(labels, np.zeros(len(labels)), 0.5) == 0.0
     assert metrics.mcc(labels, np.ones(len(labels)), 0.5) == 0.0
 
 
-def test_a_certain_wrong_answer_has_a_finite_log_loss():
+def test_a_certain_wrong_answer_has_a_finite_log_loss() -> None:
     assert np.isfinite(metrics.log_loss(np.array([1, 0]), np.array([0.0, 1.0])))
 
 
-def test_the_weighted_bootstrap_equals_copying_the_drawn_persons():
+def test_the_weighted_bootstrap_equals_copying_the_drawn_persons() -> None:
     labels, scores = _sample(6, size=120, levels=10)
     other = _sample(7, size=120)[1]
     persons = np.random.default_rng(8).integers(30, size=120)
@@ -127,12 +128,14 @@ def test_the_weighted_bootstrap_equals_copying_the_drawn_persons():
     assert result.auc["ours"].value == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
 
 
-def _bootstrap(labels, scores, clusters, **changes):
-    arguments = {"replicates": 200, "confidence": 0.95, "seed": 3} | changes
+def _bootstrap(
+    labels: np.ndarray, scores: dict[str, np.ndarray], clusters: np.ndarray, **changes: Any
+) -> BootstrapResult:
+    arguments: dict[str, Any] = {"replicates": 200, "confidence": 0.95, "seed": 3} | changes
     return clustered_bootstrap(labels, scores, clusters, **arguments)
 
 
-def test_a_model_differs_from_itself_by_exactly_nothing():
+def test_a_model_differs_from_itself_by_exactly_nothing() -> None:
     labels, scores = _sample(9)
     result = _bootstrap(labels, {"a": scores, "b": scores.copy()}, np.arange(len(labels)), reference="a")
     same = result.auc_differences["b"]
@@ -140,7 +143,7 @@ def test_a_model_differs_from_itself_by_exactly_nothing():
     assert set(result.auc_differences) == {"b"}
 
 
-def test_an_added_model_does_not_move_the_intervals_of_the_others():
+def test_an_added_model_does_not_move_the_intervals_of_the_others() -> None:
     labels, scores = _sample(10)
     clusters = np.arange(len(labels)) // 3
     alone = _bootstrap(labels, {"a": scores}, clusters)
@@ -149,7 +152,7 @@ def test_an_added_model_does_not_move_the_intervals_of_the_others():
     assert alone.ks["a"] == together.ks["a"]
 
 
-def test_intervals_grow_when_samples_of_one_person_repeat_each_other():
+def test_intervals_grow_when_samples_of_one_person_repeat_each_other() -> None:
     labels, scores = _sample(11, size=150)
     labels, scores = np.repeat(labels, 6), np.repeat(scores, 6)
     apart = _bootstrap(labels, {"a": scores}, np.arange(len(labels))).auc["a"]
@@ -157,7 +160,7 @@ def test_intervals_grow_when_samples_of_one_person_repeat_each_other():
     assert together.high - together.low > 1.8 * (apart.high - apart.low)
 
 
-def test_a_draw_without_bad_persons_is_left_out_and_counted():
+def test_a_draw_without_bad_persons_is_left_out_and_counted() -> None:
     labels = np.array([1, *[0] * 9])
     result = _bootstrap(labels, {"a": np.arange(10.0)[::-1]}, np.arange(10), replicates=100)
     assert 0 < result.replicates < 100
@@ -174,12 +177,14 @@ def test_a_draw_without_bad_persons_is_left_out_and_counted():
         (np.array([0, 2]), np.array([0.1, 0.2]), "labels 0 and 1"),
     ],
 )
-def test_samples_that_cannot_be_measured_are_refused_by_name(labels, scores, found):
+def test_samples_that_cannot_be_measured_are_refused_by_name(
+    labels: np.ndarray, scores: np.ndarray, found: str
+) -> None:
     with pytest.raises(DataError, match=found):
         score_curve(labels, scores)
 
 
-def test_an_unknown_reference_is_refused_by_name():
+def test_an_unknown_reference_is_refused_by_name() -> None:
     labels, scores = _sample(12)
     with pytest.raises(ConfigError, match="zigong"):
         _bootstrap(labels, {"a": scores}, np.arange(len(labels)), reference="zigong")

@@ -23,7 +23,7 @@ from zigong.behavior.observation import observation_points
 from zigong.behavior.sequences import user_sequences
 from zigong.incremental import sequences as incremental
 from zigong.incremental.sequences import history_policy
-from zigong.incremental.touched import Standing
+from zigong.incremental.touched import Standing, standing_of
 from zigong.lakehouse.business_time import local_date
 from zigong.lakehouse.commits import create_if_missing
 from zigong.lakehouse.lineage import Lineage, Partition, changed_partitions
@@ -169,7 +169,7 @@ def test_a_writer_that_comes_between_reading_and_commit_makes_the_build_start_ag
     lake.learn(date(2023, 6, 2), MARCH, APRIL, MAY, JUNE)
     lake.build("first", date(2023, 6, 2))
     lake.mend()
-    plan, plans = incremental.standing_of, []
+    plan, plans = standing_of, []
 
     def overtaken(job: Job, table: str, due: Lineage) -> Standing:
         plans.append(plan(job, table, due))

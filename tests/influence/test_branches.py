@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -20,12 +22,11 @@ PARTS = (
 
 def _joined() -> Samples:
     """All users' samples, shuffled."""
-    columns = {
+    columns: dict[str, list[Any]] = {
         name: [value for part in PARTS for value in getattr(part, name)] for name in PARTS[0].__dataclass_fields__
     }
-    joined = Samples(
-        **{**{name: tuple(column) for name, column in columns.items()}, "label": np.array(columns["label"])}
-    )
+    whole: dict[str, Any] = {name: tuple(column) for name, column in columns.items()}
+    joined = Samples(**{**whole, "label": np.array(columns["label"])})
     return joined.take(np.random.default_rng(1).permutation(len(joined)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,7 +61,7 @@ def test_parts_of_one_target_date_give_every_decay_gamma_and_checkpoint_setting(
 def test_with_several_target_dates_only_own_checkpoints_follow(plain: Setting) -> None:
     made = Influence(pairs="all")
     stored, gradients = scored(plain, plain.targets, made)
-    given = {"made": made, "target_dates": gradients.dates, "manifest": plain.manifest}
+    given: dict[str, Any] = {"made": made, "target_dates": gradients.dates, "manifest": plain.manifest}
     parts, dates = np.stack(stored["parts"].to_list()), list(stored["observation_date"])
     own = made.model_copy(update={"checkpoints": "own"})
     expected, _ = scored(plain, plain.targets, own)

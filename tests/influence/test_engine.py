@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -77,7 +78,9 @@ def test_products_with_many_vectors_do_not_depend_on_blocks_and_batches(
     vectors = sample_gradients(plain.agent, batch_of(plain.targets, everything(plain.targets)))
     batches = [batch_of(plain.samples, part) for part in np.array_split(everything(plain.samples), 3)]
     ours, theirs = torch.stack(plain.sample_gradients[1]), torch.stack(plain.target_gradients[1])
-    for normalise, expected in {"dot": ours @ theirs.T, "cosine": ours @ theirs.T / ours.norm(dim=1)[:, None]}.items():
+    dot = ours @ theirs.T
+    ways: dict[Literal["dot", "cosine"], torch.Tensor] = {"dot": dot, "cosine": dot / ours.norm(dim=1)[:, None]}
+    for normalise, expected in ways.items():
         found = score_against(plain.agent, batches, vectors, normalise=normalise).double()
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -60,7 +62,7 @@ def _forward(
     ],
 )
 def test_branch_derivatives_are_the_products_of_batch_of_one_gradients(
-    kind: str, targets: tuple[str, ...], changes: dict[str, object]
+    kind: str, targets: tuple[str, ...], changes: dict[str, Any]
 ) -> None:
     model, pairs = make_decoder(kind, targets=targets, **changes)
     apart = [one_by_one(model, pairs, samples) for samples in USERS]
@@ -97,10 +99,12 @@ def test_the_written_out_pass_is_the_jvp_of_the_model() -> None:
             return branch_losses(self.model, batch)
 
     def losses(values: dict[str, Tensor]) -> Tensor:
-        return torch.func.functional_call(Losses(), {f"model.{name}": value for name, value in values.items()}, ())
+        named = {f"model.{name}": value for name, value in values.items()}
+        found: Tensor = torch.func.functional_call(Losses(), named, ())
+        return found
 
     with sdpa_kernel(SDPBackend.MATH):
-        expected, moved = torch.func.jvp(losses, (weights,), (moves,))
+        expected, moved, *_ = torch.func.jvp(losses, (weights,), (moves,))
     found, derivative = _forward(model, pairs, [1], USERS)
     torch.testing.assert_close(found, expected.double(), rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(derivative[0], moved.double(), rtol=1e-5, atol=1e-6)
@@ -146,6 +150,6 @@ def test_the_weights_are_those_of_the_checkpoint_in_use() -> None:
         ("mistral", {"dtype": torch.bfloat16}, "bfloat16"),
     ],
 )
-def test_what_the_pass_is_not_written_for_is_refused_by_name(kind: str, changes: dict[str, object], named: str) -> None:
+def test_what_the_pass_is_not_written_for_is_refused_by_name(kind: str, changes: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         open_forward_mode(*make_decoder(kind, **changes))

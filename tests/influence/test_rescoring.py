@@ -16,7 +16,7 @@ from zigong.recipe import Influence
 SIZE = 40
 
 
-WAYS = (
+WAYS: tuple[dict[str, str], ...] = (
     {},
     {"normalise": "cosine"},
     {"scope": "user"},

@@ -58,7 +58,7 @@ def sequence(user: int, day: date) -> tuple[Any, ...]:
         ("login", 3, None),
         ("repayment", 2, Decimal("60")),
     ]
-    events = [
+    events: list[tuple[Any, ...]] = [
         (kind, at, at, amount, "CNY", None, {})
         for kind, days, amount in told
         for at in [midnight(day) - timedelta(days=days)]

@@ -38,7 +38,7 @@ from zigong.instructions.prompts import Prompts, Voice, intervals
 from zigong.instructions.render import Event, local_date, round_number
 from zigong.recipe import Instructions
 
-SETTINGS = (
+SETTINGS: tuple[dict[str, Any], ...] = (
     {},
     {"time": "both", "season": "weekday"},
     {"time": "date", "gap_unit": "month", "event_fields": ("amount",)},
@@ -272,7 +272,7 @@ def test_local_dates_are_those_of_one_moment_alone(zone: str, data: st.DataObjec
     assert local_days(naive_moments, there).tolist() == found.tolist()
 
 
-def lines_of(events: list[Event], settings: Instructions) -> tuple[list[str], list[int]]:
+def lines_of(events: list[dict[str, Any]], settings: Instructions) -> tuple[list[str], list[int]]:
     """The distinct lines, and the line of each event, of events at one moment, each in a sequence of its own."""
     rows = [{**random_sequences(0, 1, AROUND[1][1])[0], "events": [event]} for event in events]
     wanted = plan("UTC", 500, **settings.model_dump(include={"event_fields"}))

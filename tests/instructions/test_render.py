@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Unpack
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -21,8 +22,9 @@ TEMPLATE = load_template("behavior_card@1", "en")
 HORIZON = Horizon(window_months=6, dpd_threshold=30)
 
 
-def event(kind: str, *when: int, **fields: object) -> Event:
-    return Event(event_type=kind, event_at=datetime(*when, tzinfo=UTC), **fields)  # type: ignore[arg-type]
+def event(kind: str, *when: int, **fields: Unpack[Event]) -> Event:
+    year, month, day, hour, minute = (*when, 0, 0)[:5]
+    return {**fields, "event_type": kind, "event_at": datetime(year, month, day, hour, minute, tzinfo=UTC)}
 
 
 def told(events: list[Event], at: datetime, settings: Instructions, zone: str = "UTC", **changes: object) -> Rendered:

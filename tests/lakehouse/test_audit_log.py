@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -93,8 +94,9 @@ def test_the_hash_covers_every_field_by_the_published_recipe(chain: list[Entry])
     assert chain[0].entry_hash == known
     assert chain_break(chain) is None
     for name, value in vars(chain[2]).items():
-        other = {str: "f" * 64, int: 77, datetime: datetime(2024, 1, 2, tzinfo=UTC), type(None): 9}[type(value)]
-        broken = chain_break([*chain[:2], replace(chain[2], **{name: other}), *chain[3:]])
+        others = {str: "f" * 64, int: 77, datetime: datetime(2024, 1, 2, tzinfo=UTC), type(None): 9}
+        change: dict[str, Any] = {name: others[type(value)]}
+        broken = chain_break([*chain[:2], replace(chain[2], **change), *chain[3:]])
         assert broken is not None
         assert broken.place.startswith("entry 3: ")
 

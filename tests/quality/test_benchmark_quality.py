@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
@@ -19,7 +20,7 @@ BEFORE = datetime(2025, 11, 3, 12, tzinfo=UTC)
 @pytest.fixture(scope="module")
 def slotted(spark: SparkSession) -> DataFrame:
     """Sound sequences of one event each; more than one in twenty gets a fault."""
-    event = ("repayment", BEFORE, BEFORE, None, None, 0, {})
+    event: tuple[Any, ...] = ("repayment", BEFORE, BEFORE, None, None, 0, {})
     certificate = (BEFORE, BEFORE, 1, "h")
     rows = [
         (f"s{n}", f"u{n}", f"u{n}", T, {"age": "40"}, [event], (1, 1, 0), certificate, DAY, n % 8) for n in range(ROWS)

@@ -56,7 +56,7 @@ def test_the_index_leads_to_the_results_of_each_table_and_its_pages_say_what_a_r
     rules = {"last_event_before_t": 3.0, "key_is_unique": 0.0, "few_rows_are_refused": 0.5}
     contract = table_contract(POINTS)
     results = unjudged(
-        [rule for rule in (*contract.row_rules, *contract.table_rules) if rule.name in rules],
+        [rule for rule in contract.rules if rule.name in rules],
         {name: Measured(value=value, observed=value) for name, value in rules.items()},
     )
     judged(context, POINTS, results, run_id="night")

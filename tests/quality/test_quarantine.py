@@ -50,7 +50,9 @@ def users(root: Path) -> list[str]:
 
 def replayed_by(root: Path) -> list[str | None]:
     paths = LakehousePaths.at(str(root))
-    return arrow_pinned(paths, QUARANTINE, latest_version(paths, QUARANTINE))["replayed_by"].to_pylist()
+    rows = arrow_pinned(paths, QUARANTINE, latest_version(paths, QUARANTINE))
+    names: list[str | None] = rows["replayed_by"].to_pylist()
+    return names
 
 
 def run_command(root: Path, *words: str) -> str:

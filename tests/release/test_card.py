@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from markdown_it import MarkdownIt
 
@@ -11,10 +12,10 @@ from zigong.release.gate import Check, Decision
 HOSTILE = "x | y\n# heading <script>alert(1)</script> [a](http://b) `c`"
 
 
-def _facts(**changes) -> CardFacts:
+def _facts(**changes: Any) -> CardFacts:
     auc = Interval(value=0.7712, low=0.7543, high=0.7881)
     check = Check(name="min_mcc", passed=False, sentence="MCC is 0.000, which is not above the required 0.000.")
-    values = {
+    values: dict[str, Any] = {
         "model_id": "zigong-1",
         "base": "tiny base",
         "question": "30 days past due within 6 months?",
@@ -30,7 +31,7 @@ def _facts(**changes) -> CardFacts:
     return CardFacts(**(values | changes))
 
 
-def test_the_card_tells_figures_with_intervals_decision_and_limits():
+def test_the_card_tells_figures_with_intervals_decision_and_limits() -> None:
     text = model_card(_facts())
     assert "| zigong | oot | 10,434 | 0.771 (0.754 to 0.788) |" in text
     assert "+0.771 (+0.754 to +0.788) |" in text
@@ -40,13 +41,13 @@ def test_the_card_tells_figures_with_intervals_decision_and_limits():
         assert wanted in text
 
 
-def test_sections_without_facts_are_left_out():
+def test_sections_without_facts_are_left_out() -> None:
     text = model_card(_facts(influence={}, limits=()))
     assert "How its samples" not in text
     assert "Limits" not in text
 
 
-def test_names_from_data_stay_text():
+def test_names_from_data_stay_text() -> None:
     auc, last = Interval(value=0.5, low=0.4, high=0.6), Interval(value=0.31, low=0.21, high=0.41)
     row = CardResult(model=HOSTILE, split="oot", samples=1, auc=auc, ks=auc, difference=last)
     html = MarkdownIt("commonmark").enable("table").render(model_card(_facts(base=HOSTILE, results=(row,))))

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.special import expit
 
 from zigong.errors import ConfigError
 from zigong.recipe import Evaluation, Gate
-from zigong.release.gate import decide
+from zigong.release.gate import Decision, decide
 
 RNG = np.random.default_rng(1)
 SIZE = 1500
@@ -16,13 +18,14 @@ LABELS = (RNG.random(SIZE) < expit(RISK - 2)).astype(int)
 
 
 def _seen_through(noise: float, seed: int = 2) -> np.ndarray:
-    return expit(RISK + noise * np.random.default_rng(seed).normal(size=SIZE) - 2)
+    p_bad: np.ndarray = expit(RISK + noise * np.random.default_rng(seed).normal(size=SIZE) - 2)
+    return p_bad
 
 
 GOOD, POOR, LOOKUP = _seen_through(0.2), _seen_through(2.0), _seen_through(4.0, seed=3)
 
 
-def _decide(scores: dict[str, np.ndarray], threshold: float = 0.2, **conditions):
+def _decide(scores: dict[str, np.ndarray], threshold: float = 0.2, **conditions: Any) -> Decision:
     return decide(
         labels=LABELS,
         clusters=PERSONS,
@@ -34,20 +37,20 @@ def _decide(scores: dict[str, np.ndarray], threshold: float = 0.2, **conditions)
     )
 
 
-def test_a_better_challenger_is_released_with_a_sentence_for_every_check():
+def test_a_better_challenger_is_released_with_a_sentence_for_every_check() -> None:
     found = _decide({"challenger": GOOD, "champion": POOR})
     assert found.decision == "released"
     assert len(found.reasons) == len(found.checks) == 3
     assert all(check.passed for check in found.checks)
 
 
-def test_a_first_model_needs_no_champion():
+def test_a_first_model_needs_no_champion() -> None:
     found = _decide({"challenger": GOOD})
     assert found.decision == "released"
     assert any("no champion" in reason for reason in found.reasons)
 
 
-def test_a_challenger_that_is_only_the_lookup_is_refused_and_told_so():
+def test_a_challenger_that_is_only_the_lookup_is_refused_and_told_so() -> None:
     found = _decide({"challenger": LOOKUP}, min_mcc=-1.0)
     assert found.decision == "refused"
     assert found.reasons == (
@@ -57,12 +60,12 @@ def test_a_challenger_that_is_only_the_lookup_is_refused_and_told_so():
     assert _decide({"challenger": LOOKUP}, min_mcc=-1.0, beat_last_status=False).decision == "released"
 
 
-def test_a_threshold_that_calls_nobody_bad_is_refused_for_its_mcc():
+def test_a_threshold_that_calls_nobody_bad_is_refused_for_its_mcc() -> None:
     found = _decide({"challenger": GOOD}, threshold=1.0)
     assert found.reasons == ("MCC at the threshold from select is 0.000, which is not above the required 0.000.",)
 
 
-def test_a_challenger_below_the_champion_is_refused_with_the_figures():
+def test_a_challenger_below_the_champion_is_refused_with_the_figures() -> None:
     found = _decide({"challenger": POOR, "champion": GOOD}, min_mcc=-1.0, max_auc_loss=0.01, beat_last_status=False)
     (reason,) = found.reasons
     assert reason.startswith("Against the champion the paired difference is -0.")
@@ -70,15 +73,15 @@ def test_a_challenger_below_the_champion_is_refused_with_the_figures():
     assert reason.endswith("does not exclude a loss of more than 0.0100.")
 
 
-def test_a_rerun_of_the_champion_is_never_inferior_to_itself():
+def test_a_rerun_of_the_champion_is_never_inferior_to_itself() -> None:
     assert _decide({"challenger": GOOD, "champion": GOOD.copy()}, max_auc_loss=0.0).decision == "released"
 
 
-def test_too_few_samples_to_exclude_a_loss_refuse():
+def test_too_few_samples_to_exclude_a_loss_refuse() -> None:
     wobbling = GOOD + 0.01 * np.random.default_rng(5).normal(size=SIZE)
     chosen = np.r_[np.flatnonzero(LABELS == 1)[:12], np.flatnonzero(LABELS == 0)[:60]]
 
-    def held_against_champion(rows: np.ndarray):
+    def held_against_champion(rows: np.ndarray) -> Decision:
         scores = {"challenger": wobbling[rows], "champion": GOOD[rows], "last_status": LOOKUP[rows]}
         gate = Gate(beat_last_status=False, min_mcc=-1.0, max_auc_loss=0.02)
         return decide(
@@ -97,7 +100,7 @@ def test_too_few_samples_to_exclude_a_loss_refuse():
     assert few.figures["auc_minus_champion"] > -0.02  # the loss itself would be tolerated, the doubt is not
 
 
-def test_lightgbm_informs_and_never_decides():
+def test_lightgbm_informs_and_never_decides() -> None:
     perfect = LABELS.astype(float)
     found = _decide({"challenger": GOOD, "lightgbm": perfect})
     assert found.decision == "released"
@@ -105,13 +108,13 @@ def test_lightgbm_informs_and_never_decides():
     assert not any("ightGBM" in reason for reason in found.reasons)
 
 
-def test_several_failures_are_all_named():
+def test_several_failures_are_all_named() -> None:
     found = _decide({"challenger": -LOOKUP, "champion": GOOD})
     assert [check.passed for check in found.checks] == [False, False, False]
     assert len(found.reasons) == 3
 
 
-def test_a_gate_without_the_lookup_cannot_decide():
+def test_a_gate_without_the_lookup_cannot_decide() -> None:
     with pytest.raises(ConfigError, match="last_status"):
         decide(
             labels=LABELS,

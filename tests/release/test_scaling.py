@@ -13,12 +13,12 @@ CARD = Card(base_score=600, base_odds=20.0, pdo=50)
 cards = st.builds(Card, base_score=st.integers(300, 800), base_odds=st.floats(1, 100), pdo=st.integers(10, 100))
 
 
-def test_the_base_odds_earn_the_base_score():
+def test_the_base_odds_earn_the_base_score() -> None:
     assert points(np.array([1 / 21]), CARD) == pytest.approx([600])
 
 
 @given(card=cards, p=st.floats(1e-6, 1 - 1e-6))
-def test_doubling_the_odds_of_good_adds_pdo_points(card, p):
+def test_doubling_the_odds_of_good_adds_pdo_points(card: Card, p: float) -> None:
     odds = (1 - p) / p
     assert points(np.array([1 / (1 + 2 * odds)]), card)[0] - points(np.array([p]), card)[0] == pytest.approx(
         card.pdo, abs=1e-6
@@ -26,27 +26,27 @@ def test_doubling_the_odds_of_good_adds_pdo_points(card, p):
 
 
 @given(card=cards, p=st.lists(st.floats(0, 1), min_size=2, max_size=20))
-def test_a_riskier_client_never_gets_more_points(card, p):
+def test_a_riskier_client_never_gets_more_points(card: Card, p: list[float]) -> None:
     ordered = np.sort(np.array(p))
     assert (np.diff(card_scores(ordered, card)) <= 0).all()
 
 
 @given(card=cards, p=st.floats(1e-6, 1 - 1e-6))
-def test_points_and_probabilities_are_inverse(card, p):
+def test_points_and_probabilities_are_inverse(card: Card, p: float) -> None:
     assert p_bad_at(points(np.array([p]), card), card)[0] == pytest.approx(p, rel=1e-9)
 
 
-def test_every_score_stands_for_a_probability_that_earns_it():
+def test_every_score_stands_for_a_probability_that_earns_it() -> None:
     scores = np.arange(LOWEST, HIGHEST + 1)
     np.testing.assert_array_equal(card_scores(p_bad_at(scores, CARD), CARD), scores)
 
 
-def test_certainty_stays_within_the_scale():
+def test_certainty_stays_within_the_scale() -> None:
     assert card_scores(np.array([0.0, 1.0]), CARD).tolist() == [HIGHEST, LOWEST]
     assert card_scores(np.array([0.5]), CARD).dtype == np.int32
 
 
 @pytest.mark.parametrize("p", [-0.1, 1.1, np.nan])
-def test_what_is_no_probability_gets_no_score(p):
+def test_what_is_no_probability_gets_no_score(p: float) -> None:
     with pytest.raises(DataError, match="1 others of 2"):
         card_scores(np.array([0.5, p]), CARD)

@@ -214,3 +214,9 @@ def bare_report() -> RunReport:
 @pytest.fixture(name="bare_report")
 def _bare_report() -> RunReport:
     return bare_report()
+
+
+@pytest.fixture
+def held_out(full_report: RunReport) -> HeldOut:
+    assert full_report.held_out is not None
+    return full_report.held_out

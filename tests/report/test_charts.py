@@ -10,43 +10,48 @@ import pytest
 from zigong.evaluation import metrics
 from zigong.evaluation.bootstrap import Interval
 from zigong.report import charts
-from zigong.report.run_report import HeldOut, ModelRow
+from zigong.report.run_report import HeldOut, ModelRow, RunReport
 from zigong.report.svg import Frame, ticks
 
 
 def _points(svg: str, style: str) -> np.ndarray:
     """Pixels of the path with a class."""
     (path,) = [node for node in ElementTree.fromstring(svg) if node.tag == "path" and node.get("class") == style]  # noqa: S314
-    return np.array(re.findall(r"([-\d.]+) ([-\d.]+)", path.get("d")), dtype=float)
+    return np.array(re.findall(r"([-\d.]+) ([-\d.]+)", path.attrib["d"]), dtype=float)
 
 
-def _all(report) -> dict[str, str]:
-    held_out = report.held_out
+def _all(report: RunReport) -> dict[str, str]:
+    held_out, headline, influence = report.held_out, report.headline, report.influence
+    assert held_out is not None
+    assert held_out.card_scores is not None
+    assert headline is not None
+    assert influence is not None
+    assert influence.scores is not None
+    assert influence.labels is not None
     return {
         "roc": charts.roc_chart(held_out, "zigong"),
         "ks": charts.ks_chart(held_out, "zigong"),
-        "forest": charts.forest_chart(report.headline.rows, "zigong"),
+        "forest": charts.forest_chart(headline.rows, "zigong"),
         "bands": charts.band_chart(charts.risk_bands(held_out, "zigong")),
-        "card": charts.distribution_chart(held_out.card_scores, held_out.labels, "points", whole=True),
-        "influence": charts.distribution_chart(report.influence.scores, report.influence.labels, "score"),
+        "card": charts.distribution_chart(held_out.card_scores.astype(float), held_out.labels, "points", whole=True),
+        "influence": charts.distribution_chart(influence.scores, influence.labels, "score"),
     }
 
 
-def test_every_mark_lies_within_its_picture(full_report):
+def test_every_mark_lies_within_its_picture(full_report: RunReport) -> None:
     for name, svg in _all(full_report).items():
         root = ElementTree.fromstring(svg)  # noqa: S314
-        width, height = map(float, root.get("viewBox").split()[2:])
+        width, height = map(float, root.attrib["viewBox"].split()[2:])
         for node in root.iter():
             for key, limit in {"x": width, "x1": width, "x2": width, "cx": width, "y": height, "cy": height}.items():
-                if node.get(key):
-                    assert 0 <= float(node.get(key)) <= limit, (name, node.attrib)
+                if key in node.attrib:
+                    assert 0 <= float(node.attrib[key]) <= limit, (name, node.attrib)
         for x, y in re.findall(r"[ML]([-\d.]+) ([-\d.]+)", svg):
             assert 0 <= float(x) <= width, name
             assert 0 <= float(y) <= height, name
 
 
-def test_the_drawn_roc_encloses_the_auc(full_report):
-    held_out = full_report.held_out
+def test_the_drawn_roc_encloses_the_auc(held_out: HeldOut) -> None:
     line = _points(charts.roc_chart(held_out, "zigong"), "line own")
     frame = Frame(x=(0.0, 1.0), y=(0.0, 1.0), height=400)
     x = (line[:, 0] - frame.at_x(0)) / (frame.at_x(1) - frame.at_x(0))
@@ -56,13 +61,11 @@ def test_the_drawn_roc_encloses_the_auc(full_report):
     assert (x[0], y[0], x[-1], y[-1]) == pytest.approx((0, 0, 1, 1), abs=1e-6)
 
 
-def test_the_ks_picture_names_the_ks(full_report):
-    held_out = full_report.held_out
+def test_the_ks_picture_names_the_ks(held_out: HeldOut) -> None:
     assert f"KS {metrics.ks(held_out.labels, held_out.scores['zigong']):.3f} at" in charts.ks_chart(held_out, "zigong")
 
 
-def test_bands_share_out_every_client_from_riskiest_to_safest(full_report):
-    held_out = full_report.held_out
+def test_bands_share_out_every_client_from_riskiest_to_safest(held_out: HeldOut) -> None:
     bands = charts.risk_bands(held_out, "zigong")
     assert sum(band.samples for band in bands) == len(held_out.labels)
     assert sum(band.bad for band in bands) == held_out.labels.sum()
@@ -71,13 +74,14 @@ def test_bands_share_out_every_client_from_riskiest_to_safest(full_report):
     assert np.mean([band.expected for band in bands]) == pytest.approx(held_out.labels.mean(), abs=5e-3)
 
 
-def test_fewer_clients_than_bands_still_give_one_client_a_band():
+def test_fewer_clients_than_bands_still_give_one_client_a_band() -> None:
     held_out = HeldOut(split="oot", labels=np.array([0, 1, 0]), scores={"zigong": np.array([0.1, 0.9, 0.5])})
     bands = charts.risk_bands(held_out, "zigong")
     assert [(band.samples, band.bad, band.highest) for band in bands] == [(1, 1, 0.9), (1, 0, 0.5), (1, 0, 0.1)]
 
 
-def test_the_forest_is_ordered_by_auc_and_leaves_the_constant_out(full_report):
+def test_the_forest_is_ordered_by_auc_and_leaves_the_constant_out(full_report: RunReport) -> None:
+    assert full_report.headline is not None
     svg = charts.forest_chart(full_report.headline.rows, "zigong")
     names = [row.model for row in sorted(full_report.headline.rows, key=lambda row: -row.auc.value)]
     places = [svg.find(f">{name}<") for name in names if name != "majority"]
@@ -86,7 +90,7 @@ def test_the_forest_is_ordered_by_auc_and_leaves_the_constant_out(full_report):
     assert ">majority<" not in svg
 
 
-def test_pictures_of_degenerate_runs_are_still_drawn(full_report):
+def test_pictures_of_degenerate_runs_are_still_drawn(full_report: RunReport) -> None:
     held_out = HeldOut(split="oot", labels=np.array([0, 1]), scores={"zigong": np.array([0.5, 0.5])})
     constant = Interval(value=0.5, low=0.5, high=0.5)
     pictures = [
@@ -104,12 +108,11 @@ def test_pictures_of_degenerate_runs_are_still_drawn(full_report):
 @pytest.mark.parametrize(
     ("span", "expected"), [((0, 1), [0, 0.2, 0.4, 0.6, 0.8, 1]), ((396, 771), [400, 500, 600, 700])]
 )
-def test_ticks_are_round_values_within_the_span(span, expected):
+def test_ticks_are_round_values_within_the_span(span: tuple[float, float], expected: list[float]) -> None:
     assert ticks(span) == pytest.approx(expected)
 
 
-def test_pictures_do_not_depend_on_the_order_of_samples(full_report):
-    held_out = full_report.held_out
+def test_pictures_do_not_depend_on_the_order_of_samples(held_out: HeldOut) -> None:
     order = np.random.default_rng(1).permutation(len(held_out.labels))
     shuffled = dataclasses.replace(
         held_out, labels=held_out.labels[order], scores={n: s[order] for n, s in held_out.scores.items()}

@@ -197,7 +197,8 @@ def _fields(kind: str) -> dict[str, str]:
     """Names and types of the fields of ``struct<...>``, inner ones as ``field.inner``; none for others."""
     if not kind.startswith("struct<"):
         return {}
-    fields, depth, start, inner = {}, 0, 0, kind[len("struct<") : -1] + ","
+    fields: dict[str, str] = {}
+    depth, start, inner = 0, 0, kind[len("struct<") : -1] + ","
     for i, sign in enumerate(inner):
         depth += (sign in "<(") - (sign in ">)")
         if sign == "," and depth == 0:

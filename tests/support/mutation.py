@@ -72,7 +72,9 @@ def judge_dataset(spark: SparkSession, cases: ViewCases) -> Iterator[Judged]:
         alone, {i: c for i, mutant in enumerate(found) if not _per(mutant) and (c := _condition(mutant))}
     )
     whole = frame_of(spark, [row for group, _ in groups for row in group], cases.types)
-    counts = over_groups(whole, {i: mutant.changed for i, mutant in enumerate(found) if _per(mutant)})
+    counts = over_groups(
+        whole, {i: m.changed for i, m in enumerate(found) if _per(m) and isinstance(m.changed, DatasetRule)}
+    )
     for i, mutant in enumerate(found):
         if _per(mutant):
             expected = sum(mutant.rule.name in breaks for _, breaks in groups)
@@ -141,7 +143,7 @@ def over_groups(frame: DataFrame, rules: Mapping[int, DatasetRule]) -> dict[int,
         counts = broken_counts(frame, [replace(rule, name=str(i)) for i, rule in some.items()])
         return {i: counts[str(i)] for i in some}
 
-    return _of_each({i: rule for i, rule in rules.items() if rule is not None}, run)
+    return _of_each(rules, run)
 
 
 def _of_each(asked: Mapping[int, object], run: Callable[..., Mapping[int, Outcome]]) -> dict[int, Outcome | None]:
@@ -226,8 +228,9 @@ def _same_condition(mutant: Mutant) -> bool:
 
 
 def _condition(mutant: Mutant) -> str | None:
-    judged_by_text = isinstance(mutant.changed, RowRule | DatasetRule) and not _same_condition(mutant)
-    return mutant.changed.condition if judged_by_text else None
+    if isinstance(mutant.changed, RowRule | DatasetRule) and not _same_condition(mutant):
+        return mutant.changed.condition
+    return None
 
 
 def _per(mutant: Mutant) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from pathlib import Path
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -45,7 +46,7 @@ def points(spark: SparkSession, users: list[str], **changes: object) -> DataFram
     return spark.createDataFrame([(user, *row.values()) for user in users], schema)
 
 
-def put(spark: SparkSession, root: Path, frame: DataFrame, run_id: str, **options: object) -> Published:
+def put(spark: SparkSession, root: Path, frame: DataFrame, run_id: str, **options: Any) -> Published:
     paths = LakehousePaths.at(str(root))
     rules = contract_rules(root / "_runs" / run_id, Beside(run_id=run_id))
     return publish(

@@ -102,7 +102,7 @@ def write_samples(folder: Path, samples: Samples) -> ScoredLake:
 def with_other_text(lake: ScoredLake, keys: Collection[str]) -> ScoredLake:
     """The same lakehouse, after the prompts of some samples grew by three tokens."""
     prompts = tuple(
-        np.append(ids, np.int32([7, 8, 9])) if key in keys else ids
+        np.append(ids, np.array([7, 8, 9], dtype=np.int32)) if key in keys else ids
         for key, ids in zip(lake.samples.sample_id, lake.samples.input_ids, strict=True)
     )
     columns = {name: getattr(lake.samples, name) for name in lake.samples.__dataclass_fields__}

@@ -103,7 +103,8 @@ class Shop:
         return LakehousePaths.at(str(self.root))
 
     def rows(self, table: str) -> list[dict[str, Any]]:
-        return arrow_pinned(self.paths, table, latest_version(self.paths, table)).to_pylist()
+        rows: list[dict[str, Any]] = arrow_pinned(self.paths, table, latest_version(self.paths, table)).to_pylist()
+        return rows
 
     def published(self) -> dict[str, tuple[int, list[str]]]:
         """Version and content of the tables, as another engine reads them."""
@@ -130,4 +131,5 @@ def with_column(rows: pa.Table, name: str, values: pa.Array) -> pa.Table:
 def parquet(rows: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(rows, sink)
-    return sink.getvalue().to_pybytes()
+    content: bytes = sink.getvalue().to_pybytes()
+    return content

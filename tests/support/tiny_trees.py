@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
@@ -25,6 +27,7 @@ from zigong.tokens.losses import sample_losses
 from zigong.tokens.samples import Samples, batch_of
 
 Pairs = list[tuple[nn.Linear, nn.Linear]]
+Ids = Sequence[int] | NDArray[np.signedinteger]
 WORDS = 40
 DECODERS = {
     "mistral": (MistralConfig, MistralForCausalLM),
@@ -49,7 +52,7 @@ def make_decoder(
     targets: Sequence[str] = QKV,
     dtype: torch.dtype = torch.float64,
     dora: bool = False,
-    **changes: object,
+    **changes: Any,
 ) -> tuple[PreTrainedModel, Pairs]:
     """A frozen decoder with random norms and one adapter whose B is random, and its LoRA pairs."""
     torch.set_num_threads(1)
@@ -70,13 +73,14 @@ def make_decoder(
 def make_vector(pairs: Pairs, seed: int) -> Matrices:
     """A random test vector."""
     generator = torch.Generator().manual_seed(seed)
-    return tuple(
-        tuple(torch.randn(one.weight.shape, generator=generator, dtype=one.weight.dtype) for one in pair)
-        for pair in pairs
-    )
+
+    def like(layer: nn.Linear) -> Tensor:
+        return torch.randn(layer.weight.shape, generator=generator, dtype=layer.weight.dtype)
+
+    return tuple((like(a), like(b)) for a, b in pairs)
 
 
-def samples_of(user: str, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> Samples:
+def samples_of(user: str, prompts: Sequence[Ids], answers: Sequence[Ids]) -> Samples:
     """The samples of one user."""
     size = len(prompts)
     return Samples(
@@ -129,4 +133,6 @@ def one_by_one(model: PreTrainedModel, pairs: Pairs, samples: Samples) -> tuple[
 def products(gradients: list[list[Tensor]], vector: Matrices) -> Tensor:
     """<gradient, vector> of each sample: [N]."""
     flat = [part for pair in vector for part in pair]
-    return torch.stack([sum((a * b).sum() for a, b in zip(one, flat, strict=True)) for one in gradients])
+    return torch.stack(
+        [torch.stack([(a * b).sum() for a, b in zip(one, flat, strict=True)]).sum() for one in gradients]
+    )

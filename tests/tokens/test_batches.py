@@ -6,7 +6,7 @@ import torch
 from tests.support.tiny_trees import make_decoder, monthly_user, one_by_one, ragged_user
 from zigong.tokens.batches import branch_losses, tree_batch
 from zigong.tokens.samples import Samples
-from zigong.tokens.tree import token_tree
+from zigong.tokens.tree import TokenTree, token_tree
 
 USERS = (
     monthly_user("a", seed=1, months=6, points=4),
@@ -15,7 +15,7 @@ USERS = (
 )
 
 
-def _trees(users: tuple[Samples, ...]) -> list:
+def _trees(users: tuple[Samples, ...]) -> list[TokenTree]:
     return [token_tree(samples, splits=["train"] * len(samples)) for samples in users]
 
 

@@ -47,7 +47,7 @@ def log_odds(model: PreTrainedModel, states: torch.Tensor, bad: int, good: int) 
     """Difference of two logits for states before the final norm: [N]."""
     norm = getattr(model.base_model, "norm", None) or model.base_model.ln_f
     with torch.inference_mode():
-        logits = model.get_output_embeddings()(norm(states))
+        logits: torch.Tensor = model.get_output_embeddings()(norm(states))
     return logits[:, bad] - logits[:, good]
 
 

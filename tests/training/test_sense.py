@@ -100,7 +100,8 @@ class Analyst:
             batch_tokens=4096,
             torch_threads=1,
         )
-        return answers["p_bad"].to_numpy()
+        p_bad: np.ndarray = answers["p_bad"].to_numpy()
+        return p_bad
 
 
 @pytest.fixture(scope="module")

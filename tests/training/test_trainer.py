@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def _settings(**changes: object) -> Training:
     return Training.model_validate({**known, **changes})
 
 
-def _fit(base: Path, samples: Samples, folder: Path, *, seed: int = 3, **changes: object) -> dict[str, torch.Tensor]:
+def _fit(base: Path, samples: Samples, folder: Path, *, seed: int = 3, **changes: Any) -> dict[str, torch.Tensor]:
     train_adapter(base, samples, _settings(**changes), seed=seed, torch_threads=1, folder=folder)
     return read_adapter(folder, digest=None)
 
@@ -56,7 +57,7 @@ def _naive_step(base: Path, samples: Samples, rate: float) -> dict[str, torch.Te
         ids = torch.tensor(np.concatenate([prompt, answer])).long()
         logits = adapted(input_ids=ids[None]).logits[0, len(prompt) - 1 : -1]
         losses.append(cross_entropy(logits, ids[len(prompt) :]))
-    torch.stack(losses).mean().backward()
+    torch.stack(losses).mean().backward()  # type: ignore[no-untyped-call]
     weights = {name: item for name, item in adapted.named_parameters() if item.requires_grad}
     torch.optim.AdamW(weights.values(), lr=rate, betas=(0.9, 0.999), weight_decay=0.0).step()
     return {name.replace(".default", ""): item.detach() for name, item in weights.items()}
@@ -70,7 +71,12 @@ def test_one_step_is_the_naive_step_whatever_the_batches(
     base: Path, tmp_path: Path, engine: str, batch_size: int, accumulation: int
 ) -> None:
     samples = _sharing(make_samples(8)) if engine == "trees" else make_samples(8)
-    changes = {"engine": engine, "batch_size": batch_size, "accumulation": accumulation, "schedule": "constant"}
+    changes: dict[str, Any] = {
+        "engine": engine,
+        "batch_size": batch_size,
+        "accumulation": accumulation,
+        "schedule": "constant",
+    }
     got = _fit(base, samples, tmp_path / "got", **changes)
     expected = _naive_step(base, samples, 0.02)
     assert got.keys() == expected.keys()
@@ -170,7 +176,9 @@ def test_what_comes_later_never_changes_an_earlier_checkpoint(base: Path, tmp_pa
     other = make_samples(20, dates=MONTHS[2:4], prefix="t", seed=2)
     digests = []
     for name, rest in (("a", late), ("b", other)):
-        columns = {key: [*getattr(early, key), *getattr(rest, key)] for key in early.__dataclass_fields__}
+        columns: dict[str, Any] = {
+            key: [*getattr(early, key), *getattr(rest, key)] for key in early.__dataclass_fields__
+        }
         both = Samples(**{**columns, "label": np.array(columns["label"])})
         manifest = train_agent(
             base, both, make_agent_settings(2), seed=1, torch_threads=1, folder=tmp_path / name, data={}

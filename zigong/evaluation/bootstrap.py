@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zigong.errors import ConfigError, DataError
-from zigong.evaluation.metrics import Floats, Ranked, matthews, mismatch, rank_scores
+from zigong.evaluation.metrics import INTERVAL_METRICS, Floats, Ranked, Resample, mismatch, rank_scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,20 +26,31 @@ class BootstrapResult:
     """Intervals per model from one shared resampling.
 
     Attributes:
-        auc: AUC per model.
-        ks: KS per model.
-        mcc: MCC per model that has a threshold.
+        figures: per metric, its figure per model; a metric at a threshold lacks models without one.
         auc_differences: AUC of the reference minus AUC of each other model, paired within a resample.
         clusters: persons in the sample.
         replicates: resamples used; one that drew no good or no bad person counts for nobody.
     """
 
-    auc: Mapping[str, Interval]
-    ks: Mapping[str, Interval]
-    mcc: Mapping[str, Interval] = field(default_factory=dict)
+    figures: Mapping[str, Mapping[str, Interval]]
     auc_differences: Mapping[str, Interval] = field(default_factory=dict)
     clusters: int
     replicates: int
+
+    @property
+    def auc(self) -> Mapping[str, Interval]:
+        """AUC per model."""
+        return self.figures["auc"]
+
+    @property
+    def ks(self) -> Mapping[str, Interval]:
+        """KS per model."""
+        return self.figures["ks"]
+
+    @property
+    def mcc(self) -> Mapping[str, Interval]:
+        """MCC per model that has a threshold."""
+        return self.figures["mcc"]
 
 
 def clustered_bootstrap(
@@ -84,13 +95,16 @@ def clustered_bootstrap(
     drawn = [_figures(ranked, called, bad, weights) for weights in _usable_draws(member, bad, replicates, seed)]
     if not drawn:
         raise _no_draws(replicates)
-    rows = {model: np.array([own[model], *(figures[model] for figures in drawn)]) for model in scores}
+    rows = {key: np.array([value, *(figures[key] for figures in drawn)]) for key, value in own.items()}
     others = [model for model in scores if model != reference] if reference else []
     return BootstrapResult(
-        auc={model: _interval(figures[:, 0], confidence) for model, figures in rows.items()},
-        ks={model: _interval(figures[:, 1], confidence) for model, figures in rows.items()},
-        mcc={model: _interval(rows[model][:, 2], confidence) for model in called},
-        auc_differences={o: _interval(rows[reference or ""][:, 0] - rows[o][:, 0], confidence) for o in others},
+        figures={
+            metric: {m: _interval(rows[metric, m], confidence) for m in scores if (metric, m) in rows}
+            for metric in INTERVAL_METRICS
+        },
+        auc_differences={
+            other: _interval(rows["auc", reference or ""] - rows["auc", other], confidence) for other in others
+        },
         clusters=int(member.max()) + 1,
         replicates=len(drawn),
     )
@@ -107,11 +121,16 @@ def _figures(
     called: Mapping[str, NDArray[np.bool_]],
     bad: NDArray[np.bool_],
     weights: Floats,
-) -> dict[str, tuple[float, float, float]]:
-    """AUC, KS and MCC of every model under one set of weights; MCC is 0 without a threshold."""
-    curves = {model: order.curve(weights) for model, order in ranked.items()}
-    correlations = {model: matthews(weights, bad, call) for model, call in called.items()}
-    return {model: (curve.auc, curve.ks, correlations.get(model, 0.0)) for model, curve in curves.items()}
+) -> dict[tuple[str, str], float]:
+    """Every metric of every model under one set of weights, by metric and model."""
+    figures = {}
+    for model, order in ranked.items():
+        resample = Resample(curve=order.curve(weights), weights=weights, bad=bad, called=called.get(model))
+        for metric, measure in INTERVAL_METRICS.items():
+            value = measure(resample)
+            if value is not None:
+                figures[metric, model] = value
+    return figures
 
 
 def _usable_draws(member: NDArray[np.int64], bad: NDArray[np.bool_], replicates: int, seed: int) -> Iterator[Floats]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from zigong.evaluation.bootstrap import clustered_bootstrap
 from zigong.evaluation.calibration import calibrated, fit_calibration
-from zigong.evaluation.metrics import best_mcc_threshold, measures
+from zigong.evaluation.metrics import POINT_METRICS, best_mcc_threshold
 from zigong.recipe import Evaluation
 
 FINAL = "zigong"
@@ -56,7 +56,7 @@ def held_out_figures(
     settings: Evaluation,
     seed: int,
 ) -> list[Figure]:
-    """AUC, KS and MCC with intervals, Brier score and log-loss of every model on every split.
+    """Every metric of every model on every split, those of resamples with intervals.
 
     Every model is calibrated on ``select``, as a released one is; its threshold is chosen there too, on the calibrated
     probabilities, and both are kept. Intervals come from drawing whole ``unit`` clusters.
@@ -102,19 +102,25 @@ def _split_figures(
         reference=FINAL,
         thresholds=thresholds,
     )
-    intervals = {"auc": found.auc, "ks": found.ks, "mcc": found.mcc, "auc_lead_of_zigong": found.auc_differences}
+    intervals = {**found.figures, "auc_lead_of_zigong": found.auc_differences}
     figures = [
         Figure(model_id=m, split=split, metric=name, value=i.value, low=i.low, high=i.high, samples=len(labels))
         for name, models in intervals.items()
         for m, i in models.items()
     ]
-    for model, p in scores.items():
-        point = measures(labels, p[chosen], thresholds[model])
-        for name, value in (("brier", point.brier), ("log_loss", point.log_loss)):
-            figures.append(
-                Figure(model_id=model, split=split, metric=name, value=value, low=None, high=None, samples=len(labels))
-            )
-    return figures
+    return figures + [
+        Figure(
+            model_id=m,
+            split=split,
+            metric=name,
+            value=measure(labels, p[chosen]),
+            low=None,
+            high=None,
+            samples=len(labels),
+        )
+        for m, p in scores.items()
+        for name, measure in POINT_METRICS.items()
+    ]
 
 
 def flat_figures(figures: Sequence[Figure], *, split: str, name: str) -> dict[str, float]:

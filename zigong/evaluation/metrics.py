@@ -7,6 +7,7 @@ read only where the score changes. Accuracy is not offered: with 5% bad it prais
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,20 +18,6 @@ from zigong.errors import DataError
 Floats = NDArray[np.float64]
 
 _SMALLEST_P = 1e-12  # log-loss of a certain and wrong answer stays finite
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measures:
-    """Point figures of one model on one split."""
-
-    samples: int
-    bad: int
-    auc: float
-    ks: float
-    mcc: float
-    threshold: float
-    brier: float
-    log_loss: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +65,23 @@ class Ranked:
         counts = (np.bincount(self.place, mass * side, len(self.cuts)) for side in (self.bad, ~self.bad))
         bad, good = (np.concatenate(([0.0], np.cumsum(count))) for count in counts)
         return Curve(cuts=self.cuts, bad=bad / bad[-1], good=good / good[-1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resample:
+    """One model on one resample of a split; the sample itself is the resample of weight 1.
+
+    Attributes:
+        curve: the ROC and KS curve under the weights.
+        weights: how often each sample was drawn; shape [samples].
+        bad: whether each sample is bad; shape [samples].
+        called: whether its score reaches the model's threshold; None without a threshold.
+    """
+
+    curve: Curve
+    weights: Floats
+    bad: NDArray[np.bool_]
+    called: NDArray[np.bool_] | None
 
 
 def score_curve(labels: NDArray[np.integer], scores: Floats) -> Curve:
@@ -132,21 +136,6 @@ def log_loss(labels: NDArray[np.integer], p_bad: Floats) -> float:
     return float(-np.mean(np.where(bad, np.log(p), np.log1p(-p))))
 
 
-def measures(labels: NDArray[np.integer], p_bad: Floats, threshold: float) -> Measures:
-    """All point figures of one model on one split."""
-    curve = score_curve(labels, p_bad)
-    return Measures(
-        samples=len(labels),
-        bad=int(np.sum(labels)),
-        auc=curve.auc,
-        ks=curve.ks,
-        mcc=mcc(labels, p_bad, threshold),
-        threshold=threshold,
-        brier=brier(labels, p_bad),
-        log_loss=log_loss(labels, p_bad),
-    )
-
-
 def matthews(weights: Floats, bad: NDArray[np.bool_], called: NDArray[np.bool_]) -> float:
     """Matthews correlation of weighted samples; 0 where a prediction is constant."""
     total, positives, calls = float(weights.sum()), float(weights[bad].sum()), float(weights[called].sum())
@@ -193,3 +182,19 @@ def mismatch(expected: int, found: int, what: str) -> DataError:
         f"expected {expected} {what}, one per label, found {found}",
         action="score every model on the same samples in the same order",
     )
+
+
+def _resampled_mcc(resample: Resample) -> float | None:
+    if resample.called is None:
+        return None
+    return matthews(resample.weights, resample.bad, resample.called)
+
+
+# A metric is one function and one line here: it then stands in evaluation_metrics, metrics.json and the report.
+# Those of resamples carry an interval; None where the model has no threshold.
+INTERVAL_METRICS: dict[str, Callable[[Resample], float | None]] = {
+    "auc": lambda resample: resample.curve.auc,
+    "ks": lambda resample: resample.curve.ks,
+    "mcc": _resampled_mcc,
+}
+POINT_METRICS: dict[str, Callable[[NDArray[np.integer], Floats], float]] = {"brier": brier, "log_loss": log_loss}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
 from datetime import datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +14,9 @@ import pandas as pd
 import pyarrow.dataset as ds
 
 from zigong.dataset.members import final_split
+from zigong.evaluation.bootstrap import Interval
 from zigong.evaluation.calibration import calibrated, fit_calibration
+from zigong.evaluation.metrics import INTERVAL_METRICS, POINT_METRICS
 from zigong.instructions.tasks import main_task
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.replayed import refused_rows
@@ -206,10 +210,22 @@ def _result(run: Run) -> SplitResult:
                 difference=lead(figures, model),
                 brier=figures[f"oot.brier.{model}"],
                 log_loss=figures[f"oot.log_loss.{model}"],
+                further=_further(figures, model),
             )
             for model in models_of(figures)
         ),
     )
+
+
+def _further(figures: Mapping[str, float], model: str) -> dict[str, Interval | float]:
+    """Metrics that the report has no column of its own for; a run of a former version may lack some."""
+    named = {column.name for column in fields(ModelRow)}
+    keys = {name: f"oot.{name}.{model}" for name in (*INTERVAL_METRICS, *POINT_METRICS) if name not in named}
+    return {
+        name: measured(figures, key) if name in INTERVAL_METRICS else figures[key]
+        for name, key in keys.items()
+        if key in figures
+    }
 
 
 def _held_out(job: Job, members: pd.DataFrame) -> HeldOut:

@@ -98,7 +98,12 @@ class SplitRow:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRow:
-    """Figures of one model on a split; ``difference`` is AUC of the final model minus this one's, paired."""
+    """Figures of one model on a split.
+
+    Attributes:
+        difference: AUC of the final model minus this one's, paired.
+        further: metrics without a column of their own, by name; those of resamples with their interval.
+    """
 
     model: str
     auc: Interval
@@ -108,6 +113,7 @@ class ModelRow:
     brier: float | None = None
     log_loss: float | None = None
     misses: int | None = None
+    further: Mapping[str, Interval | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

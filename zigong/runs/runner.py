@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 
 from zigong.console import set_up_logging
 from zigong.errors import ConfigError
@@ -33,12 +34,7 @@ def start(recipe: Recipe, run_id: str | None) -> Run:
 
 def steps_of(recipe: Recipe) -> tuple[Step, ...]:
     """The steps a recipe needs: no base is trained when it names one, nobody is scored without a score date."""
-    skipped = set()
-    if recipe.base.tiny is None:
-        skipped.add("build_base")
-    if recipe.observations.score is None:
-        skipped.add("score_users")
-    return tuple(step for step in STEPS if step.name not in skipped)
+    return tuple(step for step in STEPS if step.only_with is None or attrgetter(step.only_with)(recipe) is not None)
 
 
 def execute(run: Run, *, until: str | None = None) -> Iterator[tuple[Step, Outcome, bool]]:
