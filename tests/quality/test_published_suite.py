@@ -140,5 +140,5 @@ def test_every_rule_of_a_contract_is_in_its_suite_or_named_there_as_judged_by_zi
     suite = published_suite(contract)
     asked = [found.meta["rule"] for found in suite.expectations]
     assert sorted([*asked, *suite.meta["judged_by_zigong_alone"]]) == sorted(
-        rule.name for rule in (*contract.row_rules, *contract.table_rules)
+        [*(rule.name for rule in contract.row_rules), *(rule.name for rule in contract.table_rules)]
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import great_expectations as gx
 import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
@@ -71,7 +72,7 @@ def verdict(folder: Path, *results: RuleResult) -> Verdict:
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Any], None]], None]:
     """Lets a function change what GX answers."""
-    run = suite.gx.Checkpoint.run
+    run = gx.Checkpoint.run
 
     def change(edit: Callable[[Any], None]) -> None:
         def edited(self: Any, **arguments: Any) -> Any:
@@ -80,7 +81,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Any], None]]
             edit(outcome)
             return done
 
-        monkeypatch.setattr(suite.gx.Checkpoint, "run", edited)
+        monkeypatch.setattr(gx.Checkpoint, "run", edited)
 
     return change
 
