@@ -12,9 +12,10 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-import yaml
 from open_data_contract_standard.model import OpenDataContractStandard, SchemaObject, SchemaProperty
+from pydantic import ValidationError
 
+from schemas.documents import explain, yaml_content
 from schemas.rules import DatasetRule, RowRule, TableRule, column_rules, entry_rule, key_rule
 
 # What a column tells of a person. Tables hold no direct identifier: raw ids become pseudonyms at ingest.
@@ -156,10 +157,10 @@ def parse_contract(text: str) -> TableContract:
     """Parses the text of an ODCS v3 contract with exactly one schema object.
 
     Raises:
-        ValueError: a column has no class, or one that a table may not have; nothing leads to the person of a row; a
-            quality entry is none that anything judges, or two have one name.
+        ValueError: it is not YAML, or no contract of ODCS; a column has no class, or one that a table may not have;
+            nothing leads to the person of a row; a quality entry is none that anything judges, or two have one name.
     """
-    document = OpenDataContractStandard.model_validate(yaml.safe_load(text))
+    document = _document(text)
     (table,) = document.schema_ or []
     properties = table.properties or []
     key = _ordered(properties, "primaryKeyPosition")
@@ -183,6 +184,14 @@ def parse_contract(text: str) -> TableContract:
         relationships=_relationships(properties),
         digest=hashlib.sha256(text.encode()).hexdigest(),
     )
+
+
+def _document(text: str) -> OpenDataContractStandard:
+    content = yaml_content(text, origin="contract")
+    try:
+        return OpenDataContractStandard.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(explain(error, OpenDataContractStandard, origin="contract")) from error
 
 
 def _column(item: SchemaProperty) -> Column:

@@ -31,3 +31,21 @@ def test_a_contract_without_a_class_does_not_load(found: str, put: str, complain
     with pytest.raises(ValueError, match="classification") as error:
         parse_contract(TEXT.replace(found, put, 1))
     assert complaint in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("found", "put", "complaint"),
+    [
+        (
+            "required: true",
+            "required: perhaps",
+            "contract: schema.0.properties.0.required: Input should be a valid bool",
+        ),
+        ("version:", "version: [", "contract: not valid YAML"),
+    ],
+)
+def test_a_contract_that_is_none_names_the_field(found: str, put: str, complaint: str) -> None:
+    assert found in TEXT
+    with pytest.raises(ValueError, match="contract") as error:
+        parse_contract(TEXT.replace(found, put, 1))
+    assert str(error.value).startswith(complaint)

@@ -10,7 +10,6 @@ from typing import Annotated, TypeVar
 import typer
 from rich.markup import escape
 from rich.table import Table
-from yaml import YAMLError
 
 from schemas.compatibility import Compatibility, compare_contracts
 from schemas.contracts import CONTRACT_SUFFIXES, TableContract, contract_text, parse_contract, table_names
@@ -97,7 +96,7 @@ def _parsed(name_or_path: str) -> TableContract:
     text = _readable(lambda: contract_text(name_or_path))
     try:
         return parse_contract(text)
-    except (ValueError, KeyError, TypeError, YAMLError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{_file(name_or_path)} does not load: {error}",
             action=f"`zigong contract lint {name_or_path}` tells everything that is wrong with it",

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from schemas.documents import Closed
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -13,10 +15,10 @@ EventField = Literal["days_past_due", "amount", "attributes"]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 
 
-class Section(BaseModel):
-    """Base of all sections: immutable, and closed to unknown keys."""
+class Section(Closed):
+    """Base of all sections; defaults are validated like values that somebody wrote."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(validate_default=True)
 
 
 class Lakehouse(Section):

@@ -1,0 +1,114 @@
+"""YAML that people write: closed models read it, and every mistake is one line with file, field and what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+Location = tuple[int | str, ...]
+
+
+class Closed(BaseModel):
+    """Base of what such a document holds: immutable, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Strict(Closed):
+    """A closed model that converts nothing: a text is no number and ``yes please`` is no flag."""
+
+    model_config = ConfigDict(strict=True)
+
+
+def yaml_content(text: str, *, origin: str) -> Any:
+    """What a YAML text holds.
+
+    Raises:
+        ValueError: it is not YAML; the text names ``origin`` and the line.
+    """
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{origin}: not valid YAML: {error}") from error
+
+
+def explain(error: ValidationError, model: type[BaseModel], *, origin: str) -> str:
+    """Every mistake that pydantic found in a document, a line each: ``file: field.path: what is allowed``.
+
+    Args:
+        error: what validation raised.
+        model: the model of the whole document, which knows the keys that are allowed where one is unknown.
+        origin: how the reader knows the document.
+    """
+    return "\n".join(_line(dict(item), model, origin) for item in error.errors())
+
+
+def _line(item: Mapping[str, Any], model: type[BaseModel], origin: str) -> str:
+    location, kind, found = item["loc"], item["type"], item["input"]
+    where = ": ".join(part for part in (origin, _field(location, model)) if part)
+    if kind == "extra_forbidden":
+        return f"{where}: unknown key; allowed here: {', '.join(_keys(_at(model, location[:-1])))}"
+    if kind == "missing":
+        return f"{where} is missing; required here: {', '.join(_keys(_at(model, location[:-1]), required=True))}"
+    if kind == "model_type":
+        keys = ", ".join(_keys(_at(model, location)))
+        return f"{where}: expected a section with {keys}; found {type(found).__name__}"
+    message = item["msg"].removeprefix("Value error, ")
+    shown = kind != "value_error" and (found is None or isinstance(found, str | int | float))
+    return f"{where}: {message}" + (f"; found {found!r}" if shown else "")
+
+
+def _field(location: Location, model: type[BaseModel]) -> str:
+    """The path as it stands in the file: pydantic also names the member of a union and, of a wrong key, ``[key]``."""
+    parts, annotation = [], model
+    for part in location:
+        if part != "[key]" and part not in {option.__name__ for option in _models(annotation)}:
+            parts.append(str(part))
+        annotation = _inside(annotation, part)
+    return ".".join(parts)
+
+
+def _keys(annotation: Any, *, required: bool = False) -> list[str]:
+    fields = [item for option in _models(annotation) for item in option.model_fields.items()]
+    return list(dict.fromkeys(name for name, field in fields if field.is_required() or not required))
+
+
+def _at(annotation: Any, location: Sequence[int | str]) -> Any:
+    for part in location:
+        annotation = _inside(annotation, part)
+    return annotation
+
+
+def _inside(annotation: Any, part: int | str) -> Any:
+    """The type that a part of a location leads to; the same type where it leads nowhere."""
+    for option in _options(annotation):
+        origin, arguments = get_origin(option), get_args(option)
+        if origin in {dict, Mapping}:
+            return arguments[1]
+        if origin in {list, tuple}:
+            return arguments[0]
+    for option in _models(annotation):
+        if part == option.__name__:
+            return option
+        if str(part) in option.model_fields:
+            return option.model_fields[str(part)].annotation
+    return annotation
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    return [option for option in _options(annotation) if isinstance(option, type) and issubclass(option, BaseModel)]
+
+
+def _options(annotation: Any) -> Iterator[Any]:
+    """The members of a union, without what annotates them."""
+    if get_origin(annotation) is Annotated:
+        yield from _options(get_args(annotation)[0])
+    elif get_origin(annotation) in {Union, UnionType}:
+        for option in get_args(annotation):
+            yield from _options(option)
+    else:
+        yield annotation
