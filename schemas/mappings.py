@@ -7,28 +7,15 @@ sees every file and derived view by its name, and one parameter: ``:timezone``, 
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
 
-import yaml
+from pydantic import ValidationError
 
-COLUMN_TYPES = ("int", "bigint", "double", "string", "timestamp", "date")  # and decimal(p,s)
-NUMBER_TYPES = ("int", "bigint", "double")
-FORMATS = ("csv", "json", "parquet", "delta")  # json: one object a line
-DATA_KINDS = ("simulated", "public", "private")
-MAX_REFUSED_SHARE = 0.2  # of raw rows, where a mapping says nothing
-ATTRIBUTE_KINDS = ("code", "free_text")  # an attribute that is not declared is read as free text
-_DECIMAL = re.compile(r"decimal\(\d+,\s*\d+\)")
-_CSV_OPTIONS = ("separator", "header")
-_CHARACTER = re.compile(r"[^\r\n]")
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
-_WORD = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_LAG = re.compile(r"INTERVAL \d+ (MICROSECOND|SECOND|MINUTE|HOUR|DAY)S?", re.IGNORECASE)
+from schemas.documents import explain, yaml_content
+from schemas.mapping_file import NAME, FileSection, MappingFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,167 +97,57 @@ def parse_mapping(text: str, *, origin: str) -> SourceMapping:
     Raises:
         ValueError: as ``load_mapping``.
     """
+    content = yaml_content(text, origin=origin)
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{origin}: not valid YAML: {error}") from error
-    return _mapping(_Node(where=origin, content=content), origin, hashlib.sha256(text.encode()).hexdigest())
+        file = MappingFile.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(explain(error, MappingFile, origin=origin)) from error
+    return _mapping(file, origin, hashlib.sha256(text.encode()).hexdigest())
 
 
 def _resource(name_or_path: str | Path) -> Traversable:
     shipped = files("schemas").joinpath("sources", f"{name_or_path}.yaml")
-    return shipped if _NAME.fullmatch(str(name_or_path)) and shipped.is_file() else Path(name_or_path)
+    return shipped if NAME.fullmatch(str(name_or_path)) and shipped.is_file() else Path(name_or_path)
 
 
-@dataclass(frozen=True)
-class _Node:
-    """A piece of the YAML that knows its field path, so that every complaint can name it."""
-
-    where: str
-    content: Any
-
-    def wrong(self, expected: str) -> ValueError:
-        return ValueError(f"{self.where}: expected {expected}, found {self.content!r}")
-
-    def fields(self, *, required: Iterable[str], optional: Iterable[str] = ()) -> dict[str, _Node]:
-        allowed = (*required, *optional)
-        if not isinstance(self.content, Mapping):
-            raise self.wrong(f"a section with {', '.join(allowed)}")
-        for key in self.content:
-            if key not in allowed:
-                raise ValueError(f"{self.where}: {key}: unknown key; allowed here: {', '.join(allowed)}")
-        for key in required:
-            if key not in self.content:
-                raise ValueError(f"{self.where}: {key} is missing; required here: {', '.join(required)}")
-        return {key: _Node(f"{self.where}: {key}", value) for key, value in self.content.items()}
-
-    def named(self) -> list[tuple[str, _Node]]:
-        """Entries under free names, in their order."""
-        if not isinstance(self.content, Mapping):
-            raise self.wrong("a section of named entries")
-        return [(str(key), _Node(f"{self.where}: {key}", value)) for key, value in self.content.items()]
-
-    def text(self) -> str:
-        if not isinstance(self.content, str) or not self.content.strip():
-            raise self.wrong("a text")
-        return self.content.strip()
-
-    def one_of(self, allowed: tuple[str, ...]) -> str:
-        if self.content not in allowed:
-            raise self.wrong(f"one of {', '.join(allowed)}")
-        return str(self.content)
-
-    def flag(self) -> bool:
-        if not isinstance(self.content, bool):
-            raise self.wrong("true or false")
-        return self.content
-
-    def number(self) -> float:
-        if isinstance(self.content, bool) or not isinstance(self.content, int | float):
-            raise self.wrong("a number")
-        return float(self.content)
-
-    def share(self) -> float:
-        if not 0 <= self.number() <= 1:
-            raise self.wrong("a share from 0 to 1")
-        return self.number()
-
-    def texts(self) -> tuple[str, ...]:
-        if not isinstance(self.content, list):
-            raise self.wrong("a list")
-        return tuple(str(item) for item in self.content)
-
-    def matching(self, pattern: re.Pattern[str], expected: str) -> str:
-        if not isinstance(self.content, str) or not pattern.fullmatch(self.content):
-            raise self.wrong(expected)
-        return self.content
-
-
-def _mapping(root: _Node, origin: str, digest: str) -> SourceMapping:
-    required = ("name", "data", "title", "files", "events", "profiles", "known_at", "outcome_events")
-    optional = ("description", "license", "derived", "closing_events", "attributes", "max_refused_share")
-    node = root.fields(required=required, optional=optional)
-    views = [name for section in ("files", "derived") if section in node for name, _ in node[section].named()]
-    for name in views:
-        if not _NAME.fullmatch(name) or views.count(name) > 1:
-            raise ValueError(f"{origin}: {name!r}: files and derived views need distinct lower-case names")
-    outcomes = _words(node["outcome_events"])
-    closings = _words(node["closing_events"]) if "closing_events" in node else ()
-    if not outcomes:
-        raise node["outcome_events"].wrong("at least one event type")
-    if not set(closings) <= set(outcomes):
-        raise node["closing_events"].wrong(f"types out of outcome_events ({', '.join(outcomes)})")
+def _mapping(file: MappingFile, origin: str, digest: str) -> SourceMapping:
     return SourceMapping(
-        name=node["name"].matching(_NAME, "a lower-case name"),
+        name=file.name,
         origin=origin,
-        data=node["data"].one_of(DATA_KINDS),
-        title=node["title"].text(),
-        description=node["description"].text() if "description" in node else "",
-        license=node["license"].text() if "license" in node else "",
-        files=tuple(_file(name, item) for name, item in node["files"].named()),
-        derived=tuple((name, item.text()) for name, item in node["derived"].named()) if "derived" in node else (),
-        events_sql=node["events"].text(),
-        profiles_sql=node["profiles"].text(),
-        known_at_lag=_known_at_lag(node["known_at"]),
-        outcome_events=outcomes,
-        closing_events=closings,
-        attribute_codes=_codes(node["attributes"]) if "attributes" in node else (),
-        max_refused_share=node["max_refused_share"].share() if "max_refused_share" in node else MAX_REFUSED_SHARE,
+        data=file.data,
+        title=file.title,
+        description=file.description,
+        license=file.license,
+        files=tuple(_file(name, section) for name, section in file.files.items()),
+        derived=tuple(file.derived.items()),
+        events_sql=file.events,
+        profiles_sql=file.profiles,
+        known_at_lag=file.known_at.lag.upper() or None,
+        outcome_events=tuple(file.outcome_events),
+        closing_events=tuple(file.closing_events),
+        attribute_codes=tuple(name for name, kind in file.attributes.items() if kind == "code"),
+        max_refused_share=file.max_refused_share,
         digest=digest,
     )
 
 
-def _file(name: str, section: _Node) -> SourceFile:
-    node = section.fields(required=("path", "format", "columns"), optional=("null_values", *_CSV_OPTIONS))
-    for option in _CSV_OPTIONS:
-        if option in node and node["format"].content != "csv":
-            raise node[option].wrong("no such option, because the format is not csv")
+def _file(name: str, section: FileSection) -> SourceFile:
     return SourceFile(
         name=name,
-        path=node["path"].text(),
-        format=node["format"].one_of(FORMATS),
-        separator=node["separator"].matching(_CHARACTER, "one character") if "separator" in node else ",",
-        header=node["header"].flag() if "header" in node else True,
-        null_values=node["null_values"].texts() if "null_values" in node else (),
-        columns=tuple(_column(column, item) for column, item in node["columns"].named()),
+        path=section.path,
+        format=section.format,
+        separator=section.separator,
+        header=section.header,
+        null_values=tuple(section.null_values),
+        columns=tuple(
+            SourceColumn(
+                name=column,
+                type=item.type,
+                required=item.required,
+                identifier=item.identifier,
+                values=tuple(item.values),
+                minimum=item.minimum,
+            )
+            for column, item in section.columns.items()
+        ),
     )
-
-
-def _column(name: str, section: _Node) -> SourceColumn:
-    node = section.fields(required=("type",), optional=("required", "identifier", "values", "minimum"))
-    kind = node["type"].text()
-    if kind not in COLUMN_TYPES and not _DECIMAL.fullmatch(kind):
-        raise node["type"].wrong(f"one of {', '.join(COLUMN_TYPES)}, decimal(p,s)")
-    if "minimum" in node and kind not in NUMBER_TYPES and not _DECIMAL.fullmatch(kind):
-        raise node["minimum"].wrong(f"no such bound, because {kind} is no number")
-    return SourceColumn(
-        name=name,
-        type=kind,
-        required=node["required"].flag() if "required" in node else False,
-        identifier=node["identifier"].flag() if "identifier" in node else False,
-        values=node["values"].texts() if "values" in node else (),
-        minimum=node["minimum"].number() if "minimum" in node else None,
-    )
-
-
-def _codes(section: _Node) -> tuple[str, ...]:
-    kinds = {name: item.one_of(ATTRIBUTE_KINDS) for name, item in section.named()}
-    return tuple(name for name, kind in kinds.items() if kind == "code")
-
-
-def _known_at_lag(section: _Node) -> str | None:
-    node = section.fields(required=(), optional=("column", "lag"))
-    if len(node) != 1:
-        raise section.wrong("exactly one of column (measured) and lag (assumed)")
-    if "column" in node:
-        node["column"].one_of(("known_at",))
-        return None
-    return node["lag"].matching(_LAG, "an interval such as INTERVAL 1 DAY").upper()
-
-
-def _words(section: _Node) -> tuple[str, ...]:
-    words = section.texts()
-    for word in words:
-        if not _WORD.fullmatch(word):
-            raise section.wrong(f"lower-case words; {word!r} is none")
-    return words

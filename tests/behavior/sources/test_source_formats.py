@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pyspark.sql import SparkSession
 
-from schemas.mappings import FORMATS, SourceMapping, parse_mapping
+from schemas.mapping_file import Format
+from schemas.mappings import SourceMapping, parse_mapping
 from zigong.behavior.sources.ingest import read_raw, rejected_rows
 from zigong.errors import DataError
 
@@ -37,7 +39,7 @@ def mapping_of(kind: str) -> SourceMapping:
     return parse_mapping(MAPPING.replace("FORMAT", kind), origin="toy.yaml")
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", get_args(Format))
 def test_all_formats_yield_the_same_typed_rows(spark: SparkSession, tmp_path: Path, kind: str) -> None:
     frame = spark.createDataFrame(ROWS, "CLIENT string, AT string, AMOUNT string")
     frame.write.format(kind).option("header", True).save(str(tmp_path / "rows"))
@@ -66,7 +68,7 @@ def test_a_broken_json_line_is_quarantined_and_counted(spark: SparkSession, tmp_
     assert raw.cells["rows"].count() == raw.good["rows"].count() + len(rejected) == 5
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", get_args(Format))
 def test_an_absent_file_is_named_whatever_its_format(spark: SparkSession, tmp_path: Path, kind: str) -> None:
     with pytest.raises(DataError, match=r"raw file rows: .*rows does not exist"):
         read_raw(spark, mapping_of(kind), str(tmp_path))

@@ -40,24 +40,36 @@ def test_a_mapping_file_loads_by_path(tmp_path: Path) -> None:
     ("found", "put", "complaint"),
     [
         ("title: toy", "title: toy\ncolour: red", "toy.yaml: colour: unknown key; allowed here: name, data, title"),
-        ("title: toy\n", "", "toy.yaml: title is missing"),
+        ("title: toy\n", "", "toy.yaml: title is missing; required here: name, data, title"),
         (
             "required: true",
             "needed: true",
-            "toy.yaml: files: rows: columns: A: needed: unknown key; allowed here: type",
+            "toy.yaml: files.rows.columns.A.needed: unknown key; allowed here: type",
         ),
-        ("required: true", "required: yes please", "A: required: expected true or false, found 'yes please'"),
-        ("type: int", "type: number", "A: type: expected one of int, bigint"),
-        ("data: public", "data: secret", "data: expected one of simulated, public, private, found 'secret'"),
-        ("format: csv", "format: xml", "format: expected one of csv, json, parquet, delta"),
+        (
+            "required: true",
+            "required: yes please",
+            "rows.columns.A.required: Input should be a valid boolean; found 'yes please'",
+        ),
+        ("type: int", "type: number", "A.type: expected one of int, bigint"),
+        ("data: public", "data: secret", "data: Input should be 'simulated', 'public' or 'private'; found 'secret'"),
+        ("format: csv", "format: xml", "format: Input should be 'csv', 'json', 'parquet' or 'delta'"),
         ("format: csv", "format: csv, separator: '||'", "separator: expected one character, found '||'"),
         ("format: csv", "format: json, header: false", "header: expected no such option"),
         ("{lag: INTERVAL 1 DAY}", "{lag: INTERVAL 1 DAY, column: known_at}", "known_at: expected exactly one of"),
         ("INTERVAL 1 DAY", "1; DROP TABLE x", "lag: expected an interval"),
         ("[closed]", "[gone]", "closing_events: expected types out of outcome_events"),
-        ("[paid, closed]", "[Paid Up]", "outcome_events: expected lower-case words"),
-        ("[paid, closed]", "[]", "outcome_events: expected at least one event type"),
-        ("title: toy", "title: toy\nattributes: {shop: text}", "attributes: shop: expected one of code, free_text"),
+        ("[paid, closed]", "[Paid Up]", "outcome_events.0: expected a lower-case word, found 'Paid Up'"),
+        ("[paid, closed]", "[]", "outcome_events: List should have at least 1 item"),
+        ("files: {rows: {", "files: {rows: 1, more: {", "files.rows: expected a section with path, format, columns"),
+        ("files: {rows: {", "derived: {rows: SELECT 1}\nfiles: {rows: {", "need distinct names, found rows"),
+        ("required: true", "required: true, minimum: x", "A.minimum: Input should be a valid number"),
+        ("type: int", "type: string, minimum: 0", "A.minimum: expected no such bound, because string is no number"),
+        (
+            "title: toy",
+            "title: toy\nattributes: {shop: text}",
+            "attributes.shop: Input should be 'code' or 'free_text'",
+        ),
         ("title: toy", "title: [", "not valid YAML"),
     ],
 )
@@ -67,6 +79,13 @@ def test_a_mistake_is_named_with_its_field(found: str, put: str, complaint: str)
         parse_mapping(GOOD.replace(found, put), origin="toy.yaml")
     assert str(error.value).startswith("toy.yaml")
     assert complaint in str(error.value)
+
+
+def test_every_mistake_of_a_mapping_is_named_at_once() -> None:
+    wrong = GOOD.replace("data: public", "data: secret").replace("type: int", "type: number")
+    with pytest.raises(ValueError, match="toy") as error:
+        parse_mapping(wrong, origin="toy.yaml")
+    assert [line.split(": ")[1] for line in str(error.value).splitlines()] == ["data", "files.rows.columns.A.type"]
 
 
 def test_attributes_are_free_text_unless_declared_codes() -> None:
