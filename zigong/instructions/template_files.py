@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from string import Formatter
-from typing import Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, Self
 
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from schemas.documents import Strict, explain
 from zigong.errors import ConfigError
 
 
@@ -49,34 +62,128 @@ LINE_SLOTS: Mapping[str, Mapping[str, str]] = {
     "profile": {"words": "text"},
     "summary": {"folded": "text"},
 }
-MEASURES = ("count", "sum", "largest")
 
 
-@dataclass(frozen=True, kw_only=True)
-class LanguageText:
-    """The texts of one language.
-
-    Attributes:
-        cue: end of every phrasing; the answer follows it.
-        choices: in the order of the classes, the bad one first; empty where the answer is computed.
-        around: ``start``, ``profile`` and ``summary`` of a template that may be a main one; else empty.
-    """
-
-    cue: str
-    phrasings: tuple[str, ...]
-    choices: tuple[str, ...]
-    around: Mapping[str, str]
+def _one_line(text: str) -> str:
+    if text != text.strip() or "\n" in text or not text:
+        raise ValueError(f"is no single stripped line, found {text!r}")
+    return text
 
 
-@dataclass(frozen=True, kw_only=True)
-class TemplateFile:
+def _quoted(choice: object) -> object:
+    if not isinstance(choice, str) or choice != choice.strip() or not choice:
+        raise ValueError(
+            f"expected a stripped text, found {choice!r}; quote it: Yes and No unquoted are no text in YAML"
+        )
+    return choice
+
+
+Line = Annotated[str, AfterValidator(_one_line)]
+Choice = Annotated[str, BeforeValidator(_quoted)]
+
+
+class LabelSection(Strict):
+    """An answer by the performance label."""
+
+    by: Literal["outcome", "delay"]
+    means: dict[str, str]  # what each class says, the bad one first
+
+    @model_validator(mode="after")
+    def _every_class_has_a_meaning(self) -> Self:
+        if tuple(self.means) != CLASSES[self.by]:
+            raise ValueError(
+                f"is by {self.by!r} with the meanings {list(self.means)}; expected {', '.join(CLASSES[self.by])}"
+            )
+        return self
+
+
+class ProfileSection(Strict):
+    """An answer from the profile."""
+
+    profile: str
+
+
+class EventSection(Strict):
+    """An answer computed from events."""
+
+    measure: Literal["count", "sum", "largest"]
+    event_type: str
+    window_months: int
+
+
+def _answer_kind(content: object) -> str:
+    held = content if isinstance(content, Mapping) else {}
+    if "profile" in held:
+        return ProfileSection.__name__
+    return EventSection.__name__ if "measure" in held else LabelSection.__name__
+
+
+AnswerSection = Annotated[
+    Annotated[LabelSection, Tag(LabelSection.__name__)]
+    | Annotated[ProfileSection, Tag(ProfileSection.__name__)]
+    | Annotated[EventSection, Tag(EventSection.__name__)],
+    Discriminator(_answer_kind),
+]
+
+
+class LanguageText(Strict):
+    """The texts of one language; a template that may be a main one also words the lines around its question."""
+
+    cue: str  # the end of every phrasing; the answer follows it
+    phrasings: list[Line]
+    choices: dict[str, Choice] = Field(default_factory=dict)  # by class; none where the answer is computed
+    start: Line = ""
+    profile: Line = ""
+    summary: Line = ""
+
+    @field_validator("phrasings")
+    @classmethod
+    def _some_and_none_twice(cls, phrasings: list[str]) -> list[str]:
+        if not phrasings or len(set(phrasings)) < len(phrasings):
+            raise ValueError("expected at least one phrasing and none twice")
+        return phrasings
+
+    @model_validator(mode="after")
+    def _all_lines_around_or_none(self) -> Self:
+        if self.around and set(self.around) != set(LINE_SLOTS):
+            raise ValueError(f"words {', '.join(self.around)}; expected all of {', '.join(LINE_SLOTS)}, or none")
+        return self
+
+    @property
+    def around(self) -> dict[str, str]:
+        """``start``, ``profile`` and ``summary`` where the file words them; else empty."""
+        return {name: getattr(self, name) for name in LINE_SLOTS if name in self.model_fields_set}
+
+
+class TemplateFile(Strict):
     """A sound template file."""
 
     name: str
     version: int
     task: str
-    answer: Answer
-    languages: Mapping[str, LanguageText]
+    slots: dict[str, Literal["integer", "text"]]
+    answer: AnswerSection
+    kind: Literal["discriminative", "generative"]
+    languages: dict[str, LanguageText]
+
+    @field_validator("kind")
+    @classmethod
+    def _kind_of_the_answer(cls, kind: str, info: ValidationInfo) -> str:
+        if "answer" in info.data:
+            fitting = "discriminative" if isinstance(info.data["answer"], LabelSection) else "generative"
+            if kind != fitting:
+                raise ValueError(f"is {kind!r}, but this answer is {fitting}")
+        return kind
+
+    @field_validator("languages")
+    @classmethod
+    def _words_fit_slots_and_answer(
+        cls, languages: dict[str, LanguageText], info: ValidationInfo
+    ) -> dict[str, LanguageText]:
+        if "answer" in info.data and "slots" in info.data:
+            for language, text in languages.items():
+                _require_fitting(text, answer_of(info.data["answer"]), info.data["slots"], where=language)
+        return languages
 
 
 def checked_template(content: Any, *, file: str) -> TemplateFile:
@@ -86,112 +193,73 @@ def checked_template(content: Any, *, file: str) -> TemplateFile:
         ConfigError: a key is missing or unknown; a slot is undeclared, unused, filled by nothing or of another type
             than what fills it; choices do not fit the classes of the answer; a question does not end with the cue.
     """
-    keys = ("name", "version", "task", "kind", "slots", "answer", "languages")
-    top = _section(content, keys, where=file)
-    answer = _answer(top["answer"], where=f"{file}: answer")
-    if file != f"{top['name']}@{top['version']}.yaml":
-        _refuse(file, f"holds {top['name']}@{top['version']}", "name the file NAME@VERSION.yaml")
-    kind = "discriminative" if isinstance(answer, LabelAnswer) else "generative"
-    if top["kind"] != kind:
-        _refuse(f"{file}: kind", f"is {top['kind']!r}, but this answer is {kind}", f"write kind: {kind}")
-    declared = dict(top["slots"])
-    for slot, type_name in declared.items():
-        if type_name not in ("integer", "text"):
-            _refuse(f"{file}: slots.{slot}", f"has the type {type_name!r}", "use integer or text")
-    languages = {
-        language: _language(text, answer, declared, where=f"{file}: {language}")
-        for language, text in top["languages"].items()
-    }
-    return TemplateFile(name=top["name"], version=top["version"], task=top["task"], answer=answer, languages=languages)
+    try:
+        template = TemplateFile.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(explain(error, TemplateFile, origin=f"template {file}"), action=f"edit {file}") from error
+    held = f"{template.name}@{template.version}"
+    if file != f"{held}.yaml":
+        raise ConfigError(f"template {file}: holds {held}", action="name the file NAME@VERSION.yaml")
+    return template
 
 
-def _answer(content: Any, *, where: str) -> Answer:
-    """Exactly one of the three ways to an answer."""
-    if not isinstance(content, Mapping):
-        _refuse(where, "is no mapping", "name by, profile or measure")
-    if "profile" in content:
-        return ProfileAnswer(field=_section(content, ("profile",), where=where)["profile"])
-    if "measure" in content:
-        section = _section(content, ("measure", "event_type", "window_months"), where=where)
-        if section["measure"] not in MEASURES or not isinstance(section["window_months"], int):
-            _refuse(where, f"is {dict(section)}", f"use one of {', '.join(MEASURES)} and whole months")
-        return EventAnswer(**section)
-    section = _section(content, ("by", "means"), where=where)
-    if section["by"] not in CLASSES or tuple(section["means"]) != CLASSES[section["by"]]:
-        known = "; ".join(f"{by}: {', '.join(classes)}" for by, classes in CLASSES.items())
-        _refuse(where, f"is by {section['by']!r} with {list(section['means'])}", f"say what each class means ({known})")
-    return LabelAnswer(by=section["by"])
+def answer_of(section: LabelSection | ProfileSection | EventSection) -> Answer:
+    """The way to an answer that a section of a template file describes."""
+    match section:
+        case LabelSection():
+            return LabelAnswer(by=section.by)
+        case ProfileSection():
+            return ProfileAnswer(field=section.profile)
+        case EventSection():
+            return EventAnswer(
+                measure=section.measure, event_type=section.event_type, window_months=section.window_months
+            )
 
 
-def _language(content: Any, answer: Answer, declared: Mapping[str, str], *, where: str) -> LanguageText:
-    around = tuple(LINE_SLOTS) if isinstance(content, Mapping) and set(LINE_SLOTS) & set(content) else ()
-    chosen = ("choices",) if isinstance(answer, LabelAnswer) else ()
-    text = _section(content, ("cue", "phrasings", *chosen, *around), where=where)
+def choices_of(text: LanguageText, answer: Answer) -> tuple[str, ...]:
+    """The choices in the order of the classes, the bad one first; empty where the answer is computed."""
+    return tuple(text.choices[name] for name in CLASSES[answer.by]) if isinstance(answer, LabelAnswer) else ()
+
+
+def _require_fitting(text: LanguageText, answer: Answer, declared: Mapping[str, str], *, where: str) -> None:
+    """Every slot that is declared is used, every phrasing asks with the same ones and ends with the cue."""
+    _require_choices(text.choices, CLASSES[answer.by] if isinstance(answer, LabelAnswer) else (), where=where)
+    around, fills = text.around, QUESTION_SLOTS[type(answer)]
     used = {
-        slot for name in around for slot in _slots(text[name], LINE_SLOTS[name], declared, where=f"{where}: {name}")
+        slot for name in around for slot in _slots(around[name], LINE_SLOTS[name], declared, where=f"{where}: {name}")
     }
-    phrasings, fills = tuple(text["phrasings"]), QUESTION_SLOTS[type(answer)]
-    if not phrasings or len(set(phrasings)) < len(phrasings):
-        _refuse(where, "has no phrasing, or one twice", "write at least one and none twice")
-    for number, line in enumerate(phrasings, start=1):
+    for number, line in enumerate(text.phrasings, start=1):
         place = f"{where}: phrasing {number}"
         found = _slots(line, fills, declared, where=place)
         if unfilled := sorted((set(fills) & set(declared)) - found):
-            _refuse(place, f"does not use the slot {unfilled[0]!r}", "every phrasing asks with the same slots")
-        if not line.endswith(text["cue"]):
-            _refuse(place, f"does not end with the cue {text['cue']!r}", "end every question with the cue")
+            raise ValueError(f"{place}: does not use the slot {unfilled[0]!r}; every phrasing asks with the same slots")
+        if not line.endswith(text.cue):
+            raise ValueError(f"{place}: does not end with the cue {text.cue!r}")
         used |= found
     if unused := sorted(set(declared) - used):
-        _refuse(where, f"never uses the slot {unused[0]!r}", "use it, or do not declare it")
-    return LanguageText(
-        cue=text["cue"],
-        phrasings=phrasings,
-        choices=_choices(text["choices"], CLASSES[answer.by], where=f"{where}: choices")
-        if isinstance(answer, LabelAnswer)
-        else (),
-        around={name: text[name] for name in around},
-    )
+        raise ValueError(f"{where}: never uses the slot {unused[0]!r}; use it, or do not declare it")
 
 
-def _slots(line: Any, fills: Mapping[str, str], declared: Mapping[str, str], *, where: str) -> set[str]:
+def _require_choices(choices: Mapping[str, str], classes: tuple[str, ...], *, where: str) -> None:
+    if set(choices) != set(classes):
+        raise ValueError(f"{where}: choices: holds {list(choices)}; expected exactly {', '.join(classes) or 'none'}")
+    if len(set(choices.values())) < len(choices):
+        raise ValueError(f"{where}: choices: {list(choices.values())} are not different")
+
+
+def _slots(line: str, fills: Mapping[str, str], declared: Mapping[str, str], *, where: str) -> set[str]:
     """The slots of one line, each declared, filled and of the type that fills it."""
-    if not isinstance(line, str) or line != line.strip() or "\n" in line or not line:
-        _refuse(where, "is no single stripped line", "write one line of text")
     try:
         fields = [(slot, rest) for _, slot, *rest in Formatter().parse(line) if slot is not None]
     except ValueError as error:
-        raise ConfigError(
-            f"template {where}: {error}", action="close every brace, and double those meant as text"
-        ) from error
+        raise ValueError(f"{where}: {error}; close every brace, and double those meant as text") from error
     for slot, rest in fields:
         if not slot.isidentifier() or any(rest):
-            _refuse(where, f"the slot {slot!r} is no plain name", "write {name} alone")
+            raise ValueError(f"{where}: the slot {slot!r} is no plain name; write {{name}} alone")
         if slot not in declared:
-            _refuse(where, f"the slot {slot!r} is not declared", "declare it under slots with its type")
+            raise ValueError(f"{where}: the slot {slot!r} is not declared; declare it under slots with its type")
         if slot not in fills:
-            _refuse(where, f"nothing fills the slot {slot!r} here", f"use one of {sorted(fills)}")
+            raise ValueError(f"{where}: nothing fills the slot {slot!r} here; use one of {sorted(fills)}")
         if declared[slot] != fills[slot]:
-            _refuse(where, f"the slot {slot!r} is {fills[slot]}, declared {declared[slot]}", "declare it as it is")
+            raise ValueError(f"{where}: the slot {slot!r} is {fills[slot]}, declared {declared[slot]}")
     return {slot for slot, _ in fields}
-
-
-def _choices(content: Any, classes: Sequence[str], *, where: str) -> tuple[str, ...]:
-    """The choices in the order of the classes, the bad one first."""
-    section = _section(content, classes, where=where)
-    choices = tuple(section[name] for name in classes)
-    if not all(isinstance(choice, str) and choice == choice.strip() and choice for choice in choices):
-        _refuse(where, f"are {choices}", "quote them: Yes and No unquoted are no text in YAML")
-    if len(set(choices)) < len(choices):
-        _refuse(where, f"{choices} are not different", "give every class a choice of its own")
-    return choices
-
-
-def _section(content: Any, keys: Sequence[str], *, where: str) -> Mapping[str, Any]:
-    if not isinstance(content, Mapping) or set(content) != set(keys):
-        found = sorted(map(str, content)) if isinstance(content, Mapping) else type(content).__name__
-        _refuse(where, f"holds {found}", f"write exactly {', '.join(keys)}")
-    return content
-
-
-def _refuse(where: str, found: str, action: str) -> NoReturn:
-    raise ConfigError(f"template {where}: {found}", action=action)

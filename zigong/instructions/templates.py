@@ -12,7 +12,15 @@ from typing import Any
 import yaml
 
 from zigong.errors import ConfigError
-from zigong.instructions.template_files import Answer, EventAnswer, LabelAnswer, ProfileAnswer, checked_template
+from zigong.instructions.template_files import (
+    Answer,
+    EventAnswer,
+    LabelAnswer,
+    ProfileAnswer,
+    answer_of,
+    checked_template,
+    choices_of,
+)
 from zigong.recipe import Horizon
 
 
@@ -116,15 +124,15 @@ def question_of(content: Any, language: str, *, file: str) -> Question:
     if language not in source.languages:
         known = ", ".join(source.languages)
         raise ConfigError(f"instructions: {file} has no language {language!r}", action=f"use one of {known}")
-    text = source.languages[language]
+    text, answer = source.languages[language], answer_of(source.answer)
     given: dict[str, Any] = {
         "name": f"{source.name}@{source.version}",
         "task": source.task,
         "language": language,
         "cue": text.cue,
-        "phrasings": text.phrasings,
-        "choices": text.choices,
-        "answer": source.answer,
+        "phrasings": tuple(text.phrasings),
+        "choices": choices_of(text, answer),
+        "answer": answer,
         **text.around,
     }
     return Template(**given) if text.around else Question(**given)
