@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from zigong.files.atomic import write_text
+
 CONSOLE = Console(stderr=True)
 LOG = logging.getLogger("zigong")
 SECONDS_BETWEEN_LINES = 15.0
@@ -159,9 +161,7 @@ class ProgressFile:
         if time.monotonic() - self._last < 1.0:
             return
         self._last = time.monotonic()
-        part = self.file.with_suffix(".part")
-        part.write_text(json.dumps([done, total, note]), encoding="utf-8")
-        part.replace(self.file)
+        write_text(self.file, json.dumps([done, total, note]))
 
 
 def _follow(file: Path, advance: Advance, stop: threading.Event) -> None:

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from zigong.erasure import files as erase_files
 from zigong.erasure import tables as erase_tables
 from zigong.erasure.traces import Traces
-from zigong.files.atomic import write_json
+from zigong.files.atomic import write_json, write_text
 from zigong.lakehouse.audit_chain import Fact
 from zigong.lakehouse.audit_log import append_facts
 from zigong.lakehouse.erasures import AffectedModel, Erasure, erasures, erasures_folder
@@ -104,9 +104,9 @@ def _traces(spark: SparkSession, paths: LakehousePaths, request: Request, users:
     known = set(file.read_text(encoding="utf-8").split()) if file.is_file() else set()
     found = {row[0] for row in erase_tables.pseudonyms_of(spark, paths, users).toLocalIterator()}
     keys = known | found | set(request.user_ids)
-    partial = file.with_suffix(".partial")
-    partial.write_text("\n".join(sorted(keys)), encoding="utf-8")
-    partial.replace(file)
+    for leftover in file.parent.glob(f".{file.name}.*"):
+        leftover.unlink()  # of an attempt that was killed here: the verification would find the keys in it
+    write_text(file, "\n".join(sorted(keys)))
     return Traces(pseudonyms=frozenset(keys), raw_ids=frozenset(request.raw_ids))
 
 

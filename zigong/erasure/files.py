@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from zigong.erasure.traces import Traces, files_below, found_in
+from zigong.files.atomic import promoted_file, write_text
 from zigong.lakehouse.paths import LakehousePaths
 
 REWRITTEN, REDACTED, REMOVED = "rewritten", "redacted", "removed"
@@ -72,12 +73,11 @@ def without_rows(file: Path, is_erased: IsErased) -> bool:
     opened = pq.ParquetFile(file)
     if not any(pc.any(is_erased(batch)).as_py() for batch in opened.iter_batches()):
         return False
-    partial = file.with_name(f".{file.name}.partial")
-    with pq.ParquetWriter(partial, opened.schema_arrow) as writer:
-        for batch in opened.iter_batches():
-            writer.write_batch(batch.filter(pc.invert(is_erased(batch))))
-    file.with_name(f".{file.name}.crc").unlink(missing_ok=True)  # Hadoop's checksum of the former content
-    partial.replace(file)
+    with promoted_file(file) as partial:
+        with pq.ParquetWriter(partial, opened.schema_arrow) as writer:
+            for batch in opened.iter_batches():
+                writer.write_batch(batch.filter(pc.invert(is_erased(batch))))
+        file.with_name(f".{file.name}.crc").unlink(missing_ok=True)  # Hadoop's checksum of the former content
     return True
 
 
@@ -92,9 +92,7 @@ def _erased_file(file: Path, traces: Traces, *, below_runs: bool) -> str:
             file.unlink()
             return REMOVED
         return "left"  # the verification names it
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(traces.redacted(text), encoding="utf-8")
-    partial.replace(file)
+    write_text(file, traces.redacted(text))
     return REDACTED
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from zigong.errors import DataError
+from zigong.files.atomic import promoted_file, write_json
 
 Shard = Mapping[str, Any]
 
@@ -49,21 +49,18 @@ def write_shard(
     """Writes a shard's file and then its manifest, each through a temporary name."""
     file, manifest_file = _files(stage_folder, shard)
     manifest_file.unlink(missing_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    pq.write_table(table, partial)
-    manifest = ShardManifest(
-        shard=str(shard["shard"]),
-        rows=table.num_rows,
-        keys=pc.count_distinct(table.column(0)).as_py(),
-        checksum=_checksum(partial),
-        fingerprint=fingerprint,
-        shard_digest=_shard_digest(shard),
-        refused=tuple(sorted(refused)),
-    )
-    partial.replace(file)
-    partial = manifest_file.with_name(f".{manifest_file.name}.{os.getpid()}")
-    partial.write_text(json.dumps(asdict(manifest), sort_keys=True), encoding="utf-8")
-    partial.replace(manifest_file)
+    with promoted_file(file) as partial:
+        pq.write_table(table, partial)
+        manifest = ShardManifest(
+            shard=str(shard["shard"]),
+            rows=table.num_rows,
+            keys=pc.count_distinct(table.column(0)).as_py(),
+            checksum=_checksum(partial),
+            fingerprint=fingerprint,
+            shard_digest=_shard_digest(shard),
+            refused=tuple(sorted(refused)),
+        )
+    write_json(manifest_file, asdict(manifest))
     return manifest
 
 

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from zigong.errors import ConfigError
+from zigong.files.atomic import promoted_file
 from zigong.influence.targets import TargetGradients, TargetGroup
 
 
@@ -38,10 +39,8 @@ def save_targets(targets: TargetGradients, file: Path) -> None:
         "checkpoints": len(targets.sums),
         "groups": groups,
     }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial")
-    save_file(tensors, partial, metadata={"fingerprint": targets.fingerprint, "header": json.dumps(header)})
-    partial.rename(file)
+    with promoted_file(file) as partial:
+        save_file(tensors, partial, metadata={"fingerprint": targets.fingerprint, "header": json.dumps(header)})
 
 
 def read_targets(file: Path) -> TargetGradients:

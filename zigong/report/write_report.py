@@ -12,6 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from zigong.errors import ConfigError
+from zigong.files.atomic import write_text
 from zigong.report.charts import (
     Band,
     band_chart,
@@ -39,10 +40,7 @@ def write_report(report: RunReport, path: str | Path) -> Path:
         ConfigError: ``quality.data_docs`` is not a relative path.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    partial.write_text(report_html(report), encoding="utf-8")
-    partial.replace(target)
+    write_text(target, report_html(report))
     return target
 
 

@@ -10,10 +10,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from zigong.errors import ConfigError, DataError
+from zigong.files.atomic import write_json
 from zigong.files.digests import files_digest
 from zigong.recipe import Lora
 from zigong.training.base import load_model
-from zigong.training.folders import refuse_pickles, write_json
+from zigong.training.folders import refuse_pickles
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 

@@ -22,12 +22,13 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from zigong.errors import ConfigError, DataError
+from zigong.files.atomic import promoted_folder, write_json
 from zigong.files.digests import files_digest
 from zigong.recipe import TinyBase
 from zigong.tokens.losses import token_losses
 from zigong.tokens.samples import Indices, TokenIds, labelled_batch, token_budget_batches
 from zigong.training.answer_rows import separate_answer_rows
-from zigong.training.folders import promoted_folder, read_json, refuse_pickles, required, write_json
+from zigong.training.folders import read_json, refuse_pickles, required
 from zigong.training.optimise import Progress, Step, learning_rate, shuffled_batches, take_steps
 from zigong.training.tokenizer import tokenizer_digest
 

@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from zigong.errors import ConfigError, DataError
+from zigong.files.atomic import write_json
 from zigong.files.digests import files_digest
 from zigong.recipe import Lora
 from zigong.training.adapters import read_adapter
-from zigong.training.folders import read_json, required, write_json
+from zigong.training.folders import read_json, required
 
 CHECKPOINTS, SECOND_MOMENTS = "checkpoints.json", "adam_second_moments.safetensors"
 

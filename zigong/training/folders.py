@@ -1,37 +1,13 @@
-"""Folders that exist whole or not at all, and what is read from them."""
+"""What is read from the folders of models: JSON with its keys, and no pickles."""
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from zigong.errors import ConfigError
-
-
-@contextmanager
-def promoted_folder(folder: Path) -> Iterator[Path]:
-    """Gives an empty folder beside ``folder`` and renames it to ``folder`` once the block ends without an error."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    former = folder.with_name(f".{folder.name}.former")
-    for leftover in (partial, former):
-        shutil.rmtree(leftover, ignore_errors=True)
-    partial.mkdir(parents=True)
-    yield partial
-    if folder.exists():
-        folder.rename(former)
-    partial.rename(folder)
-    shutil.rmtree(former, ignore_errors=True)
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes JSON through a temporary name, so that a reader never sees half a file."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    partial.rename(path)
 
 
 def read_json(path: Path) -> dict[str, Any]:

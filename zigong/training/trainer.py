@@ -15,6 +15,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from zigong.errors import DataError
+from zigong.files.atomic import promoted_folder, write_json
 from zigong.recipe import Agent, Training
 from zigong.tokens.samples import Indices, Samples, sample_lengths, trainable
 from zigong.training.adapters import new_adapter, save_adapter, trained_weights
@@ -26,7 +27,6 @@ from zigong.training.checkpoints import (
     save_second_moments,
     write_checkpoints,
 )
-from zigong.training.folders import promoted_folder, write_json
 from zigong.training.optimise import ADAM_BETAS, ADAM_EPS, Progress, Step, second_moments, take_steps
 from zigong.training.plan import Units, plan_steps, sample_periods, single_units, tree_units
 
