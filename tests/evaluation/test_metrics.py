@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
-from sklearn.metrics import brier_score_loss, matthews_corrcoef, roc_auc_score
-from sklearn.metrics import log_loss as sklearn_log_loss
+from sklearn.metrics import matthews_corrcoef, roc_auc_score
 
 from zigong.errors import ConfigError, DataError
 from zigong.evaluation import metrics
@@ -43,25 +42,25 @@ def test_auc_and_ks_agree_with_sklearn_and_scipy(levels: int | None) -> None:
     labels, scores = _sample(1, levels=levels)
     assert metrics.auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
     expected = ks_2samp(scores[labels == 1], scores[labels == 0]).statistic
-    assert metrics.ks(labels, scores) == pytest.approx(expected, abs=1e-12)
+    assert score_curve(labels, scores).ks == pytest.approx(expected, abs=1e-12)
 
 
 def test_ks_of_one_single_score_is_zero_whatever_the_order_of_samples() -> None:
     labels = np.array([1, 1, 1, 0, 0, 0])
-    assert metrics.ks(labels, np.full(6, 0.4)) == 0.0
+    assert score_curve(labels, np.full(6, 0.4)).ks == 0.0
     assert metrics.auc(labels, np.full(6, 0.4)) == 0.5
 
 
 def test_figures_do_not_change_under_a_monotone_map_of_the_score() -> None:
     labels, scores = _sample(2, levels=9)
     assert metrics.auc(labels, np.exp(3 * scores)) == pytest.approx(metrics.auc(labels, scores), abs=1e-12)
-    assert metrics.ks(labels, np.exp(3 * scores)) == pytest.approx(metrics.ks(labels, scores), abs=1e-12)
+    assert score_curve(labels, np.exp(3 * scores)).ks == pytest.approx(score_curve(labels, scores).ks, abs=1e-12)
 
 
 def test_reversing_the_score_reverses_auc_and_keeps_ks() -> None:
     labels, scores = _sample(3, levels=9)
     assert metrics.auc(labels, -scores) == pytest.approx(1 - metrics.auc(labels, scores), abs=1e-12)
-    assert metrics.ks(labels, -scores) == pytest.approx(metrics.ks(labels, scores), abs=1e-12)
+    assert score_curve(labels, -scores).ks == pytest.approx(score_curve(labels, scores).ks, abs=1e-12)
 
 
 @given(rows=tied_samples)
@@ -75,22 +74,30 @@ def test_the_chosen_threshold_has_the_largest_mcc_of_all_cuts_and_is_the_highest
     assert metrics.best_mcc_threshold(labels, scores.astype(float)) == highest
 
 
-def test_mcc_brier_and_log_loss_agree_with_sklearn() -> None:
+def test_mcc_brier_and_log_loss_are_their_formulas() -> None:
     labels, scores = _sample(4)
     p = np.clip(scores / 1.3, 0.001, 0.999)
-    assert metrics.mcc(labels, p, 0.55) == pytest.approx(matthews_corrcoef(labels, p >= 0.55), abs=1e-12)
-    assert metrics.brier(labels, p) == pytest.approx(brier_score_loss(labels, p), abs=1e-12)
-    assert metrics.log_loss(labels, p) == pytest.approx(sklearn_log_loss(labels, p), abs=1e-12)
+    found = metrics.matthews(np.ones(len(p)), labels == 1, p >= 0.55)
+    assert found == pytest.approx(matthews_corrcoef(labels, p >= 0.55), abs=1e-12)
+    assert metrics.brier(labels, p) == pytest.approx(np.mean((p - labels) ** 2), abs=1e-12)
+    assert metrics.log_loss(labels, p) == pytest.approx(-np.mean(np.log(np.where(labels, p, 1 - p))), abs=1e-12)
 
 
 def test_mcc_of_a_constant_prediction_is_zero() -> None:
     labels, _ = _sample(5)
-    assert metrics.mcc(labels, np.zeros(len(labels)), 0.5) == 0.0
-    assert metrics.mcc(labels, np.ones(len(labels)), 0.5) == 0.0
+    for called in (labels < 0, labels >= 0):
+        assert metrics.matthews(np.ones(len(labels)), labels == 1, called) == 0.0
 
 
 def test_a_certain_wrong_answer_has_a_finite_log_loss() -> None:
-    assert np.isfinite(metrics.log_loss(np.array([1, 0]), np.array([0.0, 1.0])))
+    assert metrics.log_loss(np.array([1, 0]), np.array([0.0, 1.0])) == pytest.approx(-np.log(1e-12), rel=1e-4)
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_brier_and_log_loss_are_known_where_every_sample_has_one_label(label: int) -> None:
+    labels, p = np.full(5, label), np.linspace(0.1, 0.9, 5)
+    assert metrics.brier(labels, p) == pytest.approx(np.mean((p - label) ** 2), abs=1e-12)
+    assert metrics.log_loss(labels, p) == pytest.approx(-np.mean(np.log(np.where(labels, p, 1 - p))), abs=1e-12)
 
 
 def test_the_weighted_bootstrap_equals_copying_the_drawn_persons() -> None:
