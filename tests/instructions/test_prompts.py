@@ -29,7 +29,7 @@ from tests.support.prompt_oracle import (
     random_sequences,
     served,
 )
-from zigong.errors import DataError
+from zigong.errors import DataError, InfraError
 from zigong.instructions import prompts
 from zigong.instructions.branches import Branch, Told
 from zigong.instructions.build import RenderPlan, sample_batch
@@ -261,7 +261,7 @@ ZONES = (
 @hypothesis_settings(deadline=None, max_examples=25)
 @given(data=st.data())
 def test_local_dates_are_those_of_one_moment_alone(zone: str, data: st.DataObject) -> None:
-    there, around = ZoneInfo(zone), data.draw(st.datetimes(datetime(1850, 1, 1), datetime(2037, 1, 1)))
+    there, around = ZoneInfo(zone), data.draw(st.datetimes(datetime(1850, 1, 1), datetime(2037, 5, 1)))
     near = st.timedeltas(timedelta(days=-200), timedelta(days=200))
     moments = [around + step for step in data.draw(st.lists(near, max_size=20))]
     hours = [around + timedelta(minutes=20 * step) for step in range(data.draw(st.integers(0, 500)))]
@@ -303,3 +303,18 @@ def test_attributes_are_one_line_where_they_say_the_same() -> None:
         "start order a=b", "start order a=a b=b",
     ]  # fmt: skip
     assert len(lines) == 6
+
+
+def test_a_moment_that_time_zones_do_not_reach_is_refused() -> None:
+    moments = pa.array([datetime(2037, 12, 31, 23, tzinfo=UTC), datetime(2038, 1, 1, tzinfo=UTC)])
+    assert len(local_days(moments[:1], ZoneInfo("America/Sao_Paulo"))) == 1
+    with pytest.raises(DataError, match="event_at up to the year 2037, found 2038"):
+        local_days(moments, ZoneInfo("America/Sao_Paulo"))
+
+
+def test_a_zone_whose_clocks_arrow_does_not_know_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = pa.array([datetime(2023, 1, 1, tzinfo=UTC)])
+    unmoved = "zigong.instructions.histories.pc.local_timestamp"
+    monkeypatch.setattr(unmoved, lambda moments: moments.cast(pa.timestamp("us")))
+    with pytest.raises(InfraError, match="time zone Europe/Lisbon: the machine's files do not list"):
+        local_days(moments, ZoneInfo("Europe/Lisbon"))

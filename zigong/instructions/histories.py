@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import cache
 from typing import Any
@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from zigong.errors import DataError
+from zigong.errors import DataError, InfraError
 from zigong.instructions.render import Event, render_line, round_number
 from zigong.instructions.templates import Template
 from zigong.recipe import Instructions
@@ -29,7 +29,7 @@ Integers = npt.NDArray[np.int64]
 ALWAYS = ("event_type", "event_at")
 AMOUNT = pa.decimal128(18, 2)
 LARGEST_AMOUNT = 10**18 - 1  # in hundredths
-SECONDS_OF_A_DAY = 86_400
+LAST_YEAR = 2037  # up to which the files of time zones list every change of clocks
 EPOCH = date(1970, 1, 1).toordinal()
 EPOCH_WEEKDAY = 3  # a Thursday
 
@@ -138,29 +138,37 @@ def months_of(days: Integers) -> Integers:
 def local_days(moments: pa.Array, zone: ZoneInfo) -> Integers:
     """Local dates as days since 1970; moments without a zone are UTC.
 
-    No zone of the tz database changes its offset twice within three days. So where the offset is the same at both ends
-    of a UTC day it holds in between, and only the seconds of the few other days are asked one by one.
+    Raises:
+        DataError: a moment lies after ``LAST_YEAR``.
+        InfraError: as ``_require_known_zone``.
     """
-    seconds = moments.cast(pa.timestamp("us")).cast(pa.int64()).to_numpy(zero_copy_only=False) // 1_000_000
-    if not len(seconds):
-        return np.zeros(0, dtype=np.int64)
-    codes = _codes(seconds // SECONDS_OF_A_DAY)
-    starts = seconds[_first_positions(codes)] // SECONDS_OF_A_DAY * SECONDS_OF_A_DAY
-    first = _offsets(np.maximum(starts, seconds.min()), zone)
-    last = _offsets(np.minimum(starts + SECONDS_OF_A_DAY - 1, seconds.max()), zone)
-    offsets = first[codes]
-    changing = np.flatnonzero((first != last)[codes])
-    asked, inverse = np.unique(seconds[changing], return_inverse=True)
-    offsets[changing] = _offsets(asked, zone)[inverse]
-    local: Integers = (seconds + offsets) // SECONDS_OF_A_DAY
-    return local
+    utc = moments.cast(pa.timestamp("us"))
+    newest = pc.max(pc.year(utc)).as_py()
+    if newest is not None and newest > LAST_YEAR:
+        raise DataError(
+            f"user_sequences.events: expected event_at up to the year {LAST_YEAR}, found {newest}",
+            action="correct the times of the source",
+        )
+    _require_known_zone(zone)
+    local = pc.local_timestamp(utc.cast(pa.timestamp("us", zone.key)))
+    days: Integers = local.cast(pa.date32(), safe=False).cast(pa.int32()).to_numpy().astype(np.int64)
+    return days
 
 
-def _offsets(seconds: Integers, zone: ZoneInfo) -> Integers:
-    epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    local = ((epoch + timedelta(seconds=second)).astimezone(zone) for second in seconds.tolist())
-    offsets = (moment.utcoffset() or timedelta() for moment in local)
-    return np.fromiter((offset.total_seconds() for offset in offsets), dtype=np.int64, count=len(seconds))
+@cache
+def _require_known_zone(zone: ZoneInfo) -> None:
+    """Arrow knows the changes of clocks that the machine's files list, and no rule by which they go on.
+
+    Raises:
+        InfraError: it knows other ones than Python in some month up to ``LAST_YEAR``.
+    """
+    months = [datetime(year, month, 1, tzinfo=UTC) for year in range(1970, LAST_YEAR + 1) for month in range(1, 13)]
+    known = pc.local_timestamp(pa.array(months, pa.timestamp("us", zone.key))).to_pylist()
+    if known != [month.astimezone(zone).replace(tzinfo=None) for month in months]:
+        raise InfraError(
+            f"time zone {zone.key}: the machine's files do not list its changes of clocks up to {LAST_YEAR}",
+            action="install the system package tzdata in its full (fat) form on every worker",
+        )
 
 
 def _when(previous: Integers, days: Integers, opens: npt.NDArray[np.bool_], settings: Instructions) -> list[Integers]:
