@@ -16,13 +16,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import ray
 from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.support.scored_lake import ScoredLake, make_scored_lake
-from zigong.fanout.cluster import close_ray, open_ray
+from zigong.fanout.cluster import open_ray
 from zigong.fanout.shards import map_shards
 from zigong.fanout.staged import Shard, write_shard
 from zigong.influence.worker import InfluenceWorker
@@ -60,7 +61,7 @@ def main() -> None:
             for actors in (1, 2):
                 name = f"Ray, {actors} worker{'s' * (actors - 1)}"
                 found[name].append(on_ray(lake, shards, stage / str(actors), actors))
-        close_ray()
+        ray.shutdown()
     report(found, opened)
 
 

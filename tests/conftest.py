@@ -10,7 +10,7 @@ import ray
 from pyspark.sql import SparkSession
 
 from tests.support.finished import TINY, FinishedRun, finish
-from zigong.fanout.cluster import close_ray, open_ray
+from zigong.fanout.cluster import open_ray
 from zigong.lakehouse.session import open_spark
 from zigong.recipe import load_recipe
 
@@ -42,8 +42,7 @@ def spark() -> Iterator[SparkSession]:
 def local_ray() -> Iterator[None]:
     open_ray(load_recipe(TINY).engine)
     yield
-    close_ray()
-    assert not ray.is_initialized()
+    ray.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from zigong.errors import DataError
 from zigong.recipe import Card
-from zigong.release.scaling import HIGHEST, LOWEST, card_scores, p_bad_at, points
+from zigong.release.scaling import HIGHEST, LOWEST, card_scores, points
 
 CARD = Card(base_score=600, base_odds=20.0, pdo=50)
 cards = st.builds(Card, base_score=st.integers(300, 800), base_odds=st.floats(1, 100), pdo=st.integers(10, 100))
+
+
+def p_bad_at(score: NDArray[np.generic], card: Card) -> NDArray[np.float64]:
+    """Inverse of points: the probability of bad that a score stands for."""
+    p: NDArray[np.float64] = 1 / (1 + card.base_odds * 2 ** ((score.astype(np.float64) - card.base_score) / card.pdo))
+    return p
 
 
 def test_the_base_odds_earn_the_base_score() -> None:

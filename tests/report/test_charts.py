@@ -62,7 +62,9 @@ def test_the_drawn_roc_encloses_the_auc(held_out: HeldOut) -> None:
 
 
 def test_the_ks_picture_names_the_ks(held_out: HeldOut) -> None:
-    assert f"KS {metrics.ks(held_out.labels, held_out.scores['zigong']):.3f} at" in charts.ks_chart(held_out, "zigong")
+    assert f"KS {metrics.score_curve(held_out.labels, held_out.scores['zigong']).ks:.3f} at" in charts.ks_chart(
+        held_out, "zigong"
+    )
 
 
 def test_bands_share_out_every_client_from_riskiest_to_safest(held_out: HeldOut) -> None:

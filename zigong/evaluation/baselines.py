@@ -20,8 +20,6 @@ from zigong.errors import DataError
 Floats = NDArray[np.float64]
 Predictor = Callable[[pd.DataFrame], Floats]  # features -> p_bad, shape [rows]
 
-BASELINES = ("majority", "last_status", "logistic", "lightgbm", "lightgbm_no_profile")
-
 _STATUS, _PROFILE = "status_lag_", "profile_"
 _ARREARS_STEP_DAYS = 30
 _TREES = 200
@@ -63,7 +61,7 @@ def fit_baselines(features: pd.DataFrame, labels: NDArray[np.integer], seed: int
         seed: of the trees' column and row sampling.
 
     Returns:
-        One predictor per name of BASELINES, each from features of any split to p_bad.
+        One predictor per name above, each from features of any split to p_bad.
 
     Raises:
         DataError: labels do not fit the features or hold one class only.

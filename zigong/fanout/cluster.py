@@ -28,7 +28,7 @@ def open_ray(engine: Engine) -> None:
         return
     address = os.environ.get("RAY_ADDRESS")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    common = {"namespace": _namespace(), "log_to_driver": False, "logging_level": logging.ERROR}
+    common = {"namespace": f"zigong-{os.getpid()}", "log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address:
             ray.init(address=address, **common)
@@ -45,16 +45,6 @@ def open_ray(engine: Engine) -> None:
         raise InfraError(
             f"Ray did not start ({address or 'local'}): {error}", action="check RAY_ADDRESS and memory"
         ) from error
-
-
-def close_ray() -> None:
-    """Ends the connection that :func:`open_ray` made, and with it a local cluster; others' stay as they are."""
-    if ray.is_initialized() and ray.get_runtime_context().namespace == _namespace():
-        ray.shutdown()
-
-
-def _namespace() -> str:
-    return f"zigong-{os.getpid()}"
 
 
 class WorkerError(Exception):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -89,10 +88,3 @@ def require_columns(table: str, found: Sequence[str], wanted: Sequence[str]) -> 
             f"table {table} has no column {', '.join(missing)}: it was written under an older contract",
             action="rebuild the lakehouse under another lakehouse.root, or add the column with ALTER TABLE",
         )
-
-
-def partition_cells(paths: LakehousePaths, table: str, version: int) -> list[dict[str, Any]]:
-    """The partition values of a version, each once, in a stable order."""
-    opened = DeltaTable(paths.table(table), version=version)
-    cells = opened.partitions()
-    return sorted(cells, key=lambda cell: sorted((key, str(value)) for key, value in cell.items()))

@@ -40,10 +40,3 @@ def points(p_bad: Floats, card: Card) -> Floats:
 def card_scores(p_bad: Floats, card: Card) -> NDArray[np.int32]:
     """Whole points of the Behavior Card, within LOWEST and HIGHEST. Shape [samples]."""
     return np.clip(np.rint(points(p_bad, card)), LOWEST, HIGHEST).astype(np.int32)
-
-
-def p_bad_at(score: Floats | NDArray[np.integer], card: Card) -> Floats:
-    """Inverse of points: the probability of bad that a score stands for. Shape [samples]."""
-    log_odds = math.log(card.base_odds) + (np.asarray(score) - card.base_score) * math.log(2) / card.pdo
-    p: Floats = 1 / (1 + np.exp(log_odds))
-    return p

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from operator import attrgetter
 
 from zigong.console import set_up_logging
@@ -15,8 +15,6 @@ from zigong.recipe.source import source_mapping
 from zigong.runs.job import runs_folder
 from zigong.runs.launch import Body, run_step
 from zigong.runs.run import Outcome, Run, open_run
-
-Watch = Callable[[Step, Outcome | None], None]
 
 
 def start(recipe: Recipe, run_id: str | None) -> Run:

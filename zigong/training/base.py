@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     MistralConfig,
     MistralForCausalLM,
     PreTrainedModel,
@@ -28,7 +27,7 @@ from zigong.recipe import TinyBase
 from zigong.tokens.losses import token_losses
 from zigong.tokens.samples import Indices, TokenIds, labelled_batch, token_budget_batches
 from zigong.training.answer_rows import separate_answer_rows
-from zigong.training.folders import read_json, refuse_pickles, required
+from zigong.training.folders import refuse_pickles
 from zigong.training.optimise import Progress, Step, learning_rate, shuffled_batches, take_steps
 from zigong.training.tokenizer import tokenizer_digest
 
@@ -245,28 +244,12 @@ def _pretraining_batches(labels: Indices, tiny: TinyBase, seed: int) -> list[Ind
     return batches[: int(np.searchsorted(reached, tiny.max_tokens)) + 1]
 
 
-def read_base_manifest(folder: Path) -> BaseManifest:
-    """Reads the manifest of a base model that was trained here.
-
-    Raises:
-        ConfigError: the manifest is missing or lacks a key.
-    """
-    path = folder / MANIFEST
-    content = read_json(path)
-    return BaseManifest(**{key: required(content, key, where=str(path)) for key in BaseManifest.__dataclass_fields__})
-
-
-def load_base(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """Loads a base model in fp32 for evaluation, and its tokenizer; only safetensors, never foreign code.
+def load_model(folder: Path) -> PreTrainedModel:
+    """Loads a base model in fp32 for evaluation; only safetensors, never foreign code.
 
     Raises:
         ConfigError: the folder has no safetensors weights, or pickled ones.
     """
-    return load_model(folder), AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-
-
-def load_model(folder: Path) -> PreTrainedModel:
-    """Loads the weights of :func:`load_base` without the tokenizer."""
     refuse_pickles(folder)
     if not any(folder.glob("*.safetensors")):
         raise ConfigError(f"{folder} holds no *.safetensors weights", action="give base.path a Hugging Face folder")
