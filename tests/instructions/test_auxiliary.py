@@ -17,9 +17,10 @@ from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract
 from tests.support.finished import TINY
+from tests.support.prompt_oracle import in_batch
 from zigong.dataset.audit import broken_counts, joined_view
 from zigong.dataset.members import Dataset, build_members, split_column, window_closes_before
-from zigong.instructions.build import RenderPlan, instruction_samples, sample_row
+from zigong.instructions.build import RenderPlan, instruction_samples
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.render import Event, render_history
 from zigong.instructions.tasks import load_tasks
@@ -148,7 +149,8 @@ def test_a_recipe_without_auxiliary_questions_keeps_samples_ids_and_bytes() -> N
         "sequence_id": "s1",
         "observation_at": midnight(date(2024, 5, 1)),
         "profile": {"job": "a b", "income": "low"},
-        "counts": {"folded": 7},
+        "folded": 7,
+        "trains": False,
         "events": events,
     }
     for language, (sample_id, text_hash) in known.items():
@@ -161,7 +163,7 @@ def test_a_recipe_without_auxiliary_questions_keeps_samples_ids_and_bytes() -> N
             tokenizer_folder="",
             context_length=512,
         )
-        made = sample_row(row, plan, LineEncoder(tokenizer.backend_tokenizer, "digest"), ZoneInfo(ZONE))
+        (made,) = in_batch([row], plan, LineEncoder(tokenizer.backend_tokenizer, "digest"))
         assert (made["sample_id"], made["text_hash"]) == (sample_id, text_hash)
 
 

@@ -14,7 +14,8 @@ import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 
 from schemas.contracts import table_contract
-from zigong.instructions.build import RenderPlan, instruction_samples, sample_row
+from tests.support.prompt_oracle import in_batch
+from zigong.instructions.build import RenderPlan, instruction_samples
 from zigong.instructions.corpus import history_lines
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.render import render_history
@@ -81,7 +82,14 @@ def as_a_service_has_it(row: Row) -> dict[str, Any]:
         {**event, "event_at": instant(event["event_at"]), "amount": Decimal(event["amount"])}
         for event in plain["events"]
     ]
-    return {**plain, "events": events, "observation_at": instant(plain["observation_at"])}
+    return {
+        **plain,
+        "events": events,
+        "observation_at": instant(plain["observation_at"]),
+        "observation_date": date.fromisoformat(plain["observation_date"]),
+        "folded": plain["counts"]["folded"],
+        "trains": False,
+    }
 
 
 def test_pre_training_reads_the_lines_of_a_history_and_the_gap_to_the_cut_off(spark: SparkSession) -> None:
@@ -113,7 +121,7 @@ def test_spark_and_a_service_make_the_same_bytes(spark: SparkSession, tokenizer_
     encoder = LineEncoder.of(tokenizer_folder)
 
     for row in given.collect():
-        served = sample_row(as_a_service_has_it(row), wanted, encoder, ZoneInfo(ZONE))
+        (served,) = in_batch([as_a_service_has_it(row)], wanted, encoder)
         for name in ("sample_id", "prompt", "input_ids", "history_tokens", "text_hash", "choices"):
             assert served[name] == made[row["sequence_id"]][name], name
     lines = made["s1"]["prompt"].split("\n")

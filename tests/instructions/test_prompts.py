@@ -27,7 +27,6 @@ from tests.support.prompt_oracle import (
     plan,
     random_events,
     random_sequences,
-    served,
 )
 from zigong.errors import DataError, InfraError
 from zigong.instructions import prompts
@@ -71,7 +70,7 @@ def test_rows_of_a_batch_are_those_of_a_naive_loop_over_the_events(
         assert sample["prompt"] == prompt
         assert (sample["input_ids"], sample["history_tokens"]) == (ids, history_tokens)
         assert sample["text_hash"] == hashlib.sha256(prompt.encode()).hexdigest()
-        assert served(row, wanted, letters) == sample
+        assert sample == naive_row(naive_told(row, wanted, letters), row, wanted.template, wanted, letters)
 
 
 AUXILIARY = (
@@ -99,7 +98,7 @@ def test_rows_of_auxiliary_questions_are_those_of_a_naive_loop_behind_the_histor
         expected += [naive_row(known, row, question, wanted, letters) for question in (wanted.template, *auxiliary)]
     assert made == expected
     assert len(made) > 2 * len(rows)
-    assert [row for row in made if row["task"] == "classification"] == [served(row, wanted, letters) for row in rows]
+    assert [sample for row in rows for sample in in_batch([row], wanted, letters)] == made  # as a service asks
 
 
 def test_an_auxiliary_prompt_that_is_too_long_keeps_the_history_of_the_main_one() -> None:

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.prompt_oracle import ATTACKS
+from tests.support.prompts import Rendered, render_prompt
 from zigong.instructions.encode import LineEncoder
-from zigong.instructions.render import Event, Rendered, render_prompt, round_number, word
+from zigong.instructions.render import Event, round_number, word
 from zigong.instructions.templates import load_template
 from zigong.recipe import Horizon, Instructions
 from zigong.training.tokenizer import END, PAD, UNKNOWN, train_tokenizer

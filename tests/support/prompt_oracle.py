@@ -15,7 +15,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 from tokenizers.processors import TemplateProcessing
 
-from zigong.instructions.build import COPIED, RenderPlan, sample_batch, sample_row
+from zigong.instructions.build import COPIED, RenderPlan, sample_batch
 from zigong.instructions.computed import Computed, event_answer, profile_answer
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.render import Event, local_date, render_branch, render_history
@@ -249,7 +249,3 @@ def naive_row(
         "history_tokens": history_tokens,
         "text_hash": hashlib.sha256(text.encode()).hexdigest(),
     }
-
-
-def served(row: dict[str, Any], wanted: RenderPlan, encoder: LineEncoder) -> dict[str, Any]:
-    return sample_row({**row, "counts": {"folded": row["folded"]}}, wanted, encoder, ZoneInfo(wanted.timezone))

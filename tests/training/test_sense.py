@@ -10,10 +10,11 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
+from tests.support.prompts import Rendered, render_prompt
 from tests.support.tiny_models import TINY
 from zigong.evaluation.answers import answer_samples
 from zigong.instructions.encode import LineEncoder
-from zigong.instructions.render import Event, Rendered, render_prompt
+from zigong.instructions.render import Event
 from zigong.instructions.templates import load_template
 from zigong.recipe import Horizon, Instructions, Training
 from zigong.tokens.samples import Samples

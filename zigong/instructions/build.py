@@ -9,7 +9,6 @@ from functools import cached_property, partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import numpy as np
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -19,10 +18,9 @@ from zigong.instructions.batches import InBatches, event_lists, in_batches
 from zigong.instructions.branches import Branch, Observed, Told, branch_of
 from zigong.instructions.computed import ANSWERED_FROM, Computed
 from zigong.instructions.encode import LineEncoder
-from zigong.instructions.folding import fold_steps, folded_to_fit
-from zigong.instructions.histories import EPOCH, event_columns, events_in, months_of
+from zigong.instructions.histories import event_columns, events_in
 from zigong.instructions.prompts import Prompts, Voice
-from zigong.instructions.render import Rendered, local_date, render_history
+from zigong.instructions.render import local_date
 from zigong.instructions.tasks import Tasks, load_tasks
 from zigong.instructions.templates import Question, Template
 from zigong.recipe import Horizon, Instructions, Recipe
@@ -110,9 +108,9 @@ def sample_batch(
 ) -> Iterator[pa.RecordBatch]:
     """Sequences as rows of instruction_samples: one per question, behind one history, the main one first.
 
-    The row of the main question is the one that ``sample_row`` makes. Its history is folded until that prompt fits;
-    an auxiliary question stands behind the same history, and one whose prompt is too long there goes to quarantine. So
-    auxiliary questions never change what the main prompt tells.
+    The history of a sequence is folded until the prompt of the main question fits; an auxiliary question stands behind
+    the same history, and one whose prompt is too long there goes to quarantine. So auxiliary questions never change
+    what the main prompt tells. A service asks about one user with a batch of one sequence.
 
     Args:
         batch: the columns COPIED, profile, folded, trains, and one list column per ``event_fields`` of the plan.
@@ -139,20 +137,6 @@ def sample_batch(
             "text_hash": pa.array([hashlib.sha256(text.as_buffer()).hexdigest() for text in columns.texts]),
         }
         yield pa.RecordBatch.from_pydict(made)
-
-
-def sample_row(row: Mapping[str, Any], plan: RenderPlan, encoder: LineEncoder, zone: ZoneInfo) -> Row:
-    """One sequence and the main question as one row of instruction_samples, for a service that asks about one user."""
-    prompt = _prompt_within(_max_tokens(plan.template, plan, encoder), row, plan, encoder, zone)
-    text = prompt.rendered.text
-    return {
-        **{name: row[name] for name in COPIED},
-        **_named(row["sequence_id"], prompt.branch, plan, encoder),
-        "prompt": text,
-        "input_ids": prompt.history_ids + prompt.branch_ids,
-        "history_tokens": len(prompt.history_ids),
-        "text_hash": _digest(text),
-    }
 
 
 def _named(sequence_id: str, branch: Branch, plan: RenderPlan, encoder: LineEncoder) -> Row:
@@ -202,48 +186,6 @@ def _branch(question: Question, told: Told, *, observed: Observed, plan: RenderP
         horizon=plan.horizon,
         zone=zone,
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Encoded:
-    rendered: Rendered
-    branch: Branch
-    history_ids: list[int]
-    branch_ids: list[int]
-
-    @property
-    def tokens(self) -> int:
-        return len(self.history_ids) + len(self.branch_ids)
-
-
-def _prompt_within(
-    max_tokens: int, row: Mapping[str, Any], plan: RenderPlan, encoder: LineEncoder, zone: ZoneInfo
-) -> _Encoded:
-    """The main prompt with the oldest calendar months folded until it fits.
-
-    The newest month never folds. What does not fit even then is returned as it is: the contract sends it to quarantine,
-    and nothing is cut.
-    """
-    events = list(row["events"])
-    days = [local_date(event["event_at"], zone) for event in events]
-    steps = fold_steps(months_of(np.array([day.toordinal() - EPOCH for day in days], dtype=np.int64)))
-    observed = _observed(row, row["counts"]["folded"], zone)
-
-    def prompt(step: int) -> _Encoded:
-        positions = np.flatnonzero(steps >= step)
-        kept = [events[position] for position in positions]
-        lines = render_history(kept, template=plan.template, settings=plan.settings, zone=zone)
-        last = days[positions[-1]] if kept else None
-        told = Told(last=last, folded=len(events) - len(kept), read=lambda: kept)
-        branch = _branch(plan.template, told, observed=observed, plan=plan, zone=zone)
-        return _Encoded(
-            rendered=Rendered(history=tuple(lines), branch=branch.lines),
-            branch=branch,
-            history_ids=encoder.history(lines),
-            branch_ids=encoder.branch(branch.lines),
-        )
-
-    return folded_to_fit(steps, prompt, max_tokens)
 
 
 def _digest(text: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from math import floor, log10
@@ -16,7 +15,7 @@ from typing import Any, TypedDict
 from zoneinfo import ZoneInfo
 
 from zigong.instructions.templates import Template
-from zigong.recipe import Horizon, Instructions
+from zigong.recipe import Instructions
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -35,50 +34,6 @@ class Event(TypedDict, total=False):
     amount: Decimal | None
     currency: str | None
     attributes: Mapping[str, str] | Sequence[tuple[str, str]] | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rendered:
-    """A prompt, line by line; the branch begins where the history ends."""
-
-    history: tuple[str, ...]
-    branch: tuple[str, ...]
-
-    @property
-    def lines(self) -> tuple[str, ...]:
-        """All lines in order."""
-        return (*self.history, *self.branch)
-
-    @property
-    def text(self) -> str:
-        """The prompt."""
-        return "\n".join(self.lines)
-
-
-def render_prompt(
-    events: Sequence[Event],
-    profile: Mapping[str, str],
-    folded: int,
-    observation_at: datetime,
-    *,
-    template: Template,
-    settings: Instructions,
-    horizon: Horizon,
-    zone: ZoneInfo,
-) -> Rendered:
-    """Renders a sequence and the question about it.
-
-    Args:
-        events: chronological, all before T.
-        profile: words of the profile as of T.
-        folded: events folded away by the history policy.
-        observation_at: T, aware or naive UTC.
-    """
-    history = render_history(events, template=template, settings=settings, zone=zone)
-    last = local_date(events[-1]["event_at"], zone) if events else None
-    on, question = local_date(observation_at, zone), template.ask(horizon)
-    branch = render_branch(last, on, folded, profile, question, template=template, settings=settings)
-    return Rendered(history=tuple(history), branch=branch)
 
 
 def render_branch(
