@@ -15,8 +15,11 @@ from torch import Tensor
 
 from benchmarks.scorers.answering import Scoring, Way, answer_requests
 from benchmarks.scorers.inputs import SampleSet, Vectors, load_model
-from zigong.influence.capture import OpenAgent, contracted_gradients, score_against
+from benchmarks.scorers.stacked import score_against
+from zigong.influence.capture import OpenAgent, pass_through
+from zigong.influence.factorised import Matrices
 from zigong.influence.lora import lora_pairs, shared_inputs
+from zigong.influence.sinks import Contraction
 from zigong.tokens.samples import Indices, LabelledBatch, labelled_batch, token_budget_batches
 
 BATCH_TOKENS = 4096
@@ -53,14 +56,18 @@ def open_way(folder: Path) -> Way:
         count = len(vectors[0][0])
         if count == 1:
             vector = tuple((a[0], b[0]) for a, b in vectors)
-            return lambda: _scattered(
-                [(indices, contracted_gradients(agent, batch, vector)[:, None]) for indices, batch in batches]
-            )
+            return lambda: _scattered([(indices, _contracted(agent, batch, vector)) for indices, batch in batches])
         stacked = tuple(vectors)
         order = np.concatenate([indices for indices, _ in batches])
         return lambda: _scattered([(order, score_against(agent, [batch for _, batch in batches], stacked))])
 
     return way
+
+
+def _contracted(agent: OpenAgent, batch: LabelledBatch, vector: Matrices) -> Tensor:
+    sink = Contraction(len(batch), vector)
+    pass_through(agent, batch, sink)
+    return sink.products[:, None]
 
 
 def _scattered(parts: list[tuple[Indices, Tensor]]) -> Tensor:

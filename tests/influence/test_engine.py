@@ -11,20 +11,21 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
+from benchmarks.scorers.stacked import score_against
 from tests.support.influence_oracle import TRAIN, Setting, naive_gradients
 from tests.support.tiny_models import LORA, make_agent_settings, make_base, make_samples
 from zigong.errors import ConfigError, DataError
 from zigong.influence.capture import (
     OpenAgent,
-    contracted_gradients,
     open_agent,
+    pass_through,
     sample_gradients,
-    score_against,
     use_checkpoint,
 )
 from zigong.influence.factorised import Matrices
 from zigong.influence.lora import lora_pairs, shared_inputs
 from zigong.influence.score import score_samples
+from zigong.influence.sinks import Contraction, Matched
 from zigong.influence.targets import target_gradients
 from zigong.recipe import Influence, Lora
 from zigong.tokens.samples import Samples, batch_of
@@ -72,8 +73,8 @@ def test_layers_that_read_one_tensor_are_found(plain: Setting) -> None:
 def test_products_with_many_vectors_do_not_depend_on_blocks_and_batches(
     plain: Setting, monkeypatch: pytest.MonkeyPatch, block_bytes: int, held_bytes: int
 ) -> None:
-    monkeypatch.setattr("zigong.influence.sinks.BLOCK_BYTES", block_bytes)
-    monkeypatch.setattr("zigong.influence.sinks.HELD_BYTES", held_bytes)
+    monkeypatch.setattr("benchmarks.scorers.stacked.BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("benchmarks.scorers.stacked.HELD_BYTES", held_bytes)
     use_checkpoint(plain.agent, 1)
     vectors = sample_gradients(plain.agent, batch_of(plain.targets, everything(plain.targets)))
     batches = [batch_of(plain.samples, part) for part in np.array_split(everything(plain.samples), 3)]
@@ -85,13 +86,16 @@ def test_products_with_many_vectors_do_not_depend_on_blocks_and_batches(
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
 
 
-def test_one_vector_contracted_equals_one_vector_stacked(plain: Setting) -> None:
+def test_one_vector_contracted_equals_its_products_with_gradients_that_are_built(plain: Setting) -> None:
     use_checkpoint(plain.agent, 2)
     batch = batch_of(plain.samples, everything(plain.samples))
     stacked = sample_gradients(plain.agent, batch_of(plain.targets, np.array([3])))
-    contracted = contracted_gradients(plain.agent, batch, tuple((a[0], b[0]) for a, b in stacked))
-    expected = score_against(plain.agent, [batch], stacked)[:, 0].double()
-    torch.testing.assert_close(contracted, expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()))
+    contraction = Contraction(len(batch), tuple((a[0], b[0]) for a, b in stacked))
+    matched = Matched(len(batch), stacked, device=plain.agent.model.device)
+    for sink in (contraction, matched):
+        pass_through(plain.agent, batch, sink)
+    expected = matched.scaled[:, 0]
+    torch.testing.assert_close(contraction.products, expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()))
 
 
 def test_no_weight_asks_for_a_gradient_and_none_is_left_behind(plain: Setting) -> None:

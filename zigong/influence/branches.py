@@ -63,7 +63,7 @@ def branch_products(
 ) -> tuple[Floats, Floats]:
     """<gradient of each sample's loss, its vector> at the weights in use [N], and the losses [N].
 
-    Serves what :func:`zigong.influence.capture.contracted_gradients` serves: the plain product with one vector per
+    Serves what :class:`zigong.influence.sinks.Contraction` serves: the plain product with one vector per
     checkpoint and bucket of maturity. Branches of one tree may lie in different buckets; the pass then carries one
     derivative for each of them over the shared tokens, at half the cost of a first one.
 

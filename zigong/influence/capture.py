@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +16,7 @@ from zigong.errors import DataError
 from zigong.influence.decoder import ForwardMode, open_forward_mode
 from zigong.influence.factorised import Matrices, Sink, captured
 from zigong.influence.lora import LoraPair, lora_pairs, shared_inputs
-from zigong.influence.sinks import Collection, Contraction, Stack
+from zigong.influence.sinks import Collection
 from zigong.tokens.losses import sample_losses
 from zigong.tokens.samples import LabelledBatch
 from zigong.training.adapters import CONFIG, load_adapted
@@ -156,39 +155,6 @@ def pass_through(agent: OpenAgent, batch: LabelledBatch, sink: Sink) -> Tensor:
         losses = sample_losses(agent.model, batch.to(agent.model.device))
         losses.sum().backward()  # type: ignore[no-untyped-call]
     return losses.detach()
-
-
-def contracted_gradients(agent: OpenAgent, batch: LabelledBatch, vector: Matrices) -> Tensor:
-    """<gradient of each sample's loss, vector> at the weights in use: [N] in fp64."""
-    sink = Contraction(len(batch), vector)
-    pass_through(agent, batch, sink)
-    return sink.products
-
-
-def score_against(
-    agent: OpenAgent,
-    batches: Sequence[LabelledBatch],
-    stacked: Matrices,
-    *,
-    normalise: Literal["dot", "cosine"] = "dot",
-) -> Tensor:
-    """Products of each sample's gradient with M stacked vectors at the weights in use: [N, M] in fp32.
-
-    Each layer's gradients are built, wait for those of a few more batches, are multiplied with all vectors at once, and
-    dropped.
-
-    Args:
-        agent: the opened agent; :func:`use_checkpoint` chooses the weights.
-        batches: N samples in all, a pass each.
-        stacked: (A [M, r, D], B [M, O, r]) of each pair, on any device; read in blocks of ``BLOCK_BYTES``.
-        normalise: cosine divides by the norm of the sample's gradient; the vectors are taken as they are.
-    """
-    samples = sum(len(batch) for batch in batches)
-    sink = Stack(samples, stacked, device=agent.model.device, norms=normalise == "cosine")
-    for batch in batches:
-        sink.begin(len(batch))
-        pass_through(agent, batch, sink)
-    return sink.finished()
 
 
 def sample_gradients(agent: OpenAgent, batch: LabelledBatch) -> Matrices:
