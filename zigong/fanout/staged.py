@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 
 from zigong.errors import DataError
 from zigong.files.atomic import promoted_file, write_json
+from zigong.files.digests import file_digest, json_digest
 
 Shard = Mapping[str, Any]
 
@@ -55,9 +55,9 @@ def write_shard(
             shard=str(shard["shard"]),
             rows=table.num_rows,
             keys=pc.count_distinct(table.column(0)).as_py(),
-            checksum=_checksum(partial),
+            checksum=file_digest(partial),
             fingerprint=fingerprint,
-            shard_digest=_shard_digest(shard),
+            shard_digest=json_digest(shard),
             refused=tuple(sorted(refused)),
         )
     write_json(manifest_file, asdict(manifest))
@@ -70,9 +70,9 @@ def whole_shard(stage_folder: Path, shard: Shard, fingerprint: str) -> ShardMani
     if not (file.is_file() and manifest_file.is_file()):
         return None
     manifest = _read_manifest(manifest_file)
-    if manifest is None or (fingerprint, _shard_digest(shard)) != (manifest.fingerprint, manifest.shard_digest):
+    if manifest is None or (fingerprint, json_digest(shard)) != (manifest.fingerprint, manifest.shard_digest):
         return None
-    return manifest if _checksum(file) == manifest.checksum else None
+    return manifest if file_digest(file) == manifest.checksum else None
 
 
 def remove_shard(stage_folder: Path, shard: Shard) -> None:
@@ -98,15 +98,6 @@ def _read_manifest(file: Path) -> ShardManifest | None:
         return ShardManifest(**{**content, "refused": tuple(content["refused"])})
     except (ValueError, TypeError, KeyError):
         return None
-
-
-def _shard_digest(shard: Shard) -> str:
-    return hashlib.sha256(json.dumps(shard, sort_keys=True).encode()).hexdigest()
-
-
-def _checksum(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def staged_rows(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from zigong.errors import DataError
+from zigong.files.digests import json_digest
 from zigong.influence.capture import OpenAgent, sample_gradients, use_checkpoint
 from zigong.influence.decay import target_weight
 from zigong.influence.factorised import Matrices
@@ -102,7 +102,7 @@ def target_fingerprint(manifest: CheckpointManifest, target_ids: Sequence[str], 
         "targets": sorted(target_ids),
         "settings": settings.model_dump(mode="json", include={"scope", "normalise", "precondition", "precision"}),
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return json_digest(content)
 
 
 def scorer_fingerprint(manifest: CheckpointManifest, settings: Influence, target_ids: Sequence[str]) -> str:
@@ -113,7 +113,7 @@ def scorer_fingerprint(manifest: CheckpointManifest, settings: Influence, target
         "months_per_period": manifest.months_per_period,
         "settings": settings.model_dump(mode="json", exclude={"batch_tokens", "gradient_checkpointing"}),
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return json_digest(content)
 
 
 def target_gradients(

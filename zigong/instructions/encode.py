@@ -5,7 +5,6 @@ Training, scoring and serving receive ids from here and nowhere else.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from zigong.errors import ConfigError
+from zigong.files.digests import file_digest
 
 LINES_REMEMBERED = 200_000
 
@@ -46,7 +46,7 @@ class LineEncoder:
         file = Path(folder) / "tokenizer.json"
         if not file.is_file():
             raise ConfigError(f"{file} does not exist", action="give base.path a folder with a fast tokenizer")
-        return cls(Tokenizer.from_file(str(file)), hashlib.sha256(file.read_bytes()).hexdigest())
+        return cls(Tokenizer.from_file(str(file)), file_digest(file))
 
     def line(self, line: str) -> tuple[int, ...]:
         """Ids of one history line with its line end."""

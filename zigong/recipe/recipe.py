@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from datetime import date
 from typing import Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
 
+from zigong.files.digests import json_digest
 from zigong.recipe.learning import Agent, Base, Card, Evaluation, Gate, Influence, Mix, Registry, Training
 from zigong.recipe.sections import (
     Duplicates,
@@ -69,7 +68,7 @@ class Recipe(Section):
     def digest(self) -> str:
         """SHA-256 of everything that can change a result: all but the engine's limits and where the lakehouse lies."""
         content = self.model_dump(mode="json", exclude={"engine": True, "lakehouse": {"root"}, "registry": True})
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return json_digest(content)
 
 
 def _require_one_date(recipe: Recipe) -> None:

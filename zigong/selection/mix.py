@@ -5,8 +5,6 @@ Scores rank within a task: gradients of answers to different questions are not c
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
@@ -16,13 +14,14 @@ from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract
 from zigong.errors import DataError
+from zigong.files.digests import json_digest
 from zigong.recipe import Mix
 
 
 def mix_identity(dataset_id: str, scorer_id: str, settings: Mix, seed: int) -> str:
     """Digest of what a mix is made from."""
     content = {"dataset": dataset_id, "scorer": scorer_id, "mix": settings.model_dump(mode="json"), "seed": seed}
-    return "mix-" + hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    return "mix-" + json_digest(content)[:16]
 
 
 STRATA = {

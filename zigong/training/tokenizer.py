@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
 from zigong.errors import ConfigError, DataError
+from zigong.files.digests import file_digest
 
 PAD, UNKNOWN, END = "[PAD]", "[UNK]", "[EOS]"
 
@@ -62,4 +62,4 @@ def tokenizer_digest(folder: Path) -> str:
     file = folder / "tokenizer.json"
     if not file.is_file():
         raise ConfigError(f"{file} does not exist", action="give a model folder with a fast tokenizer")
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    return file_digest(file)
