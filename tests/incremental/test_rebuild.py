@@ -21,6 +21,7 @@ from tests.support.finished import TINY
 from tests.support.rows import texts
 from zigong.behavior.observation import observation_points
 from zigong.behavior.sequences import user_sequences
+from zigong.behavior.timeline import user_timelines
 from zigong.incremental import sequences as incremental
 from zigong.incremental.sequences import history_policy
 from zigong.incremental.touched import Standing, standing_of
@@ -72,7 +73,9 @@ class Lake:
         self.learnt = until
         known = self.events.where(f"known_date < DATE'{until}'")
         cohort = Cohort(min_history_months=1, open_loan=False)
-        points = observation_points(known, dates=days, timezone=ZONE, cohort=cohort, mapping=MAPPING)
+        points = observation_points(
+            user_timelines(known, ZONE), dates=days, timezone=ZONE, cohort=cohort, mapping=MAPPING
+        )
         self.put("observation_points", points, "true")
 
     def mend(self) -> None:
@@ -105,8 +108,9 @@ class Lake:
     def expected(self, end: date) -> list[str]:
         """The rows that the whole log gives."""
         points = self.newest("observation_points").where(F.col("observation_date") < F.lit(end))
-        tables = self.newest("behavior_events"), self.newest("user_profiles"), points
-        return texts(user_sequences(*tables, max_events=KEPT, policy_id=history_policy(KEPT), timezone=ZONE))
+        timelines, profiles = user_timelines(self.newest("behavior_events"), ZONE), self.newest("user_profiles")
+        policy = history_policy(KEPT)
+        return texts(user_sequences(timelines, profiles, points, max_events=KEPT, policy_id=policy))
 
     def rewritten(self, before: int) -> set[Partition]:
         return set(changed_partitions(self.paths, TABLE, before, latest_version(self.paths, TABLE)))
