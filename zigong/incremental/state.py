@@ -99,15 +99,15 @@ def _moved_on(job: Job, state: State, until: date) -> DataFrame:
 
 
 def _published(job: Job, timelines: DataFrame, known_before: date) -> DataFrame:
-    """Replaces the state, whole; older ones leave with the same commit."""
+    """Replaces the state, whole: the former one leaves with the same commit."""
     lineage = Lineage(
         method=timelines_method(job.recipe.business_timezone),
         inputs={EVENTS: job.version(EVENTS)},
         dates=(known_before.isoformat(),),
     )
     rows = timelines.withColumn("known_before", F.lit(known_before))
-    cells = f"known_before <= DATE'{known_before.isoformat()}'"
-    return _rows(job, job.publish(STATE, rows, cells=cells, lineage=lineage, pin=False), known_before)
+    version = job.publish(STATE, rows, cells="true", lineage=lineage, pin=False)
+    return _rows(job, version, known_before)
 
 
 def _rows(job: Job, version: int, known_before: date) -> DataFrame:
