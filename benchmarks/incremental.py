@@ -30,6 +30,7 @@ from jobs.build_sequences import build_sequences
 from schemas.contracts import table_contract
 from schemas.mappings import load_mapping
 from zigong.behavior.observation import observation_points
+from zigong.behavior.timeline import user_timelines
 from zigong.lakehouse.commits import create_if_missing
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import latest_version, open_pinned
@@ -101,9 +102,8 @@ def learn(log: DataFrame, *days: date) -> None:
     """Ingests a log, and observes everybody who is in it at some dates."""
     first = "true" if days[0] == days[-1] else f"known_date >= DATE'{FIRST}'"
     put(log.where(first), "behavior_events", first)
-    points = observation_points(
-        log, dates=days, timezone="UTC", cohort=Cohort(open_loan=False), mapping=load_mapping("simulated")
-    )
+    timelines, cohort = user_timelines(log, "UTC"), Cohort(open_loan=False)
+    points = observation_points(timelines, dates=days, timezone="UTC", cohort=cohort, mapping=load_mapping("simulated"))
     put(points, "observation_points", "true")
 
 

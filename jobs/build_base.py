@@ -5,6 +5,7 @@ import shutil
 from zigong.behavior.sequences import timelines_before
 from zigong.console import progress
 from zigong.dataset.members import may_pretrain
+from zigong.incremental.state import known_timelines
 from zigong.instructions.corpus import (
     answer_tokens,
     encoded,
@@ -32,7 +33,7 @@ def build_base(job: Job) -> None:
     profiles = job.read("user_profiles")
     cutoff = recipe.observations.train.last
     timelines = timelines_before(
-        job.read("behavior_events"), profiles, cutoff=cutoff, timezone=recipe.business_timezone
+        known_timelines(job), profiles, cutoff=cutoff, timezone=recipe.business_timezone
     ).where(may_pretrain(recipe))
     corpus = job.scratch
     told = history_lines(timelines, recipe.instructions, cutoff=cutoff, timezone=recipe.business_timezone)

@@ -2,6 +2,7 @@
 
 from zigong.behavior.labels import performance_labels
 from zigong.behavior.observation import observation_points
+from zigong.incremental.state import known_timelines
 from zigong.lakehouse.fence import Basis
 from zigong.lakehouse.lineage import Partition
 from zigong.recipe.source import source_mapping
@@ -13,9 +14,9 @@ def build_labels(job: Job) -> None:
     """The spine with the reason of every excluded point, and the labels of the eligible ones."""
     recipe, dates = job.recipe, job.observation_dates()
     mapping = source_mapping(recipe)
-    events = job.read("behavior_events")
+    timelines = known_timelines(job)
     points = observation_points(
-        events,
+        timelines,
         dates=dates.days,
         timezone=recipe.business_timezone,
         cohort=recipe.observations.cohort,
@@ -23,7 +24,7 @@ def build_labels(job: Job) -> None:
     )
     version = job.publish("observation_points", points, cells=dates.predicate)
     labels = performance_labels(
-        events,
+        timelines,
         job.read("observation_points").where(dates.predicate),
         horizons=recipe.labels.horizons,
         reporting_lag_days=recipe.labels.reporting_lag_days,

@@ -1,7 +1,6 @@
 """Builds each eligible client's history as of T: behavior_events, user_profiles -> user_sequences."""
 
-from zigong.behavior.sequences import user_sequences
-from zigong.incremental.sequences import history_policy, rebuild_sequences, sequences_lineage
+from zigong.incremental.sequences import due_sequences, rebuild_sequences, sequences_lineage
 from zigong.runs.job import Job
 from zigong.runs.launch import main
 
@@ -11,19 +10,11 @@ def build_sequences(job: Job) -> None:
 
     With ``engine.incremental`` only what has changed since the rows were published is built; the rows are the same.
     """
-    recipe, dates = job.recipe, job.observation_dates()
-    if recipe.engine.incremental:
+    dates = job.observation_dates()
+    if job.recipe.engine.incremental:
         rebuild_sequences(job, dates)
         return
-    max_events = recipe.instructions.max_events
-    sequences = user_sequences(
-        job.read("behavior_events"),
-        job.read("user_profiles"),
-        job.read("observation_points").where(dates.predicate),
-        max_events=max_events,
-        policy_id=history_policy(max_events),
-        timezone=recipe.business_timezone,
-    )
+    sequences = due_sequences(job, job.read("observation_points").where(dates.predicate))
     job.publish("user_sequences", sequences, cells=dates.predicate, lineage=sequences_lineage(job, dates))
 
 

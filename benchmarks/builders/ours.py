@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from benchmarks.builders.clock import measure_warm, tell
 from zigong.behavior.sequences import user_sequences
+from zigong.behavior.timeline import user_timelines
 from zigong.lakehouse.business_time import local_midnight
 from zigong.lakehouse.session import open_spark
 from zigong.recipe import Engine
@@ -40,9 +41,9 @@ def sequences(spark: SparkSession, source: str, day: date, max_events: int = KEP
         F.lit(day).alias("observation_date"),
         F.lit(True).alias("eligible"),
     )
-    return user_sequences(events, profiles, points, max_events=max_events, policy_id="bench", timezone="UTC").where(
-        "certificate.events_used > 0"
-    )
+    timelines = user_timelines(events, "UTC")
+    built = user_sequences(timelines, profiles, points, max_events=max_events, policy_id="bench")
+    return built.where("certificate.events_used > 0")
 
 
 def main(source: str, target: str, day: str, threads: str) -> None:

@@ -16,7 +16,7 @@ from tests.support.drawn_logs import DATES, TIMEZONE, as_events, as_profiles, me
 from tests.support.rows import texts
 from zigong.behavior.advance import advanced_timelines, timelines_of
 from zigong.behavior.changes import differing_rows, touched_points, users_always, users_of_changes
-from zigong.behavior.sequences import sequences_of
+from zigong.behavior.sequences import user_sequences
 from zigong.behavior.timeline import user_timelines
 from zigong.lakehouse.business_time import local_midnight
 
@@ -103,7 +103,7 @@ def test_a_state_serves_every_earlier_date_as_well(spark: SparkSession, world: W
 
 
 def sequences(timelines: DataFrame, profiles: DataFrame, points: DataFrame) -> DataFrame:
-    built = sequences_of(timelines, profiles, points, max_events=MAX_EVENTS, policy_id="p")
+    built = user_sequences(timelines, profiles, points, max_events=MAX_EVENTS, policy_id="p")
     return built.where("counts.events > 0")
 
 

@@ -22,6 +22,7 @@ from tests.support.drawn_logs import DATES, MAPPING, TIMEZONE, as_events, as_pro
 from zigong.behavior.labels import performance_labels
 from zigong.behavior.observation import observation_points
 from zigong.behavior.sequences import timelines_before, user_sequences
+from zigong.behavior.timeline import user_timelines
 from zigong.recipe import Cohort, Horizon
 
 USERS, MANY_USERS, MAX_EVENTS = 1_000, 10_000, 6
@@ -33,27 +34,30 @@ HORIZONS = tuple(Horizon(window_months=months, dpd_threshold=dpd) for months in 
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """A log with its profiles, and what Spark makes of them; rows are collected once."""
+    """A log with its profiles, and what Spark makes of them: the log is grouped once, and every rule reads that."""
 
     users: list[str]
     log: list[naive.Version]
     profiles: list[naive.Profile]
-    events: DataFrame
+    timelines: DataFrame
     points: DataFrame
     sequences: DataFrame
 
 
 def built(spark: SparkSession, users: int, log: list[naive.Version], profiles: list[naive.Profile]) -> World:
-    events = as_events(spark, log).localCheckpoint()
+    timelines = user_timelines(as_events(spark, log), TIMEZONE).localCheckpoint()
     points = observation_points(
-        events, dates=DATES, timezone=TIMEZONE, cohort=Cohort(**COHORT), mapping=MAPPING
+        timelines, dates=DATES, timezone=TIMEZONE, cohort=Cohort(**COHORT), mapping=MAPPING
     ).localCheckpoint()
-    sequences = user_sequences(
-        events, as_profiles(spark, profiles), points, max_events=MAX_EVENTS, policy_id="p1", timezone=TIMEZONE
-    )
+    sequences = user_sequences(timelines, as_profiles(spark, profiles), points, max_events=MAX_EVENTS, policy_id="p1")
     names = [f"u{number:05d}" for number in range(users)]
     return World(
-        users=names, log=log, profiles=profiles, events=events, points=points, sequences=sequences.localCheckpoint()
+        users=names,
+        log=log,
+        profiles=profiles,
+        timelines=timelines,
+        points=points,
+        sequences=sequences.localCheckpoint(),
     )
 
 
@@ -96,7 +100,7 @@ def check_points(world: World) -> None:
 def check_labels(world: World) -> None:
     logs = naive.by_user(world.log)
     labels = performance_labels(
-        world.events,
+        world.timelines,
         world.points,
         horizons=HORIZONS,
         reporting_lag_days=3,
@@ -206,7 +210,7 @@ def other_profiles(profiles: list[naive.Profile]) -> list[naive.Profile]:
 
 def test_timelines_before_a_date_hold_whole_histories_of_all_users(spark: SparkSession, world: World) -> None:
     logs, profiles = naive.by_user(world.log), profiles_by_user(world.profiles)
-    told = timelines_before(world.events, as_profiles(spark, world.profiles), cutoff=CUT, timezone=TIMEZONE)
+    told = timelines_before(world.timelines, as_profiles(spark, world.profiles), cutoff=CUT, timezone=TIMEZONE)
     found = told.collect()
     expected = {u: rows for u in world.users if (rows := naive.history(logs[u], u, naive.midnight(CUT)))}
     assert {row["user_id"] for row in found} == expected.keys()

@@ -14,6 +14,7 @@ from zigong.behavior.labels import performance_labels
 from zigong.behavior.observation import observation_points
 from zigong.behavior.simulate import simulate_lender
 from zigong.behavior.sources.ingest import deduplicated, events_from, read_raw, rejected_rows
+from zigong.behavior.timeline import user_timelines
 from zigong.recipe import Cohort, Horizon, Simulation
 
 KEY = b"a-key-for-these-tests-only"
@@ -77,11 +78,12 @@ def test_the_future_depends_on_the_past(events: DataFrame) -> None:
     mapping, timezone = load_mapping("simulated"), "Asia/Shanghai"
     cohort = Cohort(min_history_months=3, max_months_since_last_event=1, max_days_past_due=29)
     dates = [date(2023, month, 1) for month in (5, 7, 9)]
+    timelines = user_timelines(events, timezone).localCheckpoint()
     points = observation_points(
-        events, dates=dates, timezone=timezone, cohort=cohort, mapping=mapping
+        timelines, dates=dates, timezone=timezone, cohort=cohort, mapping=mapping
     ).localCheckpoint()
     labels = performance_labels(
-        events,
+        timelines,
         points,
         horizons=[Horizon(window_months=3, dpd_threshold=30)],
         reporting_lag_days=2,

@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from zigong.behavior.sequences import user_sequences
+from zigong.behavior.timeline import user_timelines
 from zigong.lakehouse.business_time import local_midnight
 
 EVENTS, WHALE_EVENTS, USERS, KEPT = 300_000, 100_000, 2_000, 120
@@ -54,7 +55,8 @@ def sequences(spark: SparkSession, events: DataFrame) -> DataFrame:
         [], "source string, user_id string, valid_from timestamp, known_at timestamp, person_id string, "
         "attributes map<string,string>",
     )  # fmt: skip
-    return user_sequences(events, profiles, points, max_events=KEPT, policy_id="p", timezone="UTC").localCheckpoint()
+    timelines = user_timelines(events, "UTC")
+    return user_sequences(timelines, profiles, points, max_events=KEPT, policy_id="p").localCheckpoint()
 
 
 def test_no_event_of_a_skewed_log_is_lost(events: DataFrame, sequences: DataFrame) -> None:

@@ -186,6 +186,7 @@ def test_erased_users_leave_every_file_and_do_not_come_back(lender: Lender) -> N
     (record,) = erasures(lender.root)
     assert record.users == ERASED
     assert record.rows["behavior_events"] == ERASED * 8
+    assert record.rows["user_timelines"] == ERASED
     assert record.rows["quarantine"] == ERASED * 4
     kept = lender.user_ids("behavior_events")
     assert (len(kept), kept < before) == (CLIENTS - ERASED, True)

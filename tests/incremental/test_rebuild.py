@@ -1,10 +1,11 @@
-"""The job with and without what a former build left: the same rows; and it touches no more than it must."""
+"""Jobs with and without what a former step or build left: the same rows; and they touch no more than they must."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from benchmarks.spark_metrics import watched
+from jobs.build_labels import build_labels
 from jobs.build_sequences import build_sequences
 from schemas.contracts import table_contract
 from tests.support import naive_history as naive
@@ -21,6 +23,7 @@ from tests.support.finished import TINY
 from tests.support.rows import texts
 from zigong.behavior.observation import observation_points
 from zigong.behavior.sequences import user_sequences
+from zigong.behavior.timeline import user_timelines
 from zigong.incremental import sequences as incremental
 from zigong.incremental.sequences import history_policy
 from zigong.incremental.touched import Standing, standing_of
@@ -34,7 +37,8 @@ from zigong.runs.dates import Dates
 from zigong.runs.job import Job
 from zigong.runs.run import open_run
 
-TABLE = "user_sequences"
+TABLE, LOG = "user_sequences", ("behavior_events",)
+STEPS = (build_labels, build_sequences)
 ZONE, BUCKETS, USERS, KEPT = "Asia/Shanghai", 4, 200, 6
 MENDED_USERS = 8  # too few of them for a whole build to be the shorter way, whatever lives are drawn
 MARCH, APRIL, MAY, JUNE, AUGUST = (date(2023, month, 1) for month in (3, 4, 5, 6, 8))
@@ -72,7 +76,9 @@ class Lake:
         self.learnt = until
         known = self.events.where(f"known_date < DATE'{until}'")
         cohort = Cohort(min_history_months=1, open_loan=False)
-        points = observation_points(known, dates=days, timezone=ZONE, cohort=cohort, mapping=MAPPING)
+        points = observation_points(
+            user_timelines(known, ZONE), dates=days, timezone=ZONE, cohort=cohort, mapping=MAPPING
+        )
         self.put("observation_points", points, "true")
 
     def mend(self) -> None:
@@ -96,6 +102,12 @@ class Lake:
         job.dates = Dates(first=MARCH, end=end)
         build_sequences(job)
 
+    def run_step(self, run_id: str, body: Callable[[Job], None]) -> None:
+        """A step as a run without ``engine.incremental`` has it, for all dates of the recipe."""
+        job = self.job(run_id, whole=True, max_events=KEPT)
+        job.step = body.__name__
+        body(job)
+
     def sequences(self) -> list[str]:
         return texts(self.newest(TABLE))
 
@@ -105,8 +117,9 @@ class Lake:
     def expected(self, end: date) -> list[str]:
         """The rows that the whole log gives."""
         points = self.newest("observation_points").where(F.col("observation_date") < F.lit(end))
-        tables = self.newest("behavior_events"), self.newest("user_profiles"), points
-        return texts(user_sequences(*tables, max_events=KEPT, policy_id=history_policy(KEPT), timezone=ZONE))
+        timelines, profiles = user_timelines(self.newest("behavior_events"), ZONE), self.newest("user_profiles")
+        policy = history_policy(KEPT)
+        return texts(user_sequences(timelines, profiles, points, max_events=KEPT, policy_id=policy))
 
     def rewritten(self, before: int) -> set[Partition]:
         return set(changed_partitions(self.paths, TABLE, before, latest_version(self.paths, TABLE)))
@@ -117,15 +130,42 @@ def lake(spark: SparkSession, tmp_path: Path) -> Iterator[Lake]:
     yield Lake(spark=spark, paths=LakehousePaths.at(str(tmp_path)), log=naive.drawn_log(USERS))
 
 
+def test_labels_and_sequences_of_one_run_group_the_log_once(lake: Lake) -> None:
+    lake.learn(date(2023, 8, 20), MARCH)
+
+    works = [watched(lake.spark, partial(lake.run_step, "run", step), tables=LOG) for step in STEPS]
+
+    labels, sequences = (work.scanned["behavior_events"] for work in works)
+    assert 0 < labels <= 3 * lake.newest("behavior_events").count()  # corrected events are found first, then read
+    assert sequences == 0
+    assert len(lake.newest("observation_points").select("observation_date").distinct().collect()) == 5
+    assert lake.sequences() == lake.expected(date(2023, 9, 1))
+
+
+@pytest.mark.soak
+def test_timelines_of_another_log_are_never_read(lake: Lake) -> None:
+    lake.learn(date(2023, 8, 20), MARCH)
+    lake.run_step("ours", build_labels)
+    points, expected = lake.newest("observation_points"), lake.expected(date(2023, 9, 1))
+    lake.mend()
+    lake.run_step("theirs", build_labels)
+    assert texts(lake.newest("observation_points")) != texts(points)
+
+    lake.run_step("ours", build_sequences)
+    assert lake.sequences() == expected
+    lake.run_step("theirs", build_sequences)
+    assert lake.sequences() == lake.expected(date(2023, 9, 1)) != expected
+
+
 @pytest.mark.soak
 def test_a_date_from_the_state_and_a_mended_partition_equal_whole_builds(lake: Lake) -> None:
     lake.learn(date(2023, 5, 2), MARCH, APRIL, MAY)
     lake.build("first", JUNE)
     lake.learn(date(2023, 6, 20), MARCH, APRIL, MAY, JUNE)
 
-    work = watched(lake.spark, lambda: lake.build("next", date(2023, 6, 2)), tables=("behavior_events",))
+    work = watched(lake.spark, lambda: lake.build("next", date(2023, 6, 2)), tables=LOG)
 
-    new = lake.events.where(f"known_date >= DATE'{MAY}' AND known_date < DATE'{JUNE}'").count()
+    new = lake.events.where("known_date >= DATE'2023-05-02' AND known_date < DATE'2023-06-20'").count()
     assert 0 < work.scanned["behavior_events"] <= 2 * new
     assert lake.sequences() == lake.expected(date(2023, 6, 2))
 

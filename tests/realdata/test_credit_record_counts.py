@@ -14,6 +14,7 @@ from tests.support.public_data import public_data
 from zigong.behavior.labels import performance_labels
 from zigong.behavior.observation import observation_points
 from zigong.behavior.sources.ingest import deduplicated, events_from, profiles_from, read_raw, rejected_rows
+from zigong.behavior.timeline import user_timelines
 from zigong.recipe import Recipe, load_recipe
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -39,15 +40,16 @@ def counts(spark: SparkSession, recipe: Recipe) -> dict[str, tuple[int, ...]]:
     events = versions.kept.localCheckpoint()
     assert events.count() == 1_048_575
     assert rejected_rows(raw, mapping, KEY).count() == 0
+    timelines = user_timelines(events, recipe.business_timezone).localCheckpoint()
     points = observation_points(
-        events,
+        timelines,
         dates=recipe.observations.dates(),
         timezone=recipe.business_timezone,
         cohort=recipe.observations.cohort,
         mapping=mapping,
     ).localCheckpoint()
     labels = performance_labels(
-        events,
+        timelines,
         points,
         horizons=recipe.labels.horizons,
         reporting_lag_days=recipe.labels.reporting_lag_days,

@@ -12,6 +12,7 @@ from tests.support.public_data import public_data
 from zigong.behavior.labels import performance_labels
 from zigong.behavior.observation import observation_points
 from zigong.behavior.sources.ingest import deduplicated, events_from, read_raw, rejected_rows
+from zigong.behavior.timeline import user_timelines
 from zigong.recipe import Cohort, Horizon
 
 DATA, MARKS = public_data("taiwan")
@@ -29,11 +30,12 @@ def test_no_client_is_lost_and_labels_are_the_sources_own(spark: SparkSession) -
     events = versions.kept.localCheckpoint()
     assert events.count() == 7 * (30_000 - len(rejected))
     assert {row[0] for row in events.select("event_type").distinct().collect()} <= set(mapping.outcome_events)
+    timelines = user_timelines(events, timezone).localCheckpoint()
     points = observation_points(
-        events, dates=[date(2005, 10, 1)], timezone=timezone, cohort=Cohort(min_history_months=6), mapping=mapping
+        timelines, dates=[date(2005, 10, 1)], timezone=timezone, cohort=Cohort(min_history_months=6), mapping=mapping
     ).localCheckpoint()
     labels = performance_labels(
-        events,
+        timelines,
         points,
         horizons=[Horizon(window_months=1, dpd_threshold=30)],
         reporting_lag_days=0,

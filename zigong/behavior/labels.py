@@ -14,7 +14,6 @@ from zigong.behavior.timeline import (
     distinct_months,
     of_types,
     stated_days_past_due,
-    user_timelines,
     with_points,
 )
 from zigong.lakehouse.business_time import local_midnight
@@ -22,7 +21,7 @@ from zigong.recipe import Horizon
 
 
 def performance_labels(
-    events: DataFrame,
+    timelines: DataFrame,
     points: DataFrame,
     *,
     horizons: Sequence[Horizon],
@@ -41,7 +40,7 @@ def performance_labels(
     carry an outcome event (the client left the book, or the window is not over). Otherwise good.
 
     Args:
-        events: behavior_events of one source.
+        timelines: user_timelines of one source; they hold everything known before ``as_of_date``.
         points: observation_points; only eligible ones are labelled.
         horizons: windows and thresholds.
         reporting_lag_days: local days after the window until a label is mature.
@@ -49,7 +48,7 @@ def performance_labels(
         timezone: business time zone.
         mapping: tells the outcome event types.
     """
-    known = user_timelines(events, timezone).select(
+    known = timelines.select(
         "user_id",
         as_of(F.col("timeline"), local_midnight(F.lit(as_of_date), timezone)).alias("timeline"),
     )

@@ -16,7 +16,6 @@ from zigong.behavior.timeline import (
     newest,
     of_types,
     stated_days_past_due,
-    user_timelines,
 )
 from zigong.lakehouse.business_time import local_midnight, month_of
 from zigong.recipe import Cohort
@@ -25,7 +24,7 @@ _SPINE = ("observation_date", "observation_at")
 
 
 def observation_points(
-    events: DataFrame, *, dates: Sequence[date], timezone: str, cohort: Cohort, mapping: SourceMapping
+    timelines: DataFrame, *, dates: Sequence[date], timezone: str, cohort: Cohort, mapping: SourceMapping
 ) -> DataFrame:
     """One row per user and T with at least one event known as of T, in the columns of observation_points.
 
@@ -36,7 +35,7 @@ def observation_points(
     Reasons, the first that applies: no_history (no outcome event known), short_history, stale, loan_closed, in_arrears.
 
     Args:
-        events: behavior_events of one source.
+        timelines: user_timelines of one source; they hold everything known before the last T.
         dates: observation dates; T is their local midnight.
         timezone: business time zone.
         cohort: the rules.
@@ -44,7 +43,7 @@ def observation_points(
     """
     # T as a constant of the exploded row: computed once, not for every event it is compared with.
     points = [F.struct(F.lit(day), local_midnight(F.lit(day), timezone)) for day in dates]
-    spine = user_timelines(events, timezone).select("*", F.inline(F.array(*points)).alias(*_SPINE))
+    spine = timelines.select("*", F.inline(F.array(*points)).alias(*_SPINE))
     histories = spine.where(any_as_of(F.col("timeline"), F.col("observation_at"))).select(
         "user_id",
         "user_bucket",

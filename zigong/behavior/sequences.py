@@ -7,28 +7,11 @@ from datetime import date
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from zigong.behavior.timeline import as_of, user_timelines, with_points
+from zigong.behavior.timeline import as_of, with_points
 from zigong.lakehouse.business_time import local_midnight
 
 
 def user_sequences(
-    events: DataFrame, profiles: DataFrame, points: DataFrame, *, max_events: int, policy_id: str, timezone: str
-) -> DataFrame:
-    """``sequences_of`` the whole histories in behavior_events: the reference for every shorter way.
-
-    Args:
-        events: behavior_events.
-        profiles: user_profiles.
-        points: observation_points.
-        max_events: newest events kept.
-        policy_id: as ``sequences_of``.
-        timezone: business time zone, for the calendar months.
-    """
-    timelines = user_timelines(events, timezone)
-    return sequences_of(timelines, profiles, points, max_events=max_events, policy_id=policy_id)
-
-
-def sequences_of(
     timelines: DataFrame, profiles: DataFrame, points: DataFrame, *, max_events: int, policy_id: str
 ) -> DataFrame:
     """One row per eligible point, in the columns of user_sequences.
@@ -69,13 +52,19 @@ def sequences_of(
     )
 
 
-def timelines_before(events: DataFrame, profiles: DataFrame, *, cutoff: date, timezone: str) -> DataFrame:
+def timelines_before(timelines: DataFrame, profiles: DataFrame, *, cutoff: date, timezone: str) -> DataFrame:
     """The whole history of every user as of the local midnight of ``cutoff``, for pre-training.
+
+    Args:
+        timelines: user_timelines that hold everything known before ``cutoff``.
+        profiles: user_profiles.
+        cutoff: nothing known or happened at or after its local midnight counts.
+        timezone: business time zone.
 
     Returns:
         user_id, user_bucket, person_id, events as in user_sequences; users without a known event are left out.
     """
-    users = _with_profiles(user_timelines(events, timezone), profiles)
+    users = _with_profiles(timelines, profiles)
     known = users.withColumn("history", as_of(F.col("timeline"), local_midnight(F.lit(cutoff), timezone)))
     return known.where(F.size("history") > 0).select(
         "user_id", "user_bucket", "person_id", F.col("history.event").alias("events")

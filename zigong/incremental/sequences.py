@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import date
-
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from zigong.behavior.advance import timelines_of
-from zigong.behavior.sequences import sequences_of
-from zigong.incremental.known import EVENTS, known_between
+from zigong.behavior.sequences import user_sequences
+from zigong.incremental.known import EVENTS
 from zigong.incremental.method import sequences_method
 from zigong.incremental.state import known_timelines
 from zigong.incremental.touched import POINTS, PROFILES, Standing, standing_of
@@ -38,6 +35,19 @@ def sequences_lineage(job: Job, dates: ObservationDates) -> Lineage:
     return Lineage(method=method, inputs=inputs, dates=dates.iso)
 
 
+def due_sequences(job: Job, points: DataFrame, *, of: DataFrame | None = None) -> DataFrame:
+    """The sequences of some observation points, built of the run's timelines and profiles.
+
+    Args:
+        points: rows of observation_points.
+        of: the users the points belong to (column user_id), where they are few; None: all may be among them.
+    """
+    timelines, profiles, max_events = known_timelines(job), job.read(PROFILES), job.recipe.instructions.max_events
+    if of is not None:
+        timelines, profiles = (table.join(of, "user_id", "left_semi") for table in (timelines, profiles))
+    return user_sequences(timelines, profiles, points, max_events=max_events, policy_id=history_policy(max_events))
+
+
 def rebuild_sequences(job: Job, dates: ObservationDates) -> None:
     """Publishes what is missing or touched, in one commit; a lost race starts again from what is published then.
 
@@ -64,7 +74,7 @@ def _publish(job: Job, standing: Standing, due: Lineage) -> None:
     if standing.whole:
         dates = ObservationDates(days=standing.whole)
         points = job.read(POINTS).where(dates.predicate)
-        frames.append(_sequences(job, known_timelines(job, max(dates.days)), job.read(PROFILES), points))
+        frames.append(due_sequences(job, points))
     if standing.touched is not None and standing.cells and standing.published is not None:
         frames += [_rebuilt(job, standing.touched), _others(job, standing, standing.touched)]
         basis = Basis(table=SEQUENCES, version=standing.published, partitions=standing.cells)
@@ -76,14 +86,9 @@ def _publish(job: Job, standing: Standing, due: Lineage) -> None:
 
 def _rebuilt(job: Job, touched: DataFrame) -> DataFrame:
     """The touched points as they are due; a point that is not eligible any more is left out."""
-    timezone, places = job.recipe.business_timezone, F.broadcast(touched)
-    users = touched.select("user_id").distinct()
-    (row,) = touched.select(F.max("observation_date").alias("last")).collect()
-    last: date = row["last"]
-    timelines = timelines_of(known_between(job.read(EVENTS), None, last, timezone), users, timezone)
-    profiles = job.read(PROFILES).join(F.broadcast(users), "user_id", "left_semi")
-    points = job.read(POINTS).join(places, ["user_id", "observation_date"], "left_semi")
-    return _sequences(job, timelines, profiles, points)
+    named = F.broadcast(touched.select("user_id", "observation_date"))
+    points = job.read(POINTS).join(named, ["user_id", "observation_date"], "left_semi")
+    return due_sequences(job, points, of=F.broadcast(touched.select("user_id").distinct()))
 
 
 def _others(job: Job, standing: Standing, touched: DataFrame) -> DataFrame:
@@ -91,8 +96,3 @@ def _others(job: Job, standing: Standing, touched: DataFrame) -> DataFrame:
     published = open_pinned(job.spark, job.paths, SEQUENCES, standing.published or 0)
     named = F.broadcast(touched.select("user_id", "observation_date"))
     return published.where(standing.touched_predicate).join(named, ["user_id", "observation_date"], "left_anti")
-
-
-def _sequences(job: Job, timelines: DataFrame, profiles: DataFrame, points: DataFrame) -> DataFrame:
-    max_events = job.recipe.instructions.max_events
-    return sequences_of(timelines, profiles, points, max_events=max_events, policy_id=history_policy(max_events))

@@ -1,7 +1,9 @@
-"""The table user_timelines: everything known before one date, moved on by what became known since.
+"""The table user_timelines: the log grouped by user once, for everything that is read off a user's history.
 
-It is a cache. Its commit says which version of behavior_events it was made of, and with what code and time zone; where
-that differs from what a build needs, the build mends it or makes it anew, and never uses it as it is. No run pins it.
+Observation points, labels, sequences and the base's corpus all start from it, so one run sorts the log once. Its commit
+names the version of behavior_events it was made of, and the code and time zone that made it. A step uses the newest
+version as it is only where all three are its own; else it makes the table anew, or, with ``engine.incremental``, moves
+it on. So it is a cache: its rows follow from the run's pinned behavior_events, and no run pins it.
 """
 
 from __future__ import annotations
@@ -40,15 +42,16 @@ class State:
     events_version: int
 
 
-def known_timelines(job: Job, until: date) -> DataFrame:
-    """user_timelines of everything known before ``until``, or a later date, as the run's behavior_events have it.
+def known_timelines(job: Job) -> DataFrame:
+    """user_timelines of everything that any step of the run may ask for, as the run's behavior_events have it.
 
-    The newest state is moved on to ``until`` and published; without one that can be used, the whole log is read. A
-    state never claims days that the log has not reached: what will be known then is still to come.
+    They serve every T of the recipe and its ``as_of``; ``timeline.as_of`` leaves out what was known later. The first
+    step that asks publishes them, the others read what it published.
     """
-    until = min(until, day_after_last_known(job) or until)
-    state = newest_state(job)
-    if state is not None:
+    until, state = _needed_until(job), newest_state(job)
+    if state is not None and state.events_version == job.version(EVENTS) and state.known_before >= until:
+        return _rows(job, state.version, state.known_before)
+    if state is not None and job.recipe.engine.incremental:
         try:
             return _moved_on(job, state, until)
         except TooMuchChanged as reason:
@@ -65,6 +68,12 @@ def newest_state(job: Job) -> State | None:
         return None
     (known_before,) = newest.dates
     return State(version=version, known_before=date.fromisoformat(known_before), events_version=newest.inputs[EVENTS])
+
+
+def _needed_until(job: Job) -> date:
+    """The last date the recipe asks about, or the day after the log ends: what will be known then is still to come."""
+    last = max(job.recipe.as_of, *job.recipe.observations.dates())
+    return min(last, day_after_last_known(job) or last)
 
 
 def _moved_on(job: Job, state: State, until: date) -> DataFrame:
@@ -90,15 +99,15 @@ def _moved_on(job: Job, state: State, until: date) -> DataFrame:
 
 
 def _published(job: Job, timelines: DataFrame, known_before: date) -> DataFrame:
-    """Replaces the state, whole; older ones leave with the same commit."""
+    """Replaces the state, whole: the former one leaves with the same commit."""
     lineage = Lineage(
         method=timelines_method(job.recipe.business_timezone),
         inputs={EVENTS: job.version(EVENTS)},
         dates=(known_before.isoformat(),),
     )
     rows = timelines.withColumn("known_before", F.lit(known_before))
-    cells = f"known_before <= DATE'{known_before.isoformat()}'"
-    return _rows(job, job.publish(STATE, rows, cells=cells, lineage=lineage, pin=False), known_before)
+    version = job.publish(STATE, rows, cells="true", lineage=lineage, pin=False)
+    return _rows(job, version, known_before)
 
 
 def _rows(job: Job, version: int, known_before: date) -> DataFrame:

@@ -37,7 +37,7 @@ class Engine(Section):
     spark_shuffle_partitions: Positive = 2
     spark_java_options: str = Field("", description="for short runs -XX:TieredStopAtLevel=1 saves compilation")
     incremental: bool = Field(
-        False, description="build sequences from what changed since they were published; keeps user_timelines"
+        False, description="build timelines and sequences from what changed since they were published"
     )
     ray_cpus: Positive = Field(2, description="CPUs of a local Ray; one stays free for reading")
     ray_object_store_mb: Positive = 400

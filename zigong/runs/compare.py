@@ -16,8 +16,8 @@ from zigong.runs.run import Run
 
 # Columns that name a run or a moment; they differ between any two runs, whatever the runs found.
 COLUMNS_OF_RUN = ("run_id", "registry_version", "created_at", "decided_at")
-# Figures of how the work was done: times, rates, and how much of the scores an earlier run had left to take over.
-FIGURES_OF_WORK = ("seconds.*", "*_per_second", "influence.taken_over", "influence.computed")
+# Figures of how the work was done: times, rates, and how much an earlier run had left to take over (scores, timelines).
+FIGURES_OF_WORK = ("seconds.*", "*_per_second", "influence.taken_over", "influence.computed", "rows.user_timelines.*")
 
 
 @dataclass(frozen=True, kw_only=True)
