@@ -84,9 +84,9 @@ def later_run(tiny_run: FinishedRun, root: Path, changes: Sequence[str]) -> Run:
 
 
 def rows(root: Path, table: str, **wanted: object) -> pd.DataFrame:
-    found = DeltaTable(str(root / "tables" / table)).to_pyarrow_table().to_pandas()
+    found: pd.DataFrame = DeltaTable(str(root / "tables" / table)).to_pyarrow_table().to_pandas()
     for column, value in wanted.items():
-        found = found[found[column] == value]
+        found = found.loc[found[column] == value]
     keys = [name for name in ("model_id", "user_id", "sample_id", "split", "metric") if name in found]
     return found.sort_values(keys).reset_index(drop=True)
 
