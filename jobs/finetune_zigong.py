@@ -5,6 +5,7 @@ import pyarrow.dataset as ds
 
 from zigong.console import followed
 from zigong.fanout.train import run_on_ray
+from zigong.release.model import model_name
 from zigong.release.serving import serving_base
 from zigong.runs.handover import FinalModel, TrainingMix
 from zigong.runs.job import Job
@@ -42,7 +43,7 @@ def finetune_zigong(job: Job) -> None:
 
         trained = run_on_ray(work, engine=recipe.engine, name="zigong", storage=job.scratch / "ray")
     digest = trained.pop("digest")
-    job.leave(FinalModel(model_id=f"zigong-{digest[:16]}", folder=folder, adapter_digest=digest))
+    job.leave(FinalModel(model_id=model_name(digest), folder=folder, adapter_digest=digest))
     job.run.add_metrics({f"finetune.{name}": value for name, value in trained.items()})
 
 

@@ -127,7 +127,7 @@ STEPS: tuple[Step, ...] = (
     Step(
         name="release_model",
         engine=LOCAL,
-        reads=("evaluation_answers", "dataset_members"),
+        reads=("evaluation_answers", "evaluation_metrics", "dataset_members"),
         writes=("releases",),
         takes=("TrainedBase", "Dataset", "TrainingMix", "FinalModel"),
         leaves=("GateDecision",),
@@ -135,9 +135,9 @@ STEPS: tuple[Step, ...] = (
     Step(
         name="score_users",
         engine=RAY,
-        reads=("instruction_samples",),
+        reads=("instruction_samples", "user_sequences"),
         writes=("behavior_card_scores",),
-        takes=("GateDecision",),
+        takes=("TrainedBase", "GateDecision"),
         only_with="observations.score",
     ),
 )

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,10 +14,13 @@ from mlflow.entities.model_registry import ModelVersion
 from safetensors.numpy import load_file, save_file
 
 from zigong.errors import ConfigError, DataError, InfraError
+from zigong.evaluation.asked_model import AskedModel, ModelFolders
 from zigong.evaluation.calibration import Calibration
-from zigong.recipe import Card
+from zigong.instructions.prompt_spec import PromptSpec
+from zigong.recipe import Card, Horizon, Instructions
 from zigong.release import registry as room
-from zigong.release.registry import Candidate, ModelRegistry, champion, promote, release
+from zigong.release.model import Model, model_as_text
+from zigong.release.registry import Candidate, ModelRegistry, champion, promote, release, retire
 
 
 @pytest.fixture(scope="module")
@@ -32,24 +37,34 @@ def models(database: Path, tmp_path: Path) -> ModelRegistry:
     )
 
 
-def _candidate(folder: Path, model_id: str = "model-1", weight: float = 1.0) -> Candidate:
+def _folders(folder: Path, model_id: str, weight: float) -> ModelFolders:
     adapter, base = folder / f"adapter-{model_id}", folder / "base"
-    adapter.mkdir(exist_ok=True)
-    base.mkdir(exist_ok=True)
+    for place in (adapter, base):
+        place.mkdir(exist_ok=True)
     (adapter / "adapter_config.json").write_text("{}")
     save_file({"lora_B": np.full((2, 2), weight)}, adapter / "adapter_model.safetensors")
-    return Candidate(
+    for name in ("config.json", "tokenizer.json", "manifest.json"):
+        (base / name).write_text("{}")
+    save_file({"embed": np.ones(3)}, base / "model.safetensors")
+    return ModelFolders(base=base, adapter=adapter)
+
+
+def _candidate(folder: Path, model_id: str = "model-1", weight: float = 1.0) -> Candidate:
+    folders = _folders(folder, model_id, weight)
+    prompts = PromptSpec(settings=Instructions(), horizon=Horizon(), timezone="Asia/Shanghai", context_length=256)
+    model = Model(
         model_id=model_id,
-        dataset_id="dataset-1",
         run_id="run-1",
-        adapter=adapter,
-        base=base,
-        threshold=0.125,
+        dataset_id="dataset-1",
+        mix_id="mix-1",
+        recipe_digest="d" * 64,
+        asked=AskedModel.of(prompts, folders),
         calibration=Calibration(intercept=-0.3, slope=1.25),
+        threshold=0.125,
         card=Card(base_score=650),
-        model_card="# a card",
-        params={"recipe": "demo"},
-        metrics={"auc": 0.77},
+    )
+    return Candidate(
+        model=model, folders=folders, model_card="# a card", params={"recipe": "demo"}, metrics={"auc": 0.77}
     )
 
 
@@ -61,16 +76,36 @@ def test_before_the_first_release_there_is_no_champion(models: ModelRegistry) ->
     assert champion(models) is None
 
 
-def test_the_champion_is_what_was_released(models: ModelRegistry, tmp_path: Path) -> None:
+def test_the_champion_is_the_value_that_was_released_with_files_of_its_own(
+    models: ModelRegistry, tmp_path: Path
+) -> None:
     candidate = _candidate(tmp_path, weight=3.0)
     released = release(models, candidate)
+    for folder in (candidate.folders.base, candidate.folders.adapter):  # as somebody who deletes a run does
+        shutil.rmtree(folder)
     found = champion(models)
-    assert found == released
     assert found is not None
-    for name in ("model_id", "dataset_id", "run_id", "base", "threshold", "calibration", "card"):
-        assert getattr(found, name) == getattr(candidate, name), name
-    assert (load_file(found.adapter / "adapter_model.safetensors")["lora_B"] == 3.0).all()
-    assert (found.adapter.parent / "model_card.md").read_text() == "# a card"
+    assert found == released
+    assert found.model == candidate.model
+    candidate.model.asked.base.verify(found.folders.base)
+    assert (load_file(found.folders.adapter / "adapter_model.safetensors")["lora_B"] == 3.0).all()
+    assert (found.folders.adapter.parent / "model_card.md").read_text() == "# a card"
+
+
+def test_models_on_one_base_share_one_copy_of_it(models: ModelRegistry, tmp_path: Path) -> None:
+    first, second = (release(models, _candidate(tmp_path, model_id=name)) for name in ("model-1", "model-2"))
+    assert first.folders.base == second.folders.base
+    (copy,) = (models.artifacts / "bases").iterdir()
+    assert sorted(file.name for file in copy.iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
+
+
+def test_a_copy_of_the_base_that_was_changed_is_refused_at_the_next_release(
+    models: ModelRegistry, tmp_path: Path
+) -> None:
+    released = release(models, _candidate(tmp_path))
+    (released.folders.base / "config.json").write_text("[]")
+    with pytest.raises(DataError, match=r"config\.json: expected SHA-256"):
+        release(models, _candidate(tmp_path, model_id="model-2"))
 
 
 def test_releasing_the_same_model_again_makes_no_second_version(models: ModelRegistry, tmp_path: Path) -> None:
@@ -121,7 +156,7 @@ def test_a_release_that_was_killed_is_finished_by_the_next(
 @pytest.mark.parametrize("name", ["adapter_model.bin", "optimizer.pt", "nested/state.pkl"])
 def test_files_that_could_execute_code_are_never_registered(models: ModelRegistry, tmp_path: Path, name: str) -> None:
     candidate = _candidate(tmp_path)
-    file = candidate.adapter / name
+    file = candidate.folders.adapter / name
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(b"x")
     with pytest.raises(DataError, match=file.name):
@@ -130,13 +165,14 @@ def test_files_that_could_execute_code_are_never_registered(models: ModelRegistr
 
 
 def test_an_adapter_without_safetensors_is_refused(models: ModelRegistry, tmp_path: Path) -> None:
+    candidate = _candidate(tmp_path)
     with pytest.raises(DataError, match="no safetensors"):
-        release(models, replace(_candidate(tmp_path), adapter=tmp_path / "absent"))
+        release(models, replace(candidate, folders=replace(candidate.folders, adapter=tmp_path / "absent")))
 
 
 def test_a_champion_whose_base_is_gone_says_so(models: ModelRegistry, tmp_path: Path) -> None:
     released = release(models, _candidate(tmp_path))
-    released.base.rmdir()
+    shutil.rmtree(released.folders.base)
     with pytest.raises(InfraError, match="base"):
         champion(models)
 
@@ -148,9 +184,46 @@ def test_a_relative_sqlite_address_is_refused(models: ModelRegistry) -> None:
 
 @pytest.mark.parametrize("model_id", ["", "a' OR '1' = '1", "x" * 200])
 def test_a_model_id_cannot_change_the_query(models: ModelRegistry, tmp_path: Path, model_id: str) -> None:
-    candidate = replace(_candidate(tmp_path), model_id=model_id)
+    candidate = _candidate(tmp_path)
     with pytest.raises(ConfigError, match="model_id"):
-        release(models, candidate)
+        release(models, replace(candidate, model=replace(candidate.model, model_id=model_id)))
+
+
+@pytest.mark.parametrize("folder", ["base", "adapter"])
+def test_a_file_that_was_added_to_a_released_model_is_refused_by_name(
+    models: ModelRegistry, tmp_path: Path, folder: str
+) -> None:
+    released = release(models, _candidate(tmp_path))
+    (getattr(released.folders, folder) / "chat_template.jinja").write_text("x")
+    with pytest.raises(DataError, match=r"chat_template\.jinja as well"):
+        champion(models)
+
+
+def test_a_registry_of_an_earlier_version_is_refused_with_the_next_action(
+    models: ModelRegistry, tmp_path: Path
+) -> None:
+    released = release(models, _candidate(tmp_path))
+    former = {"model_id": "model-1", "base": str(tmp_path / "base"), "threshold": 0.1}
+    (released.folders.adapter.parent / "serving.json").write_text(json.dumps(former))
+    with pytest.raises(DataError, match=r"version 1, .*serving\.json: expected schema version 1, found none") as error:
+        champion(models)
+    assert "registry.model_name" in error.value.action
+
+
+def test_the_value_of_another_model_is_refused(models: ModelRegistry, tmp_path: Path) -> None:
+    released = release(models, _candidate(tmp_path))
+    other = replace(released.model, model_id="model-2")
+    (released.folders.adapter.parent / "serving.json").write_text(model_as_text(other))
+    with pytest.raises(DataError, match="expected the model model-1, found model-2"):
+        champion(models)
+
+
+def test_without_the_alias_there_is_no_champion_until_the_next_release(models: ModelRegistry, tmp_path: Path) -> None:
+    release(models, _candidate(tmp_path))
+    retire(models)
+    retire(models)
+    assert champion(models) is None
+    assert release(models, _candidate(tmp_path)).version == "1"
 
 
 def test_mlflow_does_not_report_usage(models: ModelRegistry) -> None:

@@ -17,7 +17,8 @@ from zigong.lakehouse.paths import LakehousePaths
 from zigong.pipeline import Plan, Step, write_plan
 from zigong.recipe import load_recipe
 from zigong.recipe.source import source_mapping
-from zigong.runs.handover import GateDecision
+from zigong.runs.handover import Dataset, FinalModel, GateDecision
+from zigong.runs.job import Job
 from zigong.runs.run import Outcome, Run
 from zigong.runs.runner import execute, start, steps_of
 
@@ -126,24 +127,27 @@ def _print_summary(run: Run) -> None:
     for name in [key.split(".")[1] for key in figures if key.startswith("rows.") and key.endswith(".published")]:
         rows.add_row(name, *(f"{figures[f'rows.{name}.{kind}']:,}" for kind in ("published", "quarantined", "dropped")))
     CONSOLE.print(rows)
-    _print_models(figures)
+    _print_models(run)
     _print_decision(run.find(GateDecision))
 
 
-def _print_models(figures: dict[str, float]) -> None:
-    models = [key.removeprefix("oot.auc.") for key in figures if key.startswith("oot.auc.")]
-    if not models:
+def _print_models(run: Run) -> None:
+    """The result on the held-out split, from evaluation_metrics."""
+    from zigong.dataset.members import final_split
+    from zigong.evaluation.measured import measured_in
+
+    dataset, final = run.find(Dataset), run.find(FinalModel)
+    if dataset is None or final is None or run.pinned_version("evaluation_metrics") is None:
         return
-    result = Table(title="held-out result (95% intervals)")
+    job = Job(step="summary", run=run, paths=LakehousePaths.at(run.recipe.lakehouse.root))
+    measured = measured_in(job, dataset_id=dataset.dataset_id, model_id=final.model_id)
+    result, split = Table(title="held-out result (95% intervals)"), final_split(run.recipe)
     for column in ("model", "AUC", "KS"):
         result.add_column(column)
-    for model in models:
-        cells = [
-            f"{figures[f'oot.{name}.{model}']:.3f} [{figures[f'oot.{name}_low.{model}']:.3f}, "
-            f"{figures[f'oot.{name}_high.{model}']:.3f}]"
-            for name in ("auc", "ks")
-        ]
-        result.add_row(model, *(escape(cell) for cell in cells))
+    for model in sorted(measured.models(split), key=measured.shown):
+        intervals = (measured.interval(model, split, name) for name in ("auc", "ks"))
+        cells = (f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]" for found in intervals)
+        result.add_row(measured.shown(model), *(escape(cell) for cell in cells))
     CONSOLE.print(result)
 
 

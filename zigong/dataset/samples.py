@@ -125,7 +125,7 @@ def cell_of(members: pa.Table, shard: Mapping[str, Any]) -> pa.Table:
 def prompts_of_cell(
     source: PromptSource, shard: Mapping[str, Any], template: str, *, among: pa.Table | None = None
 ) -> pa.Table:
-    """Columns sample_id, user_id and prompt of one template in one shard of instruction_samples, by sample_id.
+    """Columns sample_id, user_id and input_ids of one template in one shard of instruction_samples, by sample_id.
 
     Args:
         among: members; where they are given, only their prompts.
@@ -136,6 +136,6 @@ def prompts_of_cell(
         asked &= ds.field("observation_date").isin(here["observation_date"].unique())
         asked &= ds.field("sample_id").isin(here["sample_id"].unique())
     paths = LakehousePaths(root=source.root)
-    columns = ("sample_id", "user_id", "prompt")
+    columns = ("sample_id", "user_id", "input_ids")
     found = arrow_pinned(paths, "instruction_samples", source.samples_version, columns=columns, where=asked)
     return found.sort_by("sample_id")

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import lightgbm as lgb
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
 from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
@@ -15,7 +17,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from zigong.dataset.samples import of_task
 from zigong.errors import DataError
+from zigong.evaluation.features import baseline_features
+from zigong.evaluation.member_sequences import sequences_of_members
+from zigong.instructions.tasks import main_task
+from zigong.recipe.source import source_mapping
+from zigong.runs.job import Job
 
 Floats = NDArray[np.float64]
 Predictor = Callable[[pd.DataFrame], Floats]  # features -> p_bad, shape [rows]
@@ -46,6 +54,23 @@ class FeatureSpace:
 
     numbers: tuple[str, ...]
     words: dict[str, tuple[str, ...]]  # column -> categories
+
+
+def baselines_of(job: Job, held_out: pa.Table) -> dict[str, Floats]:
+    """p_bad of every baseline for held-out members, fitted on the run's train members of the main question.
+
+    Args:
+        held_out: members of the run's dataset.
+    """
+    recipe = job.recipe
+    train = of_task(job.sample_source().members(["train"]), main_task(recipe))
+    everyone = pa.concat_tables([train, held_out])
+    days = ds.field("observation_date").isin(everyone["observation_date"].unique())
+    columns = ["user_id", "observation_at", "observation_date", "profile", "events"]
+    sequences = sequences_of_members(job.arrow("user_sequences", columns, where=days), everyone)
+    features = baseline_features(sequences, source_mapping(recipe).outcome_events, recipe.business_timezone)
+    fitted = fit_baselines(features.iloc[: len(train)], train["label"].to_numpy(), recipe.seed)
+    return {name: predict(features.iloc[len(train) :]) for name, predict in fitted.items()}
 
 
 def fit_baselines(features: pd.DataFrame, labels: NDArray[np.integer], seed: int) -> dict[str, Predictor]:

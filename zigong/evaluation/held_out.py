@@ -1,13 +1,14 @@
-"""All models on the held-out splits: answers of the baselines, figures with clustered intervals."""
+"""All models on the held-out splits: figures with clustered intervals, by the names of the models."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from zigong.evaluation.bootstrap import clustered_bootstrap
@@ -15,13 +16,29 @@ from zigong.evaluation.calibration import calibrated, fit_calibration
 from zigong.evaluation.metrics import POINT_METRICS, best_mcc_threshold
 from zigong.recipe import Evaluation
 
-FINAL = "zigong"
+FINAL = "zigong"  # what reports and metrics.json call the model of a run; tables hold its model_id
+LEAD = "auc_lead_over_"
 Floats = NDArray[np.float64]
+_SCHEMA = pa.schema(
+    [
+        ("model_id", pa.string()),
+        ("split", pa.string()),
+        ("metric", pa.string()),
+        ("value", pa.float64()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+        ("samples", pa.int32()),
+    ]
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One measured figure of one model on one split."""
+    """One measured figure of one model on one split.
+
+    Attributes:
+        metric: auc, ks, mcc, brier, log_loss or threshold; ``auc_lead_over_OTHER`` is the paired difference of AUCs.
+    """
 
     model_id: str
     split: str
@@ -32,25 +49,11 @@ class Figure:
     samples: int
 
 
-def answers_of(model_id: str, members: pa.Table, p_bad: Floats, choices: Sequence[str]) -> pa.Table:
-    """Rows of evaluation_answers (without dataset_id) for a model that never misses, such as a baseline."""
-    answer = np.where(p_bad >= 0.5, choices[0], choices[1])
-    return pa.table(
-        {
-            "model_id": pa.repeat(model_id, len(members)),
-            "sample_id": members["sample_id"],
-            "split": members["split"],
-            "answer": pa.array(answer, pa.string()),
-            "p_bad": pa.array(p_bad, pa.float64()),
-            "miss": pa.array(np.zeros(len(members), dtype=bool)),
-        }
-    )
-
-
 def held_out_figures(
     members: pa.Table,
     scores: Mapping[str, Floats],
     *,
+    final: str,
     splits: Sequence[str],
     unit: str,
     settings: Evaluation,
@@ -63,7 +66,8 @@ def held_out_figures(
 
     Args:
         members: sample_id, split, label and the unit column of the samples, in the order of the scores.
-        scores: p_bad per model, as answered; shape [samples] each. Must hold ``zigong``.
+        scores: p_bad by model_id, as answered; shape [samples] each.
+        final: the model that is evaluated: the leads are its own, so that another model's evaluation changes none.
     """
     frame = members.select(["split", "label", unit]).to_pandas()
     select = (frame["split"] == "select").to_numpy()
@@ -77,7 +81,7 @@ def held_out_figures(
     for split in splits:
         chosen = (frame["split"] == split).to_numpy()
         if chosen.any():
-            figures += _split_figures(split, frame[chosen], chosen, published, thresholds, unit, settings, seed)
+            figures += _split_figures(split, frame[chosen], chosen, published, thresholds, final, unit, settings, seed)
     return figures
 
 
@@ -87,6 +91,7 @@ def _split_figures(
     chosen: NDArray[np.bool_],
     scores: Mapping[str, Floats],
     thresholds: Mapping[str, float],
+    final: str,
     unit: str,
     settings: Evaluation,
     seed: int,
@@ -99,14 +104,16 @@ def _split_figures(
         replicates=settings.bootstrap,
         confidence=settings.confidence,
         seed=seed,
-        reference=FINAL,
+        reference=final,
         thresholds=thresholds,
     )
-    intervals = {**found.figures, "auc_lead_of_zigong": found.auc_differences}
+    intervals = [
+        *((model, name, i) for name, models in found.figures.items() for model, i in models.items()),
+        *((final, f"{LEAD}{other}", i) for other, i in found.auc_differences.items()),
+    ]
     figures = [
         Figure(model_id=m, split=split, metric=name, value=i.value, low=i.low, high=i.high, samples=len(labels))
-        for name, models in intervals.items()
-        for m, i in models.items()
+        for m, name, i in intervals
     ]
     return figures + [
         Figure(
@@ -123,14 +130,51 @@ def _split_figures(
     ]
 
 
-def flat_figures(figures: Sequence[Figure], *, split: str, name: str) -> dict[str, float]:
-    """Figures of one split as ``NAME.metric.MODEL``, with ``_low`` and ``_high`` where there is an interval."""
+def metric_rows(figures: Sequence[Figure], dataset_id: str) -> tuple[pa.Table, str]:
+    """Rows of evaluation_metrics, and the cells that they replace: those of the measured models alone."""
+    rows = pa.Table.from_pylist([asdict(figure) for figure in figures], schema=_SCHEMA)
+    return in_dataset(rows, dataset_id)
+
+
+def in_dataset(rows: pa.Table, dataset_id: str) -> tuple[pa.Table, str]:
+    """Rows of some models with their dataset, and the predicate of these models in it."""
+    models = ", ".join(f"'{model}'" for model in sorted(rows["model_id"].unique().to_pylist()))
+    named = rows.append_column("dataset_id", pa.repeat(dataset_id, len(rows)))
+    return named, f"dataset_id = '{dataset_id}' AND model_id IN ({models})"
+
+
+def exported(figures: Sequence[Figure], members: pa.Table, *, final: str, held_out: str) -> dict[str, float]:
+    """Figures for metrics.json.
+
+    A source with one T has no out-of-time split: its held-out users stand under the name ``oot`` as well.
+
+    Args:
+        members: of all splits.
+        final: the model that was evaluated.
+        held_out: the split that the result is reported on.
+    """
+    names = {split: split for split in (held_out, "select", "test")} | {"oot": held_out}
+    labels = members.filter(pc.equal(members["split"], held_out))["label"]
+    flat: dict[str, float] = {"oot.samples": len(labels), "oot.bad": int(pc.sum(labels).as_py())}
+    for name, split in names.items():
+        flat |= flat_figures(figures, final=final, split=split, name=name)
+    return flat
+
+
+def flat_figures(figures: Iterable[Figure], *, final: str, split: str, name: str) -> dict[str, float]:
+    """Figures of one split as metrics.json exports them: ``NAME.metric.MODEL``, ``_low`` and ``_high`` for intervals.
+
+    The export calls the final model ``zigong``; its lead over a baseline is ``NAME.auc_lead_of_zigong.BASELINE``.
+    """
     flat: dict[str, float] = {}
     for figure in figures:
         if figure.split != split:
             continue
-        flat[f"{name}.{figure.metric}.{figure.model_id}"] = figure.value
+        metric, model = figure.metric, FINAL if figure.model_id == final else figure.model_id
+        if metric.startswith(LEAD):
+            metric, model = f"auc_lead_of_{FINAL}", metric.removeprefix(LEAD)
+        flat[f"{name}.{metric}.{model}"] = figure.value
         if figure.low is not None and figure.high is not None:
-            flat[f"{name}.{figure.metric}_low.{figure.model_id}"] = figure.low
-            flat[f"{name}.{figure.metric}_high.{figure.model_id}"] = figure.high
+            flat[f"{name}.{metric}_low.{model}"] = figure.low
+            flat[f"{name}.{metric}_high.{model}"] = figure.high
     return flat

@@ -16,8 +16,12 @@ def file_digest(file: Path) -> str:
 
 def files_digest(files: Mapping[str, Path]) -> str:
     """SHA-256 over names and contents, in the order of the names."""
-    listed = "".join(f"{name}={file_digest(files[name])}\n" for name in sorted(files))
-    return hashlib.sha256(listed.encode()).hexdigest()
+    return combined_digest({name: file_digest(file) for name, file in files.items()})
+
+
+def combined_digest(parts: Mapping[str, str]) -> str:
+    """SHA-256 over names and the digests of their contents, in the order of the names."""
+    return hashlib.sha256("".join(f"{name}={parts[name]}\n" for name in sorted(parts)).encode()).hexdigest()
 
 
 def json_digest(content: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -16,14 +16,14 @@ from pyspark.sql import functions as F
 from schemas.contracts import table_contract
 from zigong.instructions.batches import InBatches, event_lists, in_batches
 from zigong.instructions.branches import Branch, Observed, Told, branch_of
-from zigong.instructions.computed import ANSWERED_FROM, Computed
+from zigong.instructions.computed import Computed
 from zigong.instructions.encode import LineEncoder
-from zigong.instructions.histories import event_columns, events_in
+from zigong.instructions.histories import events_in
+from zigong.instructions.prompt_spec import PromptSpec
 from zigong.instructions.prompts import Prompts, Voice
 from zigong.instructions.render import local_date
-from zigong.instructions.tasks import Tasks, load_tasks
-from zigong.instructions.templates import Question, Template
-from zigong.recipe import Horizon, Instructions, Recipe
+from zigong.instructions.templates import Question
+from zigong.recipe import Recipe
 
 NAMED_TYPES = {  # others are strings
     "phrasing": pa.int32(),
@@ -36,41 +36,15 @@ COPIED = ("sequence_id", "user_id", "person_id", "observation_at", "observation_
 
 
 @dataclass(frozen=True, kw_only=True)
-class RenderPlan:
+class RenderPlan(PromptSpec):
     """Everything a worker needs to turn rows into text and ids."""
 
-    settings: Instructions
-    horizon: Horizon
-    timezone: str
     tokenizer_folder: str
-    context_length: int
 
     @classmethod
     def of(cls, recipe: Recipe, tokenizer_folder: str) -> RenderPlan:
-        """The plan of a recipe: the first horizon is the one that is asked."""
-        return cls(
-            settings=recipe.instructions,
-            horizon=recipe.labels.horizons[0],
-            timezone=recipe.business_timezone,
-            tokenizer_folder=tokenizer_folder,
-            context_length=min(recipe.agent.context_length, recipe.finetune.context_length),
-        )
-
-    @cached_property
-    def tasks(self) -> Tasks:
-        """The questions named by the recipe."""
-        return load_tasks(self.settings)
-
-    @property
-    def template(self) -> Template:
-        """The main question; it words the lines around every question."""
-        return self.tasks.main
-
-    @property
-    def event_fields(self) -> tuple[str, ...]:
-        """The fields of an event that its line, or an answer, depends on."""
-        answers = ANSWERED_FROM if self.tasks.read_events else ()
-        return tuple(dict.fromkeys((*event_columns(self.settings), *answers)))
+        """The plan of a recipe."""
+        return cls(**vars(PromptSpec.of_recipe(recipe)), tokenizer_folder=tokenizer_folder)
 
 
 def instruction_samples(sequences: DataFrame, plan: RenderPlan, *, trains: Column | None = None) -> DataFrame:
@@ -104,7 +78,7 @@ class _Sampler:
 
 
 def sample_batch(
-    batch: pa.RecordBatch, plan: RenderPlan, encoder: LineEncoder, zone: ZoneInfo
+    batch: pa.RecordBatch, plan: PromptSpec, encoder: LineEncoder, zone: ZoneInfo
 ) -> Iterator[pa.RecordBatch]:
     """Sequences as rows of instruction_samples: one per question, behind one history, the main one first.
 
@@ -139,7 +113,7 @@ def sample_batch(
         yield pa.RecordBatch.from_pydict(made)
 
 
-def _named(sequence_id: str, branch: Branch, plan: RenderPlan, encoder: LineEncoder) -> Row:
+def _named(sequence_id: str, branch: Branch, plan: PromptSpec, encoder: LineEncoder) -> Row:
     """What a sample is asked, its computed answer, and its name."""
     question, computed = branch.question, branch.computed or Computed()
     answer_ids = None if computed.answer is None else encoder.completion(computed.answer)
@@ -161,7 +135,7 @@ def _named(sequence_id: str, branch: Branch, plan: RenderPlan, encoder: LineEnco
     }
 
 
-def _max_tokens(question: Question, plan: RenderPlan, encoder: LineEncoder, answer_ids: list[int] | None = None) -> int:
+def _max_tokens(question: Question, plan: PromptSpec, encoder: LineEncoder, answer_ids: list[int] | None = None) -> int:
     """What the context leaves for a prompt: its longest answer is set aside, and one end token, which may count."""
     answers = [encoder.completion(choice) for choice in question.choices] or [answer_ids or []]
     return plan.context_length - 1 - max(map(len, answers))
@@ -176,7 +150,7 @@ def _observed(row: Mapping[str, Any], folded: int, zone: ZoneInfo) -> Observed:
     )
 
 
-def _branch(question: Question, told: Told, *, observed: Observed, plan: RenderPlan, zone: ZoneInfo) -> Branch:
+def _branch(question: Question, told: Told, *, observed: Observed, plan: PromptSpec, zone: ZoneInfo) -> Branch:
     return branch_of(
         question,
         told,

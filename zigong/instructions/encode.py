@@ -5,8 +5,9 @@ Training, scoring and serving receive ids from here and nowhere else.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -62,13 +63,24 @@ class LineEncoder:
         return [*(token for line in before for token in self._line(line + "\n")), *self._line(question)]
 
     def prompt(self, text: str) -> list[int]:
-        """Ids of a whole rendered prompt, for a model other than the one it was rendered for."""
+        """Ids of a whole rendered prompt."""
         *before, question = text.split("\n")
         return [*self.history(before), *self._line(question)]
 
     def completion(self, answer: str) -> list[int]:
         """Ids of an answer after the question."""
         return list(self._line(" " + answer))
+
+    def knows(self, text: str) -> bool:
+        """Whether a text encodes without the token that stands for unknown words; byte-level tokenizers know any."""
+        return self._unknown is None or self._unknown not in self._encode(text)
+
+    @cached_property
+    def _unknown(self) -> int | None:
+        model = json.loads(self._tokenizer.to_str())["model"]
+        token = model.get("unk_token")
+        number: int | None = model.get("unk_id") if token is None else self._tokenizer.token_to_id(token)
+        return number
 
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)

@@ -1,43 +1,52 @@
-"""The facts of a run that its model card tells."""
+"""The facts of a run that stand in its model card."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from zigong.evaluation.bootstrap import Interval
+from zigong.dataset.members import final_split
+from zigong.evaluation.measured import Measured
 from zigong.instructions.templates import load_template
 from zigong.recipe import Recipe
 from zigong.release.card import CardFacts, CardResult, model_card
 from zigong.release.gate import Decision
-from zigong.runs.handover import Dataset, FinalModel
+from zigong.release.gate_samples import GateSamples
+from zigong.release.model import Model
 from zigong.runs.run import Run
 
 
-def model_card_of(run: Run, decision: Decision, threshold: float) -> str:
-    """The model card of a run's challenger, in markdown."""
+def model_card_of(model: Model, decision: Decision, measured: Measured, held_out: GateSamples, run: Run) -> str:
+    """The model card of a run's challenger, in markdown.
+
+    Args:
+        model: what is released.
+        decision: of the gate.
+        measured: its figures.
+        held_out: the samples that the gate decided on.
+        run: whose recipe made it; figures of its trainings and its selection stand in the card as well.
+    """
     recipe, figures = run.recipe, run.metrics()
+    split, samples = final_split(recipe), len(held_out.labels)
     return model_card(
         CardFacts(
-            model_id=run.take(FinalModel).model_id,
+            model_id=model.model_id,
             base=recipe.base.path or f"tiny Mistral architecture, {figures.get('base.parameters', 0):,.0f} parameters",
-            question=question_of(recipe),
-            dataset_id=run.take(Dataset).dataset_id,
-            data=_data(recipe, figures),
+            question=model.asked.question[0],
+            dataset_id=model.dataset_id,
+            data={**_data(recipe), "held out": f"{samples:,} samples, {int(held_out.labels.sum()):,} bad"},
             results=tuple(
                 CardResult(
-                    model=model,
+                    model=measured.shown(name),
                     split="held out",
-                    samples=int(figures["oot.samples"]),
-                    auc=measured(figures, f"oot.auc.{model}"),
-                    ks=measured(figures, f"oot.ks.{model}"),
-                    mcc=measured(figures, f"oot.mcc.{model}"),
-                    difference=lead(figures, model),
+                    samples=samples,
+                    auc=measured.interval(name, split, "auc"),
+                    ks=measured.interval(name, split, "ks"),
+                    mcc=measured.interval(name, split, "mcc"),
+                    difference=measured.lead(name, split),
                 )
-                for model in models_of(figures)
+                for name in measured.models(split)
             ),
-            threshold=threshold,
+            threshold=model.threshold,
             decision=decision,
-            scaling=f"{recipe.card.base_score} points at odds {recipe.card.base_odds:g}:1, {recipe.card.pdo} points "
+            scaling=f"{model.card.base_score} points at odds {model.card.base_odds:g}:1, {model.card.pdo} points "
             "double the odds",
             influence={
                 name: f"{value:.3f}" for name, value in figures.items() if name.startswith(("influence.", "mix."))
@@ -55,31 +64,11 @@ def question_of(recipe: Recipe) -> str:
     return load_template(recipe.instructions.template, recipe.instructions.language).ask(recipe.labels.horizons[0])
 
 
-def models_of(figures: Mapping[str, float]) -> list[str]:
-    """The models a run measured, the final one first."""
-    found = sorted(name.removeprefix("oot.auc.") for name in figures if name.startswith("oot.auc."))
-    return sorted(found, key=lambda model: (model != "zigong", -figures[f"oot.auc.{model}"]))
-
-
-def measured(figures: Mapping[str, float], name: str) -> Interval:
-    """A figure with its interval, from flat figures such as ``oot.auc.MODEL`` and ``oot.auc_low.MODEL``."""
-    split, metric, model = name.split(".", 2)
-    low, high = (figures[f"{split}.{metric}_{end}.{model}"] for end in ("low", "high"))
-    return Interval(value=figures[name], low=low, high=high)
-
-
-def lead(figures: Mapping[str, float], model: str) -> Interval | None:
-    """AUC of the final model minus this one's, paired; None for the final model itself."""
-    name = f"oot.auc_lead_of_zigong.{model}"
-    return measured(figures, name) if name in figures else None
-
-
-def _data(recipe: Recipe, figures: Mapping[str, float]) -> dict[str, str]:
-    told = {
+def _data(recipe: Recipe) -> dict[str, str]:
+    ranges = {
         "train": recipe.observations.train,
         "validation": recipe.observations.validation,
         "out of time": recipe.observations.oot,
     }
-    spans = {name: f"{dates.first} to {dates.last}" for name, dates in told.items() if dates is not None}
-    held_out = f"{figures['oot.samples']:,.0f} samples, {figures['oot.bad']:,.0f} bad"
-    return {"source": recipe.source.mapping, **spans, "held out": held_out}
+    spans = {name: f"{dates.first} to {dates.last}" for name, dates in ranges.items() if dates is not None}
+    return {"source": recipe.source.mapping, **spans}

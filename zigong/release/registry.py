@@ -1,26 +1,29 @@
 """The model registry: MLflow holds what was released, from which data, and which version is champion.
 
-A version is a folder of safetensors, a card and ``serving.json``; nothing in it is unpickled or executed. This module
-is the only one that knows MLflow.
+A version is a folder of safetensors, a card and ``serving.json``, and a base among the artifacts that all versions on
+top of it share; nothing in it is unpickled or executed, and nothing refers to the folder of a run. This module is the
+only one that knows MLflow.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
+import shutil
+import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 from zigong.errors import ConfigError, DataError, InfraError
-from zigong.evaluation.calibration import Calibration
-from zigong.recipe import Card
+from zigong.evaluation.asked_model import ModelFolders
+from zigong.release.model import Model, model_as_text, model_from_text
+from zigong.training.file_digests import FileDigests
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,6 +34,7 @@ ALIAS = "champion"
 
 _ID_TAG = "zigong.model_id"
 _SERVING_FILE = "serving.json"
+_ADAPTER = "adapter"
 _EXECUTABLE = frozenset({".bin", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib", ".dill"})
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _LONGEST_PARAM = 6000  # limit of MLflow
@@ -55,30 +59,18 @@ class ModelRegistry:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A model that passed the gate, with everything needed to serve and to explain it.
+    """A model that passed the gate, with its files and what a reader of the registry wants to see.
 
     Attributes:
-        model_id: digest of what the model was made from.
-        dataset_id: dataset it was trained on.
-        run_id: ZiGong run that released it.
-        adapter: folder of the LoRA adapter in safetensors.
-        base: folder of the base model.
-        threshold: calibrated probability at or above which a sample is called bad; chosen on ``select``.
-        calibration: from p_bad to the probability that is scaled.
-        card: scaling of the points.
+        model: the value that is registered.
+        folders: where its files lie until then; further files there are not registered.
         model_card: markdown.
         params: settings to show in the registry.
         metrics: figures to show in the registry.
     """
 
-    model_id: str
-    dataset_id: str
-    run_id: str
-    adapter: Path
-    base: Path
-    threshold: float
-    calibration: Calibration
-    card: Card
+    model: Model
+    folders: ModelFolders
     model_card: str
     params: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -86,17 +78,17 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Champion:
-    """The released model as the services read it."""
+    """The released model as the registry holds it.
+
+    Attributes:
+        version: in the registry.
+        model: what it is and what it is asked.
+        folders: its files below the registry's artifacts; their contents are compared when they are loaded.
+    """
 
     version: str
-    model_id: str
-    dataset_id: str
-    run_id: str
-    adapter: Path
-    base: Path
-    threshold: float
-    calibration: Calibration
-    card: Card
+    model: Model
+    folders: ModelFolders
 
 
 def release(registry: ModelRegistry, candidate: Candidate) -> Champion:
@@ -106,11 +98,11 @@ def release(registry: ModelRegistry, candidate: Candidate) -> Champion:
 
     Raises:
         ConfigError: the address or the model_id is not usable.
-        DataError: the adapter folder is missing, holds no safetensors, or holds files that could execute code.
+        DataError: a folder holds other files than the model names, or files that could execute code.
     """
     _require_safe(candidate)
     client = _client(registry)
-    version = _registered(client, registry, candidate.model_id) or _register(client, registry, candidate)
+    version = _registered(client, registry, candidate.model.model_id) or _register(client, registry, candidate)
     promote(registry, str(version.version))
     return _read(client, registry, version)
 
@@ -123,10 +115,18 @@ def promote(registry: ModelRegistry, version: str) -> None:
         client.set_registered_model_alias(registry.model_name, ALIAS, version)
 
 
+def retire(registry: ModelRegistry) -> None:
+    """Takes the alias ``champion`` away: the next model is released without being held against one."""
+    client = _client(registry)
+    if _aliased(client, registry) is not None:
+        client.delete_registered_model_alias(registry.model_name, ALIAS)
+
+
 def champion(registry: ModelRegistry) -> Champion | None:
     """The current champion, or None before the first release.
 
     Raises:
+        DataError: another version of ZiGong registered it, or its folders hold what was not registered.
         InfraError: its adapter or base folder is gone.
     """
     client = _client(registry)
@@ -166,23 +166,49 @@ def _aliased(client: MlflowClient, registry: ModelRegistry) -> ModelVersion | No
 
 
 def _register(client: MlflowClient, registry: ModelRegistry, candidate: Candidate) -> ModelVersion:
-    run = _run(client, registry, candidate)
+    model = candidate.model
+    _store_base(registry, model.asked.base, candidate.folders.base)
+    run = _run(client, registry, model)
     _log(client, run.info.run_id, candidate)
     client.set_terminated(run.info.run_id, "FINISHED")
     if not client.search_registered_models(f"name = '{registry.model_name}'"):
         client.create_registered_model(registry.model_name)
-    tags = {_ID_TAG: candidate.model_id, "zigong.dataset_id": candidate.dataset_id, "zigong.run_id": candidate.run_id}
-    source = f"{run.info.artifact_uri}/adapter"
+    tags = {_ID_TAG: model.model_id, "zigong.dataset_id": model.dataset_id, "zigong.run_id": model.run_id}
+    source = f"{run.info.artifact_uri}/{_ADAPTER}"
     return client.create_model_version(registry.model_name, source=source, run_id=run.info.run_id, tags=tags)
 
 
-def _run(client: MlflowClient, registry: ModelRegistry, candidate: Candidate) -> Run:
+def _base_folder(registry: ModelRegistry, base: FileDigests) -> Path:
+    """One folder for every base of the registry, shared by the models on top of it."""
+    return registry.artifacts / "bases" / base.digest
+
+
+def _store_base(registry: ModelRegistry, base: FileDigests, source: Path) -> None:
+    """Copies a base among the artifacts unless it is there; it appears whole or not at all."""
+    target = _base_folder(registry, base)
+    if target.is_dir():
+        base.verify(target)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as place:
+        partial = Path(place, "files")
+        partial.mkdir()
+        for name in base.files:
+            shutil.copyfile(source / name, partial / name)
+        base.verify(partial)
+        try:
+            partial.rename(target)
+        except OSError:  # another release was faster
+            base.verify(target)
+
+
+def _run(client: MlflowClient, registry: ModelRegistry, model: Model) -> Run:
     experiment = client.get_experiment_by_name(registry.experiment)
     location = registry.artifacts.resolve().as_uri()
     owner = experiment.experiment_id if experiment else client.create_experiment(registry.experiment, location)
-    found = client.search_runs([owner], f"tags.`{_ID_TAG}` = '{candidate.model_id}'", max_results=1)
-    tags = {_ID_TAG: candidate.model_id}
-    return found[0] if found else client.create_run(owner, tags=tags, run_name=candidate.run_id)
+    found = client.search_runs([owner], f"tags.`{_ID_TAG}` = '{model.model_id}'", max_results=1)
+    tags = {_ID_TAG: model.model_id}
+    return found[0] if found else client.create_run(owner, tags=tags, run_name=model.run_id)
 
 
 def _log(client: MlflowClient, mlflow_run_id: str, candidate: Candidate) -> None:
@@ -194,43 +220,34 @@ def _log(client: MlflowClient, mlflow_run_id: str, candidate: Candidate) -> None
         metrics=[Metric(name, value, now, 0) for name, value in candidate.metrics.items()],
         params=[Param(name, value[:_LONGEST_PARAM]) for name, value in candidate.params.items()],
     )
-    client.log_artifacts(mlflow_run_id, str(candidate.adapter), "adapter")
+    for name in candidate.model.asked.adapter.files:
+        client.log_artifact(mlflow_run_id, str(candidate.folders.adapter / name), _ADAPTER)
     client.log_text(mlflow_run_id, candidate.model_card, "model_card.md")
-    serving = {
-        "model_id": candidate.model_id,
-        "dataset_id": candidate.dataset_id,
-        "run_id": candidate.run_id,
-        "base": str(candidate.base.resolve()),
-        "threshold": candidate.threshold,
-        "calibration": asdict(candidate.calibration),
-        "card": candidate.card.model_dump(),
-    }
-    client.log_text(mlflow_run_id, json.dumps(serving, indent=2, sort_keys=True), _SERVING_FILE)
+    client.log_text(mlflow_run_id, model_as_text(candidate.model), _SERVING_FILE)
 
 
 def _read(client: MlflowClient, registry: ModelRegistry, version: ModelVersion) -> Champion:
     folder = _files(client, registry, str(version.run_id))
-    serving_file, adapter = folder / _SERVING_FILE, folder / "adapter"
+    serving_file, adapter = folder / _SERVING_FILE, folder / _ADAPTER
     if not serving_file.is_file() or not adapter.is_dir():
         raise _gone(registry, version, folder)
-    serving = json.loads(serving_file.read_text(encoding="utf-8"))
-    if not Path(serving["base"]).is_dir():
-        raise _gone(registry, version, Path(serving["base"]))
-    return Champion(
-        version=str(version.version),
-        model_id=serving["model_id"],
-        dataset_id=serving["dataset_id"],
-        run_id=serving["run_id"],
-        adapter=adapter,
-        base=Path(serving["base"]),
-        threshold=float(serving["threshold"]),
-        calibration=Calibration(**serving["calibration"]),
-        card=Card.model_validate(serving["card"]),
-    )
+    origin = f"{registry.model_name} version {version.version}, {serving_file}"
+    model = model_from_text(serving_file.read_text(encoding="utf-8"), origin=origin)
+    if model.model_id != version.tags.get(_ID_TAG):
+        raise DataError(
+            f"{origin}: expected the model {version.tags.get(_ID_TAG)}, found {model.model_id}",
+            action="restore the file from its backup, or release a model again",
+        )
+    base = _base_folder(registry, model.asked.base)
+    if not base.is_dir():
+        raise _gone(registry, version, base)
+    model.asked.adapter.refuse_others(adapter)
+    model.asked.base.refuse_others(base)
+    return Champion(version=str(version.version), model=model, folders=ModelFolders(base=base, adapter=adapter))
 
 
 def _files(client: MlflowClient, registry: ModelRegistry, mlflow_run_id: str) -> Path:
-    """The run's folder itself when artifacts are local; a download beside them otherwise."""
+    """The run's folder itself when artifacts are local; a download among them otherwise."""
     address = urlparse(client.get_run(mlflow_run_id).info.artifact_uri)
     if address.scheme in ("", "file"):
         return Path(url2pathname(address.path))
@@ -240,15 +257,19 @@ def _files(client: MlflowClient, registry: ModelRegistry, mlflow_run_id: str) ->
 
 
 def _require_safe(candidate: Candidate) -> None:
-    _require_name(candidate.model_id, "model_id")
-    files = [path for path in candidate.adapter.rglob("*") if path.is_file()] if candidate.adapter.is_dir() else []
+    """Names that cannot change a query, files that cannot run, and contents that are those of the model."""
+    _require_name(candidate.model.model_id, "model_id")
+    folder, asked = candidate.folders.adapter, candidate.model.asked
+    files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
     unsafe = sorted(path.name for path in files if path.suffix in _EXECUTABLE)
     if unsafe or not any(path.suffix == ".safetensors" for path in files):
         raise DataError(
-            f"expected an adapter in safetensors and no pickles in {candidate.adapter}, "
+            f"expected an adapter in safetensors and no pickles in {folder}, "
             f"found {', '.join(unsafe) or 'no safetensors'}",
             action="save the adapter with safe serialization and release again",
         )
+    asked.adapter.verify(folder)
+    asked.base.verify(candidate.folders.base)
 
 
 def _require_name(name: str, field_name: str) -> None:

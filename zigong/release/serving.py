@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from zigong.errors import ConfigError
+from zigong.errors import ConfigError, DataError
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.recipe import Recipe
-from zigong.release.registry import ModelRegistry, champion
+from zigong.release.registry import Champion, ModelRegistry, champion
 from zigong.runs.handover import TrainedBase
 from zigong.runs.job import Job
+from zigong.training.file_digests import TOKENIZER
 
 
 def registry_of(recipe: Recipe) -> ModelRegistry:
@@ -23,6 +25,24 @@ def registry_of(recipe: Recipe) -> ModelRegistry:
     )
 
 
+def required_champion(recipe: Recipe, reasons: Sequence[str] = ()) -> Champion:
+    """The champion that serves.
+
+    Args:
+        reasons: why the gate refused the run's own model.
+
+    Raises:
+        DataError: no model was ever released.
+    """
+    serving = champion(registry_of(recipe))
+    if serving is None:
+        raise DataError(
+            f"there is no champion: no model was ever released. {' '.join(reasons)}".rstrip(),
+            action="train one that passes the gate (recipe sections finetune, mix and gate), then score",
+        )
+    return serving
+
+
 def serving_base(job: Job) -> Path:
     """The base whose tokenizer the prompts of a job's run are encoded with.
 
@@ -30,6 +50,7 @@ def serving_base(job: Job) -> Path:
 
     Raises:
         ConfigError: there is none of the three, or the trained one was changed since.
+        DataError: the champion's tokenizer is not the one that was registered.
     """
     if job.find(TrainedBase) is not None:
         return job.take(TrainedBase).folder
@@ -41,4 +62,5 @@ def serving_base(job: Job) -> Path:
             f"run {job.run.run_id} has no base model: none was trained in it, none is named, and there is no champion",
             action="run build_base in this run, or set base.path",
         )
-    return serving.base
+    serving.model.asked.base.verify(serving.folders.base, [TOKENIZER])
+    return serving.folders.base

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime, timedelta
 from importlib.metadata import version
@@ -16,6 +15,7 @@ import pyarrow.dataset as ds
 from zigong.dataset.members import final_split
 from zigong.evaluation.bootstrap import Interval
 from zigong.evaluation.calibration import calibrated, fit_calibration
+from zigong.evaluation.measured import Measured, measured_in
 from zigong.evaluation.metrics import INTERVAL_METRICS, POINT_METRICS
 from zigong.instructions.tasks import main_task
 from zigong.lakehouse.paths import LakehousePaths
@@ -23,7 +23,7 @@ from zigong.lakehouse.replayed import refused_rows
 from zigong.lakehouse.verdicts import verdicts_of
 from zigong.quality.data_docs import build_docs
 from zigong.quality.suite import open_context
-from zigong.release.briefing import lead, measured, models_of, question_of
+from zigong.release.briefing import question_of
 from zigong.release.scaling import card_scores
 from zigong.report.run_report import (
     DataQuality,
@@ -73,9 +73,10 @@ def collect(run: Run) -> RunReport:
     manifest, dataset, mix = run.manifest(), run.find(Dataset), run.find(TrainingMix)
     outcomes = [outcome for step in steps_of(run.recipe) if (outcome := run.outcome(step.name))]
     members = _members(job) if dataset is not None else None
+    main = members[members["task"] == main_task(run.recipe)] if members is not None else None
     said = verdicts_of(job.paths, run.run_id)
     verdicts = {row["table_name"]: str(row["verdict"]) for row in said}
-    measured_already = "oot.samples" in run.metrics()
+    measured = _measured(job)
     return RunReport(
         recipe=run.recipe.name,
         run_id=run.run_id,
@@ -91,9 +92,9 @@ def collect(run: Run) -> RunReport:
             for name, counts in outcome.tables.items()
         ),
         quality=_quality(job, said),
-        splits=_splits(members[members["task"] == main_task(run.recipe)]) if members is not None else (),
-        results=(_result(run),) if measured_already else (),
-        held_out=_held_out(job, members) if measured_already and members is not None else None,
+        splits=_splits(main) if main is not None else (),
+        results=_results(measured, main, final_split(run.recipe)),
+        held_out=_held_out(job, members, measured) if measured is not None and members is not None else None,
         influence=_influence(job, members, mix) if mix is not None and members is not None else None,
         reproduce=Reproduce(
             command=f"zigong run {run.folder / 'recipe.json'}",
@@ -195,54 +196,67 @@ def _splits(members: pd.DataFrame) -> tuple[SplitRow, ...]:
     )
 
 
-def _result(run: Run) -> SplitResult:
-    figures = run.metrics()
-    return SplitResult(
-        split=final_split(run.recipe),
-        samples=int(figures["oot.samples"]),
-        bad=int(figures["oot.bad"]),
+def _measured(job: Job) -> Measured | None:
+    """The figures of the run's model; None before they were published."""
+    dataset, final = job.run.find(Dataset), job.run.find(FinalModel)
+    if dataset is None or final is None or job.run.pinned_version("evaluation_metrics") is None:
+        return None
+    return measured_in(job, dataset_id=dataset.dataset_id, model_id=final.model_id)
+
+
+def _results(measured: Measured | None, main: pd.DataFrame | None, split: str) -> tuple[SplitResult, ...]:
+    """The result on the final split; nothing before the run's model was measured."""
+    if measured is None or main is None:
+        return ()
+    labels = main[main["split"] == split]["label"]
+    result = SplitResult(
+        split=split,
+        samples=len(labels),
+        bad=int(labels.sum()),
         rows=tuple(
             ModelRow(
-                model=model,
-                auc=measured(figures, f"oot.auc.{model}"),
-                ks=measured(figures, f"oot.ks.{model}"),
-                mcc=measured(figures, f"oot.mcc.{model}"),
-                difference=lead(figures, model),
-                brier=figures[f"oot.brier.{model}"],
-                log_loss=figures[f"oot.log_loss.{model}"],
-                further=_further(figures, model),
+                model=measured.shown(model),
+                auc=measured.interval(model, split, "auc"),
+                ks=measured.interval(model, split, "ks"),
+                mcc=measured.interval(model, split, "mcc"),
+                difference=measured.lead(model, split),
+                brier=measured.value(model, split, "brier"),
+                log_loss=measured.value(model, split, "log_loss"),
+                further=_further(measured, model, split),
             )
-            for model in models_of(figures)
+            for model in measured.models(split)
         ),
     )
+    return (result,)
 
 
-def _further(figures: Mapping[str, float], model: str) -> dict[str, Interval | float]:
+def _further(measured: Measured, model: str, split: str) -> dict[str, Interval | float]:
     """Metrics that the report has no column of its own for; a run of a former version may lack some."""
-    named = {column.name for column in fields(ModelRow)}
-    keys = {name: f"oot.{name}.{model}" for name in (*INTERVAL_METRICS, *POINT_METRICS) if name not in named}
+    own = {column.name for column in fields(ModelRow)}
     return {
-        name: measured(figures, key) if name in INTERVAL_METRICS else figures[key]
-        for name, key in keys.items()
-        if key in figures
+        name: measured.interval(model, split, name) if name in INTERVAL_METRICS else measured.value(model, split, name)
+        for name in (*INTERVAL_METRICS, *POINT_METRICS)
+        if name not in own and (model, split, name) in measured.figures
     }
 
 
-def _held_out(job: Job, members: pd.DataFrame) -> HeldOut:
-    split = final_split(job.recipe)
-    chosen = (ds.field("dataset_id") == job.run.take(Dataset).dataset_id) & ds.field("split").isin([split, "select"])
+def _held_out(job: Job, members: pd.DataFrame, measured: Measured) -> HeldOut:
+    split, models = final_split(job.recipe), measured.models(final_split(job.recipe))
+    chosen = (
+        (ds.field("dataset_id") == job.run.take(Dataset).dataset_id)
+        & ds.field("split").isin([split, "select"])
+        & ds.field("model_id").isin(list(models))
+    )
     answers = job.arrow("evaluation_answers", ["sample_id", "model_id", "p_bad"], where=chosen).to_pandas()
-    final = {job.run.take(FinalModel).model_id: "zigong"}
-    wide = answers.replace({"model_id": final}).pivot(index="sample_id", columns="model_id", values="p_bad")
-    known = [model for model in models_of(job.run.metrics()) if model in wide]
+    wide = answers.pivot(index="sample_id", columns="model_id", values="p_bad")
     truth = members.set_index("sample_id").loc[wide.index]
     select, shown = (truth["split"] == "select").to_numpy(), (truth["split"] == split).to_numpy()
-    labels, own = truth["label"].to_numpy(), wide["zigong"].to_numpy()
+    labels, own = truth["label"].to_numpy(), wide[measured.model_id].to_numpy()
     p_calibrated = calibrated(fit_calibration(own[select], labels[select]), own[shown])
     return HeldOut(
         split=split,
         labels=labels[shown],
-        scores={model: wide[model].to_numpy()[shown] for model in known},
+        scores={measured.shown(model): wide[model].to_numpy()[shown] for model in models},
         p_calibrated=p_calibrated,
         card_scores=card_scores(p_calibrated, job.recipe.card),
     )

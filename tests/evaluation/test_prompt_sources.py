@@ -1,0 +1,179 @@
+"""Prompts for the model that answers: each is the one that a naive service would render from the published sequence."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from tests.support.prompt_oracle import EVENT, SEQUENCE, encoder, naive_row, naive_told, plan, random_sequences
+from zigong.dataset.samples import PromptSource, SampleSource, cells_of
+from zigong.evaluation.asked_model import AskedModel
+from zigong.evaluation.prompt_sources import SamplePrompts, SequencePrompts, prompts_of_members
+from zigong.evaluation.refolding import Kept
+from zigong.incremental.sequences import history_policy
+from zigong.instructions.build import RenderPlan
+from zigong.instructions.encode import LineEncoder
+from zigong.instructions.prompt_spec import PromptSpec
+from zigong.lakehouse.paths import LakehousePaths
+from zigong.recipe import Horizon, Instructions
+from zigong.training.file_digests import FileDigests
+
+AROUND = datetime(2024, 1, 1, tzinfo=UTC)
+PUBLISHED = Kept(max_events=120, timezone="Asia/Shanghai")
+
+
+def sample_of(row: dict[str, Any], wanted: RenderPlan, letters: LineEncoder) -> dict[str, Any]:
+    return naive_row(naive_told(row, wanted, letters), row, wanted.template, wanted, letters)
+
+
+COUNTS = pa.struct([(name, pa.int32()) for name in ("events", "kept", "folded")])
+SETTINGS: tuple[dict[str, Any], ...] = (
+    {},
+    {"template": "behavior_card@2", "language": "zh", "gap_unit": "month", "season": "month"},
+    {"event_fields": ("amount",), "time": "both", "season": "weekday", "profile": False},
+)
+
+
+def sequences() -> list[dict[str, Any]]:
+    rows = random_sequences(4, 30, AROUND)
+    for row in rows:
+        text = f"{row['user_id']}|{row['observation_at']:%Y-%m-%dT%H:%M:%S.%f}Z|{history_policy(PUBLISHED.max_events)}"
+        row["sequence_id"] = hashlib.sha256(text.encode()).hexdigest()
+        row["counts"] = {"kept": len(row["events"]), "folded": row["folded"]}
+        row["counts"]["events"] = sum(row["counts"].values())
+    return rows
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> LakehousePaths:
+    """A lakehouse with sequences, and with members that name each client's sample."""
+    lake = LakehousePaths.at(str(tmp_path_factory.mktemp("lake")))
+    fields = [field for field in SEQUENCE if field.name not in ("folded", "trains")]
+    schema = pa.schema([*fields, ("counts", COUNTS)])
+    assert schema.field("events").type == pa.list_(EVENT)
+    write_deltalake(lake.table("user_sequences"), pa.Table.from_pylist(sequences(), schema=schema))
+    members = [
+        {
+            **{name: row[name] for name in ("user_id", "person_id", "observation_date", "user_bucket")},
+            "sample_id": f"sample of {row['user_id']}",
+            "dataset_id": "d",
+            "matured_at": AROUND,
+            "label": 0,
+            "split": "oot" if number % 3 else "train",
+            "task": "card",
+            "completion_ids": [1],
+        }
+        for number, row in enumerate(sequences())
+    ]
+    write_deltalake(lake.table("dataset_members"), pa.Table.from_pylist(members))
+    return lake
+
+
+def rendered(prompts: SequencePrompts) -> dict[str, list[int] | None]:
+    rows = pa.Table.from_pylist(sequences()).select(["observation_date", "user_bucket"])
+    found = [prompts.of_shard(shard, encoder()) for shard in cells_of(rows)]
+    return {row["sample_id"]: row["input_ids"] for part in found for row in part.to_pylist()}
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("context_length", [150, 10**6])
+def test_everybody_gets_the_prompt_that_a_naive_service_renders_or_none_where_it_does_not_fit(
+    paths: LakehousePaths, settings: dict[str, Any], context_length: int
+) -> None:
+    wanted, letters = plan("Europe/Berlin", context_length, **settings), encoder()
+    prompts = SequencePrompts(
+        prompts=wanted, root=paths.root, version=0, published=Kept(max_events=120, timezone="Europe/Berlin")
+    )
+    expected = {}
+    for row in sequences():
+        sample = sample_of(row, wanted, letters)
+        fits = len(sample["input_ids"]) <= sample["max_tokens"]
+        expected[row["sequence_id"]] = sample["input_ids"] if fits else None
+    assert rendered(prompts) == expected
+    assert (None in expected.values()) == (context_length == 150)
+
+
+def test_members_go_by_their_sample_and_nobody_else_is_asked(paths: LakehousePaths) -> None:
+    wanted = plan("Asia/Shanghai", 10**6)
+    source = SampleSource(root=paths.root, dataset_id="d", members_version=0, samples_version=0)
+    prompts = SequencePrompts(
+        prompts=wanted, root=paths.root, version=0, published=PUBLISHED, members=source, splits=("oot",)
+    )
+    everybody = {row["user_id"]: sample_of(row, wanted, encoder())["input_ids"] for row in sequences()}
+    held_out = {f"u{number}" for number in range(30) if number % 3}
+    assert rendered(prompts) == {f"sample of {user}": everybody[user] for user in held_out}
+
+
+SPEC = PromptSpec(settings=Instructions(), horizon=Horizon(), timezone="UTC", context_length=256)
+
+
+@pytest.mark.parametrize(
+    ("recipe_prompts", "tokenizer", "expected"),
+    [
+        (SPEC, "a", SamplePrompts),
+        (SPEC, "b", SequencePrompts),
+        (PromptSpec(**{**vars(SPEC), "horizon": Horizon(dpd_threshold=60)}), "a", SequencePrompts),
+        (PromptSpec(**{**vars(SPEC), "settings": Instructions(language="zh")}), "a", SequencePrompts),
+        (PromptSpec(**{**vars(SPEC), "settings": Instructions(auxiliary=("sentiment@1",))}), "a", SequencePrompts),
+        (PromptSpec(**{**vars(SPEC), "timezone": "Asia/Shanghai"}), "a", SequencePrompts),
+        (PromptSpec(**{**vars(SPEC), "context_length": 128}), "a", SequencePrompts),
+    ],
+)
+def test_published_samples_are_a_models_prompts_only_where_settings_and_tokenizer_are_its_own(
+    recipe_prompts: PromptSpec, tokenizer: str, expected: type
+) -> None:
+    asked = AskedModel(
+        base=FileDigests(files={"tokenizer.json": "a"}),
+        adapter=FileDigests(files={}),
+        prompts=SPEC,
+        question=SPEC.question_lines,
+        choices=("Yes", "No"),
+    )
+    source = SampleSource(root="/lake", dataset_id="d", members_version=1, samples_version=2)
+    found = prompts_of_members(
+        asked,
+        source,
+        ("oot",),
+        recipe_prompts=recipe_prompts,
+        recipe_tokenizer=tokenizer,
+        sequences_version=3,
+    )
+    assert type(found) is expected
+
+
+def test_published_prompts_of_a_dataset_are_those_of_its_members(tmp_path: Path) -> None:
+    lake = LakehousePaths.at(str(tmp_path))
+    day, rows = date(2024, 5, 1), []
+    for number in range(6):
+        common = {"user_id": f"u{number}", "observation_date": day, "user_bucket": number % 2}
+        rows.append({**common, "sample_id": f"s{number}", "template": "card@1" if number else "other@1"})
+    samples = [{**row, "input_ids": [number, 7]} for number, row in enumerate(rows)]
+    write_deltalake(lake.table("instruction_samples"), pa.Table.from_pylist(samples))
+    members = [
+        {
+            **row,
+            "person_id": "p",
+            "dataset_id": "d",
+            "matured_at": AROUND,
+            "label": 0,
+            "task": "t",
+            "completion_ids": [1],
+        }
+        | {"split": "oot" if number < 4 else "train"}
+        for number, row in enumerate(rows)
+    ]
+    write_deltalake(lake.table("dataset_members"), pa.Table.from_pylist(members))
+    shard = {"shard": "x", "observation_date": day.isoformat(), "user_bucket": 0}
+    everybody = SamplePrompts(source=PromptSource(root=lake.root, samples_version=0), template="card@1")
+    dataset = SampleSource(root=lake.root, dataset_id="d", members_version=0, samples_version=0)
+    of_members = SamplePrompts(source=dataset, template="card@1", splits=("oot",))
+    asked = {"sample_id": "s2", "user_id": "u2", "input_ids": [2, 7]}
+    assert of_members.of_shard(shard, encoder()).to_pylist() == [asked]
+    found = everybody.of_shard(shard, encoder()).to_pylist()
+    assert found == [asked, {"sample_id": "s4", "user_id": "u4", "input_ids": [4, 7]}]

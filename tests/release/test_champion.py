@@ -1,0 +1,217 @@
+"""An older champion and a recipe that has moved on: it is asked its own question with its own settings."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pytest
+from deltalake import DeltaTable, write_deltalake
+from safetensors.torch import load_file, save_file
+
+from jobs.evaluate_model import SPLITS, evaluate_model
+from jobs.release_model import release_model
+from jobs.score_users import score_users
+from tests.support.finished import FinishedRun
+from zigong.evaluation.asked_model import AskedModel, ModelFolders
+from zigong.evaluation.held_out import LEAD
+from zigong.evaluation.measured import measured_in
+from zigong.instructions.prompt_spec import PromptSpec
+from zigong.lakehouse.paths import LakehousePaths
+from zigong.recipe import load_recipe
+from zigong.release.against import champion_answers
+from zigong.release.model import model_name
+from zigong.release.registry import champion
+from zigong.release.serving import registry_of
+from zigong.runs.handover import Dataset, FinalModel, TrainedBase, TrainingMix
+from zigong.runs.job import Job
+from zigong.runs.launch import run_step
+from zigong.runs.run import Outcome, Run, open_run
+from zigong.training.adapters import WEIGHTS, adapter_digest
+
+SAME: tuple[str, ...] = ()
+ASKED_OTHERWISE = (
+    "instructions.template=behavior_card@2",
+    "instructions.language=zh",
+    "labels.horizons=[{window_months: 1, dpd_threshold: 60}]",
+)
+RENDERED_OTHERWISE = (
+    "instructions.event_fields=[amount]",
+    "instructions.gap_unit=month",
+    "instructions.season=weekday",
+    "instructions.time=both",
+    "instructions.profile=false",
+    "agent.context_length=100",
+)
+
+
+@pytest.fixture
+def root(tiny_run: FinishedRun, tmp_path: Path) -> Path:
+    """A copy of the finished lakehouse, whose registry writes into the copy."""
+    copy = Path(shutil.copytree(tiny_run.root, tmp_path / "lake"))
+    with closing(sqlite3.connect(copy / "registry" / "mlflow.db")) as database, database:
+        for table, column in (
+            ("experiments", "artifact_location"),
+            ("runs", "artifact_uri"),
+            ("model_versions", "source"),
+        ):
+            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (tiny_run.root, str(copy)))  # noqa: S608
+    return copy
+
+
+def later_run(tiny_run: FinishedRun, root: Path, changes: Sequence[str]) -> Run:
+    """Another run in the copy, by a changed recipe, that has come as far as its own model."""
+    recipe = load_recipe(tiny_run.recipe_file, [f"lakehouse.root={root}", *changes])
+    run, first = open_run(recipe, root / "_runs", "later"), tiny_run.run.manifest()
+    for table in ("dataset_members", "instruction_samples", "user_sequences"):
+        run.pin(table, first["tables"][table])
+    shutil.copytree(root / "_runs" / tiny_run.run_id / "artifacts", run.folder / "artifacts")
+    for handed in (tiny_run.run.take(Dataset), tiny_run.run.take(TrainingMix)):
+        run.leave(handed)
+    for made in (tiny_run.run.take(TrainedBase), tiny_run.run.take(FinalModel)):
+        run.leave(replace(made, folder=run.place_of(type(made))))
+    return run
+
+
+def rows(root: Path, table: str, **wanted: object) -> pd.DataFrame:
+    found: pd.DataFrame = DeltaTable(str(root / "tables" / table)).to_pyarrow_table().to_pandas()
+    for column, value in wanted.items():
+        found = found.loc[found[column] == value]
+    keys = [name for name in ("model_id", "user_id", "sample_id", "split", "metric") if name in found]
+    return found.sort_values(keys).reset_index(drop=True)
+
+
+def outcome_of(run: Run, step: str) -> Outcome:
+    body = {"score_users": score_users, "evaluate_model": evaluate_model, "release_model": release_model}[step]
+    return run_step(step, body, run)
+
+
+@pytest.mark.parametrize("changes", [SAME, ASKED_OTHERWISE, RENDERED_OTHERWISE], ids=["same", "asked", "rendered"])
+def test_the_champions_scores_do_not_move_with_the_recipe(
+    tiny_run: FinishedRun, root: Path, changes: Sequence[str]
+) -> None:
+    before = rows(root, "behavior_card_scores")
+    done = outcome_of(later_run(tiny_run, root, changes), "score_users")
+    assert (done.code, done.message) == (0, "")
+    after = rows(root, "behavior_card_scores")
+    assert done.tables["behavior_card_scores"]["published"] == len(before) > 0
+    np.testing.assert_allclose(after["p_bad"], before["p_bad"], rtol=1e-5)
+    same = ["model_id", "user_id", "observation_at", "score"]
+    pd.testing.assert_frame_equal(after[same], before[same])
+
+
+def test_the_gate_hears_what_the_champion_answered_to_its_own_question(tiny_run: FinishedRun, root: Path) -> None:
+    run = later_run(tiny_run, root, [*ASKED_OTHERWISE, *RENDERED_OTHERWISE])
+    job = Job(step="evaluate_model", run=run, paths=LakehousePaths.at(str(root)))
+    folders = ModelFolders(base=run.take(TrainedBase).folder, adapter=run.take(FinalModel).folder)
+    challenger, members = AskedModel.of(PromptSpec.of_recipe(run.recipe), folders), job.sample_source().members(SPLITS)
+    ((name, found),) = champion_answers(job, challenger, members, splits=SPLITS, challenger_id="another").items()
+    before = rows(root, "evaluation_answers", model_id=name)
+    after = found.to_pandas().sort_values(["model_id", "sample_id"]).reset_index(drop=True)
+    np.testing.assert_allclose(after["p_bad"], before["p_bad"], rtol=1e-5)
+    same = ["model_id", "sample_id", "split", "answer", "miss"]
+    pd.testing.assert_frame_equal(after[same], before[same])
+
+
+def with_event_type(root: Path, name: str, day: Any) -> None:
+    """Publishes user_sequences in which one client's last event is of another type."""
+    uri = str(root / "tables" / "user_sequences")
+    table = DeltaTable(uri).to_pyarrow_dataset().to_table(filter=ds.field("observation_date") == day)
+    events = table["events"].combine_chunks()
+    flat = events.flatten()
+    types = pc.if_else(pa.array([True] + [False] * (len(flat) - 1)), name, flat.field("event_type"))
+    fields = [types if field.name == "event_type" else flat.field(field.name) for field in flat.type]
+    changed = pa.ListArray.from_arrays(events.offsets, pa.StructArray.from_arrays(fields, fields=list(flat.type)))
+    table = table.set_column(table.column_names.index("events"), table.schema.field("events"), changed)
+    write_deltalake(uri, table, mode="overwrite", predicate=f"observation_date = '{day}'")
+
+
+def test_a_champion_that_does_not_know_an_event_type_is_refused_by_name(tiny_run: FinishedRun, root: Path) -> None:
+    run = later_run(tiny_run, root, SAME)
+    day = run.recipe.observations.score
+    with_event_type(root, "bnpl", day)
+    run.pin("user_sequences", DeltaTable(str(root / "tables" / "user_sequences")).version())
+    before = DeltaTable(str(root / "tables" / "behavior_card_scores")).version()
+    done = outcome_of(run, "score_users")
+    assert (done.kind, done.code) == ("data", 3)
+    assert (
+        f"model {run.take(FinalModel).model_id} cannot answer: its tokenizer has no words for the event types bnpl"
+        in done.message
+    )
+    assert "train and release a model" in done.action
+    assert DeltaTable(str(root / "tables" / "behavior_card_scores")).version() == before
+
+
+@pytest.mark.parametrize("place", ["base", "adapter"])
+def test_a_swapped_file_of_the_champion_is_refused_by_name_before_anybody_is_scored(
+    tiny_run: FinishedRun, root: Path, place: str
+) -> None:
+    run = later_run(tiny_run, root, SAME)
+    current = champion(registry_of(run.recipe))
+    assert current is not None
+    file = next(iter(sorted(getattr(current.folders, place).glob("*.safetensors"))))
+    assert file.is_relative_to(root)
+    weights = load_file(file)
+    save_file({name: tensor + 1 for name, tensor in weights.items()}, file, metadata={"format": "pt"})
+    done = outcome_of(run, "score_users")
+    assert (done.kind, done.code) == ("data", 3)
+    assert f"{file}: expected SHA-256" in done.message
+
+
+def second_model(run: Run) -> str:
+    """Another adapter in the run's folder; returns its model_id."""
+    folder = run.take(FinalModel).folder
+    weights = {name: tensor * 0.5 for name, tensor in load_file(folder / WEIGHTS).items()}
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    digest = adapter_digest(folder)
+    run.leave(FinalModel(model_id=model_name(digest), folder=folder, adapter_digest=digest))
+    return model_name(digest)
+
+
+def test_a_second_model_on_one_dataset_stands_beside_the_first_and_meets_it_at_the_gate(
+    tiny_run: FinishedRun, root: Path
+) -> None:
+    run = later_run(tiny_run, root, SAME)
+    first, second = run.take(FinalModel).model_id, second_model(run)
+    answers, metrics = rows(root, "evaluation_answers"), rows(root, "evaluation_metrics")
+    for step in ("evaluate_model", "release_model"):
+        done = outcome_of(run, step)
+        assert (done.code, done.message) == (0, "")
+    after = rows(root, "evaluation_metrics")
+    others = after[after["model_id"] != second].reset_index(drop=True)
+    pd.testing.assert_frame_equal(others, metrics)
+    ours = rows(root, "evaluation_metrics", model_id=second)
+    assert set(ours["metric"]) == set(rows(root, "evaluation_metrics", model_id=first)["metric"])
+    asked = rows(root, "evaluation_answers")
+    assert set(asked["model_id"]) == set(after["model_id"]) == {*metrics["model_id"], second}
+    known = asked[asked["model_id"] != second].reset_index(drop=True)
+    pd.testing.assert_frame_equal(known, answers, check_exact=False, rtol=1e-5)
+    (row,) = rows(root, "releases", run_id="later").to_dict("records")
+    assert (row["model_id"], row["champion_id"]) == (second, first)
+    assert any("Against the champion" in reason for reason in row["reasons"])
+
+
+def test_metrics_json_is_an_export_of_the_table_under_its_own_names(tiny_run: FinishedRun) -> None:
+    run = tiny_run.run
+    job = Job(step="test", run=run, paths=tiny_run.paths)
+    measured = measured_in(job, dataset_id=run.take(Dataset).dataset_id, model_id=run.take(FinalModel).model_id)
+    flat = run.metrics()
+    for model in measured.models("oot"):
+        shown = measured.shown(model)
+        for metric in ("auc", "ks", "mcc", "brier", "log_loss"):
+            assert flat[f"oot.{metric}.{shown}"] == measured.value(model, "oot", metric)
+        lead = measured.lead(model, "oot")
+        exported = [flat.get(f"oot.auc_lead_of_zigong{end}.{shown}") for end in ("", "_low", "_high")]
+        assert exported == ([None] * 3 if lead is None else [lead.value, lead.low, lead.high])
+    assert flat["select.threshold.zigong"] == measured.value(measured.model_id, "select", "threshold")
+    assert not any(LEAD in name for name in flat)

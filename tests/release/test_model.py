@@ -1,0 +1,91 @@
+"""The value of a released model and its one serialised form."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from zigong.errors import DataError
+from zigong.evaluation.asked_model import AskedModel
+from zigong.evaluation.calibration import Calibration
+from zigong.instructions.prompt_spec import PromptSpec
+from zigong.recipe import Auxiliary, Card, Horizon, Instructions
+from zigong.release.model import Model, model_as_text, model_from_text
+from zigong.training.file_digests import FileDigests
+
+PROMPTS = PromptSpec(
+    settings=Instructions(
+        template="behavior_card@2",
+        language="zh",
+        auxiliary=(Auxiliary(template="sentiment@1", share=0.5),),
+        gap_unit="month",
+        season="weekday",
+        time="both",
+        event_fields=("amount",),
+        profile=False,
+        max_events=30,
+    ),
+    horizon=Horizon(window_months=3, dpd_threshold=60),
+    timezone="Asia/Shanghai",
+    context_length=256,
+)
+MODEL = Model(
+    model_id="zigong-1",
+    run_id="first",
+    dataset_id="ds-1",
+    mix_id="mix-1",
+    recipe_digest="e" * 64,
+    parents=("zigong-0",),
+    asked=AskedModel(
+        base=FileDigests(files={"tokenizer.json": "a" * 64, "model.safetensors": "b" * 64}),
+        adapter=FileDigests(files={"adapter_model.safetensors": "c" * 64}),
+        prompts=PROMPTS,
+        question=PROMPTS.question_lines,
+        choices=PROMPTS.template.choices,
+    ),
+    calibration=Calibration(intercept=-0.1 - 0.2, slope=1 / 3),
+    threshold=0.1 + 0.2,
+    card=Card(base_score=650, base_odds=15, pdo=40),
+)
+
+
+def changed(**changes: Any) -> str:
+    return json.dumps({**json.loads(model_as_text(MODEL)), **changes})
+
+
+def test_a_model_read_back_is_the_model_to_the_last_digit() -> None:
+    assert model_from_text(model_as_text(MODEL), origin="x") == MODEL
+
+
+def test_every_field_of_the_value_and_a_schema_version_stand_in_the_file() -> None:
+    content = json.loads(model_as_text(MODEL))
+    assert content.keys() == {"schema_version", *(field.name for field in fields(Model))}
+    assert content["asked"]["prompts"]["settings"] == PROMPTS.settings.model_dump(mode="json")
+
+
+@pytest.mark.parametrize("version", [None, 0, 2, "1"])
+def test_another_schema_version_is_refused_by_name_with_the_next_action(version: object) -> None:
+    with pytest.raises(DataError, match=r"lake/serving\.json: expected schema version 1") as error:
+        model_from_text(changed(schema_version=version), origin="lake/serving.json")
+    assert "registry.model_name" in error.value.action
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("{", "Expecting"),
+        ("[]", "expected an object"),
+        (changed(threshold=None), "threshold"),
+        (changed(threshold="0.3"), "another type"),
+        (changed(calibration={"intercept": 1.0}), r"calibration\.slope"),
+        (changed(unheard="x"), "unknown"),
+        (changed(card={"base_score": 650, "pdo": 40}), "missing"),
+    ],
+    ids=["cut", "list", "null", "text", "half a value", "unknown key", "a default"],
+)
+def test_a_file_that_is_not_the_whole_value_and_nothing_else_is_refused(text: str, wrong: str) -> None:
+    with pytest.raises(DataError, match=wrong):
+        model_from_text(text, origin="x")

@@ -1,0 +1,93 @@
+"""A model answers its prompts on Ray: the one way to answers of a challenger, of a champion and for the whole book."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from zigong.console import progress
+from zigong.errors import DataError
+from zigong.evaluation.asked_model import AskedModel, ModelFolders
+from zigong.evaluation.prompt_sources import Prompts
+from zigong.evaluation.worker import AnswerWorker
+from zigong.fanout.shards import map_shards
+from zigong.fanout.staged import Shard, staged_rows
+from zigong.instructions.encode import LineEncoder
+from zigong.instructions.render import word
+from zigong.recipe import Recipe
+
+
+def answered(
+    asked: AskedModel,
+    folders: ModelFolders,
+    prompts: Prompts,
+    shards: Sequence[Shard],
+    keys: pa.ChunkedArray,
+    *,
+    recipe: Recipe,
+    stage: Path,
+    label: str,
+) -> pa.Table:
+    """The answers of a model, one row per key, by sample_id.
+
+    Args:
+        asked: the model and its question.
+        folders: where its files lie.
+        prompts: what it is asked.
+        shards: which together hold every key once.
+        keys: the sample_ids that have to be answered.
+        recipe: limits of the engines and sizes of batches, which change no answer but its last digits.
+        stage: folder for the shards; a rerun takes over those that are whole.
+        label: what the progress line says.
+
+    Raises:
+        DataError: a file of the model is not what the model was registered with, or a key has no answer.
+    """
+    with progress(label) as advance:
+        manifests = map_shards(
+            shards,
+            AnswerWorker,
+            {
+                "asked": asked,
+                "folders": folders,
+                "prompts": prompts,
+                "engine": recipe.evaluation.engine,
+                "batch_tokens": recipe.evaluation.batch_tokens,
+                "torch_threads": recipe.engine.torch_threads,
+            },
+            stage_folder=stage,
+            fingerprint=f"{asked.digest}-{prompts.fingerprint}",
+            engine=recipe.engine,
+            progress=advance,
+        )
+    return staged_rows(stage, manifests, keys)
+
+
+def require_known_words(model_id: str, asked: AskedModel, encoder: LineEncoder, event_types: Sequence[str]) -> None:
+    """Refuses to ask a model about events, or in a language, that its tokenizer has no words for.
+
+    Args:
+        event_types: of the events that it would be asked about.
+        encoder: of the model.
+
+    Raises:
+        DataError: the model does not know one of them; the message names it.
+    """
+    words = {kind: word(kind, asked.prompts.template) for kind in sorted(event_types)}
+    unknown = [kind for kind, line in words.items() if not encoder.knows(line)]
+    if unknown:
+        raise DataError(
+            f"model {model_id} cannot answer: its tokenizer has no words for the event types {', '.join(unknown)}; "
+            f"it knows {', '.join(kind for kind in words if kind not in unknown) or 'none of the others'}",
+            action="train and release a model on data with these events; until then score data without them "
+            "(docs/operations.md, The champion)",
+        )
+    foreign = [line for line in (*asked.question, *asked.choices) if not encoder.knows(line)]
+    if foreign:
+        raise DataError(
+            f"model {model_id} cannot answer in the language {asked.prompts.settings.language!r}: its tokenizer has no "
+            f"words for {foreign[0]!r}",
+            action="register the tokenizer that the model was trained with, or release a model again",
+        )

@@ -1,0 +1,79 @@
+"""What models answer to the held-out members of a dataset: rows of evaluation_answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from zigong.dataset.samples import cells_of, user_cells_of
+from zigong.errors import DataError
+from zigong.evaluation.answering import answered
+from zigong.evaluation.asked_model import AskedModel, ModelFolders
+from zigong.evaluation.held_out import in_dataset
+from zigong.evaluation.prompt_sources import Prompts
+from zigong.recipe import Recipe
+
+COLUMNS = ("model_id", "sample_id", "split", "answer", "p_bad", "miss")
+
+
+def model_answers(
+    model_id: str,
+    asked: AskedModel,
+    folders: ModelFolders,
+    prompts: Prompts,
+    members: pa.Table,
+    *,
+    recipe: Recipe,
+    stage: Path,
+) -> pa.Table:
+    """A language model's answers, in COLUMNS and in the order of the members.
+
+    Args:
+        members: by sample_id, as ``SampleSource.members`` returns them.
+
+    Raises:
+        DataError: the prompt of a member does not fit the model's context, or a file of the model is not its own.
+    """
+    shards = user_cells_of(members) if recipe.evaluation.engine == "trees" else cells_of(members)
+    rows = answered(
+        asked,
+        folders,
+        prompts,
+        shards,
+        members["sample_id"],
+        recipe=recipe,
+        stage=stage,
+        label=f"answers of {model_id}",
+    )
+    if rows["p_bad"].null_count:
+        raise DataError(
+            f"model {model_id}: {rows['p_bad'].null_count} of {len(rows)} prompts do not fit its context of "
+            f"{asked.prompts.context_length} tokens, even with all but the newest month folded",
+            action="it cannot be compared on these samples; see docs/operations.md, The champion",
+        )
+    named = rows.append_column("model_id", pa.repeat(model_id, len(rows))).append_column("split", members["split"])
+    return named.select(COLUMNS)
+
+
+def baseline_answers(model_id: str, members: pa.Table, p_bad: NDArray[np.float64], choices: Sequence[str]) -> pa.Table:
+    """The answers of a baseline, which never misses, in COLUMNS and in the order of the members."""
+    answer = np.where(p_bad >= 0.5, choices[0], choices[1])
+    return pa.table(
+        {
+            "model_id": pa.repeat(model_id, len(members)),
+            "sample_id": members["sample_id"],
+            "split": members["split"],
+            "answer": pa.array(answer, pa.string()),
+            "p_bad": pa.array(p_bad, pa.float64()),
+            "miss": pa.array(np.zeros(len(members), dtype=bool)),
+        }
+    )
+
+
+def answer_rows(answers: Mapping[str, pa.Table], dataset_id: str) -> tuple[pa.Table, str]:
+    """Rows of evaluation_answers, and the cells that they replace."""
+    return in_dataset(pa.concat_tables(answers.values()), dataset_id)

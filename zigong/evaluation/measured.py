@@ -1,0 +1,100 @@
+"""Figures of one evaluated model and its baselines, read back from evaluation_metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from zigong.errors import DataError
+from zigong.evaluation.bootstrap import Interval
+from zigong.evaluation.held_out import FINAL, LEAD, Figure
+from zigong.runs.job import Job
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What was measured on one dataset.
+
+    Attributes:
+        model_id: the model that was evaluated.
+        figures: by model, split and metric; of this model and of the baselines it was compared with, and no other.
+    """
+
+    model_id: str
+    figures: Mapping[tuple[str, str, str], Figure]
+
+    @classmethod
+    def of(cls, rows: pa.Table, model_id: str) -> Measured:
+        """Reads the figures of a model.
+
+        Args:
+            rows: of evaluation_metrics, all of one dataset.
+
+        Raises:
+            DataError: none of them is of this model.
+        """
+        wanted = [field.name for field in fields(Figure)]
+        found = [Figure(**row) for row in rows.select(wanted).to_pylist()]
+        others = {f.metric.removeprefix(LEAD) for f in found if f.model_id == model_id and f.metric.startswith(LEAD)}
+        if not others:
+            raise DataError(
+                f"evaluation_metrics: expected figures of {model_id}, found those of "
+                f"{', '.join(sorted({f.model_id for f in found})) or 'nobody'}",
+                action="start evaluate_model again with this run id; versions before this one named no model there",
+            )
+        known = {(f.model_id, f.split, f.metric): f for f in found if f.model_id in {model_id, *others}}
+        return cls(model_id=model_id, figures=known)
+
+    def models(self, split: str) -> tuple[str, ...]:
+        """The evaluated model, then the baselines by falling AUC on a split."""
+        found = sorted(model for model, where, metric in self.figures if (where, metric) == (split, "auc"))
+        return tuple(sorted(found, key=lambda model: (model != self.model_id, -self.value(model, split, "auc"))))
+
+    def shown(self, model: str) -> str:
+        """The name of a model in reports: the evaluated one is called by its family."""
+        return FINAL if model == self.model_id else model
+
+    def figure(self, model: str, split: str, metric: str) -> Figure:
+        """One figure.
+
+        Raises:
+            DataError: it was not measured.
+        """
+        found = self.figures.get((model, split, metric))
+        if found is None:
+            raise DataError(
+                f"evaluation_metrics: {metric} of {model} was not measured on {split}",
+                action="start evaluate_model again with this run id",
+            )
+        return found
+
+    def value(self, model: str, split: str, metric: str) -> float:
+        """The value of one figure."""
+        return self.figure(model, split, metric).value
+
+    def interval(self, model: str, split: str, metric: str) -> Interval:
+        """One figure with the ends of its interval.
+
+        Raises:
+            DataError: it was not measured, or has no interval.
+        """
+        figure = self.figure(model, split, metric)
+        if figure.low is None or figure.high is None:
+            raise DataError(
+                f"evaluation_metrics: {metric} of {model} on {split} has no interval",
+                action="start evaluate_model again with this run id",
+            )
+        return Interval(value=figure.value, low=figure.low, high=figure.high)
+
+    def lead(self, other: str, split: str) -> Interval | None:
+        """AUC of the evaluated model minus the other's, paired; None for the evaluated model itself."""
+        return None if other == self.model_id else self.interval(self.model_id, split, f"{LEAD}{other}")
+
+
+def measured_in(job: Job, *, dataset_id: str, model_id: str) -> Measured:
+    """The figures of a model at the version of evaluation_metrics that a job's run reads."""
+    rows = job.arrow("evaluation_metrics", where=ds.field("dataset_id") == dataset_id)
+    return Measured.of(rows, model_id)

@@ -1,0 +1,33 @@
+"""The sequences that the members of a dataset were rendered from."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pyarrow as pa
+
+from zigong.errors import DataError
+
+_KEYS = ("user_id", "observation_date")
+
+
+def sequences_of_members(sequences: pa.Table, members: pa.Table) -> pa.Table:
+    """The sequence of each member, in the order of the members.
+
+    Args:
+        sequences: rows of user_sequences.
+        members: rows of dataset_members.
+
+    Raises:
+        DataError: a member has none.
+    """
+    known, asked = (
+        pd.MultiIndex.from_arrays([table[name].to_pandas() for name in _KEYS]) for table in (sequences, members)
+    )
+    places = known.get_indexer(asked)
+    if (places < 0).any():
+        raise DataError(
+            f"{int((places < 0).sum())} of {len(members)} members have no sequence, first "
+            f"{members['sample_id'][int((places < 0).argmax())]}",
+            action="build_sequences and build_dataset belong to one run: start both again",
+        )
+    return sequences.take(pa.array(places))

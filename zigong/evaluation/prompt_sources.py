@@ -1,0 +1,167 @@
+"""Where the prompts of a model come from: published samples as they are, or sequences rendered for this model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, Protocol
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from zigong.dataset.samples import PromptSource, SampleSource, cell_of, in_cell, prompts_of_cell
+from zigong.evaluation.asked_model import AskedModel
+from zigong.evaluation.member_sequences import sequences_of_members
+from zigong.evaluation.refolding import Kept, refolded
+from zigong.instructions.batches import in_batches
+from zigong.instructions.build import COPIED, sample_batch
+from zigong.instructions.encode import LineEncoder
+from zigong.instructions.prompt_spec import PromptSpec
+from zigong.lakehouse.paths import LakehousePaths
+from zigong.lakehouse.tables import arrow_pinned
+
+_READ = (*COPIED, "profile", "counts", "events")
+
+
+class Prompts(Protocol):
+    """Prompts of one model, read shard by shard by whoever answers them."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Names everything the prompts depend on but the model."""
+
+    def of_shard(self, shard: Mapping[str, Any], encoder: LineEncoder) -> pa.Table:
+        """Columns sample_id, user_id and input_ids (null where a prompt does not fit), by sample_id."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplePrompts:
+    """The prompts of instruction_samples, for a model whose settings and tokenizer made them.
+
+    Attributes:
+        source: where the samples stand; of a dataset, only its members are asked, else every prompt in a shard.
+        template: the question, the recipe's main one.
+        splits: of the members.
+    """
+
+    source: PromptSource
+    template: str
+    splits: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """See :class:`Prompts`."""
+        dataset = self.source
+        members = f"-{dataset.members_version}" if isinstance(dataset, SampleSource) else ""
+        return f"samples-{dataset.samples_version}{members}-{'-'.join(self.splits)}"
+
+    @cached_property
+    def _wanted(self) -> pa.Table | None:
+        return self.source.members(self.splits) if isinstance(self.source, SampleSource) else None
+
+    def of_shard(self, shard: Mapping[str, Any], encoder: LineEncoder) -> pa.Table:  # noqa: ARG002
+        """See :class:`Prompts`."""
+        return prompts_of_cell(self.source, shard, self.template, among=self._wanted)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequencePrompts:
+    """Sequences rendered and encoded with the settings, and the tokenizer, of the model that answers.
+
+    Attributes:
+        prompts: the model's settings.
+        root: of the lakehouse.
+        version: of user_sequences.
+        published: how those sequences were built.
+        members: whose samples are asked; None: every sequence of the shard, under its sequence_id as sample_id.
+        splits: of the members.
+    """
+
+    prompts: PromptSpec
+    root: str
+    version: int
+    published: Kept
+    members: SampleSource | None = None
+    splits: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """See :class:`Prompts`."""
+        members = "all" if self.members is None else f"{self.members.dataset_id}-{self.members.members_version}"
+        return f"sequences-{self.version}-{members}-{'-'.join(self.splits)}"
+
+    @cached_property
+    def _wanted(self) -> pa.Table | None:
+        return None if self.members is None else self.members.members(self.splits)
+
+    def of_shard(self, shard: Mapping[str, Any], encoder: LineEncoder) -> pa.Table:
+        """See :class:`Prompts`."""
+        here = in_cell(shard)
+        among = None if self._wanted is None else cell_of(self._wanted, shard)
+        if among is not None:
+            here &= ds.field("observation_date").isin(among["observation_date"].unique())
+        paths = LakehousePaths(root=self.root)
+        found = arrow_pinned(paths, "user_sequences", self.version, columns=_READ, where=here)
+        asked = found if among is None else sequences_of_members(found, among)
+        keys = (found if among is None else among).select(["sequence_id" if among is None else "sample_id", "user_id"])
+        wanted = Kept(max_events=self.prompts.settings.max_events, timezone=self.prompts.timezone)
+        ids = _input_ids(refolded(asked, self.published, wanted), self.prompts, encoder)
+        return keys.rename_columns(["sample_id", "user_id"]).append_column("input_ids", ids).sort_by("sample_id")
+
+
+def prompts_of_members(
+    asked: AskedModel,
+    source: SampleSource,
+    splits: Sequence[str],
+    *,
+    recipe_prompts: PromptSpec,
+    recipe_tokenizer: str,
+    sequences_version: int,
+) -> Prompts:
+    """The members of a dataset as a model is asked about them: as they were published where they are its own prompts.
+
+    Args:
+        recipe_prompts: what the dataset's samples were rendered with.
+        recipe_tokenizer: digest of what they were encoded with.
+        sequences_version: of user_sequences.
+    """
+    if (asked.prompts, asked.tokenizer_digest) == (recipe_prompts, recipe_tokenizer):
+        return SamplePrompts(source=source, template=asked.prompts.template.name, splits=tuple(splits))
+    return SequencePrompts(
+        prompts=asked.prompts,
+        root=source.root,
+        version=sequences_version,
+        published=Kept(max_events=recipe_prompts.settings.max_events, timezone=recipe_prompts.timezone),
+        members=source,
+        splits=tuple(splits),
+    )
+
+
+def _input_ids(sequences: pa.Table, prompts: PromptSpec, encoder: LineEncoder) -> pa.Array:
+    """The token ids of each sequence's main prompt, in their order."""
+    zone = ZoneInfo(prompts.timezone)
+    render = partial(sample_batch, plan=prompts, encoder=encoder, zone=zone)
+    parts = in_batches(lambda: render)(iter([_batch(sequences, prompts)]))
+    fitting = list(_fitting(parts))
+    return pa.concat_arrays(fitting) if fitting else pa.array([], pa.list_(pa.int32()))
+
+
+def _fitting(parts: Iterator[pa.RecordBatch]) -> Iterator[pa.Array]:
+    for part in parts:
+        fits = pc.less_equal(pc.list_value_length(part["input_ids"]), part["max_tokens"])
+        yield pc.if_else(fits, part["input_ids"], pa.scalar(None, part["input_ids"].type))
+
+
+def _batch(sequences: pa.Table, prompts: PromptSpec) -> pa.RecordBatch:
+    """Sequences in the columns that ``sample_batch`` reads: nobody trains, a list per field of the events."""
+    rows = sequences.combine_chunks()
+    columns = {name: rows[name].combine_chunks() for name in (*COPIED, "profile", "counts", "events")}
+    events = columns.pop("events")
+    flat, sizes = events.flatten(), pc.list_value_length(events).to_numpy()
+    bounds = pa.array([0, *sizes.cumsum().tolist()], pa.int32())
+    lists = {name: pa.ListArray.from_arrays(bounds, flat.field(name)) for name in prompts.event_fields}
+    folded, trains = columns.pop("counts").field("folded"), pa.array([False] * len(rows))
+    return pa.RecordBatch.from_pydict({**columns, "folded": folded, "trains": trains, **lists})

@@ -1,0 +1,47 @@
+"""The champion on the samples of a challenger: its own question, its own settings, its own tokenizer."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from zigong.evaluation.answering import require_known_words
+from zigong.evaluation.asked_model import AskedModel
+from zigong.evaluation.held_out_answers import model_answers
+from zigong.evaluation.prompt_sources import prompts_of_members
+from zigong.instructions.event_types import event_types
+from zigong.release.registry import champion
+from zigong.release.serving import registry_of
+from zigong.runs.job import Job
+
+
+def champion_answers(
+    job: Job, challenger: AskedModel, members: pa.Table, *, splits: tuple[str, ...], challenger_id: str
+) -> dict[str, pa.Table]:
+    """The champion's answers by its model_id, as :func:`model_answers` gives them.
+
+    Nothing where there is no champion, or where the challenger is a rerun of it.
+
+    Args:
+        challenger: whose settings the run's samples were rendered with.
+        members: of the run's dataset, of these splits.
+
+    Raises:
+        DataError: the champion does not know an event type, or a prompt does not fit its context.
+    """
+    current = champion(registry_of(job.recipe))
+    if current is None or current.model.model_id == challenger_id:
+        return {}
+    name, asked, folders = current.model.model_id, current.model.asked, current.folders
+    days = ", ".join(f"DATE'{day}'" for day in members["observation_date"].unique().to_pylist())
+    present = event_types(job.read("user_sequences").where(f"observation_date IN ({days})"))
+    require_known_words(name, asked, asked.encoder(folders), present)
+    prompts = prompts_of_members(
+        asked,
+        job.sample_source(),
+        splits,
+        recipe_prompts=challenger.prompts,
+        recipe_tokenizer=challenger.tokenizer_digest,
+        sequences_version=job.version("user_sequences"),
+    )
+    stage = job.stage("evaluation_answers_of_champion")
+    return {name: model_answers(name, asked, folders, prompts, members, recipe=job.recipe, stage=stage)}

@@ -1,0 +1,117 @@
+"""The Behavior Card of everybody in the book: the champion's answers as calibrated probabilities and points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from zigong.dataset.samples import PromptSource, cells_of
+from zigong.errors import DataError
+from zigong.evaluation.answering import answered
+from zigong.evaluation.asked_model import AskedModel
+from zigong.evaluation.calibration import calibrated
+from zigong.evaluation.prompt_sources import Prompts, SamplePrompts, SequencePrompts
+from zigong.evaluation.refolding import Kept
+from zigong.instructions.prompt_spec import PromptSpec
+from zigong.recipe import Recipe
+from zigong.release.model import Model
+from zigong.release.registry import Champion
+from zigong.release.scaling import card_scores
+from zigong.runs.job import Job
+
+KEYS = ["sample_id", "user_id", "observation_at", "observation_date", "user_bucket"]
+TOO_LONG = "prompt_does_not_fit_the_context"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardScores:
+    """Scores before they are published.
+
+    Attributes:
+        rows: of the contract behavior_card_scores.
+        dropped: clients without a score, by reason.
+    """
+
+    rows: pa.Table
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Book:
+    """Everybody who is observed at a date.
+
+    Attributes:
+        clients: columns KEYS, by sample_id.
+        prompts: what a model is asked about them.
+    """
+
+    clients: pa.Table
+    prompts: Prompts
+
+
+def book_of(job: Job, asked: AskedModel, day: date, *, tokenizer: str) -> Book:
+    """The clients observed at ``day``, as a model is asked about them.
+
+    The run's own instruction samples are taken as they are where they are the model's prompts. Otherwise the model's
+    prompts are rendered from user_sequences, and a client goes by its sequence_id.
+
+    Args:
+        tokenizer: digest of what the run's samples were encoded with.
+
+    Raises:
+        DataError: nobody is observed at that date.
+    """
+    settings, built = PromptSpec.of_recipe(job.recipe), job.run.outcome("build_instructions")
+    observed = ds.field("observation_date") == day
+    if built is not None and built.code == 0 and (asked.prompts, asked.tokenizer_digest) == (settings, tokenizer):
+        template = asked.prompts.template.name
+        clients = job.arrow("instruction_samples", KEYS, where=observed & (ds.field("template") == template))
+        source = PromptSource(root=job.paths.root, samples_version=job.version("instruction_samples"))
+        prompts: Prompts = SamplePrompts(source=source, template=template)
+    else:
+        clients = job.arrow("user_sequences", ["sequence_id", *KEYS[1:]], where=observed).rename_columns(KEYS)
+        prompts = SequencePrompts(
+            prompts=asked.prompts,
+            root=job.paths.root,
+            version=job.version("user_sequences"),
+            published=Kept(max_events=settings.settings.max_events, timezone=settings.timezone),
+        )
+    if not len(clients):
+        raise DataError(f"nobody is observed at {day}", action="build labels, sequences and instructions for that date")
+    return Book(clients=clients.sort_by("sample_id"), prompts=prompts)
+
+
+def scored_book(serving: Champion, book: Book, *, recipe: Recipe, stage: Path) -> CardScores:
+    """Asks the champion about everybody and scales what it answers."""
+    model = serving.model
+    rows = answered(
+        model.asked,
+        serving.folders,
+        book.prompts,
+        cells_of(book.clients),
+        book.clients["sample_id"],
+        recipe=recipe,
+        stage=stage,
+        label="scores",
+    )
+    fits = rows["p_bad"].is_valid()
+    lost = len(rows) - (pc.sum(fits).as_py() or 0)
+    clients = book.clients.select(["user_id", "observation_at", "observation_date"]).filter(fits)
+    return CardScores(rows=_scaled(model, clients, rows.filter(fits)), dropped={TOO_LONG: lost} if lost else {})
+
+
+def _scaled(model: Model, clients: pa.Table, rows: pa.Table) -> pa.Table:
+    p_bad = calibrated(model.calibration, rows["p_bad"].to_numpy())
+    named = {
+        "p_bad": pa.array(p_bad),
+        "score": pa.array(card_scores(p_bad, model.card)),
+        "model_id": pa.repeat(model.model_id, len(clients)),
+    }
+    for name, values in named.items():
+        clients = clients.append_column(name, values)
+    return clients

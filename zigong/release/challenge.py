@@ -1,0 +1,137 @@
+"""A challenger before the gate: what is compared, what is decided, and the value that a release registers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from zigong.dataset.members import final_split
+from zigong.evaluation.asked_model import AskedModel, ModelFolders
+from zigong.evaluation.calibration import Calibration, calibrated, fit_calibration
+from zigong.evaluation.held_out import flat_figures
+from zigong.evaluation.measured import Measured
+from zigong.instructions.prompt_spec import PromptSpec
+from zigong.recipe import Recipe
+from zigong.release.briefing import model_card_of
+from zigong.release.gate import CHALLENGER, CHAMPION, LAST_STATUS, LIGHTGBM, Decision, decide
+from zigong.release.gate_samples import GateSamples, gate_samples
+from zigong.release.model import Model
+from zigong.release.registry import Candidate, Champion
+from zigong.runs.run import Run
+
+SELECT = "select"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Challenge:
+    """A decided challenge.
+
+    Attributes:
+        measured: figures of the challenger.
+        held_out: samples that the gate decided on.
+        calibration: of the challenger, fitted on ``select``.
+        threshold: calibrated probability at or above which it calls a sample bad, chosen on ``select``.
+        decision: of the gate.
+    """
+
+    measured: Measured
+    held_out: GateSamples
+    calibration: Calibration
+    threshold: float
+    decision: Decision
+
+
+def challenged(
+    measured: Measured, answers: pa.Table, members: pa.Table, *, champion: Model | None, recipe: Recipe
+) -> Challenge:
+    """Holds the model of ``measured`` against baselines and champion.
+
+    Challenger and champion are compared by the probabilities that they give out, each with its own calibration.
+
+    Args:
+        measured: figures of the challenger.
+        answers: rows of evaluation_answers of the dataset.
+        members: of the dataset, of ``select`` and the final split.
+        champion: None: there is none.
+
+    Raises:
+        DataError: a model has no answer to one of the samples.
+    """
+    unit, challenger = recipe.split.unit, measured.model_id
+    compared = {CHALLENGER: challenger, LAST_STATUS: "last_status", LIGHTGBM: "lightgbm"}
+    select = gate_samples(answers, members, {CHALLENGER: challenger}, split=SELECT, unit=unit)
+    calibrations = {CHALLENGER: fit_calibration(select.scores[CHALLENGER], select.labels)}
+    if champion is not None:
+        compared[CHAMPION], calibrations[CHAMPION] = champion.model_id, champion.calibration
+    held_out = gate_samples(answers, members, compared, split=final_split(recipe), unit=unit)
+    threshold = measured.value(challenger, SELECT, "threshold")
+    decision = decide(
+        labels=held_out.labels,
+        clusters=held_out.clusters,
+        scores=held_out.scores
+        | {role: calibrated(calibration, held_out.scores[role]) for role, calibration in calibrations.items()},
+        threshold=threshold,
+        gate=recipe.gate,
+        evaluation=recipe.evaluation,
+        seed=recipe.seed,
+    )
+    return Challenge(
+        measured=measured,
+        held_out=held_out,
+        calibration=calibrations[CHALLENGER],
+        threshold=threshold,
+        decision=decision,
+    )
+
+
+def candidate_of(challenge: Challenge, folders: ModelFolders, run: Run, *, dataset_id: str, mix_id: str) -> Candidate:
+    """The challenger as it is registered.
+
+    Args:
+        folders: where its files lie.
+        run: that trained it.
+        dataset_id: of its dataset.
+        mix_id: of its training mix.
+    """
+    recipe, measured = run.recipe, challenge.measured
+    model = Model(
+        model_id=measured.model_id,
+        run_id=run.run_id,
+        dataset_id=dataset_id,
+        mix_id=mix_id,
+        recipe_digest=recipe.digest(),
+        asked=AskedModel.of(PromptSpec.of_recipe(recipe), folders),
+        calibration=challenge.calibration,
+        threshold=challenge.threshold,
+        card=recipe.card,
+    )
+    labels = challenge.held_out.labels
+    figures = flat_figures(measured.figures.values(), final=model.model_id, split=final_split(recipe), name="oot")
+    return Candidate(
+        model=model,
+        folders=folders,
+        model_card=model_card_of(model, challenge.decision, measured, challenge.held_out, run),
+        params={"recipe": recipe.name, "recipe_digest": model.recipe_digest, "mix_id": mix_id},
+        metrics={**figures, "oot.samples": len(labels), "oot.bad": int(labels.sum())},
+    )
+
+
+def release_row(challenge: Challenge, run_id: str, *, before: Champion | None, released: Champion | None) -> pa.Table:
+    """The decision as the one row of releases.
+
+    Args:
+        before: the champion it was held against.
+        released: the champion that it became.
+    """
+    row = {
+        "run_id": run_id,
+        "model_id": challenge.measured.model_id,
+        "decision": challenge.decision.decision,
+        "reasons": list(challenge.decision.reasons),
+        "champion_id": before.model.model_id if before else None,
+        "registry_version": released.version if released else None,
+        "decided_at": datetime.now(UTC),
+    }
+    return pa.table({name: pa.array([value]) for name, value in row.items()})

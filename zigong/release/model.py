@@ -1,0 +1,108 @@
+"""A released Behavior Card: one value that says everything about how it answers and what it was made from.
+
+``serving.json`` is this value in JSON, with a schema version. Where the files lie is the registry's affair.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from zigong.errors import DataError
+from zigong.evaluation.asked_model import AskedModel
+from zigong.evaluation.calibration import Calibration
+from zigong.recipe import Card
+
+SCHEMA_VERSION = 1
+_VERSION = "schema_version"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A Behavior Card that passed the gate.
+
+    Attributes:
+        model_id: its name in every table; see :func:`model_name`.
+        run_id: ZiGong run that released it.
+        dataset_id: dataset it was trained, calibrated and held to the gate on.
+        mix_id: training mix.
+        recipe_digest: recipe of the run.
+        parents: models it was made from by other means than training; empty for one that a run trained.
+        asked: its files by content, the question, and how prompts are made.
+        calibration: from p_bad to the probability that is scaled.
+        threshold: calibrated probability at or above which a client is called bad; chosen on ``select``.
+        card: scaling of the points.
+    """
+
+    model_id: str
+    run_id: str
+    dataset_id: str
+    mix_id: str
+    recipe_digest: str
+    parents: tuple[str, ...] = ()
+    asked: AskedModel
+    calibration: Calibration
+    threshold: float
+    card: Card
+
+
+_MODEL = TypeAdapter(Model)
+
+
+def model_name(adapter_digest: str) -> str:
+    """The model_id of an adapter that a run trained."""
+    return f"zigong-{adapter_digest[:16]}"
+
+
+def model_as_text(model: Model) -> str:
+    """The content of serving.json."""
+    content = {_VERSION: SCHEMA_VERSION, **_MODEL.dump_python(model, mode="json")}
+    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def model_from_text(text: str, *, origin: str) -> Model:
+    """Reads serving.json; what it says must be the whole value and nothing else.
+
+    Args:
+        origin: names the file in errors.
+
+    Raises:
+        DataError: another version of ZiGong wrote it, or it does not hold the value.
+    """
+    content = _parsed(text, origin)
+    found = content.pop(_VERSION, None)
+    if found != SCHEMA_VERSION:
+        raise DataError(
+            f"{origin}: expected schema version {SCHEMA_VERSION}, found {found or 'none'}: another version of ZiGong "
+            "registered this model, and this one cannot tell what it was asked",
+            action="set registry.model_name to a new name and release a model into it, or read this one with the "
+            "version that made it (docs/operations.md, The champion)",
+        )
+    try:
+        model = _MODEL.validate_python(content)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()[:3])
+        raise _damaged(origin, wrong) from error
+    if _MODEL.dump_python(model, mode="json") != content:
+        raise _damaged(origin, "keys are missing, unknown or of another type")
+    return model
+
+
+def _parsed(text: str, origin: str) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise _damaged(origin, str(error)) from error
+    if not isinstance(content, dict):
+        raise _damaged(origin, f"expected an object, found {type(content).__name__}")
+    return content
+
+
+def _damaged(origin: str, wrong: str) -> DataError:
+    return DataError(
+        f"{origin} does not hold a model of schema version {SCHEMA_VERSION}: {wrong}",
+        action="restore the file from its backup, or release a model again",
+    )

@@ -1,0 +1,103 @@
+"""The files of a model folder by content: a swapped, cut or added file is found by name before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from zigong.errors import ConfigError, DataError
+from zigong.files.digests import combined_digest, file_digest
+from zigong.training.adapters import CONFIG, WEIGHTS
+from zigong.training.folders import refuse_pickles
+
+TOKENIZER = "tokenizer.json"
+_BASE_REQUIRED = ("config.json", TOKENIZER)
+_BASE_OPTIONAL = ("generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileDigests:
+    """What the files of a folder must hold.
+
+    Attributes:
+        files: SHA-256 of each file by its name, as 64 hex digits.
+    """
+
+    files: Mapping[str, str]
+
+    @classmethod
+    def of(cls, folder: Path, names: Collection[str]) -> Self:
+        """The files of these names as they lie in a folder.
+
+        Raises:
+            ConfigError: one of them is missing.
+        """
+        missing = sorted(name for name in names if not (folder / name).is_file())
+        if missing:
+            raise ConfigError(f"{folder} lacks {', '.join(missing)}", action="give a complete model folder")
+        return cls(files={name: file_digest(folder / name) for name in sorted(names)})
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over names and contents."""
+        return combined_digest(self.files)
+
+    def verify(self, folder: Path, names: Collection[str] | None = None) -> None:
+        """Compares the contents of a folder's files with the digests.
+
+        Args:
+            folder: where the files lie.
+            names: compare only these; None: all.
+
+        Raises:
+            DataError: a file is missing or differs; the message names it.
+        """
+        for name in sorted(self.files if names is None else names):
+            file = folder / name
+            found = file_digest(file) if file.is_file() else "no file"
+            if found != self.files[name]:
+                raise DataError(
+                    f"{file}: expected SHA-256 {self.files[name]}, found {found}",
+                    action="restore the file from its backup; until then nothing of this model is loaded",
+                )
+
+    def refuse_others(self, folder: Path) -> None:
+        """Refuses a folder that holds further files: libraries read some of them, such as another adapter, unasked.
+
+        Raises:
+            DataError: there is such a file; the message names it.
+        """
+        found = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+        others = sorted(found - set(self.files))
+        if others:
+            raise DataError(
+                f"{folder}: expected only {', '.join(self.files)}, found {', '.join(others)} as well",
+                action="remove what was added; until then nothing of this model is loaded",
+            )
+
+
+def base_digests(folder: Path) -> FileDigests:
+    """The files of a base model that are read to serve it: weights, model config and tokenizer.
+
+    Raises:
+        ConfigError: one of them is missing, or pickled weights lie among them.
+    """
+    refuse_pickles(folder)
+    weights = [file.name for pattern in _WEIGHTS for file in folder.glob(pattern)]
+    if not any(name.endswith(".safetensors") for name in weights):
+        raise ConfigError(f"{folder} holds no *.safetensors weights", action="give base.path a Hugging Face folder")
+    optional = [name for name in _BASE_OPTIONAL if (folder / name).is_file()]
+    return FileDigests.of(folder, [*weights, *_BASE_REQUIRED, *optional])
+
+
+def adapter_digests(folder: Path) -> FileDigests:
+    """The files of an adapter; their digest is that of ``adapters.adapter_digest``.
+
+    Raises:
+        ConfigError: one of them is missing, or pickled weights lie among them.
+    """
+    refuse_pickles(folder)
+    return FileDigests.of(folder, [WEIGHTS, CONFIG])
