@@ -29,7 +29,7 @@ from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.session import open_spark
 from zigong.lakehouse.tables import open_pinned
 from zigong.quality.audit import judge_published
-from zigong.quality.measures import Beside
+from zigong.quality.measures import AuditContext
 from zigong.quality.published_suite import published_suite
 from zigong.recipe import Engine
 from zigong.runs.run import Run
@@ -81,7 +81,7 @@ def measured(way: str, root: str, run_id: str, table: str, threads: str) -> None
 
 def ours(rows: DataFrame, contract: TableContract) -> int:
     """Our audit; the number of rules that it judged."""
-    verdict = judge_published(rows, contract, Beside(run_id="bench"), Path(tempfile.mkdtemp()))
+    verdict = judge_published(rows, contract, AuditContext(run_id="bench"), Path(tempfile.mkdtemp()))
     return sum(1 for item in verdict.results if item.observed is not None)
 
 

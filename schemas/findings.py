@@ -9,7 +9,7 @@ ERROR, WARNING = "error", "warning"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class LintFinding:
     """One thing that is wrong with a contract.
 
     Attributes:

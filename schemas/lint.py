@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from open_data_contract_standard.model import OpenDataContractStandard, SchemaObject, SchemaProperty
 
 from schemas.contracts import CLASSES, Rule, contract_text, parse_contract, person_link, table_names
-from schemas.findings import ERROR, WARNING, Finding
+from schemas.findings import ERROR, WARNING, LintFinding
 from schemas.lint_document import read_document
 from schemas.lint_rules import rule_findings
 from schemas.rules import TableRule
@@ -27,7 +27,7 @@ class Lint:
     """The findings of one contract, and what of it can be read: types by column, and rules, for an engine to judge."""
 
     file: str
-    findings: tuple[Finding, ...]
+    findings: tuple[LintFinding, ...]
     columns: Mapping[str, str]
     rules: tuple[Rule, ...]
 
@@ -60,7 +60,7 @@ def lint_contract(text: str, *, file: str, known: Columns) -> Lint:
     if document is not None:
         findings += _header(document)
         if len(tables) != 1:
-            findings.append(Finding(where="schema", found=f"{len(tables)} tables", expected="exactly one table"))
+            findings.append(LintFinding(where="schema", found=f"{len(tables)} tables", expected="exactly one table"))
     rules: list[Rule] = []
     if tables:
         of_rules, rules = rule_findings(tables[0])
@@ -79,37 +79,39 @@ def _types(table: SchemaObject) -> dict[str, str]:
     return {item.name: item.physicalType or "" for item in table.properties or [] if item.name}
 
 
-def _unread(text: str) -> list[Finding]:
+def _unread(text: str) -> list[LintFinding]:
     """What the reader of contracts refuses, should no check have told it."""
     try:
         parse_contract(text)
     except (ValueError, KeyError, TypeError) as error:
-        return [Finding(where="contract", found=str(error), expected="a contract that loads")]
+        return [LintFinding(where="contract", found=str(error), expected="a contract that loads")]
     return []
 
 
-def _header(document: OpenDataContractStandard) -> Iterator[Finding]:
+def _header(document: OpenDataContractStandard) -> Iterator[LintFinding]:
     if version_numbers(document.version or "") is None:
-        yield Finding(where="version", found=str(document.version), expected="MAJOR.MINOR.PATCH, such as 1.2.0")
+        yield LintFinding(where="version", found=str(document.version), expected="MAJOR.MINOR.PATCH, such as 1.2.0")
     description = document.description
     for part in ("purpose", "usage"):
         if not (getattr(description, part, None) or "").strip():
-            yield Finding(
+            yield LintFinding(
                 where=f"description.{part}", found="nothing", expected=f"the {part} of the table in a sentence"
             )
     for table in document.schema_ or []:
         for part, name in (("id", document.id), ("name", document.name)):
             if name != table.name:
-                yield Finding(where=part, found=str(name), expected=f"the name of the table, {table.name}")
+                yield LintFinding(where=part, found=str(name), expected=f"the name of the table, {table.name}")
 
 
-def _table(table: SchemaObject, known: Columns) -> Iterator[Finding]:
+def _table(table: SchemaObject, known: Columns) -> Iterator[LintFinding]:
     items = table.properties or []
     if not items:
-        yield Finding(where="properties", found="no columns", expected="at least one column")
+        yield LintFinding(where="properties", found="no columns", expected="at least one column")
     for name, count in Counter(item.name for item in items if item.name).items():
         if count > 1:
-            yield Finding(where=f"column {name}", found=f"{count} columns of this name", expected="a name of its own")
+            yield LintFinding(
+                where=f"column {name}", found=f"{count} columns of this name", expected="a name of its own"
+            )
     for position, item in enumerate(items):
         yield from _column(item, position)
     yield from _placed(items, "primaryKey", "primaryKeyPosition", "key")
@@ -118,37 +120,39 @@ def _table(table: SchemaObject, known: Columns) -> Iterator[Finding]:
     for item in items:
         yield from _relationships(item, known)
     if table.relationships:
-        yield Finding(where="relationships", found="a relationship of the table", expected="relationships of columns")
+        yield LintFinding(
+            where="relationships", found="a relationship of the table", expected="relationships of columns"
+        )
     try:
         person_link(table)
     except ValueError as error:
-        yield Finding(
+        yield LintFinding(
             where="person", found=str(error), expected="a way from every row to its person, or person: nobody"
         )
 
 
-def _column(item: SchemaProperty, position: int) -> Iterator[Finding]:
+def _column(item: SchemaProperty, position: int) -> Iterator[LintFinding]:
     where = f"column {item.name or position + 1}"
     if not item.name:
-        yield Finding(where=where, found="no name", expected="a name")
+        yield LintFinding(where=where, found="no name", expected="a name")
     if not item.physicalType:
-        yield Finding(where=where, found="no physicalType", expected="a Spark type")
+        yield LintFinding(where=where, found="no physicalType", expected="a Spark type")
     if not (item.description or "").strip():
-        yield Finding(where=where, found="no description", expected="what the column tells")
+        yield LintFinding(where=where, found="no description", expected="what the column tells")
     allowed = [name for name in CLASSES if name != "direct_identifier"]
     if item.classification not in allowed:
-        yield Finding(
+        yield LintFinding(
             where=where, found=f"classification {item.classification}", expected=f"classification: {', '.join(allowed)}"
         )
 
 
-def _placed(items: list[SchemaProperty], flag: str, position: str, part: str) -> Iterator[Finding]:
+def _placed(items: list[SchemaProperty], flag: str, position: str, part: str) -> Iterator[LintFinding]:
     """Columns of the key, or of the partitions: flagged, placed 1, 2, ... and never null."""
     places = []
     for item in items:
         flagged, place = bool(getattr(item, flag)), getattr(item, position)
         if flagged != (place is not None):
-            yield Finding(
+            yield LintFinding(
                 where=f"column {item.name}",
                 found=f"{flag} {str(flagged).lower()}, {position} {place}",
                 expected=f"{flag}: true and a {position}, or neither",
@@ -156,22 +160,22 @@ def _placed(items: list[SchemaProperty], flag: str, position: str, part: str) ->
         if place is not None:
             places.append(place)
         if (flagged or place is not None) and not item.required:
-            yield Finding(
+            yield LintFinding(
                 where=f"column {item.name}", found=f"a column of the {part} that may be null", expected="required: true"
             )
     if sorted(places) != list(range(1, len(places) + 1)):
-        yield Finding(
+        yield LintFinding(
             where=part,
             found=f"{position} {', '.join(map(str, places))}",
             expected=f"1 to {len(places)}, each once",
         )
 
 
-def _custom(table: SchemaObject) -> Iterator[Finding]:
+def _custom(table: SchemaObject) -> Iterator[LintFinding]:
     said = [(item.property, item.value) for item in table.customProperties or []]
     for name, _ in said:
         if name not in CUSTOM_PROPERTIES:
-            yield Finding(
+            yield LintFinding(
                 where=f"custom property {name}",
                 found="nobody reads it",
                 expected=", ".join(CUSTOM_PROPERTIES),
@@ -181,32 +185,34 @@ def _custom(table: SchemaObject) -> Iterator[Finding]:
     declared = [value for name, value in said if name == "key"]
     if declared and (keyed or declared != ["none"]):
         found = f"custom property key {declared[0]}" + (" beside a primary key" if keyed else "")
-        yield Finding(where="key", found=found, expected="a primary key, or the custom property key: none")
+        yield LintFinding(where="key", found=found, expected="a primary key, or the custom property key: none")
     if not keyed and not declared:
-        yield Finding(where="key", found="no primary key", expected="a primary key, or the custom property key: none")
+        yield LintFinding(
+            where="key", found="no primary key", expected="a primary key, or the custom property key: none"
+        )
 
 
-def _relationships(item: SchemaProperty, known: Columns) -> Iterator[Finding]:
+def _relationships(item: SchemaProperty, known: Columns) -> Iterator[LintFinding]:
     for relation in item.relationships or []:
         yield from _leads(f"column {item.name}", str(relation.to), item.physicalType or "", known)
 
 
-def _leads(where: str, to: str, type_: str, known: Columns) -> Iterator[Finding]:
+def _leads(where: str, to: str, type_: str, known: Columns) -> Iterator[LintFinding]:
     """A reference ``TABLE.COLUMN`` leads to a column of ours of the same type."""
     table, _, column = to.partition(".")
     if table not in known:
-        yield Finding(where=where, found=f"to {to}: no table {table}", expected="the name of a contract")
+        yield LintFinding(where=where, found=f"to {to}: no table {table}", expected="the name of a contract")
     elif column not in known[table]:
-        yield Finding(where=where, found=f"to {to}: no column {column}", expected=f"a column of {table}")
+        yield LintFinding(where=where, found=f"to {to}: no column {column}", expected=f"a column of {table}")
     elif type_ and known[table][column] != type_:
-        yield Finding(where=where, found=f"{type_} to {to}: {known[table][column]}", expected="columns of one type")
+        yield LintFinding(where=where, found=f"{type_} to {to}: {known[table][column]}", expected="columns of one type")
 
 
-def _unmatched(table: SchemaObject, rules: Iterable[Rule], known: Columns) -> Iterator[Finding]:
+def _unmatched(table: SchemaObject, rules: Iterable[Rule], known: Columns) -> Iterator[LintFinding]:
     types = _types(table)
     for rule in rules:
         if isinstance(rule, TableRule) and rule.measure == "unmatched":
             column, where = str(rule.arguments["column"]), f"rule {rule.name}"
             if column not in types:
-                yield Finding(where=where, found=f"column {column}", expected="a column of the table")
+                yield LintFinding(where=where, found=f"column {column}", expected="a column of the table")
             yield from _leads(where, str(rule.arguments["to"]), types.get(column, ""), known)

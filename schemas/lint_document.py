@@ -13,20 +13,20 @@ from jsonschema.exceptions import ValidationError, best_match
 from open_data_contract_standard.model import OpenDataContractStandard
 from pydantic import ValidationError as ModelError
 
-from schemas.findings import Finding
+from schemas.findings import LintFinding
 
 API_VERSION = "v3.1.0"
 _CASCADE = "unevaluatedProperties"  # also told of every known field beside a faulty one
 
 
-def read_document(text: str) -> tuple[OpenDataContractStandard | None, list[Finding]]:
+def read_document(text: str) -> tuple[OpenDataContractStandard | None, list[LintFinding]]:
     """The typed document less its faulty parts, and a finding for each of them; None where nothing is readable."""
     content, findings = _yaml(text)
     if content is None:
         return None, findings
     findings += _schema_findings(content)
     if content.get("apiVersion") != API_VERSION and isinstance(content.get("apiVersion"), str):
-        findings.append(Finding(where="apiVersion", found=content["apiVersion"], expected=API_VERSION))
+        findings.append(LintFinding(where="apiVersion", found=content["apiVersion"], expected=API_VERSION))
     while True:
         try:
             return OpenDataContractStandard.model_validate(content), list(dict.fromkeys(findings))
@@ -34,7 +34,7 @@ def read_document(text: str) -> tuple[OpenDataContractStandard | None, list[Find
             first = error.errors()[0]
             path = _remove(content, first["loc"])
             if not any(finding.where.startswith(path) for finding in findings):
-                findings.append(Finding(where=path, found=first["msg"], expected=f"ODCS {API_VERSION}"))
+                findings.append(LintFinding(where=path, found=first["msg"], expected=f"ODCS {API_VERSION}"))
 
 
 class _Loader(yaml.SafeLoader):
@@ -42,7 +42,7 @@ class _Loader(yaml.SafeLoader):
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self.doubled: list[Finding] = []
+        self.doubled: list[LintFinding] = []
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Builds the mapping and notes its doubled keys."""
@@ -51,7 +51,7 @@ class _Loader(yaml.SafeLoader):
             if isinstance(key, yaml.ScalarNode) and keys.count(key.value) > 1 and key.value in keys:
                 keys = [other for other in keys if other != key.value]
                 self.doubled.append(
-                    Finding(
+                    LintFinding(
                         where=f"line {node.start_mark.line + 1}",
                         found=f"the field {key.value} twice",
                         expected="each field once",
@@ -60,7 +60,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _yaml(text: str) -> tuple[dict[str, Any] | None, list[Finding]]:
+def _yaml(text: str) -> tuple[dict[str, Any] | None, list[LintFinding]]:
     loader = None
     try:
         loader = _Loader(text)
@@ -68,16 +68,18 @@ def _yaml(text: str) -> tuple[dict[str, Any] | None, list[Finding]]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}" if mark else "file"
-        return None, [Finding(where=where, found=getattr(error, "problem", None) or str(error), expected="YAML")]
+        return None, [LintFinding(where=where, found=getattr(error, "problem", None) or str(error), expected="YAML")]
     finally:
         if loader is not None:
             loader.dispose()
     if not isinstance(content, dict):
-        return None, [Finding(where="file", found=type(content).__name__, expected="a mapping with the fields of ODCS")]
+        return None, [
+            LintFinding(where="file", found=type(content).__name__, expected="a mapping with the fields of ODCS")
+        ]
     return content, loader.doubled
 
 
-def _schema_findings(content: dict[str, Any]) -> list[Finding]:
+def _schema_findings(content: dict[str, Any]) -> list[LintFinding]:
     """Violations of the JSON schema of ODCS, each where it lies, without those that only follow from another."""
     errors = list(_validator().iter_errors(content))
     firm = [list(error.absolute_path) for error in errors if error.validator != _CASCADE]
@@ -105,19 +107,19 @@ def _named(error: ValidationError) -> list[str]:
     ]
 
 
-def _unknown_field(content: dict[str, Any], path: Sequence[str | int], name: str) -> Finding:
-    return Finding(
+def _unknown_field(content: dict[str, Any], path: Sequence[str | int], name: str) -> LintFinding:
+    return LintFinding(
         where=_place(content, path), found=f"unknown field {name}", expected=f"a field of ODCS {API_VERSION}"
     )
 
 
-def _violation(content: dict[str, Any], error: ValidationError) -> Finding:
+def _violation(content: dict[str, Any], error: ValidationError) -> LintFinding:
     where = _place(content, list(error.absolute_path))
     if error.validator in {"type", "enum", "const", "pattern"}:
         wanted = error.validator_value
         expected = ", ".join(map(str, wanted)) if isinstance(wanted, list) else str(wanted)
-        return Finding(where=where, found=repr(error.instance), expected=f"{error.validator}: {expected}")
-    return Finding(where=where, found=error.message[:200], expected=f"ODCS {API_VERSION}")
+        return LintFinding(where=where, found=repr(error.instance), expected=f"{error.validator}: {expected}")
+    return LintFinding(where=where, found=error.message[:200], expected=f"ODCS {API_VERSION}")
 
 
 def _place(content: Any, path: Iterable[str | int]) -> str:

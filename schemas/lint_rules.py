@@ -9,7 +9,7 @@ from functools import partial
 from open_data_contract_standard.model import DataQuality, SchemaObject, SchemaProperty
 
 from schemas.contracts import Rule
-from schemas.findings import Finding
+from schemas.findings import LintFinding
 from schemas.rules import (
     DATASET_ENGINE,
     ROW_ENGINE,
@@ -26,9 +26,9 @@ _OTHER_BOUNDS = ("mustBeGreaterThan", "mustBeLessThan", "mustNotBe", "mustNotBeB
 _NOT_OF_ROWS = tuple(severity for severity in SEVERITIES if severity != "quarantine")
 
 
-def rule_findings(table: SchemaObject) -> tuple[list[Finding], list[Rule]]:
+def rule_findings(table: SchemaObject) -> tuple[list[LintFinding], list[Rule]]:
     """The findings of every entry, and the rules that can be read all the same, so that their SQL is looked at."""
-    findings: list[Finding] = []
+    findings: list[LintFinding] = []
     rules: list[Rule] = []
     for item in table.properties or []:
         rules += column_rules(item.model_copy(update={"quality": None}))
@@ -61,15 +61,15 @@ def _read(
     reader: Callable[[DataQuality], list[RowRule]] | Callable[[DataQuality], list[Rule]],
     where: str,
     checks: list[tuple[str, str]],
-    findings: list[Finding],
+    findings: list[LintFinding],
 ) -> list[Rule]:
     """The rules of an entry; what stops its reader and no check has told is a finding as well."""
-    findings += [Finding(where=where, found=found, expected=expected) for found, expected in checks]
+    findings += [LintFinding(where=where, found=found, expected=expected) for found, expected in checks]
     try:
         return [*reader(entry.model_copy(update={"severity": None}))]
     except (ValueError, KeyError, TypeError) as error:
         if not checks:
-            findings.append(Finding(where=where, found=str(error), expected="an entry that becomes a rule"))
+            findings.append(LintFinding(where=where, found=str(error), expected="an entry that becomes a rule"))
         return []
 
 
@@ -136,13 +136,13 @@ def _bounds(entry: DataQuality, *, rows: bool) -> Iterator[tuple[str, str]]:
         yield f"bounds {low} to {high}", "a lower bound that is not above the upper one"
 
 
-def _doubled(rules: list[Rule], table: SchemaObject) -> list[Finding]:
+def _doubled(rules: list[Rule], table: SchemaObject) -> list[LintFinding]:
     """Names that several rules have; the key's own rule has one too."""
     names = [rule.name for rule in rules if rule.name]
     if any(item.primaryKeyPosition is not None for item in table.properties or []):
         names.append("key_is_unique")
     return [
-        Finding(where=f"rule {name}", found=f"{count} rules of this name", expected="a name of its own")
+        LintFinding(where=f"rule {name}", found=f"{count} rules of this name", expected="a name of its own")
         for name, count in Counter(names).items()
         if count > 1
     ]

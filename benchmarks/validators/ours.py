@@ -13,12 +13,12 @@ from benchmarks.builders.clock import measure_warm, tell
 from benchmarks.builders.ours import open_engine
 from benchmarks.validators import WARM_TIMES, contract, judged_table_rules, told
 from zigong.quality.audit import judge_published
-from zigong.quality.measures import Beside
+from zigong.quality.measures import AuditContext
 
 
 def violations(rows: DataFrame, folder: Path) -> dict[str, int]:
     """What the audit says of every rule that needs nothing beside the table."""
-    verdict = judge_published(rows, contract(), Beside(run_id="bench"), folder)
+    verdict = judge_published(rows, contract(), AuditContext(run_id="bench"), folder)
     results = {item.rule: item for item in verdict.results}
     found = {rule.name: int(results[rule.name].observed or 0) for rule in contract().row_rules}
     for rule in judged_table_rules():

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zigong.instructions.branches import Observed, Told, branch_of
+from zigong.instructions.branches import Observed, VisibleHistory, branch_of
 from zigong.instructions.computed import Computed, event_answer, months_before, profile_answer
 from zigong.instructions.render import Event, round_number
 from zigong.instructions.template_files import EventAnswer, ProfileAnswer
@@ -146,7 +146,7 @@ def test_a_profile_answer_is_spelled_as_a_profile_line_tells_it() -> None:
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_the_field_that_is_asked_about_is_left_out_of_that_prompt_alone(language: str) -> None:
     template = load_template("behavior_card@1", language)
-    told = Told(last=date(2024, 4, 28), folded=0, read=list)
+    told = VisibleHistory(last=date(2024, 4, 28), folded=0, read=list)
     profile = {"income": "middling", "job": "baker"}
 
     def lines(name: str, given: dict[str, str] = profile) -> tuple[str, ...]:

@@ -30,10 +30,10 @@ from tests.support.prompt_oracle import (
 )
 from zigong.errors import DataError, InfraError
 from zigong.instructions import prompts
-from zigong.instructions.branches import Branch, Told
+from zigong.instructions.branches import Branch, VisibleHistory
 from zigong.instructions.build import RenderPlan, sample_batch
 from zigong.instructions.histories import Events, events_in, local_date_of, local_days, render_histories
-from zigong.instructions.prompts import Prompts, Voice, intervals
+from zigong.instructions.prompts import Prompts, RenderContext, intervals
 from zigong.instructions.render import Event, local_date, round_number
 from zigong.recipe import Instructions
 
@@ -147,8 +147,8 @@ def test_events_are_read_only_of_sequences_that_are_asked_about_them(monkeypatch
     assert read == [start for start, row in zip(starts, rows, strict=True) if row["trains"]]
 
 
-def voice_of(wanted: RenderPlan) -> Voice:
-    return Voice(template=wanted.template, settings=wanted.settings, zone=ZoneInfo(wanted.timezone))
+def voice_of(wanted: RenderPlan) -> RenderContext:
+    return RenderContext(template=wanted.template, settings=wanted.settings, zone=ZoneInfo(wanted.timezone))
 
 
 def single(**fields: Any) -> dict[str, Any]:
@@ -192,7 +192,7 @@ def test_a_history_serves_several_questions_and_is_folded_for_the_first_alone() 
     histories = voice_of(wanted).told(events_in(batch_of([row], wanted), wanted.event_fields))
     prompts_of_row = Prompts(histories, letters, voice_of(wanted))
 
-    def asked(question: str) -> Callable[[Told], Branch]:
+    def asked(question: str) -> Callable[[VisibleHistory], Branch]:
         return lambda told: Branch(
             question=wanted.template, phrasing=0, lines=(f"{told.last} {told.folded}", question), computed=None
         )

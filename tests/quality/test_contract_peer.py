@@ -102,5 +102,5 @@ def test_the_peer_judges_a_published_table_as_its_contract_says(spark: SparkSess
     assert set(checks.values()) <= {"passed", "warning"}, checks
     required = [column.name for column in table_contract(TABLE).columns if column.required]
     assert all(checks[f"Check that field {name} has no missing values"] == "passed" for name in required)
-    unjudged = {name for name, result in checks.items() if result == "warning"}
-    assert all("has type" in name or "missing from dataset_members" in name for name in unjudged), unjudged
+    warned = {name for name, result in checks.items() if result == "warning"}
+    assert all("has type" in name or "missing from dataset_members" in name for name in warned), warned

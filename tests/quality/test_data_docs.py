@@ -18,7 +18,7 @@ from zigong.lakehouse.tables import arrow_pinned
 from zigong.quality.data_docs import build_docs
 from zigong.quality.measures import Measured
 from zigong.quality.suite import judged, open_context
-from zigong.quality.verdict import unjudged
+from zigong.quality.verdict import pending_results
 
 MARKER = "mkr7f3a"
 FETCHED = re.compile(
@@ -55,7 +55,7 @@ def test_the_index_leads_to_the_results_of_each_table_and_its_pages_say_what_a_r
     context = open_context(tmp_path / "quality")
     rules = {"last_event_before_t": 3.0, "key_is_unique": 0.0, "few_rows_are_refused": 0.5}
     contract = table_contract(POINTS)
-    results = unjudged(
+    results = pending_results(
         [rule for rule in contract.rules if rule.name in rules],
         {name: Measured(value=value, observed=value) for name, value in rules.items()},
     )

@@ -18,7 +18,7 @@ from zigong.dataset.audit import broken_counts
 from zigong.quality.measures import Measured, duplicate_keys, measured
 from zigong.quality.rows import REASONS, conform, holds, judged_columns
 from zigong.quality.suite import judged, open_context
-from zigong.quality.verdict import unjudged
+from zigong.quality.verdict import pending_results
 
 pytestmark = pytest.mark.usefixtures("for_small_frames")
 REPORT = Path(__file__).parents[2] / "build" / "mutation.json"
@@ -60,9 +60,9 @@ def test_every_table_rule_measures_its_small_frame_as_stated(spark: SparkSession
     contract, stated = cases.contract, cases.stated["frame"]
     whole = conform(frame_of(spark, cases.frame_rows(), types_of(cases)), contract)
     rows = whole.select(*judged_columns(contract), REASONS)  # no rule asks for more
-    beside = cases.beside(spark, contract.table_rules, tmp_path)
+    context = cases.beside(spark, contract.table_rules, tmp_path)
     counts = {name: stated.get(name, 0) for name in ("rejected", "dropped")}
-    of_rules = measured(rows, contract, beside, **counts).of_rules
+    of_rules = measured(rows, contract, context, **counts).of_rules
     expected = {"key_is_unique": 0, **stated["observed"]}
     assert {rule.name: of_rules[rule.name].observed for rule in contract.table_rules} == pytest.approx(
         expected, rel=CLOSE
@@ -82,7 +82,7 @@ def test_every_bound_admits_what_lies_just_inside_and_nothing_just_outside(tmp_p
                 name = f"{cases.table}.{rule.name}.{value}"
                 rules.append(replace(rule, name=name))
                 found[name], expected[name] = Measured(value=value, observed=value), i < len(inside)
-    results = judged(open_context(tmp_path), "bounds", unjudged(rules, found), run_id="r")
+    results = judged(open_context(tmp_path), "bounds", pending_results(rules, found), run_id="r")
     assert {item.rule: item.passed for item in results} == expected
 
 

@@ -15,7 +15,7 @@ from tests.support.cases import Cases, frame_of
 from tests.support.finished import REPOSITORY
 from tests.support.points import CELLS, GOOD, POINTS, job_at, points
 from zigong.quality.audit import judge_published
-from zigong.quality.measures import Beside
+from zigong.quality.measures import AuditContext
 from zigong.quality.published_suite import OF_THE_TABLE_ALONE, published_suite
 
 QUICK = ("observation_points", "user_sequences")
@@ -34,7 +34,7 @@ def by_gx(rows: DataFrame, folder: Path, table: str) -> dict[str, bool]:
 
 def by_zigong(rows: DataFrame, folder: Path, table: str) -> dict[str, bool]:
     """Whether each rule holds of these rows; one of severity quarantine passes where broken, since its rows leave."""
-    verdict = judge_published(rows, table_contract(table), Beside(run_id="r"), folder)
+    verdict = judge_published(rows, table_contract(table), AuditContext(run_id="r"), folder)
     return {
         item.rule: item.passed and not (item.severity == "quarantine" and item.observed) for item in verdict.results
     }

@@ -19,7 +19,7 @@ from zigong.errors import DataError
 from zigong.lakehouse.tables import published_version
 from zigong.quality import suite
 from zigong.quality.audit import judge_table
-from zigong.quality.measures import Beside
+from zigong.quality.measures import AuditContext
 from zigong.quality.rows import conform
 from zigong.quality.suite import judged, open_context
 from zigong.quality.verdict import RuleResult, Verdict
@@ -165,7 +165,7 @@ def test_what_is_no_number_blocks(tmp_path: Path, observed: float, bounds: tuple
 def judged_rows(spark: SparkSession, folder: Path, sql: str) -> Verdict:
     contract: TableContract = parse_contract(CONTRACT)
     rows = conform(spark.sql(sql), contract)
-    return judge_table(rows, contract, Beside(run_id="r", earlier=lambda *_: ()), folder)
+    return judge_table(rows, contract, AuditContext(run_id="r", earlier=lambda *_: ()), folder)
 
 
 def test_a_share_of_no_row_blocks_a_table_with_rows_and_excuses_an_empty_one(

@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 from typer.testing import CliRunner
 
 from schemas.contracts import contract_text, parse_contract, table_names
-from schemas.findings import WARNING, Finding
+from schemas.findings import WARNING, LintFinding
 from schemas.lint import Lint, known_columns, lint_contract
 from tests.support.contract_text import KEY, LINK, TEXT, changed
 from zigong.cli import app
@@ -116,15 +116,15 @@ def linted(text: str) -> Lint:
     return lint_contract(text, file="loans.yaml", known=shipped())
 
 
-def lint(text: str) -> list[Finding]:
+def lint(text: str) -> list[LintFinding]:
     return list(linted(text).findings)
 
 
-def sql_findings(spark: SparkSession, text: str) -> list[Finding]:
+def sql_findings(spark: SparkSession, text: str) -> list[LintFinding]:
     return condition_findings(spark, linted(text))
 
 
-def told(findings: list[Finding], where: str, found: str) -> bool:
+def told(findings: list[LintFinding], where: str, found: str) -> bool:
     return any(one.where.startswith(where) and found in one.found and one.expected for one in findings)
 
 

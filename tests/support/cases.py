@@ -25,7 +25,7 @@ from pyspark.sql import DataFrame, SparkSession
 from schemas.contracts import TableContract, table_contract
 from schemas.rules import TableRule
 from zigong.quality.bins import WHOLE, Bins
-from zigong.quality.measures import Beside
+from zigong.quality.measures import AuditContext
 from zigong.quality.reference import Reference, References
 
 FIXTURES = Path(__file__).parents[1] / "quality" / "fixtures"
@@ -103,7 +103,7 @@ class Cases:
             for _ in range(change.get("times", 1))
         ]
 
-    def beside(self, spark: SparkSession, rules: Sequence[TableRule], folder: Path) -> Beside:
+    def beside(self, spark: SparkSession, rules: Sequence[TableRule], folder: Path) -> AuditContext:
         """What the small frame is measured beside; drift rules find the stated reference under whatever wording."""
         stated = self.stated["frame"]
         for rule in rules:
@@ -120,7 +120,7 @@ class Cases:
             return frame_of(spark, [{**beside.good, **stated["others"][table]}], types)
 
         as_of = datetime.fromisoformat(str(stated["as_of"])) if "as_of" in stated else None
-        return Beside(run_id="r", as_of=as_of, earlier=earlier, other=other, references=References(folder))
+        return AuditContext(run_id="r", as_of=as_of, earlier=earlier, other=other, references=References(folder))
 
     def _broken(self) -> Iterator[Case]:
         for item in self.stated.get("breaks", []):

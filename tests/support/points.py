@@ -12,7 +12,7 @@ from tests.support.finished import TINY
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.publish import Published, publish
 from zigong.quality.audit import contract_rules
-from zigong.quality.measures import Beside
+from zigong.quality.measures import AuditContext
 from zigong.recipe import load_recipe
 from zigong.runs.job import Job, runs_folder
 from zigong.runs.run import open_run
@@ -48,7 +48,7 @@ def points(spark: SparkSession, users: list[str], **changes: object) -> DataFram
 
 def put(spark: SparkSession, root: Path, frame: DataFrame, run_id: str, **options: Any) -> Published:
     paths = LakehousePaths.at(str(root))
-    rules = contract_rules(root / "_runs" / run_id, Beside(run_id=run_id))
+    rules = contract_rules(root / "_runs" / run_id, AuditContext(run_id=run_id))
     return publish(
         spark, paths, frame, table=POINTS, cells=CELLS, run_id=run_id, step="build_labels", rules=rules, **options
     )

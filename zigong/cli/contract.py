@@ -14,7 +14,7 @@ from rich.table import Table
 from schemas.compatibility import Compatibility, compare_contracts
 from schemas.contracts import CONTRACT_SUFFIXES, TableContract, contract_text, parse_contract, table_names
 from schemas.describe import INDEX, contract_pages
-from schemas.findings import ERROR, Finding
+from schemas.findings import ERROR, LintFinding
 from schemas.lint import Lint, known_columns, lint_contract
 from zigong.cli.shared import named_errors
 from zigong.console import CONSOLE, say
@@ -108,7 +108,7 @@ def _file(name_or_path: str) -> str:
     return name_or_path if is_path else f"schemas/tables/{name_or_path}.yaml"
 
 
-def _findings_table(lints: Iterable[tuple[Lint, Sequence[Finding]]]) -> Table:
+def _findings_table(lints: Iterable[tuple[Lint, Sequence[LintFinding]]]) -> Table:
     table = Table(title="contracts: findings")
     for column in ("file", "where", "found", "expected", "severity"):
         table.add_column(column, overflow="fold")

@@ -28,7 +28,7 @@ MEMORY_WANTED_GIB = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class MachineCheck:
     """One part of the machine; ``action`` says what to do when it is not ok."""
 
     part: str
@@ -37,39 +37,39 @@ class Finding:
     action: str = ""
 
 
-def examine() -> list[Finding]:
+def examine() -> list[MachineCheck]:
     """Looks at packages, Java, Spark with Delta, and memory."""
     return [*_packages(), _java(), _memory(), *_spark()]
 
 
-def _packages() -> list[Finding]:
+def _packages() -> list[MachineCheck]:
     findings = []
     for name in PACKAGES:
         try:
-            findings.append(Finding(part=name, found=version(name), ok=True))
+            findings.append(MachineCheck(part=name, found=version(name), ok=True))
         except PackageNotFoundError:
-            findings.append(Finding(part=name, found="not installed", ok=False, action="run `make env`"))
+            findings.append(MachineCheck(part=name, found="not installed", ok=False, action="run `make env`"))
     return findings
 
 
-def _java() -> Finding:
+def _java() -> MachineCheck:
     home = os.environ.get("JAVA_HOME")
     program = str(Path(home) / "bin" / "java") if home else shutil.which("java")
     action = "install Java 17 (Debian, Ubuntu: apt-get install openjdk-17-jre-headless) or set JAVA_HOME"
     if program is None or not Path(program).is_file():
-        return Finding(part="java", found="missing", ok=False, action=action)
+        return MachineCheck(part="java", found="missing", ok=False, action=action)
     answer = subprocess.run([program, "-version"], capture_output=True, text=True, check=False, timeout=60)
     line = next((text for text in answer.stderr.splitlines() if "version" in text), answer.stderr.strip())
-    return Finding(part="java", found=line, ok='"17' in line or '"21' in line, action=action)
+    return MachineCheck(part="java", found=line, ok='"17' in line or '"21' in line, action=action)
 
 
-def _memory() -> Finding:
+def _memory() -> MachineCheck:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     ok = total >= MEMORY_WANTED_GIB
-    return Finding(part="memory", found=f"{total:.1f} GiB", ok=ok, action=f"{MEMORY_WANTED_GIB} GiB are wanted")
+    return MachineCheck(part="memory", found=f"{total:.1f} GiB", ok=ok, action=f"{MEMORY_WANTED_GIB} GiB are wanted")
 
 
-def _spark() -> list[Finding]:
+def _spark() -> list[MachineCheck]:
     from zigong.lakehouse.session import open_spark
     from zigong.recipe import Engine
 
@@ -82,8 +82,8 @@ def _spark() -> list[Finding]:
     return [_tried("spark with delta", start)]
 
 
-def _tried(part: str, attempt: Callable[[], str]) -> Finding:
+def _tried(part: str, attempt: Callable[[], str]) -> MachineCheck:
     try:
-        return Finding(part=part, found=attempt(), ok=True)
+        return MachineCheck(part=part, found=attempt(), ok=True)
     except ZigongError as error:
-        return Finding(part=part, found=error.message, ok=False, action=error.action)
+        return MachineCheck(part=part, found=error.message, ok=False, action=error.action)

@@ -35,7 +35,7 @@ def erase(
     retrain_days: Annotated[int, typer.Option(help="days within which models have to be trained again")] = 30,
 ) -> None:
     """Erase users from tables, staged files, quarantine and artefacts. Stop every job of the lakehouse before."""
-    from zigong.erasure.erase import carry_out, request_for
+    from zigong.erasure.erase import erase_users, request_for
     from zigong.lakehouse.session import open_spark
 
     with named_errors():
@@ -49,7 +49,7 @@ def erase(
             retrain_days=retrain_days,
         )
         spark = open_spark(owner.engine, app_name="zigong erase", log=paths.local("_erasures", "spark.log"))
-        done, traces = carry_out(spark, paths, request, runs)
+        done, traces = erase_users(spark, paths, request, runs)
         _print_summary(done)
         if verify:
             _verify(paths, traces)

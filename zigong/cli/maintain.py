@@ -9,7 +9,7 @@ from rich.table import Table
 
 from zigong.cli.shared import OnlyRecipe, Root, named_errors, runs_folder_of
 from zigong.console import CONSOLE
-from zigong.lakehouse.maintain import HOURS_OF_READERS, maintain, pins
+from zigong.lakehouse.maintain import VACUUM_RETENTION_HOURS, maintain, pins
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import published_tables
 from zigong.runs.run import list_runs
@@ -18,7 +18,9 @@ from zigong.runs.run import list_runs
 def maintain_tables(
     recipe: OnlyRecipe = None,
     root: Root = None,
-    retain_hours: Annotated[int, typer.Option(help="files younger than this stay in any case")] = HOURS_OF_READERS,
+    retain_hours: Annotated[
+        int, typer.Option(help="files younger than this stay in any case")
+    ] = VACUUM_RETENTION_HOURS,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only show what would be removed")] = False,
 ) -> None:
     """Compact the tables and remove old files; versions that a kept run pins stay readable."""

@@ -26,14 +26,14 @@ def check(table: str, run_id: RunId, recipe: OnlyRecipe = None, root: Root = Non
     A row that today's rules would quarantine is counted and stays.
     """
     from zigong.quality.audit import judge_published
-    from zigong.quality.beside import beside_of
+    from zigong.quality.audit_context import audit_context
 
     with named_errors():
         job = _job(table, run_id, recipe, root)
         contract = table_contract(table)
         folder = job.run.folder / "checks"
-        beside = beside_of(job.recipe, job.paths, run_id, other=job.read)
-        verdict = judge_published(job.read(table), contract, beside, folder)
+        context = audit_context(job.recipe, job.paths, run_id, other=job.read)
+        verdict = judge_published(job.read(table), contract, context, folder)
         shown = Table(title=f"{table}, version {job.version(table)}: {verdict.kept + verdict.refused:,} rows")
         for column in ("rule", "severity", "observed", "expected", "holds"):
             shown.add_column(
@@ -53,7 +53,7 @@ def check(table: str, run_id: RunId, recipe: OnlyRecipe = None, root: Root = Non
 
 def pin(table: str, run_id: RunId, recipe: OnlyRecipe = None, root: Root = None) -> None:
     """Make a run's version of a table the reference that its drift rules compare later versions to."""
-    from zigong.quality.beside import references_of
+    from zigong.quality.audit_context import references_of
     from zigong.quality.reference import made_reference
 
     with named_errors():

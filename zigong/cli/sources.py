@@ -18,7 +18,7 @@ from zigong.console import CONSOLE, say
 from zigong.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from zigong.behavior.sources.findings import Finding, Summary
+    from zigong.behavior.sources.findings import SourceFinding, Summary
 
 
 def check(
@@ -74,7 +74,7 @@ def new(
         )
 
 
-def _findings_table(name: str, findings: Iterable[Finding]) -> Table:
+def _findings_table(name: str, findings: Iterable[SourceFinding]) -> Table:
     table = Table(title=f"{name}: findings")
     for column in ("where", "problem", "rows", "examples (masked)", "what to do"):
         table.add_column(column, overflow="fold", justify="right" if column == "rows" else "left")

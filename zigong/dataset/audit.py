@@ -1,6 +1,6 @@
 """Judges a dataset across its tables by the ``spark-dataset`` rules of the contract of dataset_members.
 
-The rules are conditions on one joined view, a row for each sample. Beside the columns of dataset_members it has:
+The rules are conditions on one joined view, a row for each sample. AuditContext the columns of dataset_members it has:
 
 - of its sample: ``sample_found``, ``prompt``, ``choices``, ``answer``, ``prompt_tokens`` (NULL where there is none);
 - of the recipe: ``is_main`` (whether the main question is asked), ``unit_id`` (what hash splits go by), ``as_of``,
@@ -25,7 +25,7 @@ from zigong.quality.audit import write_verdict
 from zigong.quality.measures import Measured
 from zigong.quality.rows import holds
 from zigong.quality.suite import judged, open_context
-from zigong.quality.verdict import Verdict, unjudged
+from zigong.quality.verdict import Verdict, pending_results
 from zigong.recipe import Recipe
 
 NAME = "dataset"
@@ -47,7 +47,7 @@ def judge_dataset(
     sizes, rules = split_sizes(members, recipe), split_rules(recipe)
     found = {**broken_counts(view, contract.dataset_rules), **{rule.name: sizes[rule.name] for rule in rules}}
     measured = {name: Measured(value=float(count), observed=float(count)) for name, count in found.items()}
-    context, asked = open_context(run_folder / "quality"), unjudged((*contract.dataset_rules, *rules), measured)
+    context, asked = open_context(run_folder / "quality"), pending_results((*contract.dataset_rules, *rules), measured)
     results = judged(context, NAME, asked, run_id=run_id)
     verdict = Verdict(kept=sum(sizes.values()), refused=0, results=results)
     write_verdict(run_folder, NAME, verdict, run_id=run_id, rules_version=contract.rules_version)

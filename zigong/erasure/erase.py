@@ -59,7 +59,7 @@ def request_for(ids: Sequence[str], *, key: bytes, pseudonyms: bool, retrain_day
     )
 
 
-def carry_out(
+def erase_users(
     spark: SparkSession, paths: LakehousePaths, request: Request, runs: Sequence[Run]
 ) -> tuple[Erasure, Traces]:
     """Erases the users of a request from the whole lakehouse.

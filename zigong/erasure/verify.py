@@ -20,7 +20,7 @@ _NESTED = pa.list_(pa.struct([("attributes", pa.map_(pa.string(), pa.string()))]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verification:
+class ErasureVerification:
     """What was looked at and what was found.
 
     Attributes:
@@ -36,7 +36,7 @@ class Verification:
     left: dict[Path, int]
 
 
-def verify_erased(paths: LakehousePaths, traces: Traces) -> Verification:
+def verify_erased(paths: LakehousePaths, traces: Traces) -> ErasureVerification:
     """Reads every file below the root of a lakehouse, whether a table refers to it or not.
 
     Raises:
@@ -63,7 +63,7 @@ def verify_erased(paths: LakehousePaths, traces: Traces) -> Verification:
     if missed:
         raise DataError(f"the verification did not find planted keys in {', '.join(missed)}", action="report this")
     kept = {file: keys for file, keys in found.items() if file.parent != folder}
-    return Verification(
+    return ErasureVerification(
         files=len(kept),
         keys=len(traces.pseudonyms) + len(traces.raw_ids),
         too_short=sum(1 for raw_id in traces.raw_ids if len(raw_id) < SHORTEST_RAW_ID),

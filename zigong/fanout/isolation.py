@@ -13,7 +13,7 @@ from zigong.fanout.staged import Shard, read_shard, remove_shard
 
 ATTEMPTS_APART = 2  # one death alone may be chance
 PARTS = 16  # a shard of n keys costs about log(n) / log(PARTS) rounds
-MOST_REFUSED = 20  # more keys than this, and the fault lies in the workers
+MAX_ISOLATED_KEYS = 20  # more keys than this, and the fault lies in the workers
 
 
 @dataclass(kw_only=True)
@@ -31,7 +31,7 @@ def isolate(work: ShardWork, shards: Sequence[Shard], keys_of: Callable[[Shard],
     Each shard is staged whole in the end, as if it had been computed at once, less the refused keys.
 
     Raises:
-        InfraError: the keys are not known, or more keys than ``MOST_REFUSED`` end their worker.
+        InfraError: the keys are not known, or more keys than ``MAX_ISOLATED_KEYS`` end their worker.
     """
     if keys_of is None:
         raise InfraError(
@@ -69,7 +69,7 @@ def _parts(shard: Shard, of: str, keys: Sequence[str]) -> list[Shard]:
 
 
 def _require_few(refused: Sequence[str]) -> None:
-    if len(refused) > MOST_REFUSED:
+    if len(refused) > MAX_ISOLATED_KEYS:
         raise InfraError(
             f"{len(refused)} samples end their worker's process, first {refused[0]}: too many to blame the samples",
             action="read the logs of the cluster (memory is the usual cause), then run the step again: it resumes",

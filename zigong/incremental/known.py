@@ -15,7 +15,7 @@ from zigong.lakehouse.lineage import changed_partitions, is_readable, newest_ins
 from zigong.lakehouse.tables import open_pinned
 from zigong.runs.job import Job
 
-CHANGED_AT_MOST = 1_000_000  # rows whose digests travel to every worker; a source that changed more is built whole
+MAX_CHANGED_ROWS = 1_000_000  # rows whose digests travel to every worker; a source that changed more is built whole
 EVENTS = "behavior_events"
 # known_date follows the time zone of the ingest; no two zones are further apart than this.
 _MARGIN = timedelta(days=2)
@@ -76,10 +76,10 @@ def few_differing(before: DataFrame, after: DataFrame) -> DataFrame | None:
     """The rows that are in one frame only, at hand; None where the frames are equal.
 
     Raises:
-        TooMuchChanged: there are more than ``CHANGED_AT_MOST``.
+        TooMuchChanged: there are more than ``MAX_CHANGED_ROWS``.
     """
-    rows = differing_rows(before, after, at_most=CHANGED_AT_MOST)
+    rows = differing_rows(before, after, at_most=MAX_CHANGED_ROWS)
     if rows is None:
-        raise TooMuchChanged(f"more than {CHANGED_AT_MOST:,} rows changed")
+        raise TooMuchChanged(f"more than {MAX_CHANGED_ROWS:,} rows changed")
     kept = rows.localCheckpoint()
     return None if kept.isEmpty() else kept

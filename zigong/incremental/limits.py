@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pyspark.sql import DataFrame
 
-USERS_AT_MOST = 100_000  # their ids, and the hashes of all their events, travel to every worker
-SHARE_AT_MOST = 0.2
+MAX_TOUCHED_USERS = 100_000  # their ids, and the hashes of all their events, travel to every worker
+MAX_TOUCHED_SHARE = 0.2
 
 
 class TooMuchChanged(Exception):  # noqa: N818 (no failure: the answer is a whole build)
@@ -20,8 +20,8 @@ def require_few(users: DataFrame, *, of: int) -> None:
         of: users there are.
 
     Raises:
-        TooMuchChanged: more than ``USERS_AT_MOST`` or than ``SHARE_AT_MOST`` of all.
+        TooMuchChanged: more than ``MAX_TOUCHED_USERS`` or than ``MAX_TOUCHED_SHARE`` of all.
     """
     found = users.count()
-    if found > min(USERS_AT_MOST, max(1, SHARE_AT_MOST * of)):
+    if found > min(MAX_TOUCHED_USERS, max(1, MAX_TOUCHED_SHARE * of)):
         raise TooMuchChanged(f"{found:,} of {of:,} users changed")

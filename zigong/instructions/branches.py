@@ -32,7 +32,7 @@ class Observed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class VisibleHistory:
     """The part of a history that the prompts of a sequence tell, the same for every question.
 
     Attributes:
@@ -69,7 +69,7 @@ class Branch:
 
 def branch_of(
     question: Question,
-    told: Told,
+    told: VisibleHistory,
     observed: Observed,
     *,
     template: Template,

@@ -15,12 +15,12 @@ from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract
 from zigong.instructions.batches import InBatches, event_lists, in_batches
-from zigong.instructions.branches import Branch, Observed, Told, branch_of
+from zigong.instructions.branches import Branch, Observed, VisibleHistory, branch_of
 from zigong.instructions.computed import Computed
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.histories import events_in
 from zigong.instructions.prompt_spec import PromptSpec
-from zigong.instructions.prompts import Prompts, Voice
+from zigong.instructions.prompts import Prompts, RenderContext
 from zigong.instructions.render import local_date
 from zigong.instructions.templates import Question
 from zigong.recipe import Recipe
@@ -89,7 +89,7 @@ def sample_batch(
     Args:
         batch: the columns COPIED, profile, folded, trains, and one list column per ``event_fields`` of the plan.
     """
-    voice = Voice(template=plan.template, settings=plan.settings, zone=zone)
+    voice = RenderContext(template=plan.template, settings=plan.settings, zone=zone)
     prompts = Prompts(voice.told(events_in(batch, plan.event_fields)), encoder, voice)
     max_tokens = _max_tokens(plan.template, plan, encoder)
     sequences = batch.select(["sequence_id", "observation_at", "profile", "folded", "trains"]).to_pylist()
@@ -150,7 +150,9 @@ def _observed(row: Mapping[str, Any], folded: int, zone: ZoneInfo) -> Observed:
     )
 
 
-def _branch(question: Question, told: Told, *, observed: Observed, plan: PromptSpec, zone: ZoneInfo) -> Branch:
+def _branch(
+    question: Question, told: VisibleHistory, *, observed: Observed, plan: PromptSpec, zone: ZoneInfo
+) -> Branch:
     return branch_of(
         question,
         told,

@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from zigong.instructions.batches import InBatches, event_lists, in_batches
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.histories import event_columns, events_in, local_date_of
-from zigong.instructions.prompts import Voice, lists_of
+from zigong.instructions.prompts import RenderContext, lists_of
 from zigong.instructions.render import render_time, round_number, word
 from zigong.instructions.tasks import load_tasks
 from zigong.instructions.template_files import EventAnswer, ProfileAnswer
@@ -51,7 +51,9 @@ class _Historian:
     timezone: str
 
     def __call__(self) -> InBatches:
-        voice = Voice(template=load_tasks(self.settings).main, settings=self.settings, zone=ZoneInfo(self.timezone))
+        voice = RenderContext(
+            template=load_tasks(self.settings).main, settings=self.settings, zone=ZoneInfo(self.timezone)
+        )
 
         def lines(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
             told = voice.told(events_in(batch, event_columns(self.settings)))

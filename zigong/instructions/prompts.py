@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from zigong.instructions.branches import Branch, Told
+from zigong.instructions.branches import Branch, VisibleHistory
 from zigong.instructions.computed import ANSWERED_FROM
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.folding import fold_steps, folded_to_fit
@@ -22,11 +22,11 @@ from zigong.instructions.templates import Template
 from zigong.recipe import Instructions
 
 BYTES_OF_A_BATCH = 64 * 2**20  # of text that leaves at once
-Ask = Callable[[Told], Branch]
+Ask = Callable[[VisibleHistory], Branch]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Voice:
+class RenderContext:
     """How lines are told.
 
     Attributes:
@@ -53,7 +53,7 @@ class Prompt:
     """
 
     row: int
-    told: Told
+    told: VisibleHistory
     anew: tuple[str, ...]
     start: int
     end: int
@@ -92,7 +92,7 @@ class Prompts:
 
     histories: Histories
     encoder: LineEncoder
-    voice: Voice
+    voice: RenderContext
     _prompts: list[Prompt] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -135,7 +135,7 @@ class Prompts:
         """The prompt of the events from ``kept`` on, of which those in ``anew`` are told anew."""
         events, days = self.histories.events, self.histories.days
         start, end = events.bounds[row : row + 2].tolist()
-        told = Told(
+        told = VisibleHistory(
             last=local_date_of(int(days[end - 1])) if end > start else None,
             folded=kept - start,
             read=lambda: events.told(kept, end, ANSWERED_FROM),
@@ -184,7 +184,7 @@ class Prompts:
             lines = render_history(
                 kept, template=self.voice.template, settings=self.voice.settings, zone=self.voice.zone
             )
-            told = Told(
+            told = VisibleHistory(
                 last=local_date_of(int(self.histories.days[start + positions[-1]])),
                 folded=len(events) - len(kept),
                 read=lambda: kept,

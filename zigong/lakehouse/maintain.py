@@ -16,7 +16,7 @@ from schemas.contracts import table_contract, table_names
 from zigong.errors import ConfigError, ConflictError
 from zigong.lakehouse.paths import LakehousePaths
 
-HOURS_OF_READERS = 168  # a week: longer than any job reads
+VACUUM_RETENTION_HOURS = 168  # a week: longer than any job reads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,12 @@ def pins(manifests: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, tupl
 
 
 def maintain(
-    paths: LakehousePaths, table: str, pinned: tuple[int, ...], *, retain_hours: int = HOURS_OF_READERS, dry_run: bool
+    paths: LakehousePaths,
+    table: str,
+    pinned: tuple[int, ...],
+    *,
+    retain_hours: int = VACUUM_RETENTION_HOURS,
+    dry_run: bool,
 ) -> Upkeep:
     """Deletes expired rows, compacts a table and removes the files that neither its newest nor a pinned version needs.
 

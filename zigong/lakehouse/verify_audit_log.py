@@ -30,7 +30,7 @@ class TableLog:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verification:
+class AuditLogVerification:
     """What was held against what.
 
     Attributes:
@@ -48,7 +48,7 @@ class Verification:
     broken: Break | None = None
 
 
-def verify_audit_log(paths: LakehousePaths, expected: Head | None = None) -> Verification:
+def verify_audit_log(paths: LakehousePaths, expected: Head | None = None) -> AuditLogVerification:
     """Recomputes the chain, then compares its published entries with the commits, both ways.
 
     Args:
@@ -61,14 +61,14 @@ def verify_audit_log(paths: LakehousePaths, expected: Head | None = None) -> Ver
     head = head_of(entries)
     broken = chain_break(entries) or (head_break(entries, expected) if expected is not None else None)
     if broken is not None:
-        return Verification(head=head, broken=broken)
+        return AuditLogVerification(head=head, broken=broken)
     logs = {table: table_log(paths, table) for table in published_tables(paths)}
     published = [entry for entry in entries if entry.action == "published"]
     held = [entry for entry in published if _is_held(entry, logs)]
     early, late = _unlogged(published, logs, entries[0].at if entries else datetime.now(UTC))
     broken = next(_contradictions(held, logs), None) or next(iter(late), None)
     gone = len(published) - len(held)
-    return Verification(head=head, matched=len(held), gone=gone, before=early, broken=broken)
+    return AuditLogVerification(head=head, matched=len(held), gone=gone, before=early, broken=broken)
 
 
 def table_log(paths: LakehousePaths, table: str) -> TableLog:

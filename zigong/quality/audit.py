@@ -13,31 +13,37 @@ from pyspark.sql import functions as F
 from schemas.contracts import TableContract
 from zigong.files.atomic import write_json
 from zigong.lakehouse.publish import Rules
-from zigong.quality.measures import Beside, measured
+from zigong.quality.measures import AuditContext, measured
 from zigong.quality.published_suite import published_suite
 from zigong.quality.reference import made_reference
 from zigong.quality.rows import REASONS, conform, judged_columns
 from zigong.quality.suite import judged, open_context
-from zigong.quality.verdict import Verdict, unjudged
+from zigong.quality.verdict import Verdict, pending_results
 
 
-def contract_rules(run_folder: Path, beside: Beside) -> Rules:
+def contract_rules(run_folder: Path, context: AuditContext) -> Rules:
     """The rules of the contracts; suites, results, verdicts and Data Docs are kept in the run's folder.
 
     A drift rule without a pinned reference is not judged; the first rows that pass become its reference.
     """
 
     def audit(rows: DataFrame, contract: TableContract, *, rejected: int, dropped: int) -> Verdict:
-        verdict = judge_table(rows, contract, beside, run_folder, rejected=rejected, dropped=dropped)
+        verdict = judge_table(rows, contract, context, run_folder, rejected=rejected, dropped=dropped)
         if verdict.passed:
-            pin_missing_references(rows.where(F.size(REASONS) == 0), contract, beside)
+            pin_missing_references(rows.where(F.size(REASONS) == 0), contract, context)
         return verdict
 
     return Rules(conform=conform, audit=audit, reasons=REASONS)
 
 
 def judge_table(
-    rows: DataFrame, contract: TableContract, beside: Beside, run_folder: Path, *, rejected: int = 0, dropped: int = 0
+    rows: DataFrame,
+    contract: TableContract,
+    context: AuditContext,
+    run_folder: Path,
+    *,
+    rejected: int = 0,
+    dropped: int = 0,
 ) -> Verdict:
     """Measures and judges conformed rows, and writes verdict, Data Docs and the suite that others can evaluate.
 
@@ -46,18 +52,20 @@ def judge_table(
         rejected: rows refused before, part of rows in.
         dropped: rows left out before, part of rows in.
     """
-    found = measured(rows, contract, beside, rejected=rejected, dropped=dropped)
-    results = unjudged((*contract.row_rules, *contract.table_rules), found.of_rules)
-    context = open_context(run_folder / "quality")
-    context.suites.add_or_update(published_suite(contract))
+    found = measured(rows, contract, context, rejected=rejected, dropped=dropped)
+    results = pending_results((*contract.row_rules, *contract.table_rules), found.of_rules)
+    gx_context = open_context(run_folder / "quality")
+    gx_context.suites.add_or_update(published_suite(contract))
     verdict = Verdict(
-        kept=found.kept, refused=found.refused, results=judged(context, contract.name, results, run_id=beside.run_id)
+        kept=found.kept,
+        refused=found.refused,
+        results=judged(gx_context, contract.name, results, run_id=context.run_id),
     )
-    write_verdict(run_folder, contract.name, verdict, run_id=beside.run_id, rules_version=contract.rules_version)
+    write_verdict(run_folder, contract.name, verdict, run_id=context.run_id, rules_version=contract.rules_version)
     return verdict
 
 
-def judge_published(rows: DataFrame, contract: TableContract, beside: Beside, run_folder: Path) -> Verdict:
+def judge_published(rows: DataFrame, contract: TableContract, context: AuditContext, run_folder: Path) -> Verdict:
     """Judges rows that no rule has seen yet, such as those of a published table; they are read once.
 
     What more than one measurement needs is kept in Spark's memory meanwhile: broken rules, keys, and what table rules
@@ -65,7 +73,7 @@ def judge_published(rows: DataFrame, contract: TableContract, beside: Beside, ru
     """
     asked = conform(rows, contract).select(*judged_columns(contract), REASONS).persist()
     try:
-        return judge_table(asked, contract, beside, run_folder)
+        return judge_table(asked, contract, context, run_folder)
     finally:
         asked.unpersist()
 
@@ -87,12 +95,12 @@ def write_verdict(run_folder: Path, name: str, verdict: Verdict, *, run_id: str,
     write_json(run_folder / "quality" / "verdicts" / f"{name}.json", said)
 
 
-def pin_missing_references(rows: DataFrame, contract: TableContract, beside: Beside) -> None:
+def pin_missing_references(rows: DataFrame, contract: TableContract, context: AuditContext) -> None:
     """Makes these rows the reference of every drift rule that has none."""
-    if beside.references is None:
+    if context.references is None:
         return
     for rule in contract.table_rules:
-        if rule.measure == "psi" and beside.references.of(contract.name, rule) is None:
-            made = made_reference(rows, rule, beside.run_id)
+        if rule.measure == "psi" and context.references.of(contract.name, rule) is None:
+            made = made_reference(rows, rule, context.run_id)
             if made is not None:
-                beside.references.pin(contract.name, rule, made)
+                context.references.pin(contract.name, rule, made)

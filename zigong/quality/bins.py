@@ -10,7 +10,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 WHOLE = ""  # the key under which the bins of a value stand that is no map
-PARTS, MOST_WORDS, MOST_KEYS = 10, 20, 20
+PARTS, MAX_CATEGORIES, MAX_MAP_KEYS = 10, 20, 20
 FEWEST = 5  # clients of a word or a key: what fewer have is told by no reference
 ACCURACY = 10_000  # of quantiles: a ten-thousandth of the rows
 
@@ -77,7 +77,7 @@ def bins_of_keys(value: DataFrame) -> dict[str, Bins]:
         )
         .where(F.col("owners") >= FEWEST)
         .orderBy(F.desc("rows"), "key")
-        .limit(MOST_KEYS)
+        .limit(MAX_MAP_KEYS)
         .collect()
     )
     numbers = {
@@ -100,7 +100,7 @@ def _frequent_words(keyed: DataFrame) -> dict[str, tuple[str, ...]]:
         .agg(F.count("*").alias("count"), F.count_distinct("owner").alias("owners"))
         .where(F.col("owners") >= FEWEST)
     )
-    ranked = counted.withColumn("rank", F.row_number().over(ranks)).where(F.col("rank") <= MOST_WORDS)
+    ranked = counted.withColumn("rank", F.row_number().over(ranks)).where(F.col("rank") <= MAX_CATEGORIES)
     found: defaultdict[str, list[str]] = defaultdict(list)
     for row in ranked.orderBy("key", "rank").collect():
         found[row["key"]].append(row["value"])

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import BooleanType, DataType, DateType, TimestampNTZType, TimestampType
 
 from schemas.contracts import Rule
-from schemas.findings import Finding
+from schemas.findings import LintFinding
 from schemas.lint import Lint
 from schemas.rules import DatasetRule, RowRule
 from zigong.lakehouse.session import PYSPARK_ERRORS
@@ -22,7 +22,7 @@ TIMES = (TimestampType, TimestampNTZType, DateType)
 _SQL = ("of", "among")  # arguments of measures that are SQL over the columns
 
 
-def condition_findings(spark: SparkSession, lint: Lint) -> list[Finding]:
+def condition_findings(spark: SparkSession, lint: Lint) -> list[LintFinding]:
     """Types Spark does not know, and conditions that do not parse, do not resolve, or are no conditions.
 
     The rules of a dataset run over columns of several tables, so they are only parsed. Runs no Spark job. Row
@@ -41,7 +41,7 @@ def condition_findings(spark: SparkSession, lint: Lint) -> list[Finding]:
         told.setLevel(before)
 
 
-def _types(columns: Mapping[str, str]) -> tuple[list[Finding], str]:
+def _types(columns: Mapping[str, str]) -> tuple[list[LintFinding], str]:
     """The columns as DDL; one of no type becomes void, a NULL of any type, so that rules over it are looked at."""
     findings, parts = [], []
     for name, text in columns.items():
@@ -50,7 +50,7 @@ def _types(columns: Mapping[str, str]) -> tuple[list[Finding], str]:
             parts.append(f"`{name}` {text}")
         except ParseException:
             parts.append(f"`{name}` void")
-            findings.append(Finding(where=f"column {name}", found=f"physicalType {text}", expected="a Spark type"))
+            findings.append(LintFinding(where=f"column {name}", found=f"physicalType {text}", expected="a Spark type"))
     return findings, ", ".join(parts) or "nothing void"
 
 
@@ -65,7 +65,7 @@ def _are_conditions(empty: DataFrame, rules: Iterable[Rule]) -> bool:
     return all(isinstance(type_, BooleanType) for type_ in types)
 
 
-def _of_rule(empty: DataFrame, rule: Rule) -> Iterator[Finding]:
+def _of_rule(empty: DataFrame, rule: Rule) -> Iterator[LintFinding]:
     where = f"rule {rule.name}"
     if isinstance(rule, RowRule):
         yield from _of_rows(empty, where, rule.condition)
@@ -77,37 +77,37 @@ def _of_rule(empty: DataFrame, rule: Rule) -> Iterator[Finding]:
                 yield from _argument(empty, where, rule.measure, argument, str(rule.arguments[argument]))
 
 
-def _argument(empty: DataFrame, where: str, measure: str, argument: str, sql: str) -> Iterator[Finding]:
+def _argument(empty: DataFrame, where: str, measure: str, argument: str, sql: str) -> Iterator[LintFinding]:
     """``of`` of psi is any value of a row, of age_days a time; everything else is a condition."""
     if argument == "of" and measure in {"psi", "age_days"}:
         type_, told = _type(empty, sql)
         if type_ is None:
-            yield Finding(where=where, found=told, expected=f"{argument}: an expression over the columns")
+            yield LintFinding(where=where, found=told, expected=f"{argument}: an expression over the columns")
         elif measure == "age_days" and not isinstance(type_, TIMES):
-            yield Finding(where=where, found=f"{sql} is {type_.simpleString()}", expected="of: a time or a date")
+            yield LintFinding(where=where, found=f"{sql} is {type_.simpleString()}", expected="of: a time or a date")
     else:
         yield from _of_rows(empty, where, sql)
 
 
-def _of_rows(empty: DataFrame, where: str, sql: str) -> Iterator[Finding]:
+def _of_rows(empty: DataFrame, where: str, sql: str) -> Iterator[LintFinding]:
     """A condition resolves, is boolean, and speaks of one row: an aggregate or a window does not."""
     type_, told = _type(empty, sql)
     if type_ is None:
-        yield Finding(where=where, found=told, expected="a condition over the columns of the table")
+        yield LintFinding(where=where, found=told, expected="a condition over the columns of the table")
     elif not isinstance(type_, BooleanType):
-        yield Finding(where=where, found=f"{sql} is {type_.simpleString()}", expected="a condition: true or false")
+        yield LintFinding(where=where, found=f"{sql} is {type_.simpleString()}", expected="a condition: true or false")
     else:
         try:
             empty.where(F.expr(sql))
         except AnalysisException as error:
-            yield Finding(where=where, found=_said(error), expected="a condition of one row alone")
+            yield LintFinding(where=where, found=_said(error), expected="a condition of one row alone")
 
 
-def _unparsed(empty: DataFrame, where: str, sql: str) -> Iterator[Finding]:
+def _unparsed(empty: DataFrame, where: str, sql: str) -> Iterator[LintFinding]:
     try:
         empty.select(F.expr(sql))
     except ParseException as error:
-        yield Finding(where=where, found=_said(error), expected="Spark SQL")
+        yield LintFinding(where=where, found=_said(error), expected="Spark SQL")
     except AnalysisException:
         return  # its columns are those of the joined dataset
 

@@ -27,7 +27,7 @@ Earlier = Callable[[str, str, int], Sequence[float]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beside:
+class AuditContext:
     """What a table is judged beside.
 
     Attributes:
@@ -69,7 +69,7 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measures:
+class TableMeasures:
     """Everything measured of a table.
 
     Attributes:
@@ -84,8 +84,8 @@ class Measures:
 
 
 def measured(
-    rows: DataFrame, contract: TableContract, beside: Beside, *, rejected: int = 0, dropped: int = 0
-) -> Measures:
+    rows: DataFrame, contract: TableContract, context: AuditContext, *, rejected: int = 0, dropped: int = 0
+) -> TableMeasures:
     """Measures every rule of a contract.
 
     Args:
@@ -97,7 +97,7 @@ def measured(
     references = {
         rule.name: found
         for rule in contract.table_rules
-        if rule.measure == "psi" and (found := beside.reference(contract.name, rule)) is not None
+        if rule.measure == "psi" and (found := context.reference(contract.name, rule)) is not None
     }
     asked = [rule for rule in contract.table_rules if rule.measure in _IN_PASS]
     (passed,) = rows.agg(
@@ -119,17 +119,17 @@ def measured(
             case "duplicate_keys":
                 of_rules[rule.name] = _plain(duplicate_keys(kept, contract.key))
             case "unmatched":
-                of_rules[rule.name] = _unmatched(kept, rule, beside)
+                of_rules[rule.name] = _unmatched(kept, rule, context)
             case "rows_to_last" | "share_to_last":
                 value = stay if rule.measure == "rows_to_last" else found[rule.name]
-                of_rules[rule.name] = _to_last(value, rule, contract.name, beside, empty=not stay)
+                of_rules[rule.name] = _to_last(value, rule, contract.name, context, empty=not stay)
             case "share":
                 of_rules[rule.name] = _share(found[rule.name], empty=not stay)
             case "age_days":
-                of_rules[rule.name] = _age(found[rule.name], beside, empty=not stay)
+                of_rules[rule.name] = _age(found[rule.name], context, empty=not stay)
             case "psi":
                 of_rules[rule.name] = _drift(found.get(rule.name), references.get(rule.name), empty=not stay)
-    return Measures(kept=stay, refused=refused, of_rules=of_rules)
+    return TableMeasures(kept=stay, refused=refused, of_rules=of_rules)
 
 
 def duplicate_keys(rows: DataFrame, key: Sequence[str]) -> int:
@@ -165,20 +165,20 @@ def _share(value: float | None, *, empty: bool) -> Measured:
     return _not_judged("no row to take a share of", excused=empty) if value is None else _plain(value)
 
 
-def _unmatched(kept: DataFrame, rule: TableRule, beside: Beside) -> Measured:
-    if beside.other is None:
+def _unmatched(kept: DataFrame, rule: TableRule, context: AuditContext) -> Measured:
+    if context.other is None:
         return _not_judged("no other table at hand", excused=True)
     column, (table, _, name) = rule.arguments["column"], rule.arguments["to"].partition(".")
-    known = beside.other(table).select(F.col(name).alias(column))
+    known = context.other(table).select(F.col(name).alias(column))
     return _plain(kept.where(F.col(column).isNotNull()).join(known, column, "left_anti").count())
 
 
-def _to_last(value: float | None, rule: TableRule, table: str, beside: Beside, *, empty: bool) -> Measured:
+def _to_last(value: float | None, rule: TableRule, table: str, context: AuditContext, *, empty: bool) -> Measured:
     if value is None:
         return _share(value, empty=empty)
-    if beside.earlier is None:
+    if context.earlier is None:
         return _not_judged("only what was missing or touched was built: no earlier verdict is like it", excused=True)
-    earlier = beside.earlier(table, rule.name, int(rule.arguments["versions"]))
+    earlier = context.earlier(table, rule.name, int(rule.arguments["versions"]))
     if not earlier:
         return _not_judged("no earlier verdict to compare with", excused=True, value=value)
     if rule.measure == "share_to_last":
@@ -189,12 +189,12 @@ def _to_last(value: float | None, rule: TableRule, table: str, beside: Beside, *
     return Measured(value=value, observed=value / typical)
 
 
-def _age(newest_micros: int | None, beside: Beside, *, empty: bool) -> Measured:
-    if beside.as_of is None:
+def _age(newest_micros: int | None, context: AuditContext, *, empty: bool) -> Measured:
+    if context.as_of is None:
         return _not_judged("no as_of at hand", excused=True)
     if newest_micros is None:
         return _not_judged("no time to count from", excused=empty)
-    return _plain((beside.as_of.timestamp() - newest_micros / 1e6) / 86_400)
+    return _plain((context.as_of.timestamp() - newest_micros / 1e6) / 86_400)
 
 
 def _drift(counts: Sequence[int] | None, reference: Reference | None, *, empty: bool) -> Measured:

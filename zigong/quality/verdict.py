@@ -101,7 +101,7 @@ class Verdict:
 Rule = RowRule | TableRule | DatasetRule
 
 
-def unjudged(rules: Sequence[Rule], found: Mapping[str, Measured]) -> tuple[RuleResult, ...]:
+def pending_results(rules: Sequence[Rule], found: Mapping[str, Measured]) -> tuple[RuleResult, ...]:
     """The rules with their bounds and measurements, before the suite has judged them.
 
     A row rule that quarantines has no upper bound: its rows are out already, and ``refused_share`` limits them.

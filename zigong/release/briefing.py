@@ -6,10 +6,10 @@ from zigong.dataset.members import final_split
 from zigong.evaluation.measured import Measured
 from zigong.instructions.templates import load_template
 from zigong.recipe import Recipe
-from zigong.release.card import CardFacts, CardResult, model_card
 from zigong.release.gate import Decision
 from zigong.release.gate_samples import GateSamples
 from zigong.release.model import Model
+from zigong.release.model_card import CardFacts, CardResult, model_card
 from zigong.runs.run import Run
 
 

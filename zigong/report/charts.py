@@ -15,8 +15,8 @@ from zigong.report.svg import Frame, axes, bar, dot, drawing, legend, path, segm
 
 Floats = NDArray[np.float64]
 
-_MOST_POINTS = 160
-_MOST_LINES = 5
+_MAX_POINTS = 160
+_MAX_LINES = 5
 _SHOWN_QUANTILES = (0.005, 0.995)  # a histogram's ends are cut here, the outermost bins hold the rest
 
 
@@ -183,7 +183,7 @@ def _ordered_curves(held_out: HeldOut, final_model: str) -> dict[str, Curve]:
     curves = {name: score_curve(held_out.labels, scores) for name, scores in held_out.scores.items()}
     names = sorted(curves, key=lambda name: (name != final_model, -curves[name].auc))
     drawn = [name for name in names if len(curves[name].cuts) > 1 or name == final_model]
-    return {name: curves[name] for name in drawn[:_MOST_LINES]}
+    return {name: curves[name] for name in drawn[:_MAX_LINES]}
 
 
 def _line_style(place: int) -> str:
@@ -192,7 +192,7 @@ def _line_style(place: int) -> str:
 
 def _thinned(length: int) -> NDArray[np.int64]:
     """Indices of at most so many points, both ends included."""
-    return np.unique(np.linspace(0, length - 1, min(length, _MOST_POINTS)).round().astype(np.int64))
+    return np.unique(np.linspace(0, length - 1, min(length, _MAX_POINTS)).round().astype(np.int64))
 
 
 def _percent(value: float) -> str:

@@ -137,10 +137,10 @@ class Job:
         """
         from zigong.lakehouse.publish import publish
         from zigong.quality.audit import contract_rules
-        from zigong.quality.beside import beside_of
+        from zigong.quality.audit_context import audit_context
 
         whole = not (self.recipe.engine.incremental and lineage is not None)
-        beside = beside_of(self.recipe, self.paths, self.run.run_id, other=self.read, whole=whole)
+        beside = audit_context(self.recipe, self.paths, self.run.run_id, other=self.read, whole=whole)
         done = publish(
             self.spark,
             self.paths,

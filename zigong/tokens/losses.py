@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from zigong.tokens.samples import LabelledBatch
 
-LEAST_LABELS = 16  # below, matrix products take another path, and a sample's bits would hang on its neighbours
+MIN_LABEL_ROWS = 16  # below, matrix products take another path, and a sample's bits would hang on its neighbours
 
 
 def label_logits(model: PreTrainedModel, batch: LabelledBatch) -> Tensor:
@@ -23,7 +23,7 @@ def label_logits(model: PreTrainedModel, batch: LabelledBatch) -> Tensor:
         use_cache=False,
     )
     hidden = backbone.last_hidden_state[batch.label_rows, batch.label_positions]
-    padded = pad(hidden, (0, 0, 0, max(0, LEAST_LABELS - len(hidden))))
+    padded = pad(hidden, (0, 0, 0, max(0, MIN_LABEL_ROWS - len(hidden))))
     logits: Tensor = model.get_output_embeddings()(padded)[: len(hidden)]
     return logits.float()
 

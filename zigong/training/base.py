@@ -28,14 +28,14 @@ from zigong.tokens.losses import token_losses
 from zigong.tokens.samples import Indices, TokenIds, labelled_batch, token_budget_batches
 from zigong.training.answer_rows import separate_answer_rows
 from zigong.training.folders import refuse_pickles
-from zigong.training.optimise import Progress, Step, learning_rate, shuffled_batches, take_steps
+from zigong.training.optimise import OptimiserStep, Progress, learning_rate, shuffled_batches, take_steps
 from zigong.training.tokenizer import tokenizer_digest
 
 MANIFEST = "manifest.json"
 WINDOW_BATCHES = 16  # batches' worth of timelines that are sorted by length together
 WARMUP_SHARE = 0.05
 GRADIENT_NORM = 1.0
-MOST_ASKED = 512  # timelines whose state before the answer is averaged
+MAX_ANSWER_STATES = 512  # timelines whose state before the answer is averaged
 STATE_BATCH_TOKENS = 8192
 
 
@@ -179,7 +179,7 @@ def _pretrain(
     batches = _pretraining_batches(labels, tiny, seed)
     total = len(batches)
     steps = [
-        Step(
+        OptimiserStep(
             batches=(batch,),
             rate=learning_rate(step, total, peak=tiny.learning_rate, warmup=int(total * WARMUP_SHARE)),
         )
@@ -215,7 +215,7 @@ def _state_before_answers(
     """Mean last hidden state [H] of the positions that predict an answer; of all ends where no piece has one."""
     choices = [token for group in answers for token in group]
     asked = [piece for piece in pieces if piece[-1] in choices] or pieces
-    lengths = np.array([len(piece) - 1 for piece in asked[:MOST_ASKED]])
+    lengths = np.array([len(piece) - 1 for piece in asked[:MAX_ANSWER_STATES]])
     total = torch.zeros(model.config.hidden_size)
     for batch in token_budget_batches(lengths, STATE_BATCH_TOKENS):
         inputs = labelled_batch([asked[i][:-1] for i in batch], [asked[i][-1:] for i in batch])

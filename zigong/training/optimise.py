@@ -20,7 +20,7 @@ Divide = Callable[[Indices], list[Indices]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Step:
+class OptimiserStep:
     """One optimiser step: its batches, whose gradients add up, and its learning rate."""
 
     batches: tuple[Indices, ...]
@@ -97,7 +97,7 @@ def second_moments(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn
 
 
 def take_steps(
-    steps: Sequence[Step],
+    steps: Sequence[OptimiserStep],
     *,
     optimizer: torch.optim.Optimizer,
     summed_loss: Callable[[Indices], Tensor],

@@ -16,7 +16,7 @@ from zigong.tokens.batches import branch_losses, tree_batch
 from zigong.tokens.losses import sample_losses
 from zigong.tokens.samples import Indices, Samples, batch_of, sample_lengths
 from zigong.tokens.tree import Tree, user_trees
-from zigong.training.optimise import Step, counted_batches, learning_rate, shuffled_batches
+from zigong.training.optimise import OptimiserStep, counted_batches, learning_rate, shuffled_batches
 
 WINDOW_BATCHES = 16  # batches' worth of units that are sorted by length together
 
@@ -81,7 +81,7 @@ def tree_units(samples: Samples, periods: Sequence[Indices]) -> Units:
     )
 
 
-def plan_steps(units: Units, settings: Training, *, seed: int) -> list[list[Step]]:
+def plan_steps(units: Units, settings: Training, *, seed: int) -> list[list[OptimiserStep]]:
     """The steps of each period: random within it, each epoch anew, ``accumulation`` batches to a step."""
     generator = np.random.default_rng(seed)
     plans: list[list[tuple[Indices, ...]]] = []
@@ -96,7 +96,7 @@ def plan_steps(units: Units, settings: Training, *, seed: int) -> list[list[Step
         )
         for step in range(total)
     )
-    return [[Step(batches=batches, rate=next(rates)) for batches in plan] for plan in plans]
+    return [[OptimiserStep(batches=batches, rate=next(rates)) for batches in plan] for plan in plans]
 
 
 def _period_batches(units: Units, period: Indices, settings: Training, generator: np.random.Generator) -> list[Indices]:

@@ -27,7 +27,7 @@ from zigong.training.checkpoints import (
     save_second_moments,
     write_checkpoints,
 )
-from zigong.training.optimise import ADAM_BETAS, ADAM_EPS, Progress, Step, second_moments, take_steps
+from zigong.training.optimise import ADAM_BETAS, ADAM_EPS, OptimiserStep, Progress, second_moments, take_steps
 from zigong.training.plan import Units, plan_steps, sample_periods, single_units, tree_units
 
 
@@ -194,7 +194,7 @@ def _units(samples: Samples, periods: Sequence[Indices], settings: Training) -> 
 def _train(
     adapted: PeftModel,
     units: Units,
-    plan: Sequence[Sequence[Step]],
+    plan: Sequence[Sequence[OptimiserStep]],
     settings: Training,
     *,
     seed: int,
@@ -251,7 +251,7 @@ def _save_checkpoint(
     place: Path,
     number: int,
     last_date: date,
-    steps: Sequence[Step],
+    steps: Sequence[OptimiserStep],
     *,
     samples: int,
 ) -> Checkpoint:

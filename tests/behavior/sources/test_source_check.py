@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from schemas.mappings import parse_mapping
 from zigong.behavior.sources.check import check_source
-from zigong.behavior.sources.findings import Finding, SourceCheck
+from zigong.behavior.sources.findings import SourceCheck, SourceFinding
 from zigong.cli import app
 from zigong.errors import DataError
 
@@ -66,7 +66,7 @@ def checked(spark: SparkSession, folder: Path, rows: str, mapping: str = MAPPING
     return check_source(spark, parse_mapping(mapping, origin="toy.yaml"), str(folder), timezone="UTC")
 
 
-def told(findings: tuple[Finding, ...]) -> set[tuple[object, ...]]:
+def told(findings: tuple[SourceFinding, ...]) -> set[tuple[object, ...]]:
     return {(item.section, item.column, item.problem.split(";")[0], item.rows, item.examples) for item in findings}
 
 

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from schemas.contracts import table_contract
 from schemas.mappings import SourceFile, SourceMapping
 from zigong.behavior.sources.faults import cause_of
-from zigong.behavior.sources.findings import Finding, SourceCheck, Summary, rule_finding
+from zigong.behavior.sources.findings import SourceCheck, SourceFinding, Summary, rule_finding
 from zigong.behavior.sources.ingest import Versions, deduplicated, events_from, profiles_from
 from zigong.behavior.sources.masking import shape
 from zigong.behavior.sources.raw import REASONS, column_names, found_cells, missing_columns, padded, raw_tables
@@ -72,13 +72,13 @@ def _pairs(mapping: SourceMapping, found: Mapping[str, DataFrame | None]) -> lis
     return [(file, found[file.name]) for file in mapping.files]
 
 
-def _open_questions(mapping: SourceMapping) -> list[Finding]:
+def _open_questions(mapping: SourceMapping) -> list[SourceFinding]:
     """What is left to do in the texts of a mapping, as ``zigong source new`` marks it."""
     texts = {"title": mapping.title, "description": mapping.description, "license": mapping.license}
     texts |= {f"derived: {name}": text for name, text in mapping.derived}
     texts |= {"events": mapping.events_sql, "profiles": mapping.profiles_sql}
     return [
-        Finding(
+        SourceFinding(
             section=section, problem=f"open: {question.strip() or 'TODO'}", action="answer it, then delete the TODO"
         )
         for section, text in texts.items()
@@ -86,23 +86,23 @@ def _open_questions(mapping: SourceMapping) -> list[Finding]:
     ]
 
 
-def _found(spark: SparkSession, file: SourceFile, path: str, findings: list[Finding]) -> DataFrame | None:
+def _found(spark: SparkSession, file: SourceFile, path: str, findings: list[SourceFinding]) -> DataFrame | None:
     section = f"files: {file.name}"
     try:
         found = found_cells(spark, file, path)
     except DataError as error:
-        findings.append(Finding(section=section, problem=error.message, action=error.action))
+        findings.append(SourceFinding(section=section, problem=error.message, action=error.action))
         return None
     except (PySparkException, Py4JJavaError) as error:
         findings.append(
-            Finding(
+            SourceFinding(
                 section=section, problem=f"cannot be read as {file.format}: {cause_of(error)}", action="check format"
             )
         )
         return None
     names = ", ".join(column_names(found))
     findings += [
-        Finding(
+        SourceFinding(
             section=section,
             column=name,
             problem=f"the file has no such column; it has {names}",
@@ -113,21 +113,23 @@ def _found(spark: SparkSession, file: SourceFile, path: str, findings: list[Find
     return found
 
 
-def _judged_file(cells: DataFrame, file: SourceFile, absent: tuple[str, ...], findings: list[Finding]) -> int:
+def _judged_file(cells: DataFrame, file: SourceFile, absent: tuple[str, ...], findings: list[SourceFinding]) -> int:
     """Appends what is wrong with the cells of a file; returns its number of rows."""
     section = f"files: {file.name}"
     try:
         rows: int = cells.count()
         findings += [finding for finding in _bad_cells(cells, file, section) if finding.column not in absent]
     except (PySparkException, Py4JJavaError) as error:
-        findings.append(Finding(section=section, problem=f"reading fails: {cause_of(error)}", action="check the file"))
+        findings.append(
+            SourceFinding(section=section, problem=f"reading fails: {cause_of(error)}", action="check the file")
+        )
         return 0
     if rows == 0:
-        findings.append(Finding(section=section, problem="the file has no rows", action="give the whole file"))
+        findings.append(SourceFinding(section=section, problem="the file has no rows", action="give the whole file"))
     return rows
 
 
-def _bad_cells(cells: DataFrame, file: SourceFile, section: str) -> list[Finding]:
+def _bad_cells(cells: DataFrame, file: SourceFile, section: str) -> list[SourceFinding]:
     reason = F.col("reason")
     shown = [
         F.when(F.substring_index(reason, ":", 1).isin("missing", "malformed_row"), None).when(
@@ -152,25 +154,27 @@ def _some(examples: Column) -> Column:
     return F.slice(F.array_sort(F.collect_set(examples)), 1, EXAMPLES)
 
 
-def _stated(section: str, query: Callable[[], DataFrame], findings: list[Finding]) -> DataFrame | None:
+def _stated(section: str, query: Callable[[], DataFrame], findings: list[SourceFinding]) -> DataFrame | None:
     """The rows a section's SQL yields, not computed yet; None where it does not run."""
     try:
         return query()
     except DataError as error:
-        findings.append(Finding(section=section, problem=error.message, action=error.action))
+        findings.append(SourceFinding(section=section, problem=error.message, action=error.action))
     except PySparkException as error:
-        findings.append(Finding(section=section, problem=cause_of(error), action=f"correct {section} of the mapping"))
+        findings.append(
+            SourceFinding(section=section, problem=cause_of(error), action=f"correct {section} of the mapping")
+        )
     return None
 
 
-def _versions(frame: DataFrame, table: str, findings: list[Finding]) -> Versions | None:
+def _versions(frame: DataFrame, table: str, findings: list[SourceFinding]) -> Versions | None:
     """Appends what is wrong with the rows of a table; None where computing them fails."""
     section = "events" if table == "behavior_events" else "profiles"
     try:
         versions = deduplicated(frame, table=table)
     except (PySparkException, Py4JJavaError) as error:
         findings.append(
-            Finding(
+            SourceFinding(
                 section=section,
                 problem=f"the SQL fails on some rows: {cause_of(error)}",
                 action="use try_cast or CASE where a value may not fit",
@@ -181,7 +185,7 @@ def _versions(frame: DataFrame, table: str, findings: list[Finding]) -> Versions
     return versions
 
 
-def _broken(rows: DataFrame, table: str, section: str) -> list[Finding]:
+def _broken(rows: DataFrame, table: str, section: str) -> list[SourceFinding]:
     """Rules of the table's contract that rows break, and times that cannot be meant."""
     contract = table_contract(table)
     times = [name for name in ("event_at", "valid_from", "known_at") if name in contract.column_names]
@@ -200,16 +204,16 @@ def _broken(rows: DataFrame, table: str, section: str) -> list[Finding]:
     ]
 
 
-def _repeated(versions: Versions, table: str, section: str) -> list[Finding]:
+def _repeated(versions: Versions, table: str, section: str) -> list[SourceFinding]:
     findings = []
     if repeated := versions.duplicates.count():
         problem = "exact repetitions of a row; ingest drops and counts them"
         key = "event_key" if section == "events" else "user_key or valid_from"
         action = f"nothing, if the source repeats rows; else make {key} finer"
-        findings.append(Finding(section=section, problem=problem, rows=repeated, action=action, blocking=False))
+        findings.append(SourceFinding(section=section, problem=problem, rows=repeated, action=action, blocking=False))
     if contradicting := versions.conflicting.count():
         findings.append(
-            Finding(
+            SourceFinding(
                 section=section,
                 column="event_key" if section == "events" else "user_key",
                 problem=f"duplicate keys with other contents; they differ in {', '.join(_differing(versions, table))}",
@@ -251,17 +255,17 @@ def _summary(file_rows: Mapping[str, int], events: DataFrame, profiles: DataFram
     )
 
 
-def _outcomes(mapping: SourceMapping, summary: Summary) -> list[Finding]:
+def _outcomes(mapping: SourceMapping, summary: Summary) -> list[SourceFinding]:
     """Types of the mapping that no event has: a typing error, or a sample too small to hold them."""
     if summary.events == 0:
-        return [Finding(section="events", problem="no events", action="check joins and filters of the SQL")]
+        return [SourceFinding(section="events", problem="no events", action="check joins and filters of the SQL")]
     absent = {
         section: [word for word in words if word not in summary.event_types]
         for section, words in (("outcome_events", mapping.outcome_events), ("closing_events", mapping.closing_events))
     }
     none_at_all = len(absent["outcome_events"]) == len(mapping.outcome_events)
     return [
-        Finding(
+        SourceFinding(
             section=section,
             problem=f"never occur: {', '.join(words)}",
             action="correct the words, or the event_type of the SQL; without outcomes no client gets a label"

@@ -27,7 +27,7 @@ _ACTIONS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class SourceFinding:
     """One problem, or one thing to know.
 
     Attributes:
@@ -68,7 +68,7 @@ class Summary:
 class SourceCheck:
     """All findings on a source; no summary where files, columns or SQL are too broken to count events."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[SourceFinding, ...]
     summary: Summary | None
 
     @property
@@ -87,7 +87,7 @@ class SourceCheck:
         return not self.faults and not self.row_findings
 
 
-def rule_finding(section: str, rule: str, rows: int, examples: tuple[str, ...]) -> Finding:
+def rule_finding(section: str, rule: str, rows: int, examples: tuple[str, ...]) -> SourceFinding:
     """The finding of rows that a rule of cells or of a table would refuse.
 
     Args:
@@ -97,8 +97,8 @@ def rule_finding(section: str, rule: str, rows: int, examples: tuple[str, ...]) 
     if kind.endswith("_is_present"):
         column = {"user_id": "user_key", "event_id": "event_key"}.get(name := kind.removesuffix("_is_present"), name)
         action = f"let the SQL yield {column} in every row: look for a join without a partner or a bad date"
-        return Finding(section=section, column=column, problem="null", rows=rows, action=action)
-    return Finding(
+        return SourceFinding(section=section, column=column, problem="null", rows=rows, action=action)
+    return SourceFinding(
         section=section,
         column=column or None,
         problem=kind.replace("_", " "),

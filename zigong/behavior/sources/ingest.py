@@ -26,8 +26,8 @@ from zigong.lakehouse.business_time import local_date
 from zigong.lakehouse.row_text import row_text
 
 __all__ = [
+    "ErasureSplit",
     "RawTables",
-    "Remembered",
     "Versions",
     "counted_rows",
     "deduplicated",
@@ -154,7 +154,7 @@ def deduplicated(rows: DataFrame, *, table: str = "behavior_events") -> Versions
 
 
 @dataclass(frozen=True, kw_only=True)
-class Remembered:
+class ErasureSplit:
     """Rows, divided by the tombstones of erased users.
 
     Attributes:
@@ -166,7 +166,7 @@ class Remembered:
     erased: int
 
 
-def without_erased(rows: DataFrame, tombstones: DataFrame | None) -> Remembered:
+def without_erased(rows: DataFrame, tombstones: DataFrame | None) -> ErasureSplit:
     """Leaves out the rows of erased users, who may come back in any file.
 
     Args:
@@ -174,15 +174,15 @@ def without_erased(rows: DataFrame, tombstones: DataFrame | None) -> Remembered:
         tombstones: column ``tombstone``, the SHA-256 of each erased pseudonym; None: nobody was erased.
     """
     if tombstones is None:
-        return Remembered(kept=rows, erased=0)
+        return ErasureSplit(kept=rows, erased=0)
     known = F.sha2("user_id", 256) == F.col("tombstone")
-    return Remembered(
+    return ErasureSplit(
         kept=rows.join(F.broadcast(tombstones), known, "left_anti"),
         erased=rows.join(F.broadcast(tombstones), known, "left_semi").count(),
     )
 
 
-def rejected_without_erased(rejected: DataFrame, tombstones: DataFrame | None) -> Remembered:
+def rejected_without_erased(rejected: DataFrame, tombstones: DataFrame | None) -> ErasureSplit:
     """Leaves out rejected rows in which a client's pseudonym stands alone in an identifier's cell.
 
     Args:
@@ -190,12 +190,12 @@ def rejected_without_erased(rejected: DataFrame, tombstones: DataFrame | None) -
         tombstones: as in ``without_erased``.
     """
     if tombstones is None:
-        return Remembered(kept=rejected, erased=0)
+        return ErasureSplit(kept=rejected, erased=0)
     row = F.sha2("payload", 256)
     named = rejected.select(row.alias("_row"), F.explode("identifiers").alias("user_id"))
     known = named.join(F.broadcast(tombstones), F.sha2("user_id", 256) == F.col("tombstone"), "left_semi")
     erased = F.broadcast(known.select("_row").distinct())
-    return Remembered(
+    return ErasureSplit(
         kept=rejected.join(erased, row == F.col("_row"), "left_anti"),
         erased=rejected.join(erased, row == F.col("_row"), "left_semi").count(),
     )

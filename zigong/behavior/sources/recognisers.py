@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 CARD, PHONE, NATIONAL_ID, EMAIL = "<CARD>", "<PHONE>", "<NATIONAL_ID>", "<EMAIL>"
 PHONE_REGIONS = ("CN", "US")  # national formats; a number that begins with + is known of every country
-LEAST_SCORE = 0.4  # of Presidio: leaves out patterns it calls weak, such as any nine digits as a social security number
+MIN_PATTERN_SCORE = 0.4  # of Presidio: leaves out patterns it calls weak, such as any nine digits as an SSN
 _LONGEST_PHONE_TEXT = 20_000  # letters a phone matcher reads of one text; it is slow, and a prompt takes 400
 _KEPT = frozenset("+-.,()/@")
 _RESIDENT_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
@@ -33,7 +33,7 @@ def masked_text(text: str) -> str:
         (result.start, result.end, result.score, mask)
         for mask, recogniser in _recognisers()
         for result in recogniser.analyze(plain[:_LONGEST_PHONE_TEXT] if mask == PHONE else plain, [], None)
-        if result.score >= LEAST_SCORE
+        if result.score >= MIN_PATTERN_SCORE
     ]
     pieces, place = [], 0
     for start, end, mask in _merged(found):

@@ -10,14 +10,14 @@ from pyspark.sql import DataFrame
 
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.verdicts import earlier_values
-from zigong.quality.measures import Beside
+from zigong.quality.measures import AuditContext
 from zigong.quality.reference import References
 from zigong.recipe import Recipe
 
 
-def beside_of(
+def audit_context(
     recipe: Recipe, paths: LakehousePaths, run_id: str, *, other: Callable[[str], DataFrame], whole: bool = True
-) -> Beside:
+) -> AuditContext:
     """The surroundings of a run's tables.
 
     Args:
@@ -28,7 +28,7 @@ def beside_of(
     def earlier(table: str, rule: str, versions: int) -> Sequence[float]:
         return earlier_values(paths, table, rule, but=run_id, limit=versions)
 
-    return Beside(
+    return AuditContext(
         run_id=run_id,
         as_of=datetime.combine(recipe.as_of, time.min, ZoneInfo(recipe.business_timezone)),
         earlier=earlier if whole else None,
