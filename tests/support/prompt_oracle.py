@@ -145,8 +145,9 @@ def batch_of(rows: list[dict[str, Any]], wanted: RenderPlan) -> pa.RecordBatch:
             **row,
             "profile": list(row["profile"].items()),
             "events": [
-                {**event, "attributes": None if event["attributes"] is None else list(event["attributes"].items())}
+                {**event, "attributes": None if attributes is None else list(attributes.items())}
                 for event in row["events"]
+                for attributes in [event.get("attributes")]
             ],
         }
         for row in rows

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from functools import cached_property
 
+from zigong.files.digests import json_digest
 from zigong.instructions.computed import ANSWERED_FROM
 from zigong.instructions.histories import event_columns
 from zigong.instructions.tasks import Tasks, load_tasks
@@ -49,7 +48,7 @@ class PromptSpec:
             "timezone": self.timezone,
             "context_length": self.context_length,
         }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return json_digest(content)
 
     @cached_property
     def tasks(self) -> Tasks:
