@@ -1,1 +1,1 @@
-"""Raw files to behavior_events, observation points, labels and user sequences."""
+"""From raw files to behavior_events, observation points, labels and user sequences."""

@@ -1,7 +1,8 @@
-"""Timelines without the whole log: an older state moved on by new events, and the timelines of some users alone.
+"""Incremental timelines: update an older state with new events, or build the timelines of selected users only.
 
-A state holds every version that was known before some instant S. Whatever becomes known later changes it in two ways
-only: it adds versions, and it supersedes the version of the same event that held until then, whoever's it was.
+A state holds every version that was known before some instant S. Events known later change it in exactly two ways:
+they add versions, and they supersede the version of the same event that was valid until then, whichever user it
+belonged to.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from zigong.behavior.timeline import in_order, user_timelines
+from zigong.behavior.timeline import sorted_timeline, user_timelines
 
 _HASH, _KEY = "_hash", "_key"
 
@@ -19,7 +20,7 @@ def advanced_timelines(state: DataFrame, arrived: DataFrame, timezone: str) -> D
 
     Args:
         state: user_timelines of everything known before an instant S.
-        arrived: behavior_events known from S on. It is read several times: keep it at hand.
+        arrived: behavior_events known at or after S. It is read several times, so cache or checkpoint it.
         timezone: business time zone of the months.
 
     Returns:
@@ -38,34 +39,35 @@ def advanced_timelines(state: DataFrame, arrived: DataFrame, timezone: str) -> D
     return joined.select(
         "user_id",
         F.coalesce("user_bucket", "added.user_bucket").alias("user_bucket"),
-        in_order(merged).alias("timeline"),
+        sorted_timeline(merged).alias("timeline"),
     )
 
 
 def timelines_of(events: DataFrame, users: DataFrame, timezone: str) -> DataFrame:
-    """``user_timelines`` of some users alone, without a shuffle of anybody else's events.
+    """``user_timelines`` of selected users only, without shuffling the events of other users.
 
-    Another user's version may supersede one of theirs, so every version of every event that ever was theirs is used.
+    A version that belongs to another user may supersede one of theirs, so all versions of every event that was ever
+    theirs are read.
 
     Args:
-        events: behavior_events, whole histories.
-        users: column user_id; few enough to travel to every worker, as the hashes of their events do.
+        events: behavior_events, complete histories.
+        users: column user_id; small enough to broadcast, as are the hashes of their events.
         timezone: business time zone of the months.
     """
     chosen = F.broadcast(users.select("user_id"))
     hashed = events.withColumn(_HASH, F.xxhash64("source", "event_id"))
     theirs = F.broadcast(hashed.join(chosen, "user_id", "left_semi").select(_HASH).distinct())
-    # Read three times; the checkpoint holds only what these users' events are.
+    # Read three times; the checkpoint holds only the events of these users.
     versions = hashed.join(theirs, _HASH, "left_semi").drop(_HASH).localCheckpoint()
     return user_timelines(versions, timezone).join(chosen, "user_id", "left_semi")
 
 
 def _superseded(state: DataFrame, arrived: DataFrame) -> DataFrame:
-    """Per user of ``state`` a map from the names of versions that ``arrived`` supersedes to the instants they end."""
+    """For each user of ``state``, a map from the names of the versions ``arrived`` supersedes to when they end."""
     first = arrived.groupBy(F.concat_ws("\t", "source", "event_id").alias(_KEY)).agg(
         F.min("known_at").alias("superseded_at")
     )
-    # The hashes of what arrived travel to every worker, 8 bytes each: no event of the state is shuffled for them.
+    # The hashes of the new events are broadcast, 8 bytes each, so no event of the state is shuffled.
     hashes = F.broadcast(first.select(F.xxhash64(_KEY).alias(_HASH)))
     valid = F.filter("timeline", lambda version: version["superseded_at"].isNull())
     names = state.select("user_id", F.explode(F.transform(valid, lambda version: version["name"])).alias("name"))
@@ -77,12 +79,12 @@ def _superseded(state: DataFrame, arrived: DataFrame) -> DataFrame:
 
 
 def _key_of(name: Column) -> Column:
-    """Source and event_id of a ``version_name``: what stands before its last tab."""
+    """Source and event_id of a ``version_name``: the part before its last tab."""
     return F.substring(name, F.lit(1), F.length(name) - F.length(F.substring_index(name, "\t", -1)) - 1)
 
 
 def _closed(timeline: Column, closed: Column) -> Column:
-    """A timeline with the new ends of its versions; the others keep theirs. Untouched where nothing ended."""
+    """A timeline with superseded_at set for the versions in ``closed``; unchanged where ``closed`` is null."""
     ended = F.transform(
         timeline,
         lambda version: version.withField(

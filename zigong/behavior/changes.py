@@ -1,6 +1,6 @@
-"""Whose past two versions of the tables tell differently: what a rebuild has to touch.
+"""Finds the users and observation points that a change between two table versions affects.
 
-Rows are compared by content, so a file that was rewritten with the same rows touches nobody.
+Rows are compared by content, so a file that was rewritten with the same rows affects nobody.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ ALWAYS = datetime(1900, 1, 1)  # a change that every T sees
 
 
 def differing_rows(before: DataFrame, after: DataFrame, *, at_most: int) -> DataFrame | None:
-    """The rows that are in one frame and not in the other, each once per occurrence; None when they are too many.
+    """The rows that are in only one of the frames, once per occurrence; None when more than ``at_most`` differ.
 
-    Only digests of 16 bytes are shuffled; the few that differ travel to where the rows lie.
+    Only digests of 16 bytes are shuffled; the few that differ are broadcast to the rows.
     """
     sides = [
         frame.withColumn(_DIGEST, F.unhex(F.md5(row_text(frame.dtypes).cast("binary")))) for frame in (before, after)
@@ -36,12 +36,12 @@ def differing_rows(before: DataFrame, after: DataFrame, *, at_most: int) -> Data
 
 
 def users_of_changes(changed: DataFrame, events: DataFrame) -> DataFrame:
-    """The users whose timelines differ, with the earliest instant from which a T may see it.
+    """The users whose timelines differ, with the earliest instant after which a T may see the difference.
 
     Args:
-        changed: rows of behavior_events that are in one version and not in the other.
-        events: behavior_events now. Who ever had a version of a changed event is touched: that version may hold
-            longer, or shorter, than it did.
+        changed: rows of behavior_events that are in only one of the two versions.
+        events: the current behavior_events. Every user who ever had a version of a changed event is affected, because
+            that version may now be valid for a longer or shorter time.
 
     Returns:
         user_id, changed_at.
@@ -53,21 +53,21 @@ def users_of_changes(changed: DataFrame, events: DataFrame) -> DataFrame:
 
 
 def users_always(changed: DataFrame) -> DataFrame:
-    """The users of changed rows that every T may see, such as a profile's; columns as ``users_of_changes``."""
+    """The users of changed rows that every T may see, such as profile rows; columns as in ``users_of_changes``."""
     return _earliest(changed.select("user_id", F.lit(ALWAYS).alias("changed_at")))
 
 
 def touched_points(users: DataFrame, points: DataFrame, days: Sequence[date], timezone: str) -> DataFrame:
-    """The points of touched users at those T that see the change.
+    """The observation points at which a change is visible.
 
     Args:
-        users: user_id, changed_at; few.
-        points: user_id, observation_date, user_bucket, as published and as due now; repetitions do no harm.
-        days: the observation dates to look at.
+        users: user_id, changed_at; small enough to broadcast.
+        points: user_id, observation_date, user_bucket, both as published and as expected now; may hold duplicates.
+        days: the observation dates to consider.
         timezone: business time zone.
 
     Returns:
-        user_id, observation_date, user_bucket, each once.
+        user_id, observation_date, user_bucket, without duplicates.
     """
     seen = points.where(F.col("observation_date").isin(list(days))).join(F.broadcast(users), "user_id", "inner")
     reached = seen.where(F.col("changed_at") < local_midnight(F.col("observation_date"), timezone))

@@ -1,4 +1,4 @@
-"""What became of an observed client: good, bad or indeterminate, for every horizon of the recipe."""
+"""Performance labels: good, bad or indeterminate, for every observed client and every horizon of the recipe."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ def performance_labels(
 ) -> DataFrame:
     """One row per eligible point and horizon, in the columns of performance_labels.
 
-    The window is [T, T + window_months) by local calendar months. max_days_past_due is the largest days past due that
-    an outcome event in the window states, or the state carried into it: the last statement before T. Both are read as
-    known before ``as_of_date``: a label says what is true, not what was known at T.
+    The window is [T, T + window_months) in local calendar months. max_days_past_due is the largest value that an
+    outcome event in the window reports, or the value carried into it: the last one reported before T. Both are read as
+    known before ``as_of_date``: a label records what is true, not what was known at T.
 
-    bad: max_days_past_due reaches the threshold. Otherwise indeterminate: fewer calendar months than the window has
-    carry an outcome event (the client left the book, or the window is not over). Otherwise good.
+    bad: max_days_past_due reaches the threshold. Otherwise indeterminate: fewer calendar months than the window covers
+    have an outcome event (the client left the book, or the window is not over). Otherwise good.
 
     Args:
-        timelines: user_timelines of one source; they hold everything known before ``as_of_date``.
+        timelines: user_timelines of one source, complete up to ``as_of_date``.
         points: observation_points; only eligible ones are labelled.
-        horizons: windows and thresholds.
-        reporting_lag_days: local days after the window until a label is mature.
-        as_of_date: nothing known at or after its local midnight counts.
+        horizons: windows (months) and thresholds (days past due).
+        reporting_lag_days: local days from the end of the window until a label is mature.
+        as_of_date: events known at or after its local midnight are ignored.
         timezone: business time zone.
-        mapping: tells the outcome event types.
+        mapping: defines the outcome event types.
     """
     known = timelines.select(
         "user_id",
         as_of(F.col("timeline"), local_midnight(F.lit(as_of_date), timezone)).alias("timeline"),
     )
     outcomes = known.select("user_id", of_types(F.col("timeline"), mapping.outcome_events).alias("outcomes"))
-    return _judged(with_points(outcomes, _windows(points, horizons, reporting_lag_days, timezone)))
+    return _with_outcome(with_points(outcomes, _windows(points, horizons, reporting_lag_days, timezone)))
 
 
 def _windows(points: DataFrame, horizons: Sequence[Horizon], reporting_lag_days: int, timezone: str) -> DataFrame:
@@ -73,8 +73,8 @@ def _windows(points: DataFrame, horizons: Sequence[Horizon], reporting_lag_days:
     )
 
 
-def _judged(windows: DataFrame) -> DataFrame:
-    """What each window shows, and the outcome it amounts to."""
+def _with_outcome(windows: DataFrame) -> DataFrame:
+    """Adds what is observed in each window and the resulting outcome."""
     opens, closes = F.col("observation_at"), F.col("closes_at")
     before = F.filter("outcomes", lambda version: version["event"]["event_at"] < opens)
     inside = F.filter(

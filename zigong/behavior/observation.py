@@ -1,4 +1,7 @@
-"""The spine: who is observed at which T, and why the others are not. Nothing here depends on anything at or after T."""
+"""Observation points: which user is eligible at which T, and why the others are not.
+
+Nothing here depends on information from T or later.
+"""
 
 from __future__ import annotations
 
@@ -28,20 +31,22 @@ def observation_points(
 ) -> DataFrame:
     """One row per user and T with at least one event known as of T, in the columns of observation_points.
 
-    Credit history means outcome events: a login or an order is behaviour, but says nothing about how a loan goes. So
-    months_of_history counts the calendar months with a known outcome event, and the state of a user is read off the
-    last known outcome events: its type, whether it closed the loan, and the last days past due that one stated.
+    Credit history means outcome events: a login or an order is behaviour, but carries no information on how a loan
+    performs. So months_of_history counts the calendar months with a known outcome event, and the state of a user is
+    taken from the last known outcome events: the type, whether it closed the loan, and the last days past due
+    reported.
 
-    Reasons, the first that applies: no_history (no outcome event known), short_history, stale, loan_closed, in_arrears.
+    reason is the first that applies: no_history (no outcome event known), short_history, stale, loan_closed,
+    in_arrears.
 
     Args:
-        timelines: user_timelines of one source; they hold everything known before the last T.
+        timelines: user_timelines of one source, complete up to the last T.
         dates: observation dates; T is their local midnight.
         timezone: business time zone.
-        cohort: the rules.
-        mapping: tells outcome and closing event types.
+        cohort: the eligibility rules.
+        mapping: defines the outcome and closing event types.
     """
-    # T as a constant of the exploded row: computed once, not for every event it is compared with.
+    # T is a constant of the exploded row: computed once, not for every event it is compared with.
     points = [F.struct(F.lit(day), local_midnight(F.lit(day), timezone)) for day in dates]
     spine = timelines.select("*", F.inline(F.array(*points)).alias(*_SPINE))
     histories = spine.where(any_as_of(F.col("timeline"), F.col("observation_at"))).select(
@@ -51,11 +56,11 @@ def observation_points(
         as_of(F.col("timeline"), F.col("observation_at")).alias("history"),
     )
     outcomes = histories.withColumn("outcomes", of_types(F.col("history"), mapping.outcome_events))
-    return _judged(_states(outcomes, mapping), cohort)
+    return _with_reason(_states(outcomes, mapping), cohort)
 
 
 def _states(outcomes: DataFrame, mapping: SourceMapping) -> DataFrame:
-    """The as-of features of a point: all that the cohort rules may look at."""
+    """The as-of features of a point: the only inputs of the cohort rules."""
     last_type = newest(F.col("outcomes"))["event"]["event_type"]
     is_open = last_type.isNotNull() & ~last_type.isin(list(mapping.closing_events))
     return outcomes.select(
@@ -73,7 +78,7 @@ def _states(outcomes: DataFrame, mapping: SourceMapping) -> DataFrame:
     )
 
 
-def _judged(states: DataFrame, cohort: Cohort) -> DataFrame:
+def _with_reason(states: DataFrame, cohort: Cohort) -> DataFrame:
     reason = _reason(cohort)
     return states.withColumn("reason", reason).select(
         "user_id",

@@ -1,4 +1,4 @@
-"""The time-ordered history of a user as of T, with a certificate of what it was built from."""
+"""The time-ordered event history of a user as of T, with a certificate of its input events."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ def user_sequences(
 ) -> DataFrame:
     """One row per eligible point, in the columns of user_sequences.
 
-    At most ``max_events`` newest events are kept, and the cut falls between calendar months: of the month that does
-    not fit whole, nothing is kept. Only when the newest month alone has more, its newest ``max_events`` are kept.
-    Everything older is folded: it is counted, and the certificate still covers it.
+    At most the ``max_events`` newest events are kept, truncated at a calendar month: a month that does not fit
+    completely is dropped. Only if the newest month alone has more events, its newest ``max_events`` are kept. Older
+    events are folded: they are counted, and the certificate still covers them.
 
-    The profile is the newest version with valid_from < T and known_at < T, an empty map without one. person_id is the
-    unit of splits and no feature: the earliest known version that names a person gives it, at every T; else user_id.
+    The profile is the newest version with valid_from < T and known_at < T, or an empty map. person_id is the unit of
+    splits, not a feature: at every T it is taken from the earliest known version that has one, else it is user_id.
 
     Args:
-        timelines: user_timelines that hold everything known before the last T.
+        timelines: user_timelines, complete up to the last T.
         profiles: user_profiles.
         points: observation_points.
-        max_events: newest events kept.
-        policy_id: names the history policy with the tokenizer digest; part of sequence_id.
+        max_events: how many of the newest events are kept.
+        policy_id: name of the history policy; part of sequence_id.
     """
     users = _with_profiles(timelines, profiles)
     eligible = points.where("eligible").select("user_id", "observation_at", "observation_date")
@@ -53,12 +53,12 @@ def user_sequences(
 
 
 def timelines_before(timelines: DataFrame, profiles: DataFrame, *, cutoff: date, timezone: str) -> DataFrame:
-    """The whole history of every user as of the local midnight of ``cutoff``, for pre-training.
+    """The complete history of every user as of the local midnight of ``cutoff``, for pre-training.
 
     Args:
-        timelines: user_timelines that hold everything known before ``cutoff``.
+        timelines: user_timelines, complete up to ``cutoff``.
         profiles: user_profiles.
-        cutoff: nothing known or happened at or after its local midnight counts.
+        cutoff: events that happened or became known at or after its local midnight are ignored.
         timezone: business time zone.
 
     Returns:
@@ -98,7 +98,7 @@ def _profile_as_of(profiles: Column, observation_at: Column) -> Column:
 
 
 def _newest_whole_months(history: Column, max_events: int) -> Column:
-    """The events after the month of the newest event that does not fit; all of them when they fit."""
+    """The newest events, truncated at a calendar month; all of them when they fit."""
     newest_left_out = F.try_element_at(history, F.lit(-max_events - 1))["month"]
     whole_months = F.filter(history, lambda version: version["month"] > newest_left_out)
     return (
@@ -109,7 +109,7 @@ def _newest_whole_months(history: Column, max_events: int) -> Column:
 
 
 def _certificate(history: Column) -> Column:
-    """What the row was built from: the hash covers every version as of T in order, the folded ones included."""
+    """Describes the input of the row: the hash covers every version as of T, ordered, including the folded ones."""
     return F.struct(
         F.array_max(history["event"]["event_at"]).alias("max_event_at"),
         F.array_max(history["event"]["known_at"]).alias("max_known_at"),

@@ -1,8 +1,8 @@
-"""A consumer lender made of hashes: raw files of accounts whose future really depends on their past.
+"""A simulated consumer lender: raw files of accounts whose future depends on their past.
 
-Every random draw is a hash of (seed, what, user, month), so the rows do not depend on how Spark divides the work.
-Business hours lie at 02:00 to 13:00 UTC, so an event has the same local date from UTC-2 to UTC+10, and the month's
-statement is made on its 26th, so it is usually known before the next month begins.
+Every random draw is a hash of (seed, purpose, user, month), so the rows do not depend on how Spark partitions the
+work. Business hours are 02:00 to 13:00 UTC, so an event has the same local date from UTC-2 to UTC+10, and the monthly
+statement is issued on the 26th, so it is usually known before the next month begins.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from zigong.recipe import Simulation
 
 _DAY_SECONDS = 86_400
 _STATEMENT_DAY, _CLOSING_DAY = 26, 27
-_WRITE_OFF_STREAK = 7  # missed instalments in a row after which the account is written off
+_WRITE_OFF_STREAK = 7  # consecutive missed instalments after which the account is written off
 _MAX_CLOSING_CHANCE = 0.012
 _LATE_SHARE, _DUPLICATE_SHARE, _WRONG_STATEMENT_SHARE = 0.03, 0.01, 0.02
 _WRONG_ORDER_SHARE, _CANCELLED_ORDER_SHARE = 0.03, 0.02
@@ -28,8 +28,8 @@ def simulate_lender(spark: SparkSession, simulation: Simulation, *, seed: int, f
     Args:
         spark: the session.
         simulation: number of users, first month, months, and the share of accounts that go bad within three months.
-        seed: of all draws.
-        folder: where to write; files of an earlier simulation are replaced.
+        seed: seed of all draws.
+        folder: output folder; files of an earlier simulation are replaced.
     """
     accounts = _accounts(spark, simulation, seed)
     events = _versions(_happenings(_account_months(accounts, simulation, seed), seed), seed)
@@ -43,7 +43,7 @@ def _draw(seed: int, what: str, *keys: str | Column) -> Column:
 
 
 def _bell(seed: int, what: str, *keys: str | Column) -> Column:
-    """Bell-shaped with mean 0 and variance 1: the sum of three uniform draws."""
+    """Approximately normal with mean 0 and variance 1: the sum of three uniform draws."""
     return (sum((_draw(seed, f"{what}/{i}", *keys) for i in range(3)), F.lit(-1.5))) * 2
 
 
@@ -61,10 +61,11 @@ def _accounts(spark: SparkSession, simulation: Simulation, seed: int) -> DataFra
 
 
 def _account_months(accounts: DataFrame, simulation: Simulation, seed: int) -> DataFrame:
-    """One row per user and month of an open account: risk, instalments missed in a row, and whether it ends.
+    """One row per user and month of an open account: risk, consecutive missed instalments, and whether it ends.
 
-    Missing depends on the state: one draw a month below ``fall`` always misses, at or above ``stay`` always pays, and
-    between them it repeats the month before. So a run of missed instalments begins at the first fall after a payment.
+    A missed payment depends on the state: a monthly draw below ``fall`` always misses, at or above ``stay`` always
+    pays, and in between repeats the previous month. So a run of missed instalments starts at the first fall after a
+    payment.
     """
     open_months = F.explode(F.sequence(F.col("opened"), F.lit(simulation.months - 1)))
     months = accounts.select("*", open_months.alias("month")).withColumn(
@@ -95,7 +96,7 @@ def _with_streak(drawn: DataFrame) -> DataFrame:
 
 
 def _until_closed(months: DataFrame, seed: int) -> DataFrame:
-    """Ends an account at its closing by the client or its write-off, whichever comes first."""
+    """Ends an account when the client closes it or when it is written off, whichever comes first."""
     settled = (F.col("streak") == 0) & (F.col("month") - F.col("opened") >= 3)
     leaves = settled & (_draw(seed, "leaves", "user", "month") < _MAX_CLOSING_CHANCE)
     ends = leaves | (F.col("streak") >= _WRITE_OFF_STREAK)
@@ -117,7 +118,7 @@ def _until_closed(months: DataFrame, seed: int) -> DataFrame:
 
 
 def _happenings(months: DataFrame, seed: int) -> DataFrame:
-    """One row per event, as it truly was."""
+    """One row per event, with its true values."""
     events = F.array_compact(F.array(*_loan_events(seed), *_client_events(seed)))
     exploded = months.select("user", "user_key", "first_day", "month", F.explode(events).alias("event"))
     return exploded.select("user", "user_key", "month", "first_day", "event.*")
@@ -186,7 +187,7 @@ def _event(
     days_past_due: Column | None = None,
     **words: Column,
 ) -> Column:
-    """An event struct, null where it does not happen; ``day`` counts from 1 and may have a fraction."""
+    """An event struct, null where the event does not occur; ``day`` counts from 1 and may have a fraction."""
     seconds = (F.floor(day) - 1) * _DAY_SECONDS + (2 + 11 * _draw(seed, f"{kind}_{slot}_hour", "user", "month")) * 3600
     micros = F.unix_micros(F.col("first_day").cast("timestamp")) + F.floor(seconds * 1e6)
     event = F.struct(
@@ -204,7 +205,7 @@ def _event(
 
 
 def _versions(happenings: DataFrame, seed: int) -> DataFrame:
-    """What the platform was told, and when: late, twice, wrong at first, or withdrawn."""
+    """The events as the platform received them: late, duplicated, wrong at first, or withdrawn."""
     keys = ("user", "month", "event_type", "slot")
 
     def chance(what: str, share: float) -> Column:
@@ -263,7 +264,7 @@ def _version(op: str, told: Column, amount: Column, days_past_due: Column) -> Co
 
 
 def _profiles(accounts: DataFrame, simulation: Simulation, seed: int) -> DataFrame:
-    """A first profile at the opening, and for some users a later one that the platform learns of with delay."""
+    """A first profile when the account opens, and for some users a later one that becomes known with a delay."""
     moved_month = F.col("opened") + 3 + F.floor(9 * _draw(seed, "moves_in", "user")).cast("int")
     moves = (_draw(seed, "moves", "user") < 0.15) & (moved_month < simulation.months)
     delay_days = 1 + F.floor(20 * _draw(seed, "moves_told", "user")).cast("int")
