@@ -194,7 +194,7 @@ def test_erased_users_leave_every_file_and_do_not_come_back(lender: Lender) -> N
     assert not any(user_id in told for user_id in before - kept)
     assert all(user_id in told for user_id in kept)
 
-    with pytest.raises(ConfigError, match=f"run before was made at .*{record.erasure_id}"):
+    with pytest.raises(ConfigError, match=f"run before was created at .*{record.erasure_id}"):
         lender.run("before", until="build_sequences")
     with pytest.raises(ConfigError, match=f"version {old} was removed by erasure {record.erasure_id}"):
         arrow_pinned(lender.paths, "behavior_events", old)

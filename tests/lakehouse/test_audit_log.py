@@ -236,7 +236,7 @@ def test_publishes_and_blocks_are_logged_once(spark: SparkSession, paths: Lakeho
     assert {e.rules_version for e in entries} == {table_contract(POINTS).rules_version}
     assert {e.table_id for e in entries} == {DeltaTable(paths.table(POINTS)).metadata().id}
     whole = verify_audit_log(paths, head_of(entries[:1]))
-    assert (whole.broken, whole.matched, whole.gone, whole.before) == (None, 1, 0, 0)
+    assert (whole.broken, whole.matched, whole.unavailable, whole.before) == (None, 1, 0, 0)
 
 
 def test_a_rerun_logs_every_commit_that_kills_kept_out_of_the_log(paths: LakehousePaths) -> None:
@@ -264,7 +264,7 @@ def test_a_chain_made_anew_is_found_where_it_contradicts_the_commits(paths: Lake
 
     assert found(*facts) is None
     assert found(replace(facts[0], rows_published=7), facts[1]) == Break(
-        place="entry 1: table t, version 0: rows_published", expected="2, as the commit says", found="7"
+        place="entry 1: table t, version 0: rows_published", expected="2, as in the commit", found="7"
     )
     assert found(*facts, replace(facts[1], run_id="r9")) == Break(
         place="entry 3: table t, version 1",
@@ -289,7 +289,7 @@ def test_tables_that_were_deleted_and_commits_older_than_the_log_are_counted(pat
     )
     append_facts(paths, [published])
     found = verify_audit_log(paths)
-    assert (found.broken, found.matched, found.gone, found.before) == (None, 0, 1, 1)
+    assert (found.broken, found.matched, found.unavailable, found.before) == (None, 0, 1, 1)
 
 
 def test_the_command_prints_the_head_and_ends_with_the_code_of_bad_data(paths: LakehousePaths) -> None:

@@ -21,7 +21,7 @@ from zigong.lakehouse.audit_log import audit_entries
 from zigong.lakehouse.commits import replace_rows
 from zigong.lakehouse.maintain import maintain
 from zigong.lakehouse.paths import LakehousePaths
-from zigong.lakehouse.replayed import QUARANTINE, kept_out
+from zigong.lakehouse.replayed import QUARANTINE, unreplayed_rows
 from zigong.lakehouse.tables import arrow_pinned, latest_version
 from zigong.quality.quarantine import returning
 
@@ -103,7 +103,7 @@ def fates(spark: SparkSession, root: Path, published: DataFrame) -> dict[str, in
     """Under a contract that has dropped the rule the rows broke."""
     contract = table_contract(POINTS)
     rules = tuple(rule for rule in contract.row_rules if rule.name != "reason_states_exclusion")
-    rows = kept_out(spark, LakehousePaths.at(str(root)), POINTS, "first")
+    rows = unreplayed_rows(spark, LakehousePaths.at(str(root)), POINTS, "first")
     return dict(returning(rows, published, replace(contract, row_rules=rules)).counts)
 
 

@@ -43,7 +43,7 @@ def verify(
             )
         say(
             f"[green]verified[/]: {result.head.seq:,} entries; {result.matched:,} published versions say the same, "
-            f"{result.gone:,} are no longer in the Delta log, {result.before:,} commits are older than the log"
+            f"{result.unavailable:,} are no longer in the Delta log, {result.before:,} commits are older than the log"
         )
         if expect_head is None:
             say("entries cut off the end are seen only against a head kept elsewhere: give --expect-head")

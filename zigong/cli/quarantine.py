@@ -65,14 +65,14 @@ def explain(
     """
     from pyspark.sql import functions as F
 
-    from zigong.lakehouse.replayed import kept_out
+    from zigong.lakehouse.replayed import unreplayed_rows
     from zigong.quality.quarantine import read_back
     from zigong.runs.job import Job
 
     with named_errors():
         run = named_run(run_id, recipe, root)
         job = Job(step="explain_quarantine", run=run, paths=LakehousePaths.at(run.recipe.lakehouse.root))
-        refused = kept_out(job.spark, job.paths, table, run_id).cache()
+        refused = unreplayed_rows(job.spark, job.paths, table, run_id).cache()
         counts = refused.select(F.explode("reasons").alias("rule")).groupBy("rule").count().collect()
         if not counts:
             raise DataError(

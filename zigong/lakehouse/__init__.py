@@ -1,1 +1,1 @@
-"""The only room that opens the lakehouse's tables: session, paths, pinned reads, and stage-audit-promote writes."""
+"""The only package that opens the tables of the lakehouse: session, paths, pinned reads, and audited writes."""

@@ -1,7 +1,7 @@
-"""The audit log as a chain of hashes: pure functions over its entries, which know nothing of Delta.
+"""The audit log as a hash chain: pure functions over its entries, independent of Delta.
 
-An entry's hash covers its own fields and the hash of the entry before, so whoever changes, removes or reorders entries
-has to make every later hash anew; a head (seq and hash) that was kept elsewhere then shows it.
+The hash of an entry covers its own fields and the hash of the previous entry, so changing, removing or reordering
+entries means recomputing every later hash; a head (seq and hash) that was stored elsewhere then no longer matches.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ GENESIS = "0" * 64
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
-    """What the log says of one decision; two equal facts are one fact. The columns stand in the contract."""
+    """One logged decision; two equal facts are the same fact. The contract describes the columns."""
 
     action: str
     run_id: str
@@ -37,7 +37,7 @@ class Fact:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry(Fact):
-    """A fact in its place in the chain."""
+    """A fact at its position in the chain."""
 
     seq: int
     at: datetime
@@ -47,13 +47,13 @@ class Entry(Fact):
 
     @property
     def fact(self) -> Fact:
-        """What the entry says, without who logged it, when and where in the chain."""
+        """The content of the entry, without its author, time and position in the chain."""
         return Fact(**{item.name: getattr(self, item.name) for item in fields(Fact)})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """The newest entry at some moment; kept elsewhere, it tells whether the log was cut or made anew since."""
+    """The newest entry at some moment; stored elsewhere, it shows whether the log was later truncated or rewritten."""
 
     seq: int
     entry_hash: str
@@ -64,7 +64,7 @@ class Head:
 
 @dataclass(frozen=True, kw_only=True)
 class Break:
-    """Where the log contradicts itself, or something else that knows better."""
+    """Where the log contradicts itself, a Delta log or a head that was stored elsewhere."""
 
     place: str
     expected: str
@@ -74,23 +74,23 @@ class Break:
 def entry_hash(content: dict[str, Any]) -> str:
     """SHA-256 of an entry's fields without ``entry_hash``, as JSON with sorted keys, no spaces and UTC microseconds.
 
-    Fields without a value are left out, so that a column which is added one day leaves the older hashes as they are.
+    Fields without a value are left out, so adding a column later does not change the older hashes.
     """
-    told = {
+    present = {
         name: value.astimezone(UTC).isoformat(timespec="microseconds") if isinstance(value, datetime) else value
         for name, value in content.items()
         if value is not None and name != "entry_hash"
     }
-    return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(present, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def head_of(entries: Sequence[Entry]) -> Head:
-    """The last entry's seq and hash; 0 and 64 zeros of an empty log."""
+    """The seq and hash of the last entry; 0 and 64 zeros for an empty log."""
     return Head(seq=entries[-1].seq, entry_hash=entries[-1].entry_hash) if entries else Head(seq=0, entry_hash=GENESIS)
 
 
 def linked(head: Head, facts: Sequence[Fact], *, at: datetime, actor: str) -> list[Entry]:
-    """Facts as the entries that follow ``head``."""
+    """Turns facts into the entries that follow ``head``."""
     made: list[Entry] = []
     for seq, fact in enumerate(facts, head.seq + 1):
         previous = made[-1].entry_hash if made else head.entry_hash
@@ -100,7 +100,7 @@ def linked(head: Head, facts: Sequence[Fact], *, at: datetime, actor: str) -> li
 
 
 def chain_break(entries: Sequence[Entry]) -> Break | None:
-    """The first entry, in the order of seq, that does not continue the one before or does not fit its own hash."""
+    """The first entry, by seq, that does not continue the previous one or does not match its own hash."""
     before = GENESIS
     for seq, entry in enumerate(entries, 1):
         for name, expected, found in (
@@ -115,7 +115,7 @@ def chain_break(entries: Sequence[Entry]) -> Break | None:
 
 
 def head_break(entries: Sequence[Entry], head: Head) -> Break | None:
-    """Whether a whole chain still holds the entry that once was its head; it may have grown since."""
+    """The mismatch between a valid chain and an earlier head of it, None if they agree; the chain may have grown."""
     found = head_of(entries[: head.seq])
     if found == head:
         return None

@@ -1,6 +1,6 @@
-"""The table audit_log: who published what under which verdict, each fact once, appended and never changed.
+"""The table audit_log: who published what under which verdict; append-only, without duplicates.
 
-An append is a commit to exactly the version after the one whose head it continues, so of two writers at once one loses
+An append commits exactly the version after the one whose head it continues, so of two concurrent writers one loses
 and reads again: the chain cannot fork.
 """
 
@@ -25,26 +25,26 @@ from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import arrow_pinned, latest_version
 
 AUDIT_LOG = "audit_log"
-# All runs of a lakehouse meet in this one table. Whoever loses lost to an append that stands, so it is soon its turn.
+# All runs of a lakehouse append to this one table. A lost race means that another append succeeded, so retries end.
 APPEND_ATTEMPTS = 50
 
 
 def log_publish(paths: LakehousePaths, outcome: Mapping[str, Any]) -> None:
-    """Logs what a publish came to, and every commit of its run in the table that a kill kept out of the log.
+    """Logs the outcome of a publish, and earlier commits of its run in the table that were not logged due to a kill.
 
     Args:
-        outcome: fields of ``publish.Published``.
+        outcome: the fields of ``publish.Published``.
     """
     table = outcome["table"]
     table_id = delta_id(paths, table)
     own = own_commits(paths, table, outcome["run_id"]) if outcome["verdict"] == "passed" else []
     facts = [publish_fact(commit, table_id) for commit in reversed(own) if commit.get("verdict") == "passed"]
-    told = publish_fact(outcome, table_id)
-    append_facts(paths, [*facts, *([told] if told not in facts else [])])
+    latest = publish_fact(outcome, table_id)
+    append_facts(paths, [*facts, *([latest] if latest not in facts else [])])
 
 
 def publish_fact(outcome: Mapping[str, Any], table_id: str) -> Fact:
-    """The fact of an outcome, or of the commit whose userMetadata it became."""
+    """The fact of a publish outcome, given as its fields or as the userMetadata of its commit."""
     passed = outcome["verdict"] == "passed"
     return Fact(
         action="published" if passed else "blocked",
@@ -64,7 +64,7 @@ def publish_fact(outcome: Mapping[str, Any], table_id: str) -> Fact:
 
 
 def append_facts(paths: LakehousePaths, facts: Sequence[Fact]) -> None:
-    """Adds the facts that the log does not hold yet, in one commit.
+    """Adds the facts that are not in the log yet, in one commit.
 
     Raises:
         ConflictError: other writers kept winning.
@@ -84,23 +84,23 @@ def append_facts(paths: LakehousePaths, facts: Sequence[Fact]) -> None:
 
 
 def audit_entries(paths: LakehousePaths) -> list[Entry]:
-    """Every entry of the newest version, by seq.
+    """Every entry of the newest version, sorted by seq.
 
     Raises:
-        DataError: nothing was ever logged.
+        DataError: the log does not exist yet.
     """
     return entries_at(paths, latest_version(paths, AUDIT_LOG))
 
 
 def entries_at(paths: LakehousePaths, version: int, *, where: ds.Expression | None = None) -> list[Entry]:
-    """Every entry of a version, or those of a condition, by seq."""
+    """The entries of a version, optionally filtered by ``where``, sorted by seq."""
     names = table_contract(AUDIT_LOG).column_names
     rows = arrow_pinned(paths, AUDIT_LOG, version, columns=names, where=where).sort_by("seq").to_pylist()
     return [Entry(**row) for row in rows]
 
 
 def _newest_entries(paths: LakehousePaths, opened: DeltaTable) -> list[Entry]:
-    """The entry of the highest seq, found by the statistics of the log: one file is read, not all."""
+    """The entry with the highest seq, located by the Delta statistics so that only one file is read."""
     highest = pa.table(opened.get_add_actions(flatten=True))["max.seq"] if opened.file_uris() else None
     if highest is None or highest.null_count:
         return entries_at(paths, opened.version())
@@ -108,23 +108,23 @@ def _newest_entries(paths: LakehousePaths, opened: DeltaTable) -> list[Entry]:
 
 
 def delta_id(paths: LakehousePaths, table: str) -> str:
-    """Delta's own id of a table, which a table made anew does not share."""
+    """Delta's own id of a table; a table that is deleted and created again gets another one."""
     return str(DeltaTable(paths.table(table)).metadata().id)
 
 
 def actor() -> str:
-    """The account in whose name the step runs: ZIGONG_ACTOR, else the user of the operating system."""
+    """The account the step runs under: ZIGONG_ACTOR, else the user of the operating system."""
     named = os.environ.get("ZIGONG_ACTOR", "").strip()
     if named:
         return named
     try:
         return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container may run under a number that has no name
+    except KeyError:  # a container may run under a uid without a name
         return f"uid {os.getuid()}"
 
 
 def _commit(opened: DeltaTable, entries: Sequence[Entry]) -> None:
-    """Appends to the version after ``opened``, or fails: without retries delta-rs does not merge what came between."""
+    """Commits exactly the version after ``opened`` or fails: with retries delta-rs would accept commits in between."""
     schema = pa.schema(opened.schema().to_arrow())
     metadata = {"run_id": entries[-1].run_id, "head": str(head_of(entries))}
     write_deltalake(

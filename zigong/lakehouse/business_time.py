@@ -1,6 +1,6 @@
-"""Dates in the business time zone, timestamps in UTC: the only place where the two meet.
+"""Conversions between dates in the business time zone and timestamps in UTC; the only module that does them.
 
-Every function takes and returns Spark columns; the session's time zone is UTC (lakehouse.session sees to it).
+Every function takes and returns Spark columns; the time zone of the session is UTC (set in lakehouse.session).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 
 def local_midnight(day: Column, timezone: str) -> Column:
-    """The UTC timestamp of the start of a local date; where clocks skip midnight, of the moment they skip it."""
+    """The UTC timestamp at which a local date starts; where clocks skip midnight, the moment of the skip."""
     return F.to_utc_timestamp(day.cast("timestamp"), timezone)
 
 
@@ -20,5 +20,5 @@ def local_date(instant: Column, timezone: str) -> Column:
 
 
 def month_of(day: Column) -> Column:
-    """Calendar months since year 0 as an int: neighbours differ by one."""
+    """Calendar months since year 0 as an int: consecutive months differ by one."""
     return (F.year(day) * 12 + F.month(day)).cast("int")

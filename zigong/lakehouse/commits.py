@@ -1,6 +1,6 @@
-"""The Delta log without Spark: creating contracted tables, finding a run's own commit, writing a few driver-side rows.
+"""The Delta log without Spark: creates contracted tables, finds the commits of a run, writes small driver-side rows.
 
-delta-rs answers in milliseconds what a Spark job needs seconds for.
+delta-rs takes milliseconds where a Spark job takes seconds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import require_columns
 
 COMMIT_ATTEMPTS = 3
-# Delta's Python classes share no base: each kind of lost race is named. The last one is delta-rs's.
+# Delta's Python exceptions share no base class, so each kind of lost race is listed. The last one is from delta-rs.
 LOST_RACES = (
     ConcurrentAppendException,
     ConcurrentDeleteDeleteException,
@@ -44,19 +44,19 @@ STATISTICS_TYPES = {"int", "bigint", "double", "timestamp", "date"}
 
 
 def create_if_missing(paths: LakehousePaths, contract: TableContract, *, append_only: bool = False) -> None:
-    """Creates a table with the contract's columns, nullability and partitions, readable by Spark and delta-rs alike.
+    """Creates a table with the columns, nullability and partitions of its contract, for both Spark and delta-rs.
 
     Args:
-        append_only: whether every writer has to refuse to change or delete rows.
+        append_only: whether Delta rejects changes and deletions of rows.
 
     Raises:
-        DataError: the table is there and lacks a column of the contract, or has one of another type.
+        DataError: the table exists and lacks a column of the contract, or has one of another type.
     """
     path = paths.table(contract.name)
     if DeltaTable.is_deltatable(path):
         _require_contract(contract, DeltaTable(path).schema())
         return
-    # No statistics on strings: the log keeps 32 characters of them, which VACUUM does not remove.
+    # No statistics on strings: the Delta log would keep 32 characters of them, which VACUUM does not remove.
     columns = [c.name for c in contract.columns if c.type in STATISTICS_TYPES and c.name not in contract.partitions]
     DeltaTable.create(
         path,
@@ -66,12 +66,12 @@ def create_if_missing(paths: LakehousePaths, contract: TableContract, *, append_
         configuration={
             "delta.enableDeletionVectors": "false",
             "delta.checkpointPolicy": "classic",
-            "delta.enableExpiredLogCleanup": "false",  # a kept run reads its versions however old they are
+            "delta.enableExpiredLogCleanup": "false",  # a run reads its pinned versions at any age
             "delta.dataSkippingStatsColumns": ",".join(columns),
             **({"delta.appendOnly": "true"} if append_only else {}),
         },
     )
-    if contract.restricted and paths.is_local:  # in an object store the policy of the bucket has to say so
+    if contract.restricted and paths.is_local:  # in an object store this is up to the policy of the bucket
         Path(path).chmod(stat.S_IRWXU)
 
 
@@ -81,18 +81,19 @@ def _require_contract(contract: TableContract, schema: Schema) -> None:
     others = [c.name for c in contract.columns if found[c.name].dataType.simpleString() != c.type]
     if others:
         raise DataError(
-            f"table {contract.name} has another type in {', '.join(others)}: it was written under an older contract",
-            action="rebuild the lakehouse under another lakehouse.root; user_timelines, which only saves time, may be "
-            "deleted instead",
+            f"table {contract.name}: columns {', '.join(others)} have another type than the contract states: the table "
+            "was written under an older contract",
+            action="rebuild the lakehouse under another lakehouse.root; user_timelines is a cache and may be deleted "
+            "instead",
         )
 
 
 class StaleRowsError(ConflictError):
-    """Rows were made of published rows that another writer has changed since: make them again."""
+    """Rows were computed from published rows that another writer has changed since: compute them again."""
 
 
 def make_commit(write: Callable[[], None], *, table: str, cells: str, attempts: int = COMMIT_ATTEMPTS) -> None:
-    """Makes one commit of rows that ``write`` does not take from elsewhere, so a lost race is simply tried again.
+    """Makes one commit of rows that do not depend on published rows, so a lost race is simply retried.
 
     Raises:
         ConflictError: other writers kept winning.
@@ -111,7 +112,7 @@ def make_commit(write: Callable[[], None], *, table: str, cells: str, attempts: 
 def replace_rows(
     paths: LakehousePaths, table: str, rows: Sequence[Mapping[str, Any]], *, where: str, metadata: Mapping[str, Any]
 ) -> None:
-    """Replaces the rows that hold ``where`` by a few rows of the driver, in one commit."""
+    """Replaces the rows that match ``where`` with a small number of driver-side rows, in one commit."""
     contract = table_contract(table)
     create_if_missing(paths, contract)
     schema = pa.schema(DeltaTable(paths.table(table)).schema().to_arrow())
@@ -130,18 +131,18 @@ def replace_rows(
 
 
 def metadata_text(metadata: Mapping[str, Any]) -> str:
-    """The one spelling of userMetadata, so that commits can be found by it."""
+    """The canonical JSON of userMetadata."""
     return json.dumps(metadata, sort_keys=True)
 
 
 def commit_metadata(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """The userMetadata of an entry of a table's history; empty where the commit has none of ours."""
+    """The userMetadata of an entry of a table's history; empty where the commit has none."""
     known: dict[str, Any] = json.loads(entry.get("userMetadata") or "{}")
     return known
 
 
 def own_commits(paths: LakehousePaths, table: str, run_id: str) -> list[dict[str, Any]]:
-    """The commits a run made in a table, newest first: its userMetadata, ``version`` and ``rows_written``."""
+    """The commits of a run in a table, newest first: userMetadata, ``version`` and ``rows_written``."""
     found = []
     for entry in DeltaTable(paths.table(table)).history():
         known = commit_metadata(entry)
@@ -152,7 +153,7 @@ def own_commits(paths: LakehousePaths, table: str, run_id: str) -> list[dict[str
 
 
 def _rows_written(metrics: Mapping[str, str]) -> int:
-    """Rows of a commit by Spark's metrics, which leave them out where no file was written; -1 where nothing tells."""
+    """Rows of a commit by Spark's metrics, which omit them where no file was written; -1 where unknown."""
     unknown = 0 if metrics.get("numFiles") == "0" else -1
     return int(metrics.get("numOutputRows", unknown))
 

@@ -12,12 +12,12 @@ from zigong.lakehouse.row_text import row_text
 
 @dataclass(frozen=True, kw_only=True)
 class RowsDigest:
-    """What tells two sets of rows apart.
+    """A fingerprint of a multiset of rows.
 
     Attributes:
-        rows: how many.
-        digest: 16 hexadecimal digits; equal for equal rows in any order, and each row counts as often as it stands.
-        columns: names and types of what was digested, sorted by name.
+        rows: number of rows.
+        digest: 16 hexadecimal digits; independent of the order of rows, and duplicate rows count.
+        columns: names and types of the digested columns, sorted by name.
     """
 
     rows: int
@@ -28,8 +28,8 @@ class RowsDigest:
 def rows_digest(frame: DataFrame) -> RowsDigest:
     """Digests all columns of a frame: the sum, modulo 2**64, of the 64-bit hashes of its rows.
 
-    Spark reads the rows once and in parts; the driver gets two numbers. Map entries have no order; instants count to
-    the microsecond, and numbers to their last bit.
+    Spark reads the rows once, in parallel; the driver receives two numbers. The order of map entries is ignored;
+    timestamps are compared to the microsecond and numbers exactly.
     """
     columns = tuple(sorted(frame.dtypes))
     hashed = F.xxhash64(row_text(columns)).cast("decimal(38,0)")

@@ -1,4 +1,4 @@
-"""What was erased and when. A record holds counts only; it makes runs and versions of before unreadable by name."""
+"""Records of erasures. A record holds counts only; runs and table versions older than an erasure are refused."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from zigong.lakehouse.paths import LakehousePaths
 
 @dataclass(frozen=True, kw_only=True)
 class AffectedModel:
-    """A model that learned from erased users.
+    """A model that was trained on erased users.
 
     Attributes:
         trained_on: erased users among the samples of its dataset's training split.
-        pretrained_on: erased users among the events its own base could read; 0 where the recipe names a base.
-        retrain_by: ISO date by which it has to be replaced.
+        pretrained_on: erased users among the events its own base could read; 0 where the recipe uses an existing base.
+        retrain_by: ISO date by which the model has to be replaced.
     """
 
     run_id: str
@@ -33,10 +33,10 @@ class Erasure:
     """One erasure.
 
     Attributes:
-        users_digest: digest of the tombstones; the same request goes on where it stopped.
-        completed_at: empty while it has not ended.
+        users_digest: digest of the tombstones; a repeated request with the same digest resumes the erasure.
+        completed_at: empty until the erasure is complete.
         rows: deleted rows by table.
-        files: files outside the tables by what was done: rewritten, redacted, removed.
+        files: number of files outside the tables by action: rewritten, redacted, removed.
         versions: by table, the first version that may be read.
     """
 
@@ -52,19 +52,19 @@ class Erasure:
 
 
 def erasures_folder(root: Path) -> Path:
-    """Where the records of a lakehouse lie."""
+    """The folder of a lakehouse that holds the records."""
     return root / "_erasures"
 
 
 def erasures(root: Path) -> list[Erasure]:
     """All erasures of a lakehouse, oldest first."""
-    told = [json.loads(file.read_text(encoding="utf-8")) for file in erasures_folder(root).glob("*.json")]
-    found = [Erasure(**{**item, "models": tuple(AffectedModel(**model) for model in item["models"])}) for item in told]
+    items = [json.loads(file.read_text(encoding="utf-8")) for file in erasures_folder(root).glob("*.json")]
+    found = [Erasure(**{**item, "models": tuple(AffectedModel(**model) for model in item["models"])}) for item in items]
     return sorted(found, key=lambda erasure: erasure.requested_at)
 
 
 def affected_models(root: Path) -> dict[str, str]:
-    """By model id, the earliest date by which a model that learned from erased users has to be replaced."""
+    """By model id, the earliest date by which each model trained on erased users has to be replaced."""
     dates: dict[str, str] = {}
     for model in (model for erasure in erasures(root) for model in erasure.models):
         dates[model.model_id] = min(model.retrain_by, dates.get(model.model_id, model.retrain_by))
@@ -72,7 +72,7 @@ def affected_models(root: Path) -> dict[str, str]:
 
 
 def refuse_replay(root: Path, run_id: str, created_at: str) -> None:
-    """Refuses a run that was made before an erasure: its versions hold, or held, erased users.
+    """Refuses a run that was created before an erasure: its table versions hold, or held, erased users.
 
     Raises:
         ConfigError: there was such an erasure; the message names it and its date.
@@ -80,8 +80,8 @@ def refuse_replay(root: Path, run_id: str, created_at: str) -> None:
     for erasure in reversed(erasures(root)):
         if datetime.fromisoformat(created_at) <= datetime.fromisoformat(erasure.requested_at):
             raise ConfigError(
-                f"run {run_id} was made at {created_at}, before erasure {erasure.erasure_id} of "
-                f"{erasure.requested_at} removed {erasure.users} users from what it read: it cannot be replayed",
+                f"run {run_id} was created at {created_at}, before erasure {erasure.erasure_id} of "
+                f"{erasure.requested_at} removed {erasure.users} users from its inputs: it cannot be replayed",
                 action="start a new run (leave --run-id out)",
             )
 

@@ -1,9 +1,9 @@
-"""Commits that rely on published rows, copied from them or computed of them: made only while those rows still stand.
+"""Commits of rows that were copied or computed from published rows: made only while those are unchanged.
 
-Delta's own check sees writers that commit after a commit has begun; it cannot know that rows were read earlier. The
-fence closes the gap: it is a part of the frame that is written, so it is evaluated after the commit has begun, and it
-fails when the rows changed between the version that was read and then. So no moment is left unwatched where the rows
-lie in the table that is written; rows of another table are watched up to the beginning of the commit.
+Delta's own conflict check sees writers that commit after a commit has begun; it cannot know that rows were read
+earlier. The fence closes the gap: it is part of the written frame, so it is evaluated after the commit has begun, and
+it fails if the rows have changed since the version that was read. Rows of the written table itself are thus protected
+throughout; rows of another table are protected until the commit begins.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _MARK = "ZIGONG_BASIS_CHANGED"
 
 @dataclass(frozen=True, kw_only=True)
 class Basis:
-    """Published rows that a commit relies on.
+    """Published rows that a commit depends on.
 
     Attributes:
-        table: where they are published.
-        version: the version they were read at.
-        partitions: where they lie.
+        table: table of the rows.
+        version: version the rows were read at.
+        partitions: partitions of the rows.
     """
 
     table: str
@@ -54,8 +54,8 @@ def fenced(rows: DataFrame, paths: LakehousePaths, basis: Basis) -> DataFrame:
 def make_fenced_commit(write: Callable[[], None], basis: Basis, *, table: str, cells: str) -> None:
     """Makes one commit of fenced rows.
 
-    A race lost in the table itself is tried again where the basis lies elsewhere: the fence is asked again as well.
-    Copies of the table's own rows are worth nothing after a lost race.
+    A lost race is retried if the basis is in another table; the fence is evaluated again as well. Copies of the
+    table's own rows are stale after a lost race, so they are not retried.
 
     Raises:
         StaleRowsError: the basis has changed, or others kept winning.
@@ -71,6 +71,6 @@ def make_fenced_commit(write: Callable[[], None], basis: Basis, *, table: str, c
             conflict = f"{basis.table} has changed since version {basis.version}"
             break
     raise StaleRowsError(
-        f"table {table}, cells {cells}: another writer changed rows that these were made of: {conflict}",
-        action="wait for the other run to end, then rerun with the same run id: the rows are made again",
+        f"table {table}, cells {cells}: another writer changed published rows that these depend on: {conflict}",
+        action="wait for the other run to end, then rerun with the same run id: the rows are computed again",
     )

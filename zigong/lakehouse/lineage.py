@@ -1,4 +1,4 @@
-"""What published rows were built from, as their commits say it, and what has changed in a table since."""
+"""The lineage of published rows, recorded in their commits, and what has changed in a table since a version."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SAME_ROWS = {"OPTIMIZE", "VACUUM START", "VACUUM END"}  # operations that change
 
 @dataclass(frozen=True, kw_only=True)
 class Lineage:
-    """What rows were built from; it stands in the userMetadata of the commit that published them.
+    """What rows were built from; recorded in the userMetadata of the commit that published them.
 
     Attributes:
-        method: digest of everything but the inputs that decides about the rows.
+        method: digest of everything, except the inputs, that determines the rows.
         inputs: version of every table read.
-        dates: ISO dates whose rows are, after the commit, exactly what ``method`` makes of ``inputs``.
+        dates: ISO dates whose rows are, after the commit, exactly the result of ``method`` on ``inputs``.
     """
 
     method: str
@@ -34,7 +34,7 @@ class Lineage:
 
 @dataclass(frozen=True, kw_only=True)
 class Partition:
-    """The partition values of some files, as the log spells them."""
+    """The partition values of a file, as strings from the Delta log."""
 
     values: tuple[tuple[str, str], ...]
 
@@ -48,7 +48,7 @@ class Partition:
 
 
 def lineages(paths: LakehousePaths, table: str, version: int) -> Iterator[Lineage]:
-    """The lineages that hold for a version, newest first; they end at a commit that states none, such as an erasure."""
+    """The lineages valid for a version, newest first; they end at a commit without one, such as an erasure."""
     for entry in DeltaTable(paths.table(table)).history():
         if entry["version"] > version or entry["operation"] in SAME_ROWS:
             continue
@@ -59,7 +59,7 @@ def lineages(paths: LakehousePaths, table: str, version: int) -> Iterator[Lineag
 
 
 def lineage_by_date(paths: LakehousePaths, table: str, version: int) -> dict[str, Lineage]:
-    """For every date of a version that its commits vouch for, the newest lineage."""
+    """The newest lineage of every date that has one in a version."""
     found: dict[str, Lineage] = {}
     for lineage in lineages(paths, table, version):
         for day in lineage.dates:
@@ -76,19 +76,19 @@ def changed_partitions(paths: LakehousePaths, table: str, before: int, after: in
 
 
 def is_readable(paths: LakehousePaths, table: str, version: int, partitions: frozenset[Partition]) -> bool:
-    """Whether the files of some partitions of an old version are still there: maintenance may have removed them."""
+    """Whether the files of some partitions of an old version still exist: maintenance may have removed them."""
     wanted = [path for path, partition in _files(paths, table, version).items() if partition in partitions]
     files = DeltaTable(paths.table(table), version=version).to_pyarrow_dataset().filesystem.get_file_info(wanted)
     return all(info.type == FileType.File for info in files)
 
 
 def rows_in(paths: LakehousePaths, table: str, version: int) -> int:
-    """Number of rows of a version, from the log."""
+    """Number of rows of a version, from the Delta log."""
     return sum(row["num_records"] for row in _actions(paths, table, version))
 
 
 def newest_instant(paths: LakehousePaths, table: str, version: int, column: str) -> datetime | None:
-    """The largest value of a timestamp column by the log's statistics; None where a file has none."""
+    """The largest value of a timestamp column by the Delta statistics; None where a file has no statistics."""
     values: list[datetime | None] = [row.get(f"max.{column}") for row in _actions(paths, table, version)]
     known = [value for value in values if value is not None]
     return max(known, default=None) if len(known) == len(values) else None

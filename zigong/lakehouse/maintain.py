@@ -1,6 +1,6 @@
-"""Upkeep of the Delta tables: small files become large ones, and files that no kept version needs are removed.
+"""Maintenance of the Delta tables: compacts small files and removes files that no kept version needs.
 
-A kept run can be replayed: no file of a version that its manifest pins is ever removed, however old it is.
+A kept run can be replayed: files of a version that its manifest pins are never removed, at any age.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ VACUUM_RETENTION_HOURS = 168  # a week: longer than any job reads
 
 @dataclass(frozen=True, kw_only=True)
 class Upkeep:
-    """What was done to one table.
+    """The result of maintaining one table.
 
     Attributes:
-        files_before: files of the newest version.
+        files_before: number of files of the newest version.
         files_after: the same after compaction; equal in a dry run.
         removed: files that were removed, or would be.
         expired: rows past the retention of their contract that were deleted; 0 in a dry run.
@@ -58,11 +58,11 @@ def maintain(
     retain_hours: int = VACUUM_RETENTION_HOURS,
     dry_run: bool,
 ) -> Upkeep:
-    """Deletes expired rows, compacts a table and removes the files that neither its newest nor a pinned version needs.
+    """Deletes expired rows, compacts a table and removes files needed by neither its newest nor a pinned version.
 
     Args:
-        pinned: versions whose files stay for good.
-        retain_hours: age below which a file stays whatever needs it: somebody may still read it.
+        pinned: versions whose files are always kept.
+        retain_hours: files younger than this are kept in any case, since a job may still read them.
         dry_run: only count.
 
     Raises:
@@ -97,7 +97,7 @@ def maintain(
 
 
 def _delete_expired(opened: DeltaTable, table: str) -> int:
-    """Deletes the rows whose time the contract no longer keeps; returns how many."""
+    """Deletes the rows older than the retention of the contract; returns how many."""
     retention = table_contract(table).retention if table in table_names() else None
     if retention is None:
         return 0

@@ -20,7 +20,7 @@ class LakehousePaths:
 
     @classmethod
     def at(cls, root: str) -> LakehousePaths:
-        """Makes a relative local root absolute: Ray and Spark workers have other working directories."""
+        """Makes a relative local root absolute, because Ray and Spark workers have other working directories."""
         if "://" in root and not root.startswith("file://"):
             return cls(root=root.rstrip("/"))
         return cls(root=str(Path(root.removeprefix("file://")).expanduser().resolve()))
@@ -39,11 +39,11 @@ class LakehousePaths:
         return path.replace("s3://", "s3a://", 1)
 
     def staging(self, name: str) -> str:
-        """Where ``run id/table`` is staged before it is promoted."""
+        """Folder in which ``run id/table`` is staged before it is promoted."""
         return f"{self.root}/_staging/{name}"
 
     def landing(self, name: str) -> str:
-        """Raw files that ZiGong itself makes (the simulator)."""
+        """Folder of raw files that ZiGong itself creates (the simulator)."""
         return f"{self.root}/_landing/{name}"
 
     def local(self, *parts: str) -> Path:

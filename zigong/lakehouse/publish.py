@@ -1,7 +1,7 @@
-"""Stage, audit, promote: the one way rows enter a table.
+"""Stage, audit, promote: the only way rows enter a table.
 
 A table changes by ONE replaceWhere commit whose userMetadata names run, step and verdict. That commit is the only
-truth about progress: a rerun that finds its own commit changes nothing, anything before it can be done again.
+record of progress: a rerun that finds its own commit changes nothing, and everything before the commit is repeatable.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from zigong.lakehouse.lineage import Lineage
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.row_text import EXACT
 from zigong.lakehouse.tables import latest_version
-from zigong.lakehouse.verdicts import BLOCKED, PASSED, Judgement, record_verdict
+from zigong.lakehouse.verdicts import BLOCKED, PASSED, Verdict, record_verdict
 
 
 class Audit(Protocol):
-    """Judges staged rows under a contract; rows refused or left out before are part of rows in."""
+    """Audits staged rows against a contract; rows rejected or dropped earlier are part of rows in."""
 
-    def __call__(self, rows: DataFrame, contract: TableContract, *, rejected: int, dropped: int) -> Judgement:
+    def __call__(self, rows: DataFrame, contract: TableContract, *, rejected: int, dropped: int) -> Verdict:
         """The verdict."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """How the shell judges a table: ``conform`` adds the reasons column, ``audit`` judges what conform returned."""
+    """How a table is audited: ``conform`` adds the column ``reasons``, ``audit`` gives the verdict on its result."""
 
     conform: Callable[[DataFrame, TableContract], DataFrame]
     audit: Audit
@@ -46,7 +46,7 @@ class Rules:
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """What one publish did; it stands in the commit's userMetadata and in the run's manifest."""
+    """The outcome of one publish; recorded in the userMetadata of the commit and in the manifest of the run."""
 
     run_id: str
     step: str
@@ -62,7 +62,7 @@ class Published:
     rules_version: str = ""
 
     def counts(self) -> dict[str, Any]:
-        """Rows in and where they went."""
+        """Rows in, published, quarantined and dropped."""
         return {
             "rows_in": self.rows_in,
             "published": self.published,
@@ -88,22 +88,22 @@ def publish(
     basis: Basis | None = None,
     again: bool = False,
 ) -> Published:
-    """Publishes ``frame`` as the whole content of ``cells`` of a table.
+    """Publishes ``frame`` as the complete content of the cells of a table.
 
     Args:
         frame: the new rows; columns of the contract, in any order.
-        cells: SQL predicate; the run rebuilds the rows that hold it whole.
-        rejected: rows the transform already refused (columns ``reasons`` and ``payload``); part of rows in.
-        dropped: rows that the transform left out, by reason; part of rows in.
-        may_be_empty: whether cells without rows are in order, as a night without events is.
-        lineage: what the rows were built from, for the commit.
-        basis: published rows that ``frame`` was made of; the commit is made only while they still stand.
-        again: whether to publish even where this run has committed before, because others did since.
+        cells: SQL predicate that selects table partitions; all rows that match it are replaced.
+        rejected: rows the transform already rejected (columns ``reasons`` and ``payload``); part of rows in.
+        dropped: number of rows that the transform dropped, by reason; part of rows in.
+        may_be_empty: whether cells without rows are valid, such as a night without events.
+        lineage: what the rows were built from; recorded in the commit.
+        basis: published rows that ``frame`` depends on; the commit is made only if they are unchanged.
+        again: publish even if this run has committed these cells before, because others have committed since.
 
     Raises:
         DataError: the audit blocked the table, or rows were lost between staging and commit.
         StaleRowsError: another writer changed the basis.
-        ConflictError: other writers kept winning the same cells.
+        ConflictError: every attempt lost to other writers of the same cells.
     """
     contract = table_contract(table)
     create_if_missing(paths, contract)
@@ -114,8 +114,8 @@ def publish(
         staged = _stage(spark, paths, rules.conform(frame, contract), f"{run_id}/{table}")
         known = None if rejected is None else _stage(spark, paths, rejected, f"{run_id}/{table}.no")
         rows_rejected, losses = 0 if known is None else known.count(), dict(dropped or {})
-        asked = contract.when_empty() if may_be_empty else contract
-        verdict = rules.audit(staged, asked, rejected=rows_rejected, dropped=sum(losses.values()))
+        demanded = contract.when_empty() if may_be_empty else contract
+        verdict = rules.audit(staged, demanded, rejected=rows_rejected, dropped=sum(losses.values()))
         refused = verdict.refused + rows_rejected
         if refused:
             broken = _refused(staged, contract, rules, known)
@@ -140,14 +140,14 @@ def publish(
             _logged(paths, outcome)
             raise DataError(
                 f"table {table}: the audit blocked {verdict.kept} rows of {cells}: {'; '.join(verdict.failures)}",
-                action=f"the published version is unchanged; read the Data Docs of run {run_id}, mend the input, rerun",
+                action=f"the published version is unchanged; read the Data Docs of run {run_id}, fix the input, rerun",
             )
         good = staged.where(F.size(rules.reasons) == 0).select(*contract.column_names)
         return _logged(paths, _promote(paths, good, outcome, basis))
 
 
 def _refused(staged: DataFrame, contract: TableContract, rules: Rules, known: DataFrame | None) -> DataFrame:
-    """Rows that break a rule, with their payload, and those that the transform had refused."""
+    """Rows that break a rule, with their payload, and the rows that the transform rejected."""
     broken = staged.where(F.size(rules.reasons) > 0).select(
         F.col(rules.reasons).alias("reasons"), F.to_json(F.struct(*contract.column_names), EXACT).alias("payload")
     )
@@ -155,7 +155,7 @@ def _refused(staged: DataFrame, contract: TableContract, rules: Rules, known: Da
 
 
 def _logged(paths: LakehousePaths, outcome: Published) -> Published:
-    """The outcome, once the audit log holds it."""
+    """Adds the outcome to the audit log and returns it."""
     log_publish(paths, asdict(outcome))
     return outcome
 
@@ -193,7 +193,7 @@ def _promote(paths: LakehousePaths, rows: DataFrame, outcome: Published, basis: 
 
 
 def _verified(paths: LakehousePaths, outcome: Published) -> Published:
-    """The outcome with its version; what the commit wrote must be what the audit passed."""
+    """The outcome with its version; the commit must have written exactly the rows that passed the audit."""
     wanted = (outcome.step, outcome.cells)
     commits = own_commits(paths, outcome.table, outcome.run_id)
     mine = [commit for commit in commits if (commit.get("step"), commit.get("cells")) == wanted]
@@ -204,7 +204,7 @@ def _verified(paths: LakehousePaths, outcome: Published) -> Published:
         raise DataError(
             f"table {outcome.table}, cells {outcome.cells}: {outcome.published} rows passed the audit, "
             f"the commit wrote {written}",
-            action="the storage lost rows; restore the former version and rerun the step with a new run id",
+            action="the storage lost rows; restore the previous version and rerun the step with a new run id",
         )
     return replace(outcome, version=mine[0]["version"])
 
@@ -236,7 +236,7 @@ def _replace(
 
 
 def _finished(paths: LakehousePaths, table: str, *, run_id: str, step: str, cells: str) -> Published | None:
-    """What an earlier attempt of the same run committed for the same cells."""
+    """The outcome that an earlier attempt of the same run committed for the same cells, None if there is none."""
     known = {item.name for item in fields(Published)}
     for commit in own_commits(paths, table, run_id):
         if (commit.get("step"), commit.get("cells")) == (step, cells):
@@ -246,7 +246,7 @@ def _finished(paths: LakehousePaths, table: str, *, run_id: str, step: str, cell
 
 @contextmanager
 def _staging(paths: LakehousePaths, run_id: str, table: str) -> Iterator[None]:
-    """Clears what was staged, however that ended: a rerun stages anew, and on a full disk it would be in the way."""
+    """Removes staged files on success and on failure: a rerun stages again, and a full disk needs the space."""
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""The quarantine table: its rows of one table and run, and the mark of those that entered after all."""
+"""The quarantine table: its rows of one table and run, and the mark of the rows that were replayed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ QUARANTINE, ROW = "quarantine", "_row"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refused:
+class QuarantineCount:
     """Quarantined rows of one table, run and rule.
 
     Attributes:
-        rows: how many.
-        replayed: how many of them have entered since.
-        newest: when the last was refused.
+        rows: number of rows.
+        replayed: how many of them have been replayed since.
+        newest: when the last of them was quarantined.
     """
 
     table: str
@@ -34,8 +34,8 @@ class Refused:
     newest: datetime
 
 
-def refused_rows(paths: LakehousePaths) -> list[Refused]:
-    """What lies in quarantine, newest first; no payload is read."""
+def refused_rows(paths: LakehousePaths) -> list[QuarantineCount]:
+    """Counts of quarantined rows by table, run and rule, newest first; payloads are not read."""
     version = published_version(paths, QUARANTINE)
     if version is None:
         return []
@@ -44,7 +44,7 @@ def refused_rows(paths: LakehousePaths) -> list[Refused]:
     groups = found.groupby(["table_name", "run_id", "reasons"])
     rows = groups.agg(rows=("reasons", "size"), replayed=("replayed_by", "count"), newest=("quarantined_at", "max"))
     listed = [
-        Refused(
+        QuarantineCount(
             table=table, run_id=run_id, rule=rule, rows=int(row.rows), replayed=int(row.replayed), newest=row.newest
         )
         for (table, run_id, rule), row in rows.iterrows()
@@ -52,18 +52,19 @@ def refused_rows(paths: LakehousePaths) -> list[Refused]:
     return sorted(listed, key=lambda item: (-item.newest.timestamp(), item.table, item.rule))
 
 
-def kept_out(spark: SparkSession, paths: LakehousePaths, table: str, run_id: str) -> DataFrame:
-    """The rows that one run refused and that have not entered since, with ``_row``, a digest of their content."""
+def unreplayed_rows(spark: SparkSession, paths: LakehousePaths, table: str, run_id: str) -> DataFrame:
+    """The quarantined rows of one run that have not been replayed, with ``_row``, a digest of their content."""
     return _of_run(spark, paths, table, run_id).where("replayed_by IS NULL")
 
 
 def mark_replayed(
     spark: SparkSession, paths: LakehousePaths, table: str, run_id: str, settled: DataFrame, *, by: str
 ) -> None:
-    """Names the run that let rows enter, in one commit that replaces the rows of that table and run.
+    """Sets ``replayed_by`` of rows that were replayed, in one commit that replaces the rows of that table and run.
 
     Args:
-        settled: column ``_row``, as ``kept_out`` gave it.
+        settled: column ``_row``, as returned by ``unreplayed_rows``.
+        by: id of the run that replayed them.
     """
     contract = table_contract(QUARANTINE)
     entered = settled.select(ROW, F.lit(by).alias("_by")).distinct()

@@ -1,4 +1,4 @@
-"""Rows as JSON text that loses nothing: Spark's own default cuts instants to milliseconds."""
+"""Rows as lossless JSON text: Spark's default truncates timestamps to milliseconds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EXACT = {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"}
 
 
 def row_text(columns: Iterable[tuple[str, str]]) -> Column:
-    """The content of a row as one text, equal exactly for equal rows; maps have no order, so their entries are sorted.
+    """The content of a row as one text, equal exactly for equal rows; map entries are sorted, since maps are unordered.
 
     Args:
         columns: name and Spark type of each column.
@@ -22,7 +22,7 @@ def row_text(columns: Iterable[tuple[str, str]]) -> Column:
 
 
 def _with_sorted_maps(column: Column, kind: DataType) -> Column:
-    """The same value with every map in it, however deep, as its entries sorted by key."""
+    """The same value with every map in it, at any depth, replaced by its entries sorted by key."""
     if "map<" not in kind.simpleString():
         return column
     match kind:

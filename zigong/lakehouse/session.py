@@ -26,7 +26,7 @@ def open_spark(engine: Engine, *, app_name: str, log: Path | None = None) -> Spa
     Args:
         engine: limits from the recipe; a master given to spark-submit wins.
         app_name: name shown in Spark's UI and logs.
-        log: file for what a JVM that is started here prints; None: standard error.
+        log: file for the output of a JVM that is started here; None: standard error.
 
     Raises:
         InfraError: Java is missing or the session does not start.
@@ -43,15 +43,15 @@ def open_spark(engine: Engine, *, app_name: str, log: Path | None = None) -> Spa
             session = builder.getOrCreate()
         session.range(1).count()
     except (PySparkException, PySparkRuntimeError, OSError) as error:
-        told = f" (it said more in {log})" if log else ""
-        raise InfraError(f"Spark did not start: {error}{told}", action="run `zigong doctor`") from error
+        details = f" (details in {log})" if log else ""
+        raise InfraError(f"Spark did not start: {error}{details}", action="run `zigong doctor`") from error
     session.sparkContext.setLogLevel("ERROR")
     return session
 
 
 @contextmanager
 def _standard_error_in(log: Path | None) -> Iterator[None]:
-    """Points file descriptor 2 at ``log`` while a JVM starts, which keeps it for good: pages of Ivy and log4j lines."""
+    """Redirects file descriptor 2 to ``log`` while a JVM starts; the JVM keeps it for all its Ivy and log4j output."""
     if log is None or "SPARK_ENV_LOADED" in os.environ:
         yield
         return
@@ -73,7 +73,7 @@ def _require_java() -> None:
         return
     if shutil.which("java") is None:
         raise InfraError(
-            "Java is missing: neither JAVA_HOME nor PATH leads to a java program",
+            "Java is missing: no java program in JAVA_HOME or PATH",
             action="install a full Java 17 runtime (Debian, Ubuntu: apt-get install openjdk-17-jre-headless) "
             "or set JAVA_HOME",
         )
@@ -87,20 +87,20 @@ def _settings(engine: Engine) -> dict[str, str]:
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.driver.memory": engine.spark_driver_memory,
-        # With few compilers Java reserves 48 MiB for compiled code, which a run fills; the rest would be interpreted.
+        # With few compiler threads Java reserves 48 MiB for compiled code; a run fills it and would then interpret.
         "spark.driver.extraJavaOptions": f"-XX:ReservedCodeCacheSize=256m {engine.spark_java_options}",
         "spark.sql.shuffle.partitions": str(engine.spark_shuffle_partitions),
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.adaptive.enabled": "true",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
-        # Batches are counted in rows by default: of 10,000 users with long values none would fit into a worker.
+        # Batches are limited by rows by default: 10,000 users with long values would not fit into a worker.
         "spark.sql.execution.arrow.maxBytesPerBatch": "64m",
         "spark.databricks.delta.snapshotPartitions": "2",
         "spark.databricks.delta.schema.autoMerge.enabled": "false",
         "spark.databricks.delta.properties.defaults.enableDeletionVectors": "false",
-        # Arrays are collected from sorted rows: the other aggregate mixes them up once it has met 128 groups.
+        # Arrays are collected from sorted rows: the object hash aggregate loses their order after 128 groups.
         "spark.sql.execution.useObjectHashAggregateExec": "false",
-        # Looked up at every field that a higher-order function reads; set, it costs a fifth of what its default costs.
+        # Read at every field access of a higher-order function; an explicit value costs a fifth of the default lookup.
         "spark.sql.types.framework.enabled": "false",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",

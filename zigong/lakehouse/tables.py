@@ -1,4 +1,4 @@
-"""Pinned reads: one table at one version, for Spark and for Arrow."""
+"""Pinned reads: one version of one table, for Spark and for Arrow."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def latest_version(paths: LakehousePaths, table: str) -> int:
 
 
 def published_version(paths: LakehousePaths, table: str) -> int | None:
-    """The newest version of a table, None where it was never published."""
+    """The newest version of a table, None if it was never published."""
     path = paths.table(table)
     return int(DeltaTable(path).version()) if DeltaTable.is_deltatable(path) else None
 
 
 def open_pinned(spark: SparkSession, paths: LakehousePaths, table: str, version: int) -> DataFrame:
-    """One version of a table as a Spark frame; never the latest by accident.
+    """One version of a table as a Spark frame; the version is explicit, never implicitly the latest.
 
     Raises:
         ConfigError: an erasure removed this version.
@@ -67,7 +67,7 @@ def arrow_pinned(
 
     Raises:
         ConfigError: an erasure removed this version.
-        DataError: the version lacks a column, since an older contract wrote it.
+        DataError: the version lacks a column, since it was written under an older contract.
     """
     refuse_erased(paths, table, version)
     opened = DeltaTable(paths.table(table), version=version)
@@ -77,10 +77,10 @@ def arrow_pinned(
 
 
 def require_columns(table: str, found: Sequence[str], wanted: Sequence[str]) -> None:
-    """Refuses a table that an older contract wrote.
+    """Refuses a table that was written under an older contract.
 
     Raises:
-        DataError: names the columns it lacks.
+        DataError: columns are missing; the message names them.
     """
     missing = [name for name in wanted if name not in found]
     if missing:

@@ -1,4 +1,4 @@
-"""The table of verdicts: written before a table is promoted or blocked, read by later verdicts that compare."""
+"""The table of verdicts: written before a table is promoted or blocked, read by rules that compare with past runs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from zigong.lakehouse.tables import arrow_pinned, published_version
 PASSED, BLOCKED = "passed", "blocked"
 
 
-class Judgement(Protocol):
-    """What the rules said of a table."""
+class Verdict(Protocol):
+    """The result of the rules of a table."""
 
     @property
     def passed(self) -> bool:
@@ -24,11 +24,11 @@ class Judgement(Protocol):
 
     @property
     def kept(self) -> int:
-        """Rows that stay."""
+        """Rows that remain."""
 
     @property
     def refused(self) -> int:
-        """Rows that row rules took out."""
+        """Rows that row rules rejected."""
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -44,7 +44,7 @@ class Judgement(Protocol):
 
 def record_verdict(
     paths: LakehousePaths,
-    judgement: Judgement,
+    verdict: Verdict,
     *,
     run_id: str,
     table: str,
@@ -59,14 +59,14 @@ def record_verdict(
     row = {
         "run_id": run_id,
         "table_name": table,
-        "verdict": PASSED if judgement.passed else BLOCKED,
+        "verdict": PASSED if verdict.passed else BLOCKED,
         "rows_in": counts["rows_in"],
         "rows_published": counts["published"],
         "rows_quarantined": counts["quarantined"],
         "rows_dropped": sum(counts["dropped"].values()),
-        "failures": list(judgement.failures),
-        "warnings": list(judgement.warnings),
-        "results": [{name: item[name] for name in _RESULT} for item in judgement.rows()],
+        "failures": list(verdict.failures),
+        "warnings": list(verdict.warnings),
+        "results": [{name: item[name] for name in _RESULT} for item in verdict.rows()],
         "rules_version": rules_version,
         "decided_at": datetime.now(UTC),
     }
@@ -78,7 +78,7 @@ _RESULT = ("rule", "severity", "fingerprint", "value", "observed", "low", "high"
 
 
 def verdicts_of(paths: LakehousePaths, run_id: str) -> list[dict[str, Any]]:
-    """The verdicts of a run, in the order in which they were given."""
+    """The verdicts of a run, oldest first."""
     version = published_version(paths, "verdicts")
     if version is None:
         return []
@@ -89,10 +89,11 @@ def verdicts_of(paths: LakehousePaths, run_id: str) -> list[dict[str, Any]]:
 
 
 def earlier_values(paths: LakehousePaths, table: str, rule: str, *, but: str, limit: int) -> Sequence[float]:
-    """Values of a rule in the last verdicts that passed, newest first; a rule of that name in any wording counts.
+    """Values of a rule in the last verdicts that passed, newest first, including older definitions of the rule.
 
     Args:
-        but: run whose own verdicts do not count.
+        but: run whose own verdicts are excluded.
+        limit: largest number of values.
     """
     version = published_version(paths, "verdicts")
     if version is None:

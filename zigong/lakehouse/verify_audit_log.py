@@ -1,4 +1,4 @@
-"""Holds the audit log against itself, the Delta logs of the published tables, and a head kept elsewhere."""
+"""Verifies the audit log: its own chain, the Delta logs of the published tables, and a head stored elsewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from zigong.lakehouse.tables import published_tables
 
 @dataclass(frozen=True, kw_only=True)
 class TableLog:
-    """What a table's Delta log still holds.
+    """The available Delta log of a table.
 
     Attributes:
         table_id: Delta's id of the table.
@@ -31,31 +31,31 @@ class TableLog:
 
 @dataclass(frozen=True, kw_only=True)
 class AuditLogVerification:
-    """What was held against what.
+    """The result of a verification.
 
     Attributes:
         head: the newest entry.
-        matched: published entries whose commit says the same.
-        gone: published entries whose commit is no longer in the Delta log, or whose table was deleted since.
-        before: commits of runs that were made before the first entry.
-        broken: the first contradiction, None where there is none.
+        matched: number of published entries that agree with their commit.
+        unavailable: published entries whose commit is no longer in the Delta log, or whose table was deleted since.
+        before: number of commits of runs that are older than the first entry.
+        broken: the first contradiction, None if there is none.
     """
 
     head: Head
     matched: int = 0
-    gone: int = 0
+    unavailable: int = 0
     before: int = 0
     broken: Break | None = None
 
 
 def verify_audit_log(paths: LakehousePaths, expected: Head | None = None) -> AuditLogVerification:
-    """Recomputes the chain, then compares its published entries with the commits, both ways.
+    """Recomputes the chain, then compares its published entries with the commits, in both directions.
 
     Args:
-        expected: a head that was printed and kept earlier; the log may have grown since.
+        expected: a head that was printed and stored earlier; the log may have grown since.
 
     Raises:
-        DataError: nothing was ever logged.
+        DataError: the log does not exist yet.
     """
     entries = audit_entries(paths)
     head = head_of(entries)
@@ -67,12 +67,12 @@ def verify_audit_log(paths: LakehousePaths, expected: Head | None = None) -> Aud
     held = [entry for entry in published if _is_held(entry, logs)]
     early, late = _unlogged(published, logs, entries[0].at if entries else datetime.now(UTC))
     broken = next(_contradictions(held, logs), None) or next(iter(late), None)
-    gone = len(published) - len(held)
-    return AuditLogVerification(head=head, matched=len(held), gone=gone, before=early, broken=broken)
+    unavailable = len(published) - len(held)
+    return AuditLogVerification(head=head, matched=len(held), unavailable=unavailable, before=early, broken=broken)
 
 
 def table_log(paths: LakehousePaths, table: str) -> TableLog:
-    """The commits of a table that its Delta log still holds."""
+    """The commits of a table that are still in its Delta log."""
     commits = {}
     for entry in DeltaTable(paths.table(table)).history():
         committed = datetime.fromtimestamp(entry["timestamp"] / 1000, UTC)
@@ -85,13 +85,13 @@ def table_log(paths: LakehousePaths, table: str) -> TableLog:
 
 
 def _is_held(entry: Entry, logs: dict[str, TableLog]) -> bool:
-    """Whether the Delta log reaches back to the entry's version, in the same table."""
+    """Whether the Delta log of the same table still reaches back to the version of the entry."""
     log = logs.get(entry.table_name)
     return log is not None and log.table_id == entry.table_id and (entry.version or 0) >= min(log.commits)
 
 
 def _contradictions(entries: Sequence[Entry], logs: dict[str, TableLog]) -> Iterator[Break]:
-    """Published entries whose commit is not there or says something else, by seq."""
+    """Published entries whose commit is missing or differs, by seq."""
     for entry in entries:
         log = logs[entry.table_name]
         commit = log.commits.get(entry.version or 0)
@@ -99,10 +99,10 @@ def _contradictions(entries: Sequence[Entry], logs: dict[str, TableLog]) -> Iter
         if commit is None:
             yield Break(place=place, expected=f"a commit of run {entry.run_id}", found=f"none up to {max(log.commits)}")
         elif not entry.rows_published and commit.get("run_id") != entry.run_id:
-            continue  # Delta makes no commit where empty cells stay empty: the version is the one that stood
+            continue  # Delta makes no commit where empty cells stay empty: the version is an earlier one
         elif commit.get("run_id") != entry.run_id or commit.get("verdict") != "passed":
-            said = f"run {commit.get('run_id')}, verdict {commit.get('verdict')}"
-            yield Break(place=place, expected=f"a commit of run {entry.run_id}, verdict passed", found=said)
+            found = f"run {commit.get('run_id')}, verdict {commit.get('verdict')}"
+            yield Break(place=place, expected=f"a commit of run {entry.run_id}, verdict passed", found=found)
         else:
             yield from _differences(entry, commit, log, place)
 
@@ -111,11 +111,11 @@ def _differences(entry: Entry, commit: dict[str, Any], log: TableLog, place: str
     found = asdict(entry.fact)
     for name, value in asdict(publish_fact(commit, log.table_id)).items():
         if found[name] != value:
-            yield Break(place=f"{place}: {name}", expected=f"{value}, as the commit says", found=str(found[name]))
+            yield Break(place=f"{place}: {name}", expected=f"{value}, as in the commit", found=str(found[name]))
 
 
 def _unlogged(published: Sequence[Entry], logs: dict[str, TableLog], since: datetime) -> tuple[int, list[Break]]:
-    """Commits of runs without an entry: how many are older than the log, and those that are not."""
+    """Commits of runs without an entry: the number older than the log, and the later ones."""
     known = {(entry.table_id, entry.version) for entry in published}
     early, late = 0, []
     for table, log in sorted(logs.items()):

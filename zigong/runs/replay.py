@@ -10,7 +10,7 @@ from schemas.contracts import table_contract, table_names
 from zigong.errors import ConfigError, DataError
 from zigong.lakehouse.fence import Basis
 from zigong.lakehouse.lineage import Partition
-from zigong.lakehouse.replayed import kept_out, mark_replayed
+from zigong.lakehouse.replayed import mark_replayed, unreplayed_rows
 from zigong.lakehouse.tables import latest_version, open_pinned
 from zigong.quality.quarantine import ENTERS, Return, returning
 from zigong.runs.job import Job
@@ -56,7 +56,7 @@ def replay(job: Job, table: str, refused_by: str, corrections: Mapping[str, str]
     contract = _replayable(table, corrections)
     version = latest_version(job.paths, table)
     published = open_pinned(job.spark, job.paths, table, version)
-    refused = kept_out(job.spark, job.paths, table, refused_by)
+    refused = unreplayed_rows(job.spark, job.paths, table, refused_by)
     if not refused.head(1):
         raise DataError(
             f"quarantine keeps no row of table {table} and run {refused_by} out",
