@@ -25,13 +25,13 @@ REFUSED: dict[str, tuple[Files, str, str, tuple[str, ...]]] = {
     "no file": ({"other.csv": b""}, "rows.csv", "source.path", ("rows.csv does not exist",)),
     "an empty folder": ({"rows_csv/.keep": b""}, "rows_csv", "deliver", ("rows_csv holds no file",)),
     "an empty csv": ({"rows.csv": b""}, "rows.csv", "columns", ("rows.csv", "ROW, CLIENT", "the file is empty")),
-    "only a header": ({"rows.csv": HEADER}, "rows.csv", "mend", ("behavior_events", "audit blocked 0 rows")),
-    "an empty json": ({"rows.json": b""}, "rows.json", "mend", ("behavior_events", "audit blocked 0 rows")),
+    "only a header": ({"rows.csv": HEADER}, "rows.csv", "fix", ("behavior_events", "audit blocked 0 rows")),
+    "an empty json": ({"rows.json": b""}, "rows.json", "fix", ("behavior_events", "audit blocked 0 rows")),
     "a missing column": (
         {"rows.csv": GOOD.replace(b"AMOUNT", b"SUM")}, "rows.csv", "columns", ("AMOUNT is missing", "SUM, RATE"),
     ),
     "a column twice": (
-        {"rows.csv": GOOD.replace(b"RATE", b"AMOUNT")}, "rows.csv", "columns", ("rows.csv", "AMOUNT stands twice"),
+        {"rows.csv": GOOD.replace(b"RATE", b"AMOUNT")}, "rows.csv", "columns", ("rows.csv", "AMOUNT occurs twice"),
     ),
     "UTF-16": ({"rows.csv": GOOD.decode().encode("utf-16")}, "rows.csv", "UTF-8", ("is missing", "?C?L?I?E")),
     "another order in the second file": (

@@ -208,7 +208,7 @@ def test_an_identifier_in_the_attributes_is_refused_by_name(
     spark: SparkSession, folder: Path, value: str, shown: str
 ) -> None:
     mapping = parse_mapping(MAPPING.replace(SHOWN, f"'size', {value}"), origin="toy.yaml")
-    with pytest.raises(DataError, match=f"attributes of events shows {shown}, which the mapping declares"):
+    with pytest.raises(DataError, match=f"attributes of events exposes {shown}, which the mapping declares"):
         ingested(spark, mapping, folder)
 
 

@@ -95,11 +95,11 @@ def test_all_problems_of_the_rows_are_told_at_once_and_masked(spark: SparkSessio
         ("events", None, "event type is a word", 1, ("aaaa aa",)),
         ("events", "event_at", "before 1970", 1, ()),
         ("events", "known_at", "before 1970", 1, ()),
-        ("events", None, "exact repetitions of a row", 1, ()),
-        ("events", "event_key", "duplicate keys with other contents", 1, ()),
+        ("events", None, "exact duplicates of a row", 1, ()),
+        ("events", "event_key", "duplicate keys with different contents", 1, ()),
     }
     (conflict,) = [item for item in result.findings if item.column == "event_key"]
-    assert conflict.problem.endswith("they differ in amount")
+    assert conflict.problem.endswith("differing: amount")
     assert not any(raw in str(result.findings) for raw in ("secret", "Montag", "Grün", "Paid Up"))
     assert not result.ok
 

@@ -1,1 +1,1 @@
-"""One source into events and profiles: raw files read by a mapping, masked, checked, with keyed digests for ids."""
+"""From raw files to events and profiles: read by a source mapping, checked, masked, with keyed digests for ids."""

@@ -1,7 +1,7 @@
-"""Everything that is wrong with a source mapping and its files, found before anything is written.
+"""Checks a source mapping and its files and reports every problem before anything is written.
 
-Raw values never leave this module: examples show the shape of a cell only (letters become a, digits become 9), and
-cells of identifier columns are not shown at all.
+Raw values never leave this module: examples show only the shape of a field (letters become a, digits become 9), and
+fields of identifier columns are not shown at all.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from zigong.errors import DataError
 from zigong.quality.rows import broken_rules, conform
 
 EXAMPLES = 3
-# Null where user_key or known_at is; told more sharply as before_1970 and far_future.
+# The first two are null where user_key or known_at is; before_1970 and far_future report the third more precisely.
 _FOLLOWING = ("user_bucket_is_present", "known_date_is_present", "times_within_1900_and_2200")
 _TODO = re.compile(r"\bTODO\b:?\s*(.*)")
 
@@ -35,18 +35,20 @@ def check_source(spark: SparkSession, mapping: SourceMapping, path: str, *, time
     """Finds every problem of a mapping and its files below ``path``; writes nothing.
 
     Args:
+        spark: the session.
+        mapping: the mapping to check.
         path: folder of the raw files, as source.path of a recipe.
         timezone: business time zone.
     """
     findings = _open_questions(mapping)
     found = {file.name: _found(spark, file, path, findings) for file in mapping.files}
-    whole = all(frame is not None and not missing_columns(file, frame) for file, frame in _pairs(mapping, found))
+    complete = all(frame is not None and not missing_columns(file, frame) for file, frame in _pairs(mapping, found))
     raw = raw_tables(mapping, {file.name: padded(spark, file, frame) for file, frame in _pairs(mapping, found)})
     file_rows = {}
     for file, frame in _pairs(mapping, found):
         if frame is not None:
             file_rows[file.name] = _judged_file(raw.cells[file.name], file, missing_columns(file, frame), findings)
-    key = secrets.token_bytes(32)  # nothing is kept, so any key serves
+    key = secrets.token_bytes(32)  # nothing is written, so any key will do
 
     def events() -> DataFrame:
         return events_from(spark, raw, mapping, key=key, buckets=1, timezone=timezone)
@@ -55,7 +57,7 @@ def check_source(spark: SparkSession, mapping: SourceMapping, path: str, *, time
         return profiles_from(spark, raw, mapping, key=key, timezone=timezone)
 
     stated = [_stated(section, query, findings) for section, query in (("events", events), ("profiles", profiles))]
-    if not whole or None in stated:
+    if not complete or None in stated:
         return SourceCheck(findings=tuple(findings), summary=None)
     versions = [
         _versions(frame, table, findings)
@@ -73,7 +75,7 @@ def _pairs(mapping: SourceMapping, found: Mapping[str, DataFrame | None]) -> lis
 
 
 def _open_questions(mapping: SourceMapping) -> list[SourceFinding]:
-    """What is left to do in the texts of a mapping, as ``zigong source new`` marks it."""
+    """The TODO markers that ``zigong source new`` wrote and that are still in the texts of a mapping."""
     texts = {"title": mapping.title, "description": mapping.description, "license": mapping.license}
     texts |= {f"derived: {name}": text for name, text in mapping.derived}
     texts |= {"events": mapping.events_sql, "profiles": mapping.profiles_sql}
@@ -106,7 +108,7 @@ def _found(spark: SparkSession, file: SourceFile, path: str, findings: list[Sour
             section=section,
             column=name,
             problem=f"the file has no such column; it has {names}",
-            action="correct the name in columns, or give the file the mapping was written for",
+            action="correct the name in columns, or use the file the mapping was written for",
         )
         for name in missing_columns(file, found)
     ]
@@ -114,7 +116,7 @@ def _found(spark: SparkSession, file: SourceFile, path: str, findings: list[Sour
 
 
 def _judged_file(cells: DataFrame, file: SourceFile, absent: tuple[str, ...], findings: list[SourceFinding]) -> int:
-    """Appends what is wrong with the cells of a file; returns its number of rows."""
+    """Appends the findings on the fields of a file; returns its number of rows."""
     section = f"files: {file.name}"
     try:
         rows: int = cells.count()
@@ -125,7 +127,7 @@ def _judged_file(cells: DataFrame, file: SourceFile, absent: tuple[str, ...], fi
         )
         return 0
     if rows == 0:
-        findings.append(SourceFinding(section=section, problem="the file has no rows", action="give the whole file"))
+        findings.append(SourceFinding(section=section, problem="the file has no rows", action="provide all rows"))
     return rows
 
 
@@ -155,7 +157,7 @@ def _some(examples: Column) -> Column:
 
 
 def _stated(section: str, query: Callable[[], DataFrame], findings: list[SourceFinding]) -> DataFrame | None:
-    """The rows a section's SQL yields, not computed yet; None where it does not run."""
+    """The rows that the SQL of a section yields, not computed yet; None if the SQL does not run."""
     try:
         return query()
     except DataError as error:
@@ -168,7 +170,7 @@ def _stated(section: str, query: Callable[[], DataFrame], findings: list[SourceF
 
 
 def _versions(frame: DataFrame, table: str, findings: list[SourceFinding]) -> Versions | None:
-    """Appends what is wrong with the rows of a table; None where computing them fails."""
+    """Appends the findings on the rows of a table; None if computing them fails."""
     section = "events" if table == "behavior_events" else "profiles"
     try:
         versions = deduplicated(frame, table=table)
@@ -186,7 +188,7 @@ def _versions(frame: DataFrame, table: str, findings: list[SourceFinding]) -> Ve
 
 
 def _broken(rows: DataFrame, table: str, section: str) -> list[SourceFinding]:
-    """Rules of the table's contract that rows break, and times that cannot be meant."""
+    """Rules of the table's contract that rows break, and implausible times."""
     contract = table_contract(table)
     times = [name for name in ("event_at", "valid_from", "known_at") if name in contract.column_names]
     early = [F.when(F.col(name) < F.lit("1970-01-01").cast("timestamp"), f"before_1970:{name}") for name in times]
@@ -207,25 +209,25 @@ def _broken(rows: DataFrame, table: str, section: str) -> list[SourceFinding]:
 def _repeated(versions: Versions, table: str, section: str) -> list[SourceFinding]:
     findings = []
     if repeated := versions.duplicates.count():
-        problem = "exact repetitions of a row; ingest drops and counts them"
+        problem = "exact duplicates of a row; ingest drops and counts them"
         key = "event_key" if section == "events" else "user_key or valid_from"
-        action = f"nothing, if the source repeats rows; else make {key} finer"
+        action = f"none if the source repeats rows; otherwise make {key} more specific"
         findings.append(SourceFinding(section=section, problem=problem, rows=repeated, action=action, blocking=False))
     if contradicting := versions.conflicting.count():
         findings.append(
             SourceFinding(
                 section=section,
                 column="event_key" if section == "events" else "user_key",
-                problem=f"duplicate keys with other contents; they differ in {', '.join(_differing(versions, table))}",
+                problem=f"duplicate keys with different contents; differing: {', '.join(_differing(versions, table))}",
                 rows=contradicting,
-                action="make the key finer, or let known_at tell the versions apart",
+                action="make the key more specific, or give the versions different values of known_at",
             )
         )
     return findings
 
 
 def _differing(versions: Versions, table: str) -> list[str]:
-    """Columns in which rows of one key contradict each other."""
+    """Columns in which rows with the same key differ."""
     contract = table_contract(table)
     others = [name for name in contract.column_names if name not in contract.key]
     text = {name: F.coalesce(F.to_json(F.struct(name)), F.lit("")) for name in others}
@@ -256,7 +258,7 @@ def _summary(file_rows: Mapping[str, int], events: DataFrame, profiles: DataFram
 
 
 def _outcomes(mapping: SourceMapping, summary: Summary) -> list[SourceFinding]:
-    """Types of the mapping that no event has: a typing error, or a sample too small to hold them."""
+    """Event types of the mapping that never occur: a typing error, or a sample that is too small."""
     if summary.events == 0:
         return [SourceFinding(section="events", problem="no events", action="check joins and filters of the SQL")]
     absent = {
@@ -270,7 +272,7 @@ def _outcomes(mapping: SourceMapping, summary: Summary) -> list[SourceFinding]:
             problem=f"never occur: {', '.join(words)}",
             action="correct the words, or the event_type of the SQL; without outcomes no client gets a label"
             if none_at_all
-            else "nothing, if the files are a sample; else correct the words",
+            else "none if the files are a sample; otherwise correct the words",
             blocking=none_at_all,
         )
         for section, words in absent.items()

@@ -1,4 +1,4 @@
-"""One delivery of raw files, divided by what becomes of its rows: published, refused or dropped with a reason."""
+"""One delivery of raw files, split into rows to publish, rows to quarantine, and dropped rows counted by reason."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class RefusedRaw:
     """Raw rows that do not fit the mapping.
 
     Attributes:
-        rows: with their reasons, without those of erased users.
-        refused: how many fit nowhere, those of erased users included.
+        rows: the rows with their reasons, without those of erased users.
+        refused: number of rows that do not fit the mapping, including those of erased users.
         erased: how many of these belong to erased users.
-        rows_in: rows of all files.
+        rows_in: number of rows of all files.
     """
 
     rows: DataFrame
@@ -42,8 +42,8 @@ class RefusedRaw:
 
     @property
     def dropped(self) -> dict[str, int]:
-        """Rows left out, by reason."""
-        return _losses(erased=self.erased)
+        """Number of dropped rows, by reason."""
+        return _nonzero(erased=self.erased)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +53,8 @@ class Delivered:
     Attributes:
         table: behavior_events or user_profiles.
         kept: one row per key of the contract.
-        refused: contradictions (columns reasons and payload).
-        dropped: rows left out, by reason.
+        refused: conflicting versions (columns reasons and payload).
+        dropped: number of dropped rows, by reason.
     """
 
     table: str
@@ -65,7 +65,7 @@ class Delivered:
 
 @dataclass(frozen=True, kw_only=True)
 class ProfiledUsers:
-    """How many users of some events there are, and how many of them have a profile."""
+    """The number of users of some events, and how many of them have a profile."""
 
     users: int
     profiled: int
@@ -77,7 +77,7 @@ class ProfiledUsers:
 
 
 def unread_columns(raw: RawTables) -> str | None:
-    """The columns that no file of the mapping names, in words; None where every column is read."""
+    """The columns of the files that the mapping does not declare, as text; None if every column is read."""
     return "; ".join(f"{name}: {', '.join(columns)}" for name, columns in raw.unread.items() if columns) or None
 
 
@@ -86,7 +86,7 @@ def refused_raw(raw: RawTables, mapping: SourceMapping, recipe: Recipe, tombston
 
     Args:
         recipe: names the key of the pseudonyms.
-        tombstones: of erased users, see :func:`zigong.behavior.ingest.without_erased`.
+        tombstones: of erased users, see :func:`zigong.behavior.sources.ingest.without_erased`.
     """
     rows_in, refused = counted_rows(raw)
     rejected = rejected_rows(raw, mapping, key=lakehouse_key(recipe))
@@ -95,17 +95,17 @@ def refused_raw(raw: RawTables, mapping: SourceMapping, recipe: Recipe, tombston
 
 
 def require_few_refused(mapping: SourceMapping, found: RefusedRaw) -> None:
-    """The rate breaker of raw rows: so many bad ones are a broken delivery or a broken mapping.
+    """Stops the ingest when so many raw rows are bad that the delivery or the mapping must be broken.
 
     Raises:
-        DataError: more than the mapping's share of the rows do not fit.
+        DataError: more than the mapping's ``max_refused_share`` of the rows do not fit.
     """
     if found.refused > mapping.max_refused_share * found.rows_in:
         raise DataError(
             f"source {mapping.name}: {found.refused:,} of {found.rows_in:,} raw rows do not fit the mapping, which "
             f"allows a share of {mapping.max_refused_share:g}; nothing was published",
             action="`zigong quarantine ls` shows the reasons; have the files delivered again, correct the mapping, or "
-            "set max_refused_share there",
+            "raise its max_refused_share",
         )
 
 
@@ -119,11 +119,11 @@ def delivered_tables(
     from_date: date | None,
     to_date: date | None,
 ) -> Iterator[Delivered]:
-    """The events of the dates, then the profiles; a table is divided when it is asked for.
+    """Yields the events of the dates, then the profiles; each table is computed when it is requested.
 
     Args:
-        recipe: names key, user buckets and business time zone.
-        tombstones: of erased users, see :func:`zigong.behavior.ingest.without_erased`.
+        recipe: defines key, user buckets and business time zone.
+        tombstones: of erased users, see :func:`zigong.behavior.sources.ingest.without_erased`.
         from_date: first known date of the events; None: all before ``to_date``.
         to_date: end of the known dates, excluded; None: all from ``from_date`` on.
     """
@@ -144,7 +144,7 @@ def delivered_tables(
 
 
 def _delivered(rows: DataFrame, tombstones: DataFrame | None, *, table: str) -> Delivered:
-    """One row per key; repetitions and rows of erased users are dropped, contradictions are refused."""
+    """Splits rows: one per key is kept, duplicates and rows of erased users are dropped, conflicts are refused."""
     versions = deduplicated(rows, table=table)
     kept, doubled, conflicting = (
         without_erased(part, tombstones) for part in (versions.kept, versions.duplicates, versions.conflicting)
@@ -152,7 +152,7 @@ def _delivered(rows: DataFrame, tombstones: DataFrame | None, *, table: str) -> 
     refused = conflicting.kept.select(
         F.array(F.lit("conflicting_version")).alias("reasons"), F.to_json(F.struct("*"), EXACT).alias("payload")
     )
-    erased = _losses(erased=kept.erased + doubled.erased + conflicting.erased)
+    erased = _nonzero(erased=kept.erased + doubled.erased + conflicting.erased)
     dropped = {"duplicate": doubled.kept.count(), **erased}
     return Delivered(table=table, kept=kept.kept, refused=refused, dropped=dropped)
 
@@ -166,6 +166,6 @@ def profiled_users(events: DataFrame, profiles: DataFrame) -> ProfiledUsers:
     return ProfiledUsers(users=row["users"], profiled=row["profiled"])
 
 
-def _losses(**counts: int) -> dict[str, int]:
-    """Rows left out by reason, without the reasons that met nobody."""
+def _nonzero(**counts: int) -> dict[str, int]:
+    """The counts by reason, without the reasons that do not occur."""
     return {reason: rows for reason, rows in counts.items() if rows}

@@ -1,6 +1,6 @@
-"""A commented starting mapping for new files, from the first rows of a sample of each.
+"""Drafts a commented source mapping for new files from the first rows of a sample of each.
 
-No cell of the sample enters the mapping: only names, types and places of columns do.
+No value of the sample enters the mapping: only names, types and positions of columns do.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from zigong.behavior.sources.sample import SourceSample, read_sample, word
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """A mapping's text and the folder it is to be checked against."""
+    """The text of a drafted mapping and the folder of its files."""
 
     text: str
     folder: Path
@@ -33,8 +33,8 @@ def drafted_mapping(files: Sequence[Path], *, name: str | None = None) -> Draft:
         name: name of the source; default: that of the first file.
 
     Raises:
-        ConfigError: a file is missing or of no known format.
-        DataError: a file is not of the format its name tells.
+        ConfigError: a file is missing or has no known format.
+        DataError: a file does not have the format that its name states.
     """
     folder = Path(os.path.commonpath([file.resolve().parent for file in files]))
     samples = [read_sample(file, str(file.resolve().relative_to(folder))) for file in files]
@@ -111,7 +111,7 @@ def _event_lines(sample: SourceSample) -> list[str]:
     ]
 
 
-_CURRENCY = "'XXX' AS currency,  -- TODO: the ISO 4217 code of the amount"  # XXX says that there is none
+_CURRENCY = "'XXX' AS currency,  -- TODO: the ISO 4217 code of the amount"  # XXX is ISO 4217 for no currency
 
 
 def _profile_lines(sample: SourceSample) -> list[str]:
@@ -130,7 +130,7 @@ def _profile_lines(sample: SourceSample) -> list[str]:
 
 
 def _moment(sample: SourceSample) -> str:
-    """The first time of a file in UTC; of a date alone the last microsecond, since its start may be too early."""
+    """The first time column in UTC; for a date column the end of the day, since its start may be too early."""
     time = sample.first(lambda column: column.type == "timestamp")
     if time:
         return f"to_utc_timestamp({time}, :timezone)"

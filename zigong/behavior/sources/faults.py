@@ -1,6 +1,6 @@
-"""What Spark finds wrong with raw files and a mapping's SQL while it computes rows, named without a value of theirs.
+"""Translates Spark's runtime errors on raw files and on a mapping's SQL into messages without raw values.
 
-Spark's own texts and logs quote raw cells.
+Spark's own messages and logs quote raw values.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from zigong.errors import DataError
 from zigong.lakehouse.session import PYSPARK_ERRORS
 
 UNREADABLE, DATA_EXCEPTION = "FAILED_READ_FILE", "22"  # a condition of Spark; a class of SQLSTATE
-# Whose messages speak of the file or its header, never of a value.
-_TELLING = (
+# Exceptions whose messages are about the file or its header and never contain a value.
+_SAFE_MESSAGES = (
     "java.io.",
     "java.util.zip.",
     "java.lang.RuntimeException",
@@ -34,17 +34,17 @@ _TELLING = (
 
 @contextmanager
 def raw_faults(spark: SparkSession, mapping: SourceMapping, path: str) -> Iterator[None]:
-    """Names faults of the raw files below ``path`` and of the mapping's SQL; Spark finds them when rows are computed.
+    """Reports faults of the raw files below ``path`` and of the mapping's SQL, which Spark finds at computation time.
 
-    While raw values are at hand, Spark logs nothing.
+    Spark logs nothing inside this context, because its logs may contain raw values.
 
     Raises:
-        DataError: a raw file cannot be read to its end, or the SQL meets a value that it cannot compute with.
+        DataError: a raw file cannot be read completely, or the SQL cannot compute with a value.
     """
-    told = logging.getLogger(PYSPARK_ERRORS)
-    before = told.level
+    logger = logging.getLogger(PYSPARK_ERRORS)
+    before = logger.level
     spark.sparkContext.setLogLevel("OFF")
-    told.setLevel(logging.CRITICAL)
+    logger.setLevel(logging.CRITICAL)
     try:
         yield
     except (Py4JJavaError, PySparkException) as error:
@@ -54,25 +54,25 @@ def raw_faults(spark: SparkSession, mapping: SourceMapping, path: str) -> Iterat
         raise fault from None  # the cause quotes raw values
     finally:
         spark.sparkContext.setLogLevel("ERROR")
-        told.setLevel(before)
+        logger.setLevel(before)
 
 
 def unreadable_file(error: Py4JJavaError | PySparkException, path: str) -> DataError | None:
-    """The error as one of a file below ``path`` that cannot be read; None where it is another."""
+    """A DataError if the error means that a file below ``path`` cannot be read; None for any other error."""
     throwables = _throwables(error)
     for thrown in throwables:
         file = thrown.getMessageParameters().get("path") if _condition(thrown).startswith(UNREADABLE) else None
         if file is not None and path.rstrip("/") in unquote(str(file)):
             return DataError(
                 f"raw file {unquote(str(file))} cannot be read: {_reason(throwables)}",
-                action="deliver the file again, whole and as the source mapping describes it; the published version is "
-                "unchanged",
+                action="deliver the file again, complete and as the source mapping describes it; the published version "
+                "is unchanged",
             )
     return None
 
 
 def cause_of(error: Py4JJavaError | PySparkException) -> str:
-    """Spark's name for an error and the SQL it points at; its full text may hold raw values."""
+    """Spark's error condition and the SQL fragment it points to; the full message may contain raw values."""
     named = [thrown for thrown in _throwables(error) if _condition(thrown)]
     if not named:
         return type(error).__name__
@@ -86,9 +86,9 @@ def _uncomputable(error: Py4JJavaError | PySparkException, mapping: SourceMappin
     if not any(state.startswith(DATA_EXCEPTION) for state in states):
         return None
     return DataError(
-        f"source mapping {mapping.origin}: its SQL meets a value it cannot compute with: {cause_of(error)}",
-        action="use try_cast or CASE in the SQL, or give the raw column a type that holds the value, which sends other "
-        "rows to quarantine; `zigong source check` finds the columns",
+        f"source mapping {mapping.origin}: its SQL cannot compute with a value: {cause_of(error)}",
+        action="use try_cast or CASE in the SQL, or declare a type for the raw column that fits the value, so that "
+        "other rows go to quarantine; `zigong source check` finds the columns",
     )
 
 
@@ -112,7 +112,7 @@ def _condition(thrown: Any) -> str:
 
 
 def _reason(throwables: list[Any]) -> str:
-    """The innermost cause, with its message where that speaks of the file as a whole."""
+    """The innermost cause, with its message if that is about the file and not about a value."""
     for thrown in throwables:
         if _condition(thrown) == f"{UNREADABLE}.PARQUET_COLUMN_DATA_TYPE_MISMATCH":
             types = thrown.getMessageParameters()
@@ -120,5 +120,5 @@ def _reason(throwables: list[Any]) -> str:
             return f"column {types.get('column')} holds {kinds}"
     innermost = throwables[-1]
     name = str(innermost.getClass().getName())
-    told = " ".join(str(innermost.getMessage() or "").split()) if name.startswith(_TELLING) else ""
-    return f"{name.rpartition('.')[2]}: {told[:300]}" if told else name.rpartition(".")[2]
+    message = " ".join(str(innermost.getMessage() or "").split()) if name.startswith(_SAFE_MESSAGES) else ""
+    return f"{name.rpartition('.')[2]}: {message[:300]}" if message else name.rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""What a check of a source tells: findings, and a summary of what the source yields."""
+"""The result of checking a source: findings, and a summary of the events and profiles it yields."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _ACTIONS = {
     "below_minimum": "correct the source, or the column's minimum",
     "broken_text": "deliver the file in UTF-8 and without NUL characters",
     "too_long": f"no text has more than {MAX_CELL:,} characters: look for a quote that is not closed",
-    "malformed_row": "correct the line: too many or too few cells, an open quote, or no JSON object",
+    "malformed_row": "correct the line: too many or too few fields, an open quote, or no JSON object",
     "event_type_is_a_word": "let the SQL yield lower-case words such as loan_paid: a-z, 0-9, _; at most 64 characters",
-    "amount_has_currency": "let the SQL yield an ISO 4217 code beside every amount",
+    "amount_has_currency": "let the SQL yield an ISO 4217 code with every amount",
     "op_is_known": "let the SQL yield 'upsert', or 'retract' for an event that is withdrawn",
     "days_past_due_not_negative": "let the SQL yield null or a number from 0",
     "before_1970": "look for a wrong unit, a wrong anchor date or a text that means empty",
@@ -28,16 +28,16 @@ _ACTIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class SourceFinding:
-    """One problem, or one thing to know.
+    """One problem, or one piece of information.
 
     Attributes:
-        section: file or part of the mapping it lies in, such as ``files: loans`` or ``events``.
-        column: its column, where it lies in one.
+        section: file or part of the mapping, such as ``files: loans`` or ``events``.
+        column: the column concerned, if any.
         problem: what was found.
-        rows: how many rows it concerns, which a run would send to quarantine; None: not a matter of rows.
+        rows: number of rows that a run would send to quarantine; None: not about rows.
         examples: up to three masked examples.
         action: what to do.
-        blocking: False for what loses nothing and may be meant so.
+        blocking: False if no data is lost and the finding may be intended.
     """
 
     section: str
@@ -51,7 +51,7 @@ class SourceFinding:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What a source yields; all times are UTC."""
+    """Counts and time ranges of what a source yields; all times are UTC."""
 
     file_rows: Mapping[str, int]
     events: int
@@ -66,19 +66,19 @@ class Summary:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceCheck:
-    """All findings on a source; no summary where files, columns or SQL are too broken to count events."""
+    """All findings on a source; no summary if files, columns or SQL are too broken to count events."""
 
     findings: tuple[SourceFinding, ...]
     summary: Summary | None
 
     @property
     def faults(self) -> int:
-        """Findings that have to be mended before a run."""
+        """Number of findings that have to be fixed before a run."""
         return sum(finding.blocking and finding.rows is None for finding in self.findings)
 
     @property
     def row_findings(self) -> int:
-        """Findings whose rows a run would send to quarantine, going on with the others."""
+        """Number of findings whose rows a run would send to quarantine while it continues with the others."""
         return sum(finding.blocking and finding.rows is not None for finding in self.findings)
 
     @property
@@ -88,15 +88,18 @@ class SourceCheck:
 
 
 def rule_finding(section: str, rule: str, rows: int, examples: tuple[str, ...]) -> SourceFinding:
-    """The finding of rows that a rule of cells or of a table would refuse.
+    """The finding for rows that break a rule of the source mapping or of a table contract.
 
     Args:
-        rule: name of the rule, with its column after a colon where it has one.
+        section: file or part of the mapping.
+        rule: name of the rule, followed by a colon and its column if it has one.
+        rows: number of rows that break it.
+        examples: up to three masked examples.
     """
     kind, _, column = rule.partition(":")
     if kind.endswith("_is_present"):
         column = {"user_id": "user_key", "event_id": "event_key"}.get(name := kind.removesuffix("_is_present"), name)
-        action = f"let the SQL yield {column} in every row: look for a join without a partner or a bad date"
+        action = f"let the SQL yield {column} in every row: look for a join without a match or a bad date"
         return SourceFinding(section=section, column=column, problem="null", rows=rows, action=action)
     return SourceFinding(
         section=section,

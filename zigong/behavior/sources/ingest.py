@@ -1,4 +1,4 @@
-"""Raw files become behavior_events and user_profiles through a source mapping.
+"""Turns raw files into behavior_events and user_profiles through a source mapping.
 
 A job calls ``read_raw``, then ``events_from`` or ``profiles_from``, then ``deduplicated``; ``rejected_rows`` and the
 conflicting versions go to quarantine, so that rows in = published + quarantined + dropped.
@@ -45,12 +45,12 @@ KEPT, DUPLICATE, CONFLICTING = "kept", "duplicate", "conflicting_version"
 
 @dataclass(frozen=True, kw_only=True)
 class Versions:
-    """Rows by their fate; the three parts together are exactly the rows given.
+    """Rows split into three disjoint parts that together are exactly the input.
 
     Attributes:
         kept: one row per key of the contract.
-        duplicates: exact repetitions, to be counted as dropped with the reason ``duplicate``.
-        conflicting: other contents under a kept key, for quarantine with the reason ``conflicting_version``.
+        duplicates: exact duplicates, to be counted as dropped with the reason ``duplicate``.
+        conflicting: rows with a kept key but different contents, for quarantine as ``conflicting_version``.
     """
 
     kept: DataFrame
@@ -75,11 +75,11 @@ def events_from(
         key: key of the pseudonyms.
         buckets: number of user buckets of the lakehouse.
         timezone: business time zone; known_date is the date of known_at there.
-        from_date: first known_date that is produced; default: all.
-        to_date: first known_date that is not produced any more.
+        from_date: first known_date, inclusive; None: all.
+        to_date: last known_date, exclusive; None: all.
 
     Raises:
-        DataError: the mapping's SQL does not run, yields other columns, or shows an identifier outside the keys.
+        DataError: the mapping's SQL does not run, yields other columns, or exposes an identifier outside the keys.
     """
     stated = _queried(spark, raw, mapping, "events", mapping.events_sql, timezone)
     known_at = F.col("known_at") if mapping.known_at_lag is None else F.col("event_at") + F.expr(mapping.known_at_lag)
@@ -132,20 +132,20 @@ def profiles_from(
 def deduplicated(rows: DataFrame, *, table: str = "behavior_events") -> Versions:
     """One row per key of the table's contract.
 
-    An exact repetition is a duplicate. Under one key and known_at two contents contradict each other: the one with the
-    smallest content digest is kept, so the choice depends on nothing but the rows, and the others are conflicting.
+    An exact copy is a duplicate. Rows with the same key but different contents conflict: the one with the smallest
+    content digest is kept, so the choice depends only on the rows, and the others are conflicting.
     """
     contract = table_contract(table)
     of_key = Window.partitionBy(*contract.key)
     text = row_text((column.name, column.type) for column in contract.columns)
-    content = F.when(F.count("*").over(of_key) > 1, F.sha2(text, 256))  # most keys stand once, with nothing to compare
+    content = F.when(F.count("*").over(of_key) > 1, F.sha2(text, 256))  # most keys occur once, with nothing to compare
     by_key = of_key.orderBy(_CONTENT)
     fate = (
         F.when(F.lag(_CONTENT).over(by_key) == F.col(_CONTENT), DUPLICATE)
         .when(F.dense_rank().over(by_key) == 1, KEPT)
         .otherwise(CONFLICTING)
     )
-    # Three readers: without the checkpoint each would hash and shuffle all rows again.
+    # Read three times: without the checkpoint each read would hash and shuffle all rows again.
     judged = rows.withColumn(_CONTENT, content).withColumn(_FATE, fate).localCheckpoint()
     kept, duplicates, conflicting = (
         judged.where(F.col(_FATE) == part).select(*contract.column_names) for part in (KEPT, DUPLICATE, CONFLICTING)
@@ -155,11 +155,11 @@ def deduplicated(rows: DataFrame, *, table: str = "behavior_events") -> Versions
 
 @dataclass(frozen=True, kw_only=True)
 class ErasureSplit:
-    """Rows, divided by the tombstones of erased users.
+    """Rows, split by the tombstones of erased users.
 
     Attributes:
         kept: rows of users who were never erased.
-        erased: how many rows were left out, to be counted as dropped with the reason ``erased``.
+        erased: number of removed rows, to be counted as dropped with the reason ``erased``.
     """
 
     kept: DataFrame
@@ -167,10 +167,10 @@ class ErasureSplit:
 
 
 def without_erased(rows: DataFrame, tombstones: DataFrame | None) -> ErasureSplit:
-    """Leaves out the rows of erased users, who may come back in any file.
+    """Removes the rows of erased users, who may reappear in any file.
 
     Args:
-        rows: with the column user_id.
+        rows: any rows with the column user_id.
         tombstones: column ``tombstone``, the SHA-256 of each erased pseudonym; None: nobody was erased.
     """
     if tombstones is None:
@@ -183,10 +183,10 @@ def without_erased(rows: DataFrame, tombstones: DataFrame | None) -> ErasureSpli
 
 
 def rejected_without_erased(rejected: DataFrame, tombstones: DataFrame | None) -> ErasureSplit:
-    """Leaves out rejected rows in which a client's pseudonym stands alone in an identifier's cell.
+    """Removes rejected rows whose identifier fields contain the pseudonym of an erased user.
 
     Args:
-        rejected: as ``rejected_rows`` gives them.
+        rejected: as returned by ``rejected_rows``.
         tombstones: as in ``without_erased``.
     """
     if tombstones is None:
@@ -206,7 +206,7 @@ def _contracted(frame: DataFrame, table: str) -> DataFrame:
 
 
 def _words(attributes: Column, mapping: SourceMapping) -> Column:
-    """Attributes as a map of texts without nulls, free text masked; no attributes are an empty map."""
+    """Attributes as a map of texts without nulls, with free text masked; a null map becomes an empty one."""
     texts = attributes.cast("map<string,string>")
     empty = F.create_map().cast("map<string,string>")
     stated = F.coalesce(F.map_filter(texts, lambda _, value: value.isNotNull()), empty)
@@ -227,8 +227,8 @@ def _queried(
     expected = _PROFILE_COLUMNS if section == "profiles" else _EVENT_COLUMNS
     if section == "events" and mapping.known_at_lag is None:
         expected = (*expected, "known_at")
-    # The mapping's author writes SQL by design; no client's data ever enters these texts.
-    # A text may end in a comment, so its closing bracket stands on a line of its own.
+    # The author of a mapping writes SQL by design; no client data ever enters these texts.
+    # A text may end in a comment, so its closing bracket is on a separate line.
     views = [f"{name} AS (SELECT * FROM {{{name}}})" for name in raw.good]  # noqa: S608
     views += [f"{name} AS ({_formatted(text, timezone)}\n)" for name, text in mapping.derived]
     query = f"WITH {', '.join(views)} SELECT * FROM ({_formatted(sql, timezone)}\n)"  # noqa: S608
@@ -250,16 +250,16 @@ def _queried(
 
 
 def _require_hidden(found: DataFrame, mapping: SourceMapping, section: str) -> None:
-    """Refuses a query that puts an identifier anywhere but into a key, which becomes a keyed digest."""
+    """Refuses a query that exposes an identifier in any column but a key, which becomes a keyed digest."""
     for column, identifiers in shown_identifiers(found).items():
         if not column.endswith("_key"):
             raise DataError(
-                f"source mapping {mapping.origin}: {column} of {section} shows {', '.join(identifiers)}, which the "
-                "mapping declares an identifier; identifiers may only stand in keys",
-                action=f"take it out of {column}, or derive a word from it before it enters the files",
+                f"source mapping {mapping.origin}: {column} of {section} exposes {', '.join(identifiers)}, which the "
+                "mapping declares an identifier; identifiers are allowed in keys only",
+                action=f"remove it from {column}, or derive a word from it before it enters the files",
             )
 
 
 def _formatted(sql: str, timezone: str) -> str:
-    """A mapping's SQL with its parameter filled in; braces are its own. Spark binds no parameters inside such views."""
+    """The SQL of a mapping with :timezone filled in and braces escaped; Spark binds no parameters inside such views."""
     return sql.replace("{", "{{").replace("}", "}}").replace(":timezone", f"'{ZoneInfo(timezone).key}'")

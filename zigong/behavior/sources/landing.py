@@ -1,4 +1,4 @@
-"""Where the raw files of a recipe lie; a simulated lender is made there on first use."""
+"""Locates the raw files of a recipe; the files of a simulated lender are generated on first use."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def landing_folder(spark: SparkSession, recipe: Recipe, paths: LakehousePaths) -
     if source.path is not None:
         folder = Path(source.path).expanduser()
         if not folder.is_dir():
-            action = "give --set source.path=FOLDER of the raw files"
+            action = "use --set source.path=FOLDER with the folder of the raw files"
             raise ConfigError(f"source.path {folder} is not a folder", action=action)
         return str(folder.resolve())
     if source.simulation is None:
         raise ConfigError(
             f"source.path is missing: mapping {source.mapping} reads raw files",
-            action="--set source.path=FOLDER of the raw files",
+            action="use --set source.path=FOLDER with the folder of the raw files",
         )
     return _simulated(spark, source.simulation, paths)
 
 
 def _simulated(spark: SparkSession, simulation: Simulation, paths: LakehousePaths) -> str:
-    """One folder per size and seed, finished or made again."""
+    """The folder of one simulation; an incomplete one is generated again."""
     identity = json.dumps(simulation.model_dump(mode="json"), sort_keys=True)
     folder = paths.landing(f"simulated-{hashlib.sha256(identity.encode()).hexdigest()[:12]}")
     marker = Path(folder, COMPLETE)

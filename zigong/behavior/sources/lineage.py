@@ -1,7 +1,7 @@
-"""Which identifiers of the raw files a column of a query shows, read from Spark's analysed plan; nothing is computed.
+"""Finds which raw identifiers each column of a query exposes, from Spark's analysed plan; nothing is computed.
 
-A raw identifier column carries its name as metadata. The plan is walked from the files up, expression by expression:
-a value that is computed from an identifier shows it, except where it only tells whether or how often there is one.
+A raw identifier column carries its name as metadata. The plan is traversed bottom-up, expression by expression: a
+value that is computed from an identifier exposes it, except for null checks and counts.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any
 
 from pyspark.sql import DataFrame
 
-IDENTIFIER = "zigong.identifier"  # metadata of a column: which column of which file it is
-_TELL_NO_VALUE = {"IsNull", "IsNotNull", "Count"}
+IDENTIFIER = "zigong.identifier"  # metadata key of a column: the file and column it was read from
+_EXPOSE_NO_VALUE = {"IsNull", "IsNotNull", "Count"}
 _KEEP_STRUCTS = {"Alias", "AggregateExpression", "Min", "Max", "First", "Last", "AnyValue"}
 _BY_POSITION = {"Union", "Except", "Intersect"}
 _NAMING = {"Project": "projectList", "Aggregate": "aggregateExpressions", "Window": "windowExpressions"}
@@ -21,7 +21,7 @@ Names = frozenset[str]
 
 
 def shown_identifiers(query: DataFrame) -> dict[str, tuple[str, ...]]:
-    """By column of the query, the identifiers that its values show, sorted; columns that show none are left out."""
+    """By column of the query, the identifiers that its values expose, sorted; columns that expose none are left out."""
     plan = query._jdf.queryExecution().analyzed()
     known = _Plan()
     known.read(plan)
@@ -30,15 +30,15 @@ def shown_identifiers(query: DataFrame) -> dict[str, tuple[str, ...]]:
 
 
 class _Plan:
-    """What is known of each attribute of a plan, by its expression id."""
+    """The identifiers that each attribute of a plan exposes, by expression id."""
 
     def __init__(self) -> None:
         self._shown: dict[int, Names] = {}
-        self._fields: dict[int, list[Names]] = {}  # of structs that the query makes: what each field shows
-        self._common: dict[int, list[Names]] = {}  # common table expressions: what their columns show
+        self._fields: dict[int, list[Names]] = {}  # of structs built by the query: identifiers by field
+        self._common: dict[int, list[Names]] = {}  # of common table expressions: identifiers by column
 
     def read(self, plan: Any) -> None:
-        """Reads a plan after those it stands on."""
+        """Reads a plan bottom-up, its children first."""
         kind = _kind(plan)
         if kind == "WithCTE":
             for definition in _items(plan.cteDefs()):
@@ -65,12 +65,12 @@ class _Plan:
             self._read_other(plan, children)
 
     def of_attribute(self, attribute: Any) -> Names:
-        """What an attribute shows."""
+        """The identifiers that an attribute exposes."""
         shown: Names = self._shown.get(attribute.exprId().id(), frozenset())
         return shown | _own(attribute)
 
     def _read_other(self, plan: Any, children: list[Any]) -> None:
-        """Attributes that a node makes in another way show whatever its expressions show."""
+        """For any other node, new attributes expose whatever its expressions expose."""
         passed = {item.exprId().id() for child in children for _, item in _outputs(child)}
         made = [item for _, item in _outputs(plan) if item.exprId().id() not in passed]
         if children and made:
@@ -80,11 +80,11 @@ class _Plan:
 
     def _of(self, expression: Any) -> Names:
         kind = _kind(expression)
-        if kind in _TELL_NO_VALUE:
+        if kind in _EXPOSE_NO_VALUE:
             return frozenset()
         if kind == "AttributeReference":
             return self.of_attribute(expression)
-        if kind == "WindowExpression":  # its partitions and order choose rows; they are not shown
+        if kind == "WindowExpression":  # partitioning and ordering select rows; they are not exposed
             return self._of(expression.windowFunction())
         if kind == "GetStructField" and (fields := self._fields_of(expression.child())) is not None:
             return fields[int(expression.ordinal())]
@@ -94,7 +94,7 @@ class _Plan:
         return _union(self._of(child) for child in _items(expression.children()))
 
     def _fields_of(self, expression: Any) -> list[Names] | None:
-        """What each field of a struct shows, None where the query does not make the struct itself."""
+        """The identifiers that each field of a struct exposes, None if the struct is not built by the query."""
         kind = _kind(expression)
         if kind == "CreateNamedStruct":
             return [self._of(value) for value in _items(expression.valExprs())]

@@ -1,7 +1,7 @@
-"""Free text of a source is masked before anything of it is written: numbers of cards, phones and persons, addresses.
+"""Masks free text before it is written: card and phone numbers, national ids and mail addresses.
 
-Spark's own pattern finds the few suspicious values; only those travel to Python, as Arrow batches, and each distinct
-text of a batch is read once.
+A regular expression in Spark finds the few suspicious values; only those are sent to Python, as Arrow batches, and
+each distinct text of a batch is analysed once.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from pyspark.sql import functions as F
 
 from zigong.behavior.sources.recognisers import masked_text
 
-# Seven digits with at most three signs between them, or an @: less is no number of a card, a phone or a person.
+# Seven digits with at most three other characters between them, or an @: shorter texts hold no card, phone or id.
 SUSPICIOUS = r"(?s)(?:\p{Nd}\P{Nd}{0,3}){7}|@"
 SHAPE_LENGTH = 40
 
 
 def masked_texts(texts: pa.Array) -> pa.Array:
-    """Every text with what the recognisers find replaced by a mask; null stays null."""
+    """The texts, with everything the recognisers find replaced by a mask; null remains null."""
     known = pc.dictionary_encode(pa.array(texts, pa.string()))
     masked = pa.array([masked_text(text) for text in known.dictionary.to_pylist()], pa.string())
     return pa.DictionaryArray.from_arrays(known.indices, masked).cast(pa.string())
 
 
 def masked_values(attributes: pa.Array) -> pa.Array:
-    """A batch of attributes (map<string,string>) with every value masked; null stays null."""
-    whole = attributes.take(pa.array(range(len(attributes)), pa.int32()))  # a slice keeps the offsets of its parent
-    masked = masked_texts(whole.items)
-    return pa.MapArray.from_arrays(whole.offsets, whole.keys, masked, type=whole.type, mask=whole.is_null())
+    """A batch of attributes (map<string,string>) with every value masked; null remains null."""
+    copied = attributes.take(pa.array(range(len(attributes)), pa.int32()))  # a slice keeps the offsets of its parent
+    masked = masked_texts(copied.items)
+    return pa.MapArray.from_arrays(copied.offsets, copied.keys, masked, type=copied.type, mask=copied.is_null())
 
 
 def masked_attributes(attributes: Column, codes: Collection[str]) -> Column:
-    """Attributes of which every value is masked that its mapping does not declare a code.
+    """Attributes with every value masked, except those the mapping declares to be codes.
 
     Args:
         attributes: map<string,string>.
-        codes: names whose values are codes of the source or words of the mapping's own.
+        codes: names of attributes whose values are codes of the source or words of the mapping.
     """
     checked = F.map_filter(attributes, lambda key, value: ~key.isin(*codes) & value.rlike(SUSPICIOUS))
     found = F.when(F.size(checked) > 0, checked)
@@ -55,6 +55,6 @@ def masked_cell(cell: Column) -> Column:
 
 
 def shape(cell: Column) -> Column:
-    """The shape of a cell: letters become a, digits become 9, and no more than its beginning is kept."""
+    """The shape of a field: letters become a, digits become 9, truncated to ``SHAPE_LENGTH`` characters."""
     masked = F.regexp_replace(F.regexp_replace(cell.cast("string"), r"[\p{L}\p{M}]", "a"), r"\p{N}", "9")
     return F.substring(masked, 1, SHAPE_LENGTH)

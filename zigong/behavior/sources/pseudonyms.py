@@ -16,12 +16,12 @@ MIN_KEY_BYTES = 16
 
 
 def pseudonymiser(key: bytes) -> Callable[[Column], Column]:
-    """A function that turns a string column into its HMAC-SHA256 (64 hex digits; null stays null).
+    """A function that turns a string column into its HMAC-SHA256 (64 hex digits; null remains null).
 
-    The key travels in the closure of an Arrow-batched function only: it stands in no SQL text and in no query plan.
+    The key is only in the closure of an Arrow-batched function: it appears in no SQL text and in no query plan.
 
     Raises:
-        ConfigError: the key is too short to protect anything.
+        ConfigError: the key is too short to be secure.
     """
     if len(key) < MIN_KEY_BYTES:
         raise ConfigError(
@@ -30,7 +30,7 @@ def pseudonymiser(key: bytes) -> Callable[[Column], Column]:
         )
 
     def keyed_digest(ids: pd.Series) -> pd.Series:
-        codes, texts = pd.factorize(ids)  # a batch repeats its clients: digest each once; missing ones get code -1
+        codes, texts = pd.factorize(ids)  # digests each client of a batch once; missing ids: -1
         digests = [hmac.digest(key, str(text).encode(), "sha256").hex() for text in texts]
         return pd.Series(np.array([*digests, None], dtype=object)[codes])
 

@@ -1,4 +1,4 @@
-"""Reads the files of a source mapping: a cell is what the mapping declares, or its row is rejected by name."""
+"""Reads the files of a source mapping: every field fits its declaration, or its row is rejected with a reason."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from zigong.behavior.sources.pseudonyms import pseudonymiser
 from zigong.errors import DataError
 
 _CORRUPT, REASONS = "_corrupt_record", "_reasons"
-MAX_CELL, SHOWN_CELL = 65_536, 1_000  # characters: of a text that is taken for one, and of a cell kept in quarantine
+MAX_CELL, SHOWN_CELL = 65_536, 1_000  # characters: longest valid text, and longest field kept in quarantine
 
 
 @dataclass(frozen=True, kw_only=True)
 class RawTables:
-    """The raw files of one source, cell by cell.
+    """The raw files of one source.
 
     Attributes:
-        cells: by file name, the raw cells (strings, or the types of parquet and Delta) and ``_reasons``, empty for a
-            good row.
-        good: by file name, the rows without reasons in the types of the mapping.
-        unread: by file name, columns that the file has and the mapping does not declare.
+        cells: by file name, the raw fields (strings, or the types of Parquet and Delta) and ``_reasons``, empty for a
+            valid row.
+        good: by file name, the rows without reasons, in the types of the mapping.
+        unread: by file name, columns that the file has but the mapping does not declare.
     """
 
     cells: Mapping[str, DataFrame]
@@ -51,12 +51,12 @@ def read_raw(spark: SparkSession, mapping: SourceMapping, path: str) -> RawTable
 
 
 def raw_tables(mapping: SourceMapping, found: Mapping[str, DataFrame]) -> RawTables:
-    """Judges every cell of the files, given by name as ``found_cells`` returns them, with all declared columns.
+    """Validates every field of the files, given by name as ``found_cells`` returns them, with all declared columns.
 
     Raises:
         DataError: a column of a typed file has a type that cannot become the declared one.
     """
-    cells = {file.name: _judged(found[file.name], file) for file in mapping.files}
+    cells = {file.name: _validated(found[file.name], file) for file in mapping.files}
     good = {file.name: _typed(cells[file.name], file) for file in mapping.files}
     declared = {file.name: {column.name for column in file.columns} for file in mapping.files}
     unread = {
@@ -67,13 +67,13 @@ def raw_tables(mapping: SourceMapping, found: Mapping[str, DataFrame]) -> RawTab
 
 
 def padded(spark: SparkSession, file: SourceFile, found: DataFrame | None) -> DataFrame:
-    """A file, or no rows where there is none, with every declared column: those it lacks are empty."""
+    """The rows of a file with every declared column, null where the file lacks it; no rows if there is no file."""
     rows = spark.createDataFrame([], StructType([StructField(_CORRUPT, StringType())])) if found is None else found
     return rows.select("*", *(F.lit(None).cast("string").alias(name) for name in missing_columns(file, rows)))
 
 
 def counted_rows(raw: RawTables) -> tuple[int, int]:
-    """Rows of all files, and how many of them do not fit the mapping, in one pass over each file."""
+    """The number of rows of all files, and of those that do not fit the mapping, in one pass over each file."""
     found = [
         cells.select(F.count("*").alias("rows"), F.count_if(F.size(REASONS) > 0).alias("refused")).collect()[0]
         for cells in raw.cells.values()
@@ -86,9 +86,9 @@ def rejected_rows(raw: RawTables, mapping: SourceMapping, key: bytes) -> DataFra
 
     Returns:
         file_name, reasons array<string> (``missing:COL``, ``bad_cast:COL``, ``not_finite:COL``, ``below_minimum:COL``,
-        ``unknown_value:COL``, ``broken_text:COL``, ``too_long:COL``, or ``malformed_row`` alone), identifiers (their
-        pseudonyms) and payload: the beginnings of the declared cells as JSON, identifiers only as their pseudonyms,
-        texts masked, and cells that do not fit by their shape only.
+        ``unknown_value:COL``, ``broken_text:COL``, ``too_long:COL``, or only ``malformed_row``), identifiers (their
+        pseudonyms) and payload: the declared fields as JSON, truncated, with identifiers as pseudonyms, texts masked,
+        and only the shape of fields that do not fit.
     """
     pseudonym = pseudonymiser(key)
     return reduce(DataFrame.unionByName, (_rejected(raw.cells[file.name], file, pseudonym) for file in mapping.files))
@@ -107,10 +107,10 @@ def _rejected(cells: DataFrame, file: SourceFile, pseudonym: Callable[[Column], 
 
 
 def _shown(column: SourceColumn, pseudonym: Callable[[Column], Column]) -> Column:
-    """What quarantine keeps of a cell: a keyed digest of an identifier, a masked text, a number or time as it is.
+    """The quarantined form of a field: identifiers as keyed digests, texts masked, numbers and times unchanged.
 
-    A cell that does not fit, or stands in a malformed row, may hold what belongs into another column, such as an
-    identifier: only its shape is kept.
+    A field that does not fit, or is in a malformed row, may hold the value of another column, such as an identifier,
+    so only its shape is kept.
     """
     cell = _quoted(column)
     if column.identifier:
@@ -128,17 +128,17 @@ def _cells(spark: SparkSession, file: SourceFile, path: str) -> DataFrame:
     if missing:
         names = [_printable(name) for name in column_names(found)]
         twice = _repeated_columns(missing, names)
-        wrong = f"{', '.join(twice)} stands twice" if twice else f"{', '.join(missing)} is missing"
+        wrong = f"{', '.join(twice)} occurs twice" if twice else f"{', '.join(missing)} is missing"
         raise DataError(
             f"raw file {file.name} ({_where(file, path)}): column {wrong}; "
             f"found {', '.join(names) or 'no column at all: the file is empty'}",
-            action="correct the columns of the source mapping, or give the file it was written for (text in UTF-8)",
+            action="correct the columns of the source mapping, or use the file it was written for (text in UTF-8)",
         )
     return found
 
 
 def _repeated_columns(missing: tuple[str, ...], names: list[str]) -> tuple[str, ...]:
-    """Missing columns that the header holds more than once: Spark numbers those by their place."""
+    """Missing columns that occur more than once in the header: Spark appends their position to the name."""
     numbered = {name: re.compile(re.escape(name) + r"\d+", re.IGNORECASE) for name in missing}
     return tuple(name for name in missing if sum(bool(numbered[name].fullmatch(found)) for found in names) > 1)
 
@@ -152,10 +152,10 @@ def _shortened(text: Column) -> Column:
 
 
 def found_cells(spark: SparkSession, file: SourceFile, path: str) -> DataFrame:
-    """The columns a file has, before any is judged, and a mark on the rows that cannot be read.
+    """The columns of a file before validation, and a corrupt-record column for rows that cannot be parsed.
 
     Raises:
-        DataError: the file does not exist, holds nothing, or is not of its format.
+        DataError: the file does not exist, is empty, or does not have the declared format.
     """
     where = _where(file, path)
     try:
@@ -168,7 +168,7 @@ def found_cells(spark: SparkSession, file: SourceFile, path: str) -> DataFrame:
     except AnalysisException as error:
         if "NOT_FOUND" in str(error.getCondition()) or "NOT_EXIST" in str(error.getCondition()):
             message = f"{where} does not exist{' as a Delta table' if file.format == 'delta' else ''}"
-            action = "give its folder as source.path of the recipe"
+            action = "set source.path of the recipe to its folder"
         elif error.getCondition() == "UNABLE_TO_INFER_SCHEMA":
             message, action = f"{where} holds no file", "deliver the files, or correct path in the source mapping"
         else:
@@ -178,7 +178,7 @@ def found_cells(spark: SparkSession, file: SourceFile, path: str) -> DataFrame:
 
 
 def column_names(found: DataFrame) -> tuple[str, ...]:
-    """The columns a file has itself."""
+    """The columns of the file itself, without the corrupt-record column."""
     return tuple(name for name in found.columns if name != _CORRUPT)
 
 
@@ -200,24 +200,24 @@ def _read(spark: SparkSession, where: str, file: SourceFile) -> DataFrame:
 
 
 def _csv(spark: SparkSession, where: str, file: SourceFile) -> DataFrame:
-    """All columns as text; a row with too many or too few cells is kept and marked."""
+    """All columns as text; a row with too many or too few fields is kept and marked."""
     reader = spark.read.option("header", file.header).option("sep", file.separator).option("mode", "PERMISSIVE")
     names = reader.csv(where).columns if file.header else [column.name for column in file.columns]
     schema = StructType([StructField(name, StringType()) for name in (*names, _CORRUPT)])
-    # With column pruning the parser would count only the cells that are asked for, and miss malformed rows.
+    # With column pruning the parser would count only the requested fields and miss malformed rows.
     reader = reader.option("columnNameOfCorruptRecord", _CORRUPT).option("columnPruning", False)
-    # Files are read by place: another order of columns in the second file of a folder would swap them unseen.
+    # Files are read by position: a different column order in another file of the folder would silently swap columns.
     return reader.option("enforceSchema", not file.header).csv(where, schema=schema)
 
 
 def _json(spark: SparkSession, where: str, file: SourceFile) -> DataFrame:
-    """The declared fields as text; a field that an object lacks is an empty cell, a broken line is kept and marked."""
+    """The declared fields as text; a field missing from an object is null, a broken line is kept and marked."""
     schema = StructType([StructField(name, StringType()) for name in (*(c.name for c in file.columns), _CORRUPT)])
     reader = spark.read.option("mode", "PERMISSIVE").option("columnNameOfCorruptRecord", _CORRUPT)
     return reader.json(where, schema=schema)
 
 
-def _judged(found: DataFrame, file: SourceFile) -> DataFrame:
+def _validated(found: DataFrame, file: SourceFile) -> DataFrame:
     kinds = dict(found.dtypes)
     cleaned = [
         _cleaned(column, file) if kinds[column.name] in ("string", "binary") else _quoted(column)
@@ -231,13 +231,13 @@ def _judged(found: DataFrame, file: SourceFile) -> DataFrame:
 
 
 def _cleaned(column: SourceColumn, file: SourceFile) -> Column:
-    """A text without blanks around it, null where it means nothing; a replacement character for bytes that are none."""
+    """The trimmed text, null where it is a null value; invalid UTF-8 becomes a replacement character."""
     text = F.trim(F.make_valid_utf8(_quoted(column).cast("string")))
     return F.when(~text.isin("", *file.null_values), text).alias(column.name)
 
 
 def _require_castable(cells: DataFrame, file: SourceFile) -> None:
-    """Spark refuses some casts between types before it sees a row; here with the column's name."""
+    """Reports casts that Spark refuses by type, before it reads a row, with the name of the column."""
     for column in file.columns:
         kind = dict(cells.dtypes)[column.name]
         if kind in ("string", column.type):
@@ -247,7 +247,7 @@ def _require_castable(cells: DataFrame, file: SourceFile) -> None:
         except AnalysisException as error:
             raise DataError(
                 f"raw file {file.name}: column {column.name} holds {kind}, which cannot become {column.type}",
-                action="correct the type of the column in the source mapping, or deliver the type it states",
+                action="correct the type of the column in the source mapping, or deliver the declared type",
             ) from error
 
 
@@ -273,7 +273,7 @@ def _column_reasons(column: SourceColumn) -> list[Column]:
 
 
 def _typed(cells: DataFrame, file: SourceFile) -> DataFrame:
-    """Good rows in their types; an identifier carries its name, so that a query that shows it is found out."""
+    """Valid rows in the declared types; identifiers carry their name, so that a query that exposes one is detected."""
     good = cells.where(F.size(REASONS) == 0)
     names = {column.name: {IDENTIFIER: f"{file.name}.{column.name}"} for column in file.columns if column.identifier}
     return good.select(

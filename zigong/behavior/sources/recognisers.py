@@ -1,7 +1,7 @@
-"""Presidio's pattern recognisers for what free text must not carry: cards, phones, national ids, mail addresses.
+"""Presidio's pattern recognisers for card numbers, phone numbers, national ids and mail addresses in free text.
 
-They are called one by one, without Presidio's engine: no language model is loaded, nothing is fetched. Importing
-Presidio takes seconds, so it happens when the first suspicious text is met.
+They are called one by one, without Presidio's engine: no language model is loaded, nothing is downloaded. Importing
+Presidio takes seconds, so it is deferred until the first suspicious text.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from presidio_analyzer import EntityRecognizer
 
 CARD, PHONE, NATIONAL_ID, EMAIL = "<CARD>", "<PHONE>", "<NATIONAL_ID>", "<EMAIL>"
-PHONE_REGIONS = ("CN", "US")  # national formats; a number that begins with + is known of every country
-MIN_PATTERN_SCORE = 0.4  # of Presidio: leaves out patterns it calls weak, such as any nine digits as an SSN
-_LONGEST_PHONE_TEXT = 20_000  # letters a phone matcher reads of one text; it is slow, and a prompt takes 400
+PHONE_REGIONS = ("CN", "US")  # national formats; a number that begins with + is recognised for every country
+MIN_PATTERN_SCORE = 0.4  # Presidio's score: excludes patterns it calls weak, such as any nine digits as an SSN
+_LONGEST_PHONE_TEXT = 20_000  # characters of a text that the slow phone matcher reads; a prompt uses 400
 _KEPT = frozenset("+-.,()/@")
 _RESIDENT_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _RESIDENT_CHECKS = "10X98765432"
 
 
 def masked_text(text: str) -> str:
-    """The text with every recognised number replaced by the name of its kind, such as ``<CARD>``.
+    """The text with every match replaced by the mask of its kind, such as ``<CARD>``.
 
-    Overlapping finds become one mask, named by the surest of them.
+    Overlapping matches become one mask, that of the match with the highest score.
     """
     plain = _plain(text)
     found = [
@@ -55,9 +55,9 @@ def _merged(found: Iterable[tuple[int, int, float, str]]) -> list[tuple[int, int
 
 
 def _plain(text: str) -> str:
-    """Digits of every script as 0-9, letters that are not ASCII and signs as blanks, character by character.
+    """Maps digits of every script to 0-9, and non-ASCII letters and symbols to blanks, one character to one.
 
-    Patterns end at word borders, and neither a Chinese character nor an underscore is one.
+    The patterns rely on word boundaries, and a Chinese character or an underscore does not form one.
     """
     return "".join(_plain_character(sign) for sign in text)
 
@@ -74,7 +74,7 @@ def _plain_character(sign: str) -> str:
 
 @cache
 def _recognisers() -> tuple[tuple[str, EntityRecognizer], ...]:
-    """Each recogniser with the mask it puts."""
+    """Each recogniser with its mask."""
     from presidio_analyzer import Pattern, PatternRecognizer
     from presidio_analyzer.predefined_recognizers import (
         CreditCardRecognizer,
@@ -87,10 +87,10 @@ def _recognisers() -> tuple[tuple[str, EntityRecognizer], ...]:
         """Chinese resident identity number: 17 digits and a check character (GB 11643, ISO 7064 MOD 11-2)."""
 
         def validate_result(self, pattern_text: str) -> bool:
-            """Whether the check character fits."""
+            """Whether the check character is correct."""
             return resident_id_check(pattern_text[:17]) == pattern_text[17].upper()
 
-    # Presidio's pattern ends at 17 digits; UnionPay numbers have up to 19.
+    # Presidio's pattern covers at most 17 digits; UnionPay numbers have up to 19.
     unionpay = Pattern("UnionPay", r"\b62\d{2}[- ]?\d{4}[- ]?\d{4}[- ]?\d{4}[- ]?\d{3}\b", 0.3)
     resident = Pattern("resident id", r"\b[1-9]\d{5}(?:18|19|20)\d{2}(?:0[1-9]|1[0-2])[0-3]\d{4}[\dX]\b", 0.3)
     mail = Pattern("mail address", r"[A-Za-z0-9.+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+", 0.6)
@@ -105,5 +105,5 @@ def _recognisers() -> tuple[tuple[str, EntityRecognizer], ...]:
 
 
 def resident_id_check(digits: str) -> str:
-    """The check character of the first 17 digits of a Chinese resident id (ISO 7064 MOD 11-2)."""
+    """The check character for the first 17 digits of a Chinese resident id (ISO 7064 MOD 11-2)."""
     return _RESIDENT_CHECKS[sum(int(d) * w for d, w in zip(digits, _RESIDENT_WEIGHTS, strict=True)) % 11]

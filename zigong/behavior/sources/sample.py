@@ -1,4 +1,4 @@
-"""The first rows of a sample file as a mapping describes them: names, types and places of columns, and no cell."""
+"""Infers names, types and positions of columns from the first rows of a sample file; keeps no value of it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 
 @dataclass(frozen=True, kw_only=True)
 class SampleColumn:
-    """A column of a sample, with a guess at its type and at whether it is always there."""
+    """A column of a sample, with its inferred type and whether it is never empty."""
 
     name: str
     type: str
@@ -36,7 +36,7 @@ class SampleColumn:
 
     @property
     def identifier(self) -> bool:
-        """Whether the name ends like that of an identifier: id, client_id, clientId, IBAN."""
+        """Whether the last word of the name suggests an identifier: id, client_id, clientId, IBAN."""
         words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", self.name).lower()
         return re.split(r"[^a-z0-9]+", words)[-1] in _IDENTIFIERS
 
@@ -48,7 +48,7 @@ class SampleColumn:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceSample:
-    """A file as a mapping describes it: name of its rows, path, format and columns."""
+    """A file as described in a mapping: name, path, format and columns."""
 
     name: str
     path: str
@@ -57,25 +57,25 @@ class SourceSample:
     columns: tuple[SampleColumn, ...]
 
     def first(self, wanted: Callable[[SampleColumn], bool]) -> str | None:
-        """The quoted name of the first such column."""
+        """The quoted name of the first column that matches, None if there is none."""
         return next((f"`{column.name}`" for column in self.columns if wanted(column)), None)
 
 
 def read_sample(file: Path, path: str) -> SourceSample:
-    """Reads names and types of the columns off the first rows of a file.
+    """Infers names and types of the columns from the first rows of a file.
 
     Args:
         file: csv (also .csv.gz), json with one object a line, or parquet.
-        path: of the file as the mapping names it.
+        path: path of the file as written in the mapping.
 
     Raises:
-        ConfigError: the file is missing or of no known format.
-        DataError: the file is not of the format its name tells.
+        ConfigError: the file is missing or has no known format.
+        DataError: the file does not have the format that its name states.
     """
     if not file.is_file() or _ending(file) not in _FORMATS:
         raise ConfigError(
-            f"{file} is no sample file: expected an existing file that ends in {', '.join(_FORMATS)}",
-            action="give one file of each kind that the source delivers",
+            f"{file} is not a sample file: expected an existing file that ends in {', '.join(_FORMATS)}",
+            action="provide one file of each kind that the source delivers",
         )
     kind, separator = _FORMATS[_ending(file)], ","
     try:
@@ -84,18 +84,18 @@ def read_sample(file: Path, path: str) -> SourceSample:
         else:
             with _opened(file) as text:
                 separator, columns = _csv_columns(text) if kind == "csv" else (",", _json_columns(text))
-    except (ValueError, OSError) as error:  # UnicodeDecodeError, JSONDecodeError and pyarrow's ArrowInvalid are such
+    except (ValueError, OSError) as error:  # includes UnicodeDecodeError, JSONDecodeError and pyarrow's ArrowInvalid
         raise DataError(
-            f"{file} cannot be read as {kind}: {type(error).__name__}", action="give a file of that format in UTF-8"
+            f"{file} cannot be read as {kind}: {type(error).__name__}", action="provide a file of that format in UTF-8"
         ) from error
     if not columns:
-        raise DataError(f"{file} has no columns", action="give a sample with a header and some rows")
+        raise DataError(f"{file} has no columns", action="provide a sample with a header and some rows")
     name = word(Path(path).name.removesuffix(".gz").rsplit(".", 1)[0])
     return SourceSample(name=name, path=path, format=kind, separator=separator, columns=columns)
 
 
 def word(text: str) -> str:
-    """The text as a name for SQL and YAML: lower case, digits and underscores, a letter first."""
+    """The text as a name for SQL and YAML: lower-case letters, digits and underscores, starting with a letter."""
     plain = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
     return plain if plain[:1].isalpha() else f"source_{plain}".rstrip("_")
 
@@ -128,7 +128,7 @@ def _json_columns(text: TextIO) -> tuple[SampleColumn, ...]:
 
 
 def _objects(lines: Iterable[str]) -> Iterator[Mapping[str, object]]:
-    """The lines that are JSON objects; the others are for `zigong source check` to count."""
+    """The lines that are JSON objects; `zigong source check` counts the others."""
     for line in lines:
         try:
             item = json.loads(line)
@@ -164,7 +164,7 @@ def _columns(cells: Mapping[str, Sequence[str]]) -> tuple[SampleColumn, ...]:
 
 
 def _type_of(texts: Sequence[str]) -> str:
-    """The narrowest type that all texts have; a number with a leading zero is a code, so it stays a string."""
+    """The narrowest type that fits all texts; a number with a leading zero is a code and remains a string."""
     if not texts:
         return "string"
     if all(_INTEGER.fullmatch(text) for text in texts):
@@ -179,7 +179,7 @@ def _type_of(texts: Sequence[str]) -> str:
 
 
 def _is_time(text: str, parse: Callable[[str], object], length: int) -> bool:
-    """Whether the text is an ISO date or time of at least that length; 20230401 is left a number."""
+    """Whether the text is an ISO date or time of at least that length; 20230401 remains a number."""
     try:
         parse(text)
     except ValueError:
