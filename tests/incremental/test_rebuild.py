@@ -26,7 +26,7 @@ from zigong.behavior.sequences import user_sequences
 from zigong.behavior.timeline import user_timelines
 from zigong.incremental import sequences as incremental
 from zigong.incremental.sequences import history_policy
-from zigong.incremental.touched import Standing, standing_of
+from zigong.incremental.touched import RebuildPlan, plan_rebuild
 from zigong.lakehouse.business_time import local_date
 from zigong.lakehouse.commits import create_if_missing
 from zigong.lakehouse.lineage import Lineage, Partition, changed_partitions
@@ -209,15 +209,15 @@ def test_a_writer_that_comes_between_reading_and_commit_makes_the_build_start_ag
     lake.learn(date(2023, 6, 2), MARCH, APRIL, MAY, JUNE)
     lake.build("first", date(2023, 6, 2))
     lake.mend()
-    plan, plans = standing_of, []
+    plan, plans = plan_rebuild, []
 
-    def overtaken(job: Job, table: str, due: Lineage) -> Standing:
+    def overtaken(job: Job, table: str, due: Lineage) -> RebuildPlan:
         plans.append(plan(job, table, due))
         if len(plans) == 1:  # another run publishes the same cells, with fewer kept events, after ours has read them
             lake.build("other", date(2023, 6, 2), whole=True, max_events=2)
         return plans[-1]
 
-    monkeypatch.setattr(incremental, "standing_of", overtaken)
+    monkeypatch.setattr(incremental, "plan_rebuild", overtaken)
     lake.build("ours", date(2023, 6, 2))
 
     assert len(plans) == 2

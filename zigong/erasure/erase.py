@@ -1,4 +1,4 @@
-"""One erasure from the request to the record; started again with the same users, it goes on where it stopped."""
+"""One erasure from the request to the record; repeated with the same users, it resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Request:
     """Who is to be erased.
 
     Attributes:
-        user_ids: pseudonyms, each once.
-        raw_ids: what they were made from; empty where pseudonyms were given.
-        digest: the pseudonym of a raw id under the lakehouse's key.
-        retrain_days: within how many days models that learned from them have to be replaced.
+        user_ids: pseudonyms, without duplicates.
+        raw_ids: the raw ids they were computed from; empty if pseudonyms were given.
+        digest: maps a raw id to its pseudonym under the key of the lakehouse.
+        retrain_days: number of days within which models trained on them have to be replaced.
     """
 
     user_ids: tuple[str, ...]
@@ -45,7 +45,7 @@ class Request:
 
 
 def request_for(ids: Sequence[str], *, key: bytes, pseudonyms: bool, retrain_days: int) -> Request:
-    """A request for raw ids, or for pseudonyms."""
+    """A request for raw ids, or for pseudonyms if ``pseudonyms`` is true."""
 
     def digest(raw_id: str) -> str:
         return hmac.digest(key, raw_id.encode(), "sha256").hex()
@@ -62,12 +62,12 @@ def request_for(ids: Sequence[str], *, key: bytes, pseudonyms: bool, retrain_day
 def erase_users(
     spark: SparkSession, paths: LakehousePaths, request: Request, runs: Sequence[Run]
 ) -> tuple[Erasure, Traces]:
-    """Erases the users of a request from the whole lakehouse.
+    """Erases the users of a request from the complete lakehouse.
 
-    No job may run beside it: old files are removed whatever their age.
+    No other job may run at the same time: old files are removed at any age.
 
     Returns:
-        The record, and everything that was found to name the users, for the verification.
+        The record, and all keys that identify the users, for the verification.
     """
     users = erase_tables.erased_users(spark, request.user_ids)
     record = _opened(spark, paths, request, users, runs)
@@ -75,7 +75,7 @@ def erase_users(
     traces = _traces(spark, paths, request, users, record)
     for table, rows in erase_tables.erase_tables(spark, paths, users, sorted(traces.pseudonyms), record.erasure_id):
         record = _saved(paths, replace(record, rows={**record.rows, table: record.rows.get(table, 0) + rows}))
-    if not record.completed_at:  # else nothing came back, and versions of since then may stay
+    if not record.completed_at:  # otherwise the users have not reappeared, and later versions may be kept
         record = _saved(paths, replace(record, versions=erase_tables.vacuum_tables(paths)))
     files = erase_files.erase_staging(paths)
     files += erase_files.erase_landing(paths, request.user_ids, identifiers=_identifiers(runs), digest=request.digest)
@@ -99,13 +99,13 @@ def _fact(record: Erasure) -> Fact:
 
 
 def _traces(spark: SparkSession, paths: LakehousePaths, request: Request, users: DataFrame, record: Erasure) -> Traces:
-    """Everything that names the users. Until the erasure ends a file keeps it: the rows it was found in go first."""
+    """All keys that identify the users; stored in a file until the erasure ends, since their rows are deleted first."""
     file = _keys_file(paths, record)
     known = set(file.read_text(encoding="utf-8").split()) if file.is_file() else set()
     found = {row[0] for row in erase_tables.pseudonyms_of(spark, paths, users).toLocalIterator()}
     keys = known | found | set(request.user_ids)
     for leftover in file.parent.glob(f".{file.name}.*"):
-        leftover.unlink()  # of an attempt that was killed here: the verification would find the keys in it
+        leftover.unlink()  # left by a killed attempt: the verification would find the keys in it
     write_text(file, "\n".join(sorted(keys)))
     return Traces(pseudonyms=frozenset(keys), raw_ids=frozenset(request.raw_ids))
 
@@ -113,18 +113,20 @@ def _traces(spark: SparkSession, paths: LakehousePaths, request: Request, users:
 def _opened(
     spark: SparkSession, paths: LakehousePaths, request: Request, users: DataFrame, runs: Sequence[Run]
 ) -> Erasure:
-    """The record of the same users' erasure unless they came back since, or a new one; older runs are refused now."""
+    """The record of an earlier erasure of these users, or a new one, from which on older runs are refused."""
     digest = sha256("\n".join(sorted(map(erase_tables.tombstone, request.user_ids))).encode()).hexdigest()
     known = [item for item in erasures(paths.local()) if item.users_digest == digest]
     if known and not (known[-1].completed_at and erase_tables.are_held(spark, paths, users)):
         return known[-1]
-    asked = datetime.now(UTC)
+    requested = datetime.now(UTC)
     record = Erasure(
-        erasure_id=f"erase-{asked:%Y%m%dT%H%M%S}",
-        requested_at=asked.isoformat(timespec="milliseconds"),
+        erasure_id=f"erase-{requested:%Y%m%dT%H%M%S}",
+        requested_at=requested.isoformat(timespec="milliseconds"),
         users=len(request.user_ids),
         users_digest=digest,
-        models=_affected(spark, paths, users, runs, (asked + timedelta(days=request.retrain_days)).date().isoformat()),
+        models=_affected(
+            spark, paths, users, runs, (requested + timedelta(days=request.retrain_days)).date().isoformat()
+        ),
     )
     return _saved(paths, record)
 
@@ -132,7 +134,7 @@ def _opened(
 def _affected(
     spark: SparkSession, paths: LakehousePaths, users: DataFrame, runs: Sequence[Run], retrain_by: str
 ) -> tuple[AffectedModel, ...]:
-    """Models whose data held an erased user; asked before anything is deleted."""
+    """Models whose data contained an erased user; determined before anything is deleted."""
     found = []
     for run in runs:
         final, dataset = run.find(FinalModel), run.find(Dataset)
@@ -164,7 +166,7 @@ def _newest(spark: SparkSession, paths: LakehousePaths, table: str) -> DataFrame
 
 
 def _identifiers(runs: Sequence[Run]) -> set[str]:
-    """Columns of raw ids in the files that ZiGong made for its runs."""
+    """Names of the raw id columns in the files that ZiGong generated for its runs."""
     mappings = [source_mapping(run.recipe) for run in runs if run.recipe.source.simulation is not None]
     return {
         column.name for mapping in mappings for file in mapping.files for column in file.columns if column.identifier

@@ -1,4 +1,4 @@
-"""Takes persons out of what a lakehouse holds beside its tables: staged files, landing files, artefacts of runs."""
+"""Erases persons from the files of a lakehouse outside its tables: staged files, landing files, artefacts of runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IsErased = Callable[[pa.RecordBatch], pa.Array]
 
 
 def erase_staging(paths: LakehousePaths) -> Counter[str]:
-    """Removes every staged file: runs of before an erasure are not resumed, and newer ones stage again."""
+    """Removes every staged file: runs from before an erasure are not resumed, and newer ones stage again."""
     folder = paths.local("_staging")
     counts = Counter({REMOVED: sum(1 for _ in files_below(folder))})
     shutil.rmtree(folder, ignore_errors=True)
@@ -33,12 +33,12 @@ def erase_staging(paths: LakehousePaths) -> Counter[str]:
 def erase_landing(
     paths: LakehousePaths, user_ids: Collection[str], *, identifiers: Collection[str], digest: Callable[[str], str]
 ) -> Counter[str]:
-    """Rewrites the raw files that ZiGong itself made without the rows of erased users.
+    """Rewrites the raw files that ZiGong itself generated, without the rows of erased users.
 
     Args:
         user_ids: pseudonyms.
         identifiers: names of the columns that hold raw ids.
-        digest: the pseudonym of a raw id.
+        digest: maps a raw id to its pseudonym.
     """
     wanted = pa.array(sorted(user_ids), pa.string())
 
@@ -56,10 +56,10 @@ def erase_landing(
 
 
 def erase_artefacts(paths: LakehousePaths, traces: Traces) -> Counter[str]:
-    """Takes keys out of everything else below the root.
+    """Erases keys from all other files below the root.
 
-    Parquet loses the rows that hold a key, a text the key itself; any other artefact of a run that holds one, such as
-    the keys of targets in the head of a gradient file, is removed: only a replay of its run would need it.
+    Parquet files lose the rows that contain a key, and text files the key itself. Any other artefact of a run that
+    contains one, such as a gradient file with target keys in its header, is removed: only a replay would need it.
     """
     root, done = paths.local(), Counter[str]()
     for file in files_below(root, without=[root / name for name in (_TABLES, *_OWN)]):
@@ -69,7 +69,7 @@ def erase_artefacts(paths: LakehousePaths, traces: Traces) -> Counter[str]:
 
 
 def without_rows(file: Path, is_erased: IsErased) -> bool:
-    """Rewrites a Parquet file without the rows that are erased; says whether there were any."""
+    """Rewrites a Parquet file without the erased rows; returns whether there were any."""
     opened = pq.ParquetFile(file)
     if not any(pc.any(is_erased(batch)).as_py() for batch in opened.iter_batches()):
         return False
@@ -77,7 +77,7 @@ def without_rows(file: Path, is_erased: IsErased) -> bool:
         with pq.ParquetWriter(partial, opened.schema_arrow) as writer:
             for batch in opened.iter_batches():
                 writer.write_batch(batch.filter(pc.invert(is_erased(batch))))
-        file.with_name(f".{file.name}.crc").unlink(missing_ok=True)  # Hadoop's checksum of the former content
+        file.with_name(f".{file.name}.crc").unlink(missing_ok=True)  # Hadoop's checksum of the previous content
     return True
 
 
@@ -91,7 +91,7 @@ def _erased_file(file: Path, traces: Traces, *, below_runs: bool) -> str:
         if below_runs:
             file.unlink()
             return REMOVED
-        return "left"  # the verification names it
+        return "left"  # the verification reports it
     write_text(file, traces.redacted(text))
     return REDACTED
 

@@ -1,6 +1,6 @@
-"""Takes persons out of every table: which tables, and how a row leads to a person, the contracts say.
+"""Erases persons from every table; the contracts define which tables hold persons and how a row leads to one.
 
-The order makes a stop anywhere harmless: tombstones first, then tables that lead to a person through another table,
+The order makes an interruption harmless: tombstones first, then tables that lead to a person through another table,
 then those with user_id; so a second call finds what the first left.
 """
 
@@ -30,15 +30,15 @@ _USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 
 
 def tombstone(user_id: str) -> str:
-    """What is kept of an erased user: the SHA-256 of the pseudonym."""
+    """The SHA-256 of the pseudonym: all that is kept of an erased user."""
     return sha256(user_id.encode()).hexdigest()
 
 
 def write_tombstones(paths: LakehousePaths, user_ids: Sequence[str], erasure: Erasure) -> None:
     """Writes the tombstones of an erasure; repeating it changes nothing."""
-    asked = datetime.fromisoformat(erasure.requested_at)
+    requested_at = datetime.fromisoformat(erasure.requested_at)
     rows = [
-        {"erasure_id": erasure.erasure_id, "tombstone": tombstone(user_id), "requested_at": asked}
+        {"erasure_id": erasure.erasure_id, "tombstone": tombstone(user_id), "requested_at": requested_at}
         for user_id in sorted(user_ids)
     ]
     where = f"erasure_id = '{erasure.erasure_id}'"
@@ -46,17 +46,17 @@ def write_tombstones(paths: LakehousePaths, user_ids: Sequence[str], erasure: Er
 
 
 def person_tables(paths: LakehousePaths) -> tuple[TableContract, ...]:
-    """The published tables that hold persons, in the order in which they are erased.
+    """The published tables that hold persons, in the order of erasure.
 
     Raises:
-        DataError: a table without a contract lies in the lakehouse, so nobody can say whom it holds.
+        DataError: a table has no contract, so it is unknown whether it holds persons.
     """
     published = published_tables(paths)
     unknown = sorted(set(published) - set(table_names()))
     if unknown:
         raise DataError(
             f"tables without a contract: {', '.join(unknown)}; expected one of {', '.join(table_names())}",
-            action="write a contract that says how its rows lead to a person, or remove the table",
+            action="write a contract that declares how its rows lead to a person, or remove the table",
         )
     held = [contract for name in published if (contract := table_contract(name)).person.kind != "nobody"]
     return tuple(sorted(held, key=lambda contract: (_ORDER.index(contract.person.kind), contract.name)))
@@ -77,9 +77,9 @@ def are_held(spark: SparkSession, paths: LakehousePaths, erased: DataFrame) -> b
 
 
 def pseudonyms_of(spark: SparkSession, paths: LakehousePaths, erased: DataFrame) -> DataFrame:
-    """Every pseudonym in rows of erased users that stands in no other user's row; one column, ``key``.
+    """Every pseudonym in rows of erased users that occurs in no other user's row; one column, ``key``.
 
-    A person with several accounts, or a loan of two clients, goes on where only one of them is erased.
+    So a person with several accounts, or a loan of two clients, is kept if only one of the users is erased.
     """
     own, others = [erased.select(F.col("user_id").alias(_KEY))], []
     for contract in person_tables(paths):
@@ -98,11 +98,14 @@ def pseudonyms_of(spark: SparkSession, paths: LakehousePaths, erased: DataFrame)
 def erase_tables(
     spark: SparkSession, paths: LakehousePaths, erased: DataFrame, pseudonyms: Sequence[str], erasure_id: str
 ) -> Iterator[tuple[str, int]]:
-    """Deletes the rows of erased users from the newest version of every table; tells each table and its rows.
+    """Deletes the rows of erased users from the newest version of every table; yields each table and its deleted rows.
 
     Args:
+        spark: the session.
+        paths: the lakehouse.
         erased: column user_id.
-        pseudonyms: theirs and those of their loans and samples, which may stand in texts.
+        pseudonyms: those of the users and of their loans and samples, which may occur in texts.
+        erasure_id: recorded in the commits.
     """
     keys = spark.createDataFrame(pa.table({_KEY: pa.array(pseudonyms, pa.string())}))
     for contract in person_tables(paths):
@@ -111,9 +114,9 @@ def erase_tables(
 
 
 def vacuum_tables(paths: LakehousePaths) -> dict[str, int]:
-    """Removes every file that the newest version of a table does not need; returns the versions that stay readable.
+    """Removes every file that the newest version of a table does not need; returns the versions that remain readable.
 
-    No age and no kept run protects a file: older versions hold erased users.
+    Neither age nor a kept run protects a file: older versions contain erased users.
     """
     versions = {}
     for contract in person_tables(paths):
@@ -126,15 +129,15 @@ def vacuum_tables(paths: LakehousePaths) -> dict[str, int]:
 def _rows_to_delete(
     spark: SparkSession, paths: LakehousePaths, contract: TableContract, erased: DataFrame, keys: DataFrame
 ) -> tuple[str, DataFrame]:
-    """A merge condition between the table (t) and a source (s) without repetitions."""
+    """A merge condition between the table (t) and a source (s) without duplicates, and that source."""
     link: PersonLink = contract.person
     if link.kind == "user_id":
         return f"t.user_id = s.{_KEY}", erased.select(F.col("user_id").alias(_KEY))
     if link.kind == "link":
         members = _newest(spark, paths, link.table).join(F.broadcast(erased), "user_id", "left_semi")
         return f"t.`{link.column}` = s.{_KEY}", members.select(F.col(link.column).alias(_KEY)).distinct()
-    told = _newest(spark, paths, contract.name).select(F.sha2(link.column, 256).alias(_DIGEST), link.column)
-    words = told.select(
+    texts = _newest(spark, paths, contract.name).select(F.sha2(link.column, 256).alias(_DIGEST), link.column)
+    words = texts.select(
         _DIGEST, F.explode(F.regexp_extract_all(link.column, F.lit("[0-9a-f]{64}"), F.lit(0))).alias(_KEY)
     )
     found = words.join(F.broadcast(keys), _KEY, "left_semi").select(F.col(_DIGEST).alias(_KEY)).distinct()

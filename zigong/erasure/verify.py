@@ -1,4 +1,4 @@
-"""Proves that nobody who was erased is left on disk, after proving that it would find somebody."""
+"""Verifies that no key of an erased user is left on disk; planted keys prove that the search works."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _NESTED = pa.list_(pa.struct([("attributes", pa.map_(pa.string(), pa.string()))]
 
 @dataclass(frozen=True, kw_only=True)
 class ErasureVerification:
-    """What was looked at and what was found.
+    """The result of a verification.
 
     Attributes:
-        files: files that were read, Parquet decoded.
-        keys: pseudonyms and raw ids that were looked for.
-        too_short: raw ids that no text can be searched for; their pseudonyms were.
-        left: by file, how many keys it still holds.
+        files: number of files read, Parquet decoded.
+        keys: number of pseudonyms and raw ids searched for.
+        too_short: raw ids too short to be searched for; their pseudonyms were.
+        left: by file, the number of keys it still contains.
     """
 
     files: int
@@ -72,7 +72,7 @@ def verify_erased(paths: LakehousePaths, traces: Traces) -> ErasureVerification:
 
 
 def _plant(folder: Path, planted: Traces) -> None:
-    """The planted keys in a text, and deep inside a Parquet file."""
+    """Writes the planted keys to a text file and into nested columns of a Parquet file."""
     folder.mkdir(parents=True)
     keys = sorted(planted.pseudonyms | planted.raw_ids)
     (folder / "planted.json").write_text(json.dumps(keys), encoding="utf-8")

@@ -1,1 +1,1 @@
-"""Builds that take over what a former one left. Every result equals the build from the whole history, row for row."""
+"""Incremental builds that reuse published rows. Every result equals the full build from all events, row for row."""

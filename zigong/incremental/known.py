@@ -1,4 +1,4 @@
-"""Events by when they became known, and whose past has changed since an older version of the log."""
+"""Selects events by when they became known, and finds the users whose history changed since an older table version."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from zigong.lakehouse.lineage import changed_partitions, is_readable, newest_ins
 from zigong.lakehouse.tables import open_pinned
 from zigong.runs.job import Job
 
-MAX_CHANGED_ROWS = 1_000_000  # rows whose digests travel to every worker; a source that changed more is built whole
+MAX_CHANGED_ROWS = 1_000_000  # their digests are broadcast; if more rows changed, everything is rebuilt
 EVENTS = "behavior_events"
-# known_date follows the time zone of the ingest; no two zones are further apart than this.
+# known_date is in the time zone of the ingest; no two time zones differ by more than this.
 _MARGIN = timedelta(days=2)
 
 
@@ -34,22 +34,22 @@ def known_between(events: DataFrame, first: date | None, end: date, timezone: st
 
 
 def day_after_last_known(job: Job) -> date | None:
-    """The first date from which on nothing is known in the run's behavior_events; None where the log does not tell."""
+    """The first date after all known_at of the run's behavior_events; None if the Delta log has no statistics."""
     newest = newest_instant(job.paths, EVENTS, job.version(EVENTS), "known_at")
     if newest is None:
         return None
-    # Statistics are cut to milliseconds.
+    # Delta statistics are truncated to milliseconds.
     local = (newest + timedelta(milliseconds=1)).astimezone(ZoneInfo(job.recipe.business_timezone))
     return local.date() + timedelta(days=1)
 
 
 def users_changed(job: Job, former: int, end: date) -> DataFrame | None:
-    """The users (user_id, changed_at) whose events known before ``end`` differ between a former version and the run's.
+    """The users (user_id, changed_at) whose events known before ``end`` differ between an older version and the run's.
 
-    None: nobody's.
+    Returns None if no event differs.
 
     Raises:
-        TooMuchChanged: the former version is gone, or too many rows differ.
+        TooMuchChanged: the older version was removed, or too many rows differ.
     """
     now = job.version(EVENTS)
     changed = changed_partitions(job.paths, EVENTS, former, now)
@@ -73,10 +73,10 @@ def users_changed(job: Job, former: int, end: date) -> DataFrame | None:
 
 
 def few_differing(before: DataFrame, after: DataFrame) -> DataFrame | None:
-    """The rows that are in one frame only, at hand; None where the frames are equal.
+    """The rows that are in only one of the frames, checkpointed; None if the frames are equal.
 
     Raises:
-        TooMuchChanged: there are more than ``MAX_CHANGED_ROWS``.
+        TooMuchChanged: more than ``MAX_CHANGED_ROWS`` rows differ.
     """
     rows = differing_rows(before, after, at_most=MAX_CHANGED_ROWS)
     if rows is None:

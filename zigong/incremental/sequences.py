@@ -1,4 +1,4 @@
-"""user_sequences of some dates: published rows that still stand stay, touched ones and new dates are built."""
+"""Rebuilds user_sequences of some dates: keeps valid published rows, builds the affected ones and new dates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zigong.behavior.sequences import user_sequences
 from zigong.incremental.known import EVENTS
 from zigong.incremental.method import sequences_method
 from zigong.incremental.state import known_timelines
-from zigong.incremental.touched import POINTS, PROFILES, Standing, standing_of
+from zigong.incremental.touched import POINTS, PROFILES, RebuildPlan, plan_rebuild
 from zigong.lakehouse.commits import COMMIT_ATTEMPTS, StaleRowsError
 from zigong.lakehouse.fence import Basis
 from zigong.lakehouse.lineage import Lineage
@@ -26,7 +26,7 @@ def history_policy(max_events: int) -> str:
 
 
 def sequences_lineage(job: Job, dates: ObservationDates) -> Lineage:
-    """What the run's sequences of these dates are built from."""
+    """The lineage of the run's sequences of these dates."""
     max_events = job.recipe.instructions.max_events
     method = sequences_method(
         timezone=job.recipe.business_timezone, max_events=max_events, policy_id=history_policy(max_events)
@@ -36,11 +36,12 @@ def sequences_lineage(job: Job, dates: ObservationDates) -> Lineage:
 
 
 def due_sequences(job: Job, points: DataFrame, *, of: DataFrame | None = None) -> DataFrame:
-    """The sequences of some observation points, built of the run's timelines and profiles.
+    """The sequences of some observation points, built from the run's timelines and profiles.
 
     Args:
+        job: the running job.
         points: rows of observation_points.
-        of: the users the points belong to (column user_id), where they are few; None: all may be among them.
+        of: the users of the points (column user_id), if they are few; None: any user.
     """
     timelines, profiles, max_events = known_timelines(job), job.read(PROFILES), job.recipe.instructions.max_events
     if of is not None:
@@ -49,18 +50,18 @@ def due_sequences(job: Job, points: DataFrame, *, of: DataFrame | None = None) -
 
 
 def rebuild_sequences(job: Job, dates: ObservationDates) -> None:
-    """Publishes what is missing or touched, in one commit; a lost race starts again from what is published then.
+    """Publishes missing and affected rows in one commit; after a lost race it starts again from the new version.
 
     Raises:
-        ConflictError: other writers kept winning.
+        ConflictError: every attempt lost to other writers.
     """
     due = sequences_lineage(job, dates)
     for attempt in range(COMMIT_ATTEMPTS):
-        standing = standing_of(job, SEQUENCES, due)
-        if not standing.predicate and standing.published is not None:
-            return job.keep(SEQUENCES, standing.published)
+        plan = plan_rebuild(job, SEQUENCES, due)
+        if not plan.predicate and plan.published is not None:
+            return job.keep(SEQUENCES, plan.published)
         try:
-            _publish(job, standing, due)
+            _publish(job, plan, due)
         except StaleRowsError:
             if attempt == COMMIT_ATTEMPTS - 1:
                 raise
@@ -69,30 +70,30 @@ def rebuild_sequences(job: Job, dates: ObservationDates) -> None:
     return None
 
 
-def _publish(job: Job, standing: Standing, due: Lineage) -> None:
+def _publish(job: Job, plan: RebuildPlan, due: Lineage) -> None:
     frames, basis = [], None
-    if standing.whole:
-        dates = ObservationDates(days=standing.whole)
+    if plan.full_dates:
+        dates = ObservationDates(days=plan.full_dates)
         points = job.read(POINTS).where(dates.predicate)
         frames.append(due_sequences(job, points))
-    if standing.touched is not None and standing.cells and standing.published is not None:
-        frames += [_rebuilt(job, standing.touched), _others(job, standing, standing.touched)]
-        basis = Basis(table=SEQUENCES, version=standing.published, partitions=standing.cells)
+    if plan.touched is not None and plan.cells and plan.published is not None:
+        frames += [_rebuilt(job, plan.touched), _others(job, plan, plan.touched)]
+        basis = Basis(table=SEQUENCES, version=plan.published, partitions=plan.cells)
     frame = frames[0]
     for part in frames[1:]:
         frame = frame.unionByName(part)
-    job.publish(SEQUENCES, frame, cells=standing.predicate, may_be_empty=not standing.whole, lineage=due, basis=basis)
+    job.publish(SEQUENCES, frame, cells=plan.predicate, may_be_empty=not plan.full_dates, lineage=due, basis=basis)
 
 
 def _rebuilt(job: Job, touched: DataFrame) -> DataFrame:
-    """The touched points as they are due; a point that is not eligible any more is left out."""
+    """The sequences of the affected points as they should be now, without points that are no longer eligible."""
     named = F.broadcast(touched.select("user_id", "observation_date"))
     points = job.read(POINTS).join(named, ["user_id", "observation_date"], "left_semi")
     return due_sequences(job, points, of=F.broadcast(touched.select("user_id").distinct()))
 
 
-def _others(job: Job, standing: Standing, touched: DataFrame) -> DataFrame:
-    """The published rows of the touched cells that nothing touches, where they lie."""
-    published = open_pinned(job.spark, job.paths, SEQUENCES, standing.published or 0)
+def _others(job: Job, plan: RebuildPlan, touched: DataFrame) -> DataFrame:
+    """The unaffected published rows in the cells of affected points."""
+    published = open_pinned(job.spark, job.paths, SEQUENCES, plan.published or 0)
     named = F.broadcast(touched.select("user_id", "observation_date"))
-    return published.where(standing.touched_predicate).join(named, ["user_id", "observation_date"], "left_anti")
+    return published.where(plan.touched_predicate).join(named, ["user_id", "observation_date"], "left_anti")

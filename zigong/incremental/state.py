@@ -1,9 +1,9 @@
-"""The table user_timelines: the log grouped by user once, for everything that is read off a user's history.
+"""The table user_timelines: behavior_events grouped by user, the common input of all steps that need histories.
 
-Observation points, labels, sequences and the base's corpus all start from it, so one run sorts the log once. Its commit
-names the version of behavior_events it was made of, and the code and time zone that made it. A step uses the newest
-version as it is only where all three are its own; else it makes the table anew, or, with ``engine.incremental``, moves
-it on. So it is a cache: its rows follow from the run's pinned behavior_events, and no run pins it.
+Observation points, labels, sequences and the corpus of the base are built from it, so a run sorts the events once. Its
+commit records the version of behavior_events, the code and the time zone it was built with. A step reuses the newest
+version only if all three match; otherwise it rebuilds the table or, with ``engine.incremental``, updates it. So the
+table is a cache: its rows follow from the run's pinned behavior_events, and no run pins it.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class State:
     """A published state.
 
     Attributes:
-        version: of the table.
-        known_before: everything known before the local midnight of this date is in it.
-        events_version: the version of behavior_events it was made of.
+        version: version of user_timelines.
+        known_before: it contains everything known before the local midnight of this date.
+        events_version: version of behavior_events it was built from.
     """
 
     version: int
@@ -43,17 +43,17 @@ class State:
 
 
 def known_timelines(job: Job) -> DataFrame:
-    """user_timelines of everything that any step of the run may ask for, as the run's behavior_events have it.
+    """user_timelines of the run's behavior_events, up to the last date that any step of the run needs.
 
-    They serve every T of the recipe and its ``as_of``; ``timeline.as_of`` leaves out what was known later. The first
-    step that asks publishes them, the others read what it published.
+    They serve every T of the recipe and its ``as_of``; ``timeline.as_of`` removes what became known later. The first
+    step that needs them publishes them; the others read the published version.
     """
     until, state = _needed_until(job), newest_state(job)
     if state is not None and state.events_version == job.version(EVENTS) and state.known_before >= until:
         return _rows(job, state.version, state.known_before)
     if state is not None and job.recipe.engine.incremental:
         try:
-            return _moved_on(job, state, until)
+            return _updated(job, state, until)
         except TooMuchChanged as reason:
             LOG.info("state made anew", extra={"fields": {"table": STATE, "reason": str(reason)}})
     timezone = job.recipe.business_timezone
@@ -61,7 +61,7 @@ def known_timelines(job: Job) -> DataFrame:
 
 
 def newest_state(job: Job) -> State | None:
-    """The newest published state, None without one that this code and time zone made."""
+    """The newest published state; None if there is none that was built by this code and time zone."""
     version = published_version(job.paths, STATE)
     newest = None if version is None else next(lineages(job.paths, STATE, version), None)
     if version is None or newest is None or newest.method != timelines_method(job.recipe.business_timezone):
@@ -71,16 +71,16 @@ def newest_state(job: Job) -> State | None:
 
 
 def _needed_until(job: Job) -> date:
-    """The last date the recipe asks about, or the day after the log ends: what will be known then is still to come."""
+    """The last date that the recipe needs, or the day after the last known event if that is earlier."""
     last = max(job.recipe.as_of, *job.recipe.observations.dates())
     return min(last, day_after_last_known(job) or last)
 
 
-def _moved_on(job: Job, state: State, until: date) -> DataFrame:
-    """The state with the users mended whose past has changed since, and with what became known after it.
+def _updated(job: Job, state: State, until: date) -> DataFrame:
+    """The state with new events added, and with users rebuilt whose history has changed since.
 
     Raises:
-        TooMuchChanged: mending would cost more than building from the whole log.
+        TooMuchChanged: a full build would be cheaper.
     """
     timezone, events = job.recipe.business_timezone, job.read(EVENTS)
     target = max(until, state.known_before)
@@ -91,15 +91,15 @@ def _moved_on(job: Job, state: State, until: date) -> DataFrame:
         timelines = advanced_timelines(timelines, arrived, timezone)
     if stale is not None:
         require_few(stale, of=rows_in(job.paths, STATE, state.version))
-        mended = timelines_of(known_between(events, None, target, timezone), stale, timezone)
-        timelines = timelines.join(F.broadcast(stale.select("user_id")), "user_id", "left_anti").unionByName(mended)
+        rebuilt = timelines_of(known_between(events, None, target, timezone), stale, timezone)
+        timelines = timelines.join(F.broadcast(stale.select("user_id")), "user_id", "left_anti").unionByName(rebuilt)
     if stale is None and target == state.known_before:
         return timelines
     return _published(job, timelines, target)
 
 
 def _published(job: Job, timelines: DataFrame, known_before: date) -> DataFrame:
-    """Replaces the state, whole: the former one leaves with the same commit."""
+    """Replaces the complete state in one commit and returns its rows."""
     lineage = Lineage(
         method=timelines_method(job.recipe.business_timezone),
         inputs={EVENTS: job.version(EVENTS)},

@@ -1,4 +1,4 @@
-"""Which published sequences still stand, and which points a change of the inputs touches."""
+"""Plans an incremental rebuild: which published sequences remain valid, and which points a change of inputs affects."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ PLACE = ("user_id", "observation_date", "user_bucket")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
-    """What a build of some dates finds published.
+class RebuildPlan:
+    """What has to be rebuilt for some dates, compared with what is published.
 
     Attributes:
         published: version of the table; None: never published.
-        whole: dates to build from timelines, since nothing published can be taken over.
-        touched: points (user_id, observation_date, user_bucket) of the other dates to build again; None: not one.
-        cells: the cells these points lie in.
+        full_dates: dates to build completely, since no published row can be reused.
+        touched: affected points (user_id, observation_date, user_bucket) of the other dates; None: there are none.
+        cells: table partitions of these points.
     """
 
     published: int | None
-    whole: tuple[date, ...]
+    full_dates: tuple[date, ...]
     touched: DataFrame | None
     cells: frozenset[Partition]
 
     @property
     def touched_predicate(self) -> str:
-        """SQL predicate of the touched cells."""
+        """SQL predicate of the cells with affected points."""
         buckets: defaultdict[str, list[int]] = defaultdict(list)
         for cell in self.cells:
             buckets[cell["observation_date"]].append(int(cell["user_bucket"]))
@@ -54,50 +54,51 @@ class Standing:
 
     @property
     def predicate(self) -> str:
-        """SQL predicate of all that is to be written; empty: nothing."""
-        dates = [ObservationDates(days=self.whole).predicate] if self.whole else []
+        """SQL predicate of everything to write; empty if there is nothing to write."""
+        dates = [ObservationDates(days=self.full_dates).predicate] if self.full_dates else []
         return " OR ".join([*dates, *([self.touched_predicate] if self.cells else [])])
 
 
-def standing_of(job: Job, table: str, due: Lineage) -> Standing:
-    """Compares what the published rows were built from with what is due.
+def plan_rebuild(job: Job, table: str, due: Lineage) -> RebuildPlan:
+    """Compares the lineage of the published rows with that of this build.
 
     Args:
+        job: the running job.
         table: user_sequences.
         due: method, inputs and dates of this build.
     """
     published = published_version(job.paths, table)
     known = {} if published is None else lineage_by_date(job.paths, table, published)
-    whole, former = [], defaultdict(list)
+    full_dates, former = [], defaultdict(list)
     for day in due.dates:
         if day in known and known[day].method == due.method:
             former[tuple(sorted(known[day].inputs.items()))].append(date.fromisoformat(day))
         else:
-            whole.append(date.fromisoformat(day))
+            full_dates.append(date.fromisoformat(day))
     found = []
     for inputs, days in former.items():
         try:
             found.append(_touched(job, table, published or 0, dict(inputs), days))
         except TooMuchChanged as reason:
-            told = {"table": table, "first": str(days[0]), "last": str(days[-1]), "reason": str(reason)}
-            LOG.info("dates built whole", extra={"fields": told})
-            whole += days
+            fields = {"table": table, "first": str(days[0]), "last": str(days[-1]), "reason": str(reason)}
+            LOG.info("dates built whole", extra={"fields": fields})
+            full_dates += days
     kept = [points for points in found if points is not None]
     touched = reduce(DataFrame.unionByName, kept).localCheckpoint() if kept else None
     places = touched.select(*PLACE[1:]).distinct().collect() if touched is not None else []
-    return Standing(
+    return RebuildPlan(
         published=published,
-        whole=tuple(sorted(whole)),
+        full_dates=tuple(sorted(full_dates)),
         touched=touched,
         cells=frozenset(Partition.of(**place.asDict()) for place in places),
     )
 
 
 def _touched(job: Job, table: str, published: int, former: dict[str, int], days: Sequence[date]) -> DataFrame | None:
-    """The points of some dates that a change of any input touches; None where no input has changed.
+    """The points of some dates that a change of any input affects; None if no input has changed.
 
     Raises:
-        TooMuchChanged: building these dates whole is the shorter way.
+        TooMuchChanged: a full build of these dates would be cheaper.
     """
     dates = F.col("observation_date").isin(list(days))
     due = job.read(POINTS).where("eligible").where(dates).select(*PLACE)
@@ -110,7 +111,7 @@ def _touched(job: Job, table: str, published: int, former: dict[str, int], days:
     found = [_points_changed(job, former[POINTS], days)]
     if users:
         named = reduce(DataFrame.unionByName, users).groupBy("user_id").agg(F.min("changed_at").alias("changed_at"))
-        require_few(named, of=there.count() // len(days))  # users, without a shuffle of all their ids
+        require_few(named, of=there.count() // len(days))  # estimates the number of users without a shuffle
         found.append(touched_points(named, due.unionByName(there), days, job.recipe.business_timezone))
     kept = [points for points in found if points is not None]
     return reduce(DataFrame.unionByName, kept).distinct() if kept else None
@@ -122,7 +123,7 @@ def _profiles_changed(job: Job, former: int) -> DataFrame | None:
 
 
 def _points_changed(job: Job, former: int, days: Sequence[date]) -> DataFrame | None:
-    """The points that were eligible and are not any more, or the other way round."""
+    """The points whose eligibility has changed."""
     listed = {day.isoformat() for day in days}
     changed = changed_partitions(job.paths, POINTS, former, job.version(POINTS))
     here = frozenset(part for part in changed if part["observation_date"] in listed)

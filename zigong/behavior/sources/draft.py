@@ -62,7 +62,7 @@ def _mapping_text(name: str, samples: Sequence[SourceSample]) -> str:
         *_profile_lines(keyed),
         "# When the platform learns of an event: a fixed lag, or {column: known_at} if the events SQL yields known_at.",
         "known_at: {lag: INTERVAL 1 DAY}",
-        "# Event types that tell how a loan goes, and those after which it is closed.",
+        "# Event types that show how a loan performs, and those that close it.",
         "outcome_events: [todo]",
         "closing_events: []",
         "# Attributes whose values no person wrote, such as {channel: code}; the others are masked at ingest.",
@@ -96,7 +96,7 @@ def _event_lines(sample: SourceSample) -> list[str]:
     amount = sample.first(lambda column: column.type.startswith("decimal"))
     return [
         "  SELECT",
-        f"    {_user_key(sample)} AS user_key,  -- TODO: the client in {sample.name}; join where another file tells it",
+        f"    {_user_key(sample)} AS user_key,  -- TODO: the client in {sample.name}; join if another file has it",
         f"    concat_ws('|', '{sample.name}', {', '.join(keys or ['CAST(NULL AS STRING)'])}) AS event_key,"
         "  -- TODO: what names an event for good",
         "    CAST(NULL AS STRING) AS loan_key,  -- TODO: the loan, where the event has one",
