@@ -1,1 +1,1 @@
-"""The data contracts: what every table and every raw source promises. Nothing here imports the library."""
+"""The data contracts of all tables and raw sources. Nothing here imports the zigong package."""

@@ -1,4 +1,4 @@
-"""One change between two versions of a contract, and what it means to whom."""
+"""One change between two versions of a contract, and its effect on producers and consumers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class Change:
 
     Attributes:
         where: part of the contract.
-        what: what became of it.
-        breaks: ``producers``, ``consumers``, ``both``, or empty where it breaks nobody.
-        why: what it means to them.
-        bump: the step of the version it asks for: ``major``, ``minor`` or ``patch``.
+        what: the change of that part.
+        breaks: ``producers``, ``consumers``, ``both``, or empty if it breaks nobody.
+        why: the effect on them.
+        bump: the version bump it requires: ``major``, ``minor`` or ``patch``.
     """
 
     where: str
@@ -27,15 +27,15 @@ class Change:
 
 
 def breaking(where: str, what: str, breaks: str, why: str) -> Change:
-    """Somebody who keeps to the old contract fails under the new one."""
+    """A change under which someone who follows the old contract fails."""
     return Change(where=where, what=what, breaks=breaks, why=why, bump=MAJOR)
 
 
 def compatible(where: str, what: str, why: str) -> Change:
-    """The contract changes, and those who kept to the old one still do well."""
+    """A change under which everyone who follows the old contract still works."""
     return Change(where=where, what=what, breaks="", why=why, bump=MINOR)
 
 
 def wording(where: str, what: str) -> Change:
-    """Words change; what is promised does not."""
-    return Change(where=where, what=what, breaks="", why="nothing that is promised changes", bump=PATCH)
+    """A change of wording only."""
+    return Change(where=where, what=what, breaks="", why="the contract itself does not change", bump=PATCH)

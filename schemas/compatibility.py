@@ -1,7 +1,7 @@
-"""Whether a new version of a contract breaks those who write or read its table, and which version it needs.
+"""Whether a new version of a contract breaks producers or consumers of its table, and which version bump it requires.
 
-Producers write rows that the old contract admits; consumers rely on what the old contract promises. A change breaks
-producers when it asks for more than before, and consumers when it promises less, or promises something else.
+Producers write rows that are valid under the old contract; consumers rely on its guarantees. A change breaks producers
+if it demands more than before, and consumers if it guarantees less, or something else.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from schemas.contracts import Column, Relationship, TableContract
 from schemas.versions import version_numbers
 
 BUMPS = (PATCH, MINOR, MAJOR)
-# From what everybody may read to what nobody may; a reader is cleared up to a class.
+# From least to most sensitive; a reader is cleared up to a class.
 SENSITIVITY = ("none", "quasi_identifier", "pseudonym", "free_text")
-# Every value of the first type is one of the second, unchanged.
+# Every value of the first type is also a value of the second.
 WIDENINGS = {
     ("tinyint", "smallint"),
     ("tinyint", "int"),
@@ -36,8 +36,8 @@ class Compatibility:
 
     Attributes:
         changes: every change, breaking ones first.
-        bump: ``major``, ``minor`` or ``patch``: the step of the version that the changes ask for; empty: none.
-        version_fault: what is wrong with the step the version took; empty: nothing.
+        bump: the version bump that the changes require: ``major``, ``minor`` or ``patch``; empty: none.
+        version_fault: what is wrong with the new version number; empty: nothing.
     """
 
     changes: tuple[Change, ...]
@@ -46,7 +46,7 @@ class Compatibility:
 
     @property
     def breaks(self) -> bool:
-        """Whether anybody who keeps to the old contract fails under the new one."""
+        """Whether anyone who follows the old contract fails under the new one."""
         return self.bump == MAJOR
 
 
@@ -65,16 +65,16 @@ def _changes(old: TableContract, new: TableContract) -> Iterator[Change]:
     yield from _columns(old, new)
     if set(old.key) != set(new.key):
         yield breaking(
-            "key", _from_to(old.key, new.key), "both", "other rows are one and the same: merges and joins change"
+            "key", _from_to(old.key, new.key), "both", "rows are identified differently: merges and joins change"
         )
     elif old.key != new.key:
-        yield compatible("key", _from_to(old.key, new.key), "another order; the same rows are one and the same")
+        yield compatible("key", _from_to(old.key, new.key), "another order; rows are identified as before")
     if old.partitions != new.partitions:
-        why = "the table is laid out anew: writers replace other cells, readers of files find other paths"
+        why = "the layout changes: writers replace other partitions, readers of files find other paths"
         yield breaking("partitions", _from_to(old.partitions, new.partitions), "both", why)
     if old.person != new.person:
         yield breaking(
-            "person", f"{_way(old)} to {_way(new)}", "consumers", "an erase finds a person's rows another way"
+            "person", f"{_way(old)} to {_way(new)}", "consumers", "an erasure finds the rows of a person in another way"
         )
     yield from _relationships(old.relationships, new.relationships)
     yield from rule_changes(old, new)
@@ -89,15 +89,15 @@ def _columns(old: TableContract, new: TableContract) -> Iterator[Change]:
         if name in after:
             yield from _column(column, after[name])
         else:
-            yield breaking(f"column {name}", "removed", "both", "it is written and read by name")
+            yield breaking(f"column {name}", "removed", "both", "columns are written and read by name")
     for name, column in after.items():
         if name not in before and column.required:
             yield breaking(f"column {name}", "added, required", "producers", "they do not write it; old rows lack it")
         elif name not in before:
-            yield compatible(f"column {name}", f"added, may be null, class {column.classification}", "nobody needs it")
+            yield compatible(f"column {name}", f"added, may be null, class {column.classification}", "it is optional")
     kept = [name for name in before if name in after]
     if kept != [name for name in after if name in before]:
-        yield wording("columns", "in another order; columns are read by name")
+        yield wording("columns", "another order; columns are read by name")
 
 
 def _column(old: Column, new: Column) -> Iterator[Change]:
@@ -105,15 +105,15 @@ def _column(old: Column, new: Column) -> Iterator[Change]:
     if old.type != new.type:
         yield _type_change(where, old.type, new.type)
     if old.required and not new.required:
-        yield breaking(where, "required to optional", "consumers", "they meet NULL")
+        yield breaking(where, "required to optional", "consumers", "they may read NULL")
     if new.required and not old.required:
         yield breaking(where, "optional to required", "producers", "NULL is refused, and old rows may hold it")
     if old.classification != new.classification:
         what = f"class {old.classification} to {new.classification}"
         if SENSITIVITY.index(new.classification) > SENSITIVITY.index(old.classification):
-            yield breaking(where, what, "consumers", "those cleared for the old class may not read it any more")
+            yield breaking(where, what, "consumers", "those cleared for the old class may no longer read it")
         else:
-            yield breaking(where, what, "producers", "what they write may be more than the new class admits")
+            yield breaking(where, what, "producers", "they may write values that the new class does not allow")
     if old.description != new.description:
         yield wording(where, "description reworded")
 
@@ -121,14 +121,14 @@ def _column(old: Column, new: Column) -> Iterator[Change]:
 def _type_change(where: str, old: str, new: str) -> Change:
     what = f"{old} to {new}"
     if _widens(old, new):
-        return breaking(where, what, "consumers", "wider: values come that their type cannot hold")
+        return breaking(where, what, "consumers", "wider: values may not fit their type")
     if _widens(new, old):
-        return breaking(where, what, "producers", "narrower: values they write do not fit any more")
+        return breaking(where, what, "producers", "narrower: values they write may no longer fit")
     return breaking(where, what, "both", "another type")
 
 
 def _widens(old: str, new: str) -> bool:
-    """Whether every value of a type is one of the other; decimals widen where neither side of the point shrinks."""
+    """Whether every value of a type is also one of the other; for decimals, digits on both sides of the point count."""
     narrow, wide = _decimal(old), _decimal(new)
     if narrow and wide:
         return wide[0] >= narrow[0] and wide[1] >= narrow[1]
@@ -136,7 +136,7 @@ def _widens(old: str, new: str) -> bool:
 
 
 def _decimal(type_: str) -> tuple[int, int] | None:
-    """Digits before and after the point of ``decimal(precision,scale)``; None of another type."""
+    """Digits before and after the point of ``decimal(precision,scale)``; None for any other type."""
     if not type_.startswith("decimal("):
         return None
     precision, scale = map(int, type_.removeprefix("decimal(").removesuffix(")").split(","))
@@ -147,9 +147,9 @@ def _relationships(old: Sequence[Relationship], new: Sequence[Relationship]) -> 
     for relation in sorted(set(old) ^ set(new), key=str):
         where, target = f"column {relation.column}", f"{relation.table}.{relation.target}"
         if relation in old:
-            yield breaking(where, f"no longer leads to {target}", "consumers", "a join may find nothing")
+            yield breaking(where, f"no longer references {target}", "consumers", "a join may find no row")
         else:
-            yield breaking(where, f"leads to {target}", "producers", "values that are not there are wrong now")
+            yield breaking(where, f"references {target}", "producers", "values without a match are now invalid")
 
 
 def _from_to(old: tuple[str, ...], new: tuple[str, ...]) -> str:
@@ -162,16 +162,16 @@ def _way(contract: TableContract) -> str:
 
 
 def _version_fault(old: str, new: str, bump: str) -> str:
-    """What is wrong with a step from one version to another; a larger step than needed is allowed."""
+    """What is wrong with a version bump, empty if nothing; a larger bump than required is allowed."""
     before, after = version_numbers(old), version_numbers(new)
     if before is None or after is None:
         return f"versions must be MAJOR.MINOR.PATCH; found {old!r} and {new!r}"
     if after < before:
-        return f"the version went back from {old} to {new}"
+        return f"the version decreased from {old} to {new}"
     if not bump:
         return ""
     major, minor, patch = before
     needed = {MAJOR: (major + 1, 0, 0), MINOR: (major, minor + 1, 0), PATCH: (major, minor, patch + 1)}[bump]
     if after < needed:
-        return f"a {bump} change moves version {old} to {'.'.join(map(str, needed))}; found {new}"
+        return f"a {bump} change of version {old} requires at least {'.'.join(map(str, needed))}; found {new}"
     return ""

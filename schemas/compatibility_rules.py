@@ -1,4 +1,4 @@
-"""What a change of rules means: a rule that refuses more breaks producers; one that refuses less breaks nobody."""
+"""Classifies changes of rules: a stricter rule breaks producers, a looser one breaks nobody."""
 
 from __future__ import annotations
 
@@ -12,30 +12,32 @@ from schemas.describe import bounds_text
 from schemas.rules import DatasetRule, RowRule, TableRule
 
 STRICTNESS = ("warn", "quarantine", "block")
-# The condition of an enumeration, as the reader of contracts writes it, and one of its values.
+# The condition of an enumeration, as generated from a contract, and one of its values.
 _ENUMERATION = re.compile(r"(`[^`]+` IN) \((.*)\)")
 _LITERAL = re.compile(r"'(?:[^'\\]|\\.)*'|[^,\s]+")
 
 
 def rule_changes(old: TableContract, new: TableContract) -> Iterator[Change]:
-    """Changes of rules by name; those that follow from a column or the key are told there."""
+    """Changes of rules by name, without the rules that follow from a column or the key."""
     before, after = _rules(old), _rules(new)
-    gone = {name: rule for name, rule in before.items() if name not in after}
+    removed = {name: rule for name, rule in before.items() if name not in after}
     for name, rule in after.items():
         if name in before:
             yield from _change(before[name], rule)
             continue
-        renamed = [other for other, one in gone.items() if _demand(one) == _demand(rule)]
+        renamed = [other for other, one in removed.items() if _demand(one) == _demand(rule)]
         if renamed:
-            del gone[renamed[0]]
+            del removed[renamed[0]]
             yield compatible(
-                f"rule {renamed[0]}", f"named {name}", "the same demand; reasons of rows tell the new name"
+                f"rule {renamed[0]}", f"renamed to {name}", "the same demand; quarantine reasons use the new name"
             )
         elif rule.severity == "warn":
             yield compatible(f"rule {name}", "added, warns", "nothing is refused")
         else:
-            yield breaking(f"rule {name}", f"added, {rule.severity}", "producers", "what they wrote may be refused now")
-    for name, rule in gone.items():
+            yield breaking(
+                f"rule {name}", f"added, {rule.severity}", "producers", "rows that were valid may be refused"
+            )
+    for name, rule in removed.items():
         yield compatible(f"rule {name}", f"removed, was {rule.severity}", "looser: nothing more is refused")
 
 
@@ -45,7 +47,7 @@ def _rules(contract: TableContract) -> dict[str, Rule]:
 
 
 def _demand(rule: Rule) -> tuple[type[Rule], dict[str, Any]]:
-    """What a rule asks for, whatever it is called and however it is explained."""
+    """What a rule demands, without its name and description."""
     return type(rule), {name: value for name, value in vars(rule).items() if name not in {"name", "description"}}
 
 
@@ -62,17 +64,19 @@ def _change(old: Rule, new: Rule) -> Iterator[Change]:
     if old.severity != new.severity:
         what = f"{old.severity} to {new.severity}"
         if STRICTNESS.index(new.severity) > STRICTNESS.index(old.severity):
-            yield breaking(where, what, "producers", "a breach that was let through costs them rows or the table now")
+            yield breaking(where, what, "producers", "a violation now costs them rows or the table")
         else:
-            yield compatible(where, what, "a breach costs less than before")
+            yield compatible(where, what, "a violation costs less than before")
     yield from _demands(where, old, new)
 
 
 def _demands(where: str, old: Rule, new: Rule) -> Iterator[Change]:
-    """Of a rule that refuses rows or a table: its condition, its measure, its bounds."""
+    """Changes of the condition, the measure or the bounds of a rule that refuses rows or a table."""
     if isinstance(old, TableRule) and isinstance(new, TableRule):
         if (old.measure, dict(old.arguments)) != (new.measure, dict(new.arguments)):
-            yield breaking(where, f"measures {new.measure} anew", "producers", "another figure is held to the bounds")
+            yield breaking(
+                where, f"measures {new.measure} differently", "producers", "the bounds apply to another value"
+            )
         elif (old.low, old.high) != (new.low, new.high):
             yield _bounds(where, old, new)
     elif isinstance(old, RowRule) and isinstance(new, RowRule):
@@ -82,7 +86,7 @@ def _demands(where: str, old: Rule, new: Rule) -> Iterator[Change]:
         if (old.condition, old.per) != (new.condition, new.per):
             yield breaking(where, "another condition", "producers", "a dataset that passed may be blocked")
     else:
-        yield breaking(where, "judges something else", "producers", "what they wrote may be refused now")
+        yield breaking(where, "another kind of rule", "producers", "valid rows may be refused")
 
 
 def _bounds(where: str, old: TableRule, new: TableRule) -> Change:
@@ -92,7 +96,7 @@ def _bounds(where: str, old: TableRule, new: TableRule) -> Change:
     looser = lower <= (float("-inf") if old.low is None else old.low)
     looser = looser and upper >= (float("inf") if old.high is None else old.high)
     if looser:
-        return compatible(where, what, "looser: whatever passed still passes")
+        return compatible(where, what, "looser: everything that passed still passes")
     return breaking(where, what, "producers", "tighter: a table that passed may be refused")
 
 
@@ -102,9 +106,9 @@ def _condition(where: str, old: str, new: str) -> Change:
         values, admitted = (set(_LITERAL.findall(found[2])) for found in (before, after))
         if values <= admitted:
             more = ", ".join(sorted(admitted - values))
-            return compatible(where, f"admits {more}", "looser: whatever passed still passes")
+            return compatible(where, f"allows {more}", "looser: everything that passed still passes")
         less = ", ".join(sorted(values - admitted))
-        return breaking(where, f"no longer admits {less}", "producers", "rows that passed are refused")
+        return breaking(where, f"no longer allows {less}", "producers", "rows that passed are refused")
     return breaking(
-        where, "another condition", "producers", "rows that passed may be refused: no one can tell from SQL"
+        where, "another condition", "producers", "rows that passed may be refused: SQL conditions are not compared"
     )

@@ -1,7 +1,7 @@
-"""Reads the ODCS contracts of the tables and turns them into small frozen values.
+"""Reads the ODCS contracts of the tables into small frozen values.
 
-The contract is the only place that lists a table's columns, key, partitions and rules; Spark schemas, row rules,
-GX suites and docs are derived from what this module returns.
+The contract is the only place that lists the columns, key, partitions and rules of a table; Spark schemas, row rules,
+GX suites and docs are derived from the values this module returns.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pydantic import ValidationError
 from schemas.documents import explain, yaml_content
 from schemas.rules import DatasetRule, RowRule, TableRule, column_rules, entry_rule, key_rule
 
-# What a column tells of a person. Tables hold no direct identifier: raw ids become pseudonyms at ingest.
+# Privacy classes of columns. Tables hold no direct identifier: raw ids become pseudonyms at ingest.
 CLASSES = {
     "direct_identifier": "names a person by itself: name, raw client number, card, phone, national id",
-    "pseudonym": "keyed digest of a raw id, or a digest made from one",
-    "quasi_identifier": "describes a person; with other knowledge it may single one out",
-    "free_text": "words that persons may have written; masked at ingest",
-    "none": "tells nothing of a person",
+    "pseudonym": "keyed digest of a raw id, or a digest computed from one",
+    "quasi_identifier": "describes a person; combined with other knowledge it may identify one",
+    "free_text": "text that persons may have written; masked at ingest",
+    "none": "no information about a person",
 }
 
 Rule = RowRule | TableRule | DatasetRule
@@ -45,13 +45,13 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class PersonLink:
-    """How a table's rows lead to the person they are about, so that an erase finds them.
+    """How the rows of a table lead to the person they are about, so that an erasure finds them.
 
     Attributes:
-        kind: ``user_id`` (the column itself), ``link`` (a key of another table), ``text`` (pseudonyms stand inside a
+        kind: ``user_id`` (the column itself), ``link`` (a key of another table), ``text`` (pseudonyms occur in a
             text) or ``nobody`` (no row is about a person).
-        column: the column that leads there; empty for ``nobody``.
-        table: for a link, the table that holds the key beside user_id.
+        column: the column with the user_id, key or text; empty for ``nobody``.
+        table: for a link, the table that maps the key to user_id.
     """
 
     kind: str
@@ -61,7 +61,7 @@ class PersonLink:
 
 @dataclass(frozen=True, kw_only=True)
 class Retention:
-    """How long a table's rows are kept: those whose time lies more than ``days`` back are removed by upkeep."""
+    """How long rows are kept: maintenance deletes those whose ``column`` is more than ``days`` days ago."""
 
     column: str
     days: int
@@ -69,7 +69,7 @@ class Retention:
 
 @dataclass(frozen=True, kw_only=True)
 class Relationship:
-    """A column whose values are those of a column of another table."""
+    """A foreign key: the values of a column are values of a column of another table."""
 
     column: str
     table: str
@@ -78,7 +78,7 @@ class Relationship:
 
 @dataclass(frozen=True, kw_only=True)
 class TableContract:
-    """Everything a table promises, read from ``schemas/tables/NAME.yaml``."""
+    """The contract of a table, read from ``schemas/tables/NAME.yaml``."""
 
     name: str
     version: str
@@ -112,12 +112,12 @@ class TableContract:
         return ", ".join(f"`{column.name}` {column.type}" for column in self.columns)
 
     def when_empty(self) -> TableContract:
-        """The same contract for cells that may have no row, as a night without events has none."""
+        """The same contract for partitions that may have no rows, such as a night without events."""
         return replace(self, table_rules=tuple(rule for rule in self.table_rules if rule.measure != "rows"))
 
     @property
     def rules_version(self) -> str:
-        """Version and digest that name the rules a verdict was given under."""
+        """Version and digest that identify the rules of a verdict."""
         return f"{self.version}+{self.digest[:12]}"
 
 
@@ -137,10 +137,10 @@ def table_contract(name: str) -> TableContract:
 
 
 def contract_text(name_or_path: str) -> str:
-    """The text of a shipped contract by its table's name, or of a contract file of one's own by its path.
+    """The text of a shipped contract by the name of its table, or of any contract file by its path.
 
     Raises:
-        KeyError: there is neither.
+        KeyError: neither exists.
     """
     path = Path(name_or_path)
     if path.suffix in CONTRACT_SUFFIXES:
@@ -157,8 +157,8 @@ def parse_contract(text: str) -> TableContract:
     """Parses the text of an ODCS v3 contract with exactly one schema object.
 
     Raises:
-        ValueError: it is not YAML, or no contract of ODCS; a column has no class, or one that a table may not have;
-            nothing leads to the person of a row; a quality entry is none that anything judges, or two have one name.
+        ValueError: it is not YAML, or not an ODCS contract; a column has no class, or one that a table may not have;
+            rows do not lead to a person; a quality entry is not supported, or two have the same name.
     """
     document = _document(text)
     (table,) = document.schema_ or []
@@ -215,10 +215,10 @@ def _classification(item: SchemaProperty) -> str:
 
 
 def person_link(table: SchemaObject) -> PersonLink:
-    """user_id, else a column with a relationship, else what the custom property ``person`` says.
+    """The column user_id, else a column with a relationship, else the value of the custom property ``person``.
 
     Raises:
-        ValueError: nothing says how a row leads to a person.
+        ValueError: the contract does not state how a row leads to a person.
     """
     properties = table.properties or []
     if any(item.name == "user_id" for item in properties):
@@ -228,17 +228,17 @@ def person_link(table: SchemaObject) -> PersonLink:
             target, _, column = str(relation.to).partition(".")
             if column != item.name:
                 raise ValueError(
-                    f"table {table.name}: {item.name} must lead to a column of its own name: {relation.to}"
+                    f"table {table.name}: {item.name} must reference a column of the same name; found {relation.to}"
                 )
             return PersonLink(kind="link", column=item.name, table=target)
-    said = [item.value for item in table.customProperties or [] if item.property == "person"]
-    if said == ["nobody"]:
+    declared = [item.value for item in table.customProperties or [] if item.property == "person"]
+    if declared == ["nobody"]:
         return PersonLink(kind="nobody")
-    texts = [item.name for item in properties if said == [f"in {item.name}"]]
+    texts = [item.name for item in properties if declared == [f"in {item.name}"]]
     if not texts:
         raise ValueError(
-            f"table {table.name}: no user_id, no relationship, and no custom property person that says 'nobody' or "
-            "'in COLUMN': an erase could not find a person's rows"
+            f"table {table.name}: no user_id, no relationship, and no custom property person with 'nobody' or "
+            "'in COLUMN': an erasure could not find the rows of a person"
         )
     return PersonLink(kind="text", column=str(texts[0]))
 
@@ -268,7 +268,7 @@ def _ordered(properties: list[SchemaProperty], position: str) -> tuple[str, ...]
 
 
 def _rules(table: SchemaObject, key: tuple[str, ...]) -> list[Rule]:
-    """Every rule of a contract: of its columns, of its key, and those stated for the table."""
+    """Every rule of a contract: of its columns, its key and the table itself."""
     rules = [
         *(rule for item in table.properties or [] for rule in column_rules(item)),
         *([key_rule(key)] if key else []),
@@ -277,7 +277,5 @@ def _rules(table: SchemaObject, key: tuple[str, ...]) -> list[Rule]:
     names = [rule.name for rule in rules]
     doubled = sorted({name for name in names if names.count(name) > 1 or not name})
     if doubled:
-        raise ValueError(
-            f"table {table.name}: every rule needs a name of its own; found {', '.join(map(repr, doubled))}"
-        )
+        raise ValueError(f"table {table.name}: every rule needs a unique name; found {', '.join(map(repr, doubled))}")
     return rules

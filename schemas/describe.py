@@ -1,4 +1,4 @@
-"""Pages for readers, made of the contracts alone: what a table is for, its columns, its rules."""
+"""Documentation pages generated from the contracts: purpose, columns and rules of each table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ INDEX = "index.md"
 
 
 def contract_pages(contracts: Iterable[TableContract]) -> dict[str, str]:
-    """The Markdown of each page by file name: one page a table, and the index. Equal contracts make equal pages."""
+    """The Markdown of each page by file name: one page per table, and the index. The output is deterministic."""
     ordered = sorted(contracts, key=lambda contract: contract.name)
     pages = {f"{contract.name}.md": _page(contract, ordered) for contract in ordered}
     return {INDEX: _index(ordered), **pages}
@@ -90,7 +90,7 @@ def _person(person: PersonLink) -> str:
 
 
 def _relationships(contract: TableContract, others: Sequence[TableContract]) -> list[str]:
-    """Where the table's columns lead, and which other tables lead to it."""
+    """References from this table to others, and from other tables to this one."""
     out = [
         f"- `{relation.column}` is a `{relation.target}` of [{relation.table}]({relation.table}.md)"
         for relation in contract.relationships
@@ -117,10 +117,10 @@ def _row(cells: Iterable[str]) -> str:
 
 
 def _code(sql: str) -> str:
-    """Code in Markdown, whose fence is longer than any in it."""
+    """Inline code in Markdown, with a delimiter that does not occur in it."""
     return f"`` {sql} ``" if "`" in sql else f"`{sql}`"
 
 
 def _cell(text: str) -> str:
-    """One line, and no bar that would end the cell."""
+    """The text on one line, with vertical bars escaped."""
     return " ".join(text.split()).replace("|", "\\|")

@@ -1,4 +1,4 @@
-"""YAML that people write: closed models read it, and every mistake is one line with file, field and what is allowed."""
+"""Validates YAML written by users: every mistake is reported on one line with file, field and what is allowed."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ Location = tuple[int | str, ...]
 
 
 class Closed(BaseModel):
-    """Base of what such a document holds: immutable, and closed to unknown keys."""
+    """Base model of such documents: immutable, and closed to unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Strict(Closed):
-    """A closed model that converts nothing: a text is no number and ``yes please`` is no flag."""
+    """A closed model without type conversion: a text is not a number and ``yes please`` is not a boolean."""
 
     model_config = ConfigDict(strict=True)
 
 
 def yaml_content(text: str, *, origin: str) -> Any:
-    """What a YAML text holds.
+    """The content of a YAML text.
 
     Raises:
-        ValueError: it is not YAML; the text names ``origin`` and the line.
+        ValueError: it is not YAML; the message names ``origin`` and the line.
     """
     try:
         return yaml.safe_load(text)
@@ -37,12 +37,12 @@ def yaml_content(text: str, *, origin: str) -> Any:
 
 
 def explain(error: ValidationError, model: type[BaseModel], *, origin: str) -> str:
-    """Every mistake that pydantic found in a document, a line each: ``file: field.path: what is allowed``.
+    """Every mistake that pydantic found in a document, one per line: ``file: field.path: what is allowed``.
 
     Args:
-        error: what validation raised.
-        model: the model of the whole document, which knows the keys that are allowed where one is unknown.
-        origin: how the reader knows the document.
+        error: the error raised by validation.
+        model: the model of the complete document; it defines the keys allowed in place of an unknown one.
+        origin: name of the document for the user.
     """
     return "\n".join(_line(dict(item), model, origin) for item in error.errors())
 
@@ -63,7 +63,7 @@ def _line(item: Mapping[str, Any], model: type[BaseModel], origin: str) -> str:
 
 
 def _field(location: Location, model: type[BaseModel]) -> str:
-    """The path as it stands in the file: pydantic also names the member of a union and, of a wrong key, ``[key]``."""
+    """The path as written in the file, without the union members and ``[key]`` markers that pydantic adds."""
     parts, annotation = [], model
     for part in location:
         if part != "[key]" and part not in {option.__name__ for option in _models(annotation)}:
@@ -84,7 +84,7 @@ def _at(annotation: Any, location: Sequence[int | str]) -> Any:
 
 
 def _inside(annotation: Any, part: int | str) -> Any:
-    """The type that a part of a location leads to; the same type where it leads nowhere."""
+    """The type at one part of a location; the same type if the part does not lead to another one."""
     for option in _options(annotation):
         origin, arguments = get_origin(option), get_args(option)
         if origin in {dict, Mapping}:
@@ -104,7 +104,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _options(annotation: Any) -> Iterator[Any]:
-    """The members of a union, without what annotates them."""
+    """The members of a union, without annotations."""
     if get_origin(annotation) is Annotated:
         yield from _options(get_args(annotation)[0])
     elif get_origin(annotation) in {Union, UnionType}:

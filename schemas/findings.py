@@ -1,21 +1,21 @@
-"""What a check of a contract finds, in words that fit a table."""
+"""Findings of a contract check, short enough for a table."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# An error keeps a contract from doing what it says; a warning is read by a person.
+# An error makes a contract unusable; a warning is advice.
 ERROR, WARNING = "error", "warning"
 
 
 @dataclass(frozen=True, kw_only=True)
 class LintFinding:
-    """One thing that is wrong with a contract.
+    """One problem of a contract.
 
     Attributes:
         where: part of the contract, such as ``column user_id`` or ``rule has_rows``.
-        found: what stands there.
-        expected: what should stand there.
+        found: the present value.
+        expected: the expected value.
         severity: ``error`` or ``warning``.
     """
 

@@ -1,4 +1,4 @@
-"""Everything that is wrong with a contract and can be told without an engine, all at once."""
+"""Finds all problems of a contract that can be detected without Spark, in one pass."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from schemas.lint_rules import rule_findings
 from schemas.rules import TableRule
 from schemas.versions import version_numbers
 
-# What a custom property of the table may say. `key: none` is how a table says that its rows have no key.
+# The custom properties of a table. `key: none` declares that its rows have no key.
 CUSTOM_PROPERTIES = ("person", "key", "access")
 
-# Spark types by column, of every table that a relationship may lead to.
+# Spark types by column, of every table that a relationship may reference.
 Columns = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lint:
-    """The findings of one contract, and what of it can be read: types by column, and rules, for an engine to judge."""
+    """The findings on one contract, and its readable parts: types by column, and rules, whose SQL Spark can check."""
 
     file: str
     findings: tuple[LintFinding, ...]
@@ -33,12 +33,12 @@ class Lint:
 
     @property
     def errors(self) -> int:
-        """Findings that are no warnings."""
+        """Number of findings that are errors."""
         return sum(finding.severity == ERROR for finding in self.findings)
 
 
 def known_columns(texts: Iterable[str] = ()) -> dict[str, dict[str, str]]:
-    """The columns of the shipped tables, and of contracts given as ``texts``, which replace those of their name."""
+    """The columns of the shipped tables, and of contracts given as ``texts``, which replace those of the same name."""
     known = {}
     for text in (*(contract_text(name) for name in table_names()), *texts):
         document, _ = read_document(text)
@@ -48,12 +48,12 @@ def known_columns(texts: Iterable[str] = ()) -> dict[str, dict[str, str]]:
 
 
 def lint_contract(text: str, *, file: str, known: Columns) -> Lint:
-    """Looks at a contract whole: one finding does not hide another.
+    """Checks a complete contract: one finding does not hide another.
 
     Args:
         text: the contract.
-        file: how the reader knows it.
-        known: columns of the tables it may refer to, from ``known_columns``.
+        file: name of the contract for the user.
+        known: columns of the tables it may reference, from ``known_columns``.
     """
     document, findings = read_document(text)
     tables = (document.schema_ if document else None) or []
@@ -66,7 +66,7 @@ def lint_contract(text: str, *, file: str, known: Columns) -> Lint:
         of_rules, rules = rule_findings(tables[0])
         findings += [*_table(tables[0], known), *of_rules, *_unmatched(tables[0], rules, known)]
     if not any(finding.severity == ERROR for finding in findings):
-        findings += _unread(text)
+        findings += _unloadable(text)
     return Lint(
         file=file,
         findings=tuple(dict.fromkeys(findings)),
@@ -79,8 +79,8 @@ def _types(table: SchemaObject) -> dict[str, str]:
     return {item.name: item.physicalType or "" for item in table.properties or [] if item.name}
 
 
-def _unread(text: str) -> list[LintFinding]:
-    """What the reader of contracts refuses, should no check have told it."""
+def _unloadable(text: str) -> list[LintFinding]:
+    """The error of loading a contract in which no other check found an error."""
     try:
         parse_contract(text)
     except (ValueError, KeyError, TypeError) as error:
@@ -109,9 +109,7 @@ def _table(table: SchemaObject, known: Columns) -> Iterator[LintFinding]:
         yield LintFinding(where="properties", found="no columns", expected="at least one column")
     for name, count in Counter(item.name for item in items if item.name).items():
         if count > 1:
-            yield LintFinding(
-                where=f"column {name}", found=f"{count} columns of this name", expected="a name of its own"
-            )
+            yield LintFinding(where=f"column {name}", found=f"{count} columns of this name", expected="a unique name")
     for position, item in enumerate(items):
         yield from _column(item, position)
     yield from _placed(items, "primaryKey", "primaryKeyPosition", "key")
@@ -127,7 +125,7 @@ def _table(table: SchemaObject, known: Columns) -> Iterator[LintFinding]:
         person_link(table)
     except ValueError as error:
         yield LintFinding(
-            where="person", found=str(error), expected="a way from every row to its person, or person: nobody"
+            where="person", found=str(error), expected="a link from every row to its person, or person: nobody"
         )
 
 
@@ -138,7 +136,7 @@ def _column(item: SchemaProperty, position: int) -> Iterator[LintFinding]:
     if not item.physicalType:
         yield LintFinding(where=where, found="no physicalType", expected="a Spark type")
     if not (item.description or "").strip():
-        yield LintFinding(where=where, found="no description", expected="what the column tells")
+        yield LintFinding(where=where, found="no description", expected="a description of the column")
     allowed = [name for name in CLASSES if name != "direct_identifier"]
     if item.classification not in allowed:
         yield LintFinding(
@@ -147,7 +145,7 @@ def _column(item: SchemaProperty, position: int) -> Iterator[LintFinding]:
 
 
 def _placed(items: list[SchemaProperty], flag: str, position: str, part: str) -> Iterator[LintFinding]:
-    """Columns of the key, or of the partitions: flagged, placed 1, 2, ... and never null."""
+    """Columns of the key, or of the partitions: flagged, numbered 1, 2, ... and never null."""
     places = []
     for item in items:
         flagged, place = bool(getattr(item, flag)), getattr(item, position)
@@ -167,24 +165,24 @@ def _placed(items: list[SchemaProperty], flag: str, position: str, part: str) ->
         yield LintFinding(
             where=part,
             found=f"{position} {', '.join(map(str, places))}",
-            expected=f"1 to {len(places)}, each once",
+            expected=f"1 to {len(places)}, without duplicates",
         )
 
 
 def _custom(table: SchemaObject) -> Iterator[LintFinding]:
-    said = [(item.property, item.value) for item in table.customProperties or []]
-    for name, _ in said:
+    properties = [(item.property, item.value) for item in table.customProperties or []]
+    for name, _ in properties:
         if name not in CUSTOM_PROPERTIES:
             yield LintFinding(
                 where=f"custom property {name}",
-                found="nobody reads it",
+                found="an unknown property",
                 expected=", ".join(CUSTOM_PROPERTIES),
                 severity=WARNING,
             )
     keyed = any(item.primaryKey or item.primaryKeyPosition is not None for item in table.properties or [])
-    declared = [value for name, value in said if name == "key"]
+    declared = [value for name, value in properties if name == "key"]
     if declared and (keyed or declared != ["none"]):
-        found = f"custom property key {declared[0]}" + (" beside a primary key" if keyed else "")
+        found = f"custom property key {declared[0]}" + (" together with a primary key" if keyed else "")
         yield LintFinding(where="key", found=found, expected="a primary key, or the custom property key: none")
     if not keyed and not declared:
         yield LintFinding(
@@ -194,18 +192,20 @@ def _custom(table: SchemaObject) -> Iterator[LintFinding]:
 
 def _relationships(item: SchemaProperty, known: Columns) -> Iterator[LintFinding]:
     for relation in item.relationships or []:
-        yield from _leads(f"column {item.name}", str(relation.to), item.physicalType or "", known)
+        yield from _references(f"column {item.name}", str(relation.to), item.physicalType or "", known)
 
 
-def _leads(where: str, to: str, type_: str, known: Columns) -> Iterator[LintFinding]:
-    """A reference ``TABLE.COLUMN`` leads to a column of ours of the same type."""
+def _references(where: str, to: str, type_: str, known: Columns) -> Iterator[LintFinding]:
+    """A reference ``TABLE.COLUMN`` must name a column of a contracted table with the same type."""
     table, _, column = to.partition(".")
     if table not in known:
         yield LintFinding(where=where, found=f"to {to}: no table {table}", expected="the name of a contract")
     elif column not in known[table]:
         yield LintFinding(where=where, found=f"to {to}: no column {column}", expected=f"a column of {table}")
     elif type_ and known[table][column] != type_:
-        yield LintFinding(where=where, found=f"{type_} to {to}: {known[table][column]}", expected="columns of one type")
+        yield LintFinding(
+            where=where, found=f"{type_} to {to}: {known[table][column]}", expected="columns of the same type"
+        )
 
 
 def _unmatched(table: SchemaObject, rules: Iterable[Rule], known: Columns) -> Iterator[LintFinding]:
@@ -215,4 +215,4 @@ def _unmatched(table: SchemaObject, rules: Iterable[Rule], known: Columns) -> It
             column, where = str(rule.arguments["column"]), f"rule {rule.name}"
             if column not in types:
                 yield LintFinding(where=where, found=f"column {column}", expected="a column of the table")
-            yield from _leads(where, str(rule.arguments["to"]), types.get(column, ""), known)
+            yield from _references(where, str(rule.arguments["to"]), types.get(column, ""), known)

@@ -1,4 +1,4 @@
-"""Reads a contract that may be faulty: YAML, then the ODCS schema, and what is left of it as a typed document."""
+"""Reads a contract that may be faulty: YAML, then the ODCS schema; the valid parts become a typed document."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from pydantic import ValidationError as ModelError
 from schemas.findings import LintFinding
 
 API_VERSION = "v3.1.0"
-_CASCADE = "unevaluatedProperties"  # also told of every known field beside a faulty one
+_CASCADE = "unevaluatedProperties"  # also reported for every known field next to a faulty one
 
 
 def read_document(text: str) -> tuple[OpenDataContractStandard | None, list[LintFinding]]:
-    """The typed document less its faulty parts, and a finding for each of them; None where nothing is readable."""
+    """The typed document without its faulty parts, and a finding for each of them; None if nothing is readable."""
     content, findings = _yaml(text)
     if content is None:
         return None, findings
@@ -38,14 +38,14 @@ def read_document(text: str) -> tuple[OpenDataContractStandard | None, list[Lint
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, which also remembers keys that stand twice in a mapping: the last one would win in silence."""
+    """The safe loader, which also reports duplicate keys of a mapping: the last one would silently win."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.doubled: list[LintFinding] = []
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Builds the mapping and notes its doubled keys."""
+        """Builds the mapping and records its duplicate keys."""
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and keys.count(key.value) > 1 and key.value in keys:
@@ -53,8 +53,8 @@ class _Loader(yaml.SafeLoader):
                 self.doubled.append(
                     LintFinding(
                         where=f"line {node.start_mark.line + 1}",
-                        found=f"the field {key.value} twice",
-                        expected="each field once",
+                        found=f"duplicate field {key.value}",
+                        expected="no duplicate fields",
                     )
                 )
         return super().construct_mapping(node, deep)
@@ -80,7 +80,7 @@ def _yaml(text: str) -> tuple[dict[str, Any] | None, list[LintFinding]]:
 
 
 def _schema_findings(content: dict[str, Any]) -> list[LintFinding]:
-    """Violations of the JSON schema of ODCS, each where it lies, without those that only follow from another."""
+    """Violations of the JSON schema of ODCS with their places, without those that only follow from another one."""
     errors = list(_validator().iter_errors(content))
     firm = [list(error.absolute_path) for error in errors if error.validator != _CASCADE]
     findings = []
@@ -97,9 +97,9 @@ def _schema_findings(content: dict[str, Any]) -> list[LintFinding]:
 
 
 def _named(error: ValidationError) -> list[str]:
-    """The fields that a violation calls unexpected: it tells them in its message alone.
+    """The fields that a violation reports as unexpected; only its message names them.
 
-    The schema at hand is that of v3.2, which takes bounds from custom rules; v3.1 lets them have some.
+    The installed schema is that of v3.2, which forbids bounds in custom rules; v3.1 allows them.
     """
     bounds = isinstance(error.instance, dict) and error.instance.get("type") == "custom"
     return [
@@ -124,16 +124,16 @@ def _violation(content: dict[str, Any], error: ValidationError) -> LintFinding:
 
 def _place(content: Any, path: Iterable[str | int]) -> str:
     """A path with the names of columns and rules instead of their positions."""
-    said, at = [], content
+    parts, at = [], content
     for step in path:
         at = at[step]
         name = at.get("name") if isinstance(at, dict) else None
-        said.append(f"[{name or step}]" if isinstance(step, int) else f".{step}")
-    return "".join(said).lstrip(".") or "file"
+        parts.append(f"[{name or step}]" if isinstance(step, int) else f".{step}")
+    return "".join(parts).lstrip(".") or "file"
 
 
 def _remove(content: Any, location: tuple[str | int, ...]) -> str:
-    """Takes out the deepest part a location of pydantic leads to, which may name a member of a union on its way."""
+    """Removes the deepest part that a pydantic location, which may contain union members, resolves to."""
     steps: list[str | int] = []
     holder = at = content
     for step in location:
@@ -153,7 +153,7 @@ def _validator() -> Draft201909Validator:
 
 @cache
 def _known_fields() -> frozenset[str]:
-    """Every field name of ODCS, of whatever part."""
+    """Every field name of ODCS, in any part."""
 
     def names(node: Any) -> Iterator[str]:
         if isinstance(node, dict):

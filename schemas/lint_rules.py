@@ -1,4 +1,4 @@
-"""What is wrong with the quality entries of a contract: each is looked at whole, whatever is wrong with another."""
+"""Finds problems of the quality entries of a contract; each entry is checked independently of the others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NOT_OF_ROWS = tuple(severity for severity in SEVERITIES if severity != "quarant
 
 
 def rule_findings(table: SchemaObject) -> tuple[list[LintFinding], list[Rule]]:
-    """The findings of every entry, and the rules that can be read all the same, so that their SQL is looked at."""
+    """The findings on every entry, and the rules that can be read anyway, so that their SQL is checked."""
     findings: list[LintFinding] = []
     rules: list[Rule] = []
     for item in table.properties or []:
@@ -63,7 +63,7 @@ def _read(
     checks: list[tuple[str, str]],
     findings: list[LintFinding],
 ) -> list[Rule]:
-    """The rules of an entry; what stops its reader and no check has told is a finding as well."""
+    """The rules of an entry; an error that no check has reported becomes a finding."""
     findings += [LintFinding(where=where, found=found, expected=expected) for found, expected in checks]
     try:
         return [*reader(entry.model_copy(update={"severity": None}))]
@@ -75,9 +75,9 @@ def _read(
 
 def _common(entry: DataQuality, severities: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     if not entry.name:
-        yield "no name", "a name of its own"
+        yield "no name", "a unique name"
     if not (entry.description or "").strip():
-        yield "no description", "a sentence that says why the rule holds"
+        yield "no description", "a sentence that explains the rule"
     if entry.severity is not None and entry.severity not in severities:
         yield f"severity {entry.severity}", f"severity: {', '.join(severities)}"
 
@@ -90,25 +90,28 @@ def _column_entry(entry: DataQuality) -> Iterator[tuple[str, str]]:
     if not isinstance(values, list) or not values:
         yield f"validValues {values}", "arguments: {validValues: [...]} with at least one value"
     elif len({(type(value), str(value)) for value in values}) < len(values):
-        yield f"validValues {values}", "each value once"
+        yield f"validValues {values}", "no duplicate values"
     if entry.mustBe not in (None, 0):
         yield f"mustBe {entry.mustBe}", "mustBe: 0, no row holds another value"
 
 
 def _table_entry(entry: DataQuality) -> Iterator[tuple[str, str]]:
-    said = entry.implementation
+    implementation = entry.implementation
     if entry.metric == "rowCount":
         yield from _bounds(entry, rows=True)
     elif entry.metric is not None:
         yield f"metric {entry.metric}", f"metric rowCount, or engine {ROW_ENGINE}, {TABLE_ENGINE} or {DATASET_ENGINE}"
     elif entry.engine == ROW_ENGINE:
-        if not isinstance(said, str) or not said.strip():
-            yield f"implementation {said!r}", "implementation: the condition every row holds, in Spark SQL"
+        if not isinstance(implementation, str) or not implementation.strip():
+            yield f"implementation {implementation!r}", "implementation: the condition of every row, in Spark SQL"
     elif entry.engine == DATASET_ENGINE:
-        holds = said.get("holds") if isinstance(said, dict) else said
-        extra = set(said) - {"holds", "per"} if isinstance(said, dict) else set()
+        holds = implementation.get("holds") if isinstance(implementation, dict) else implementation
+        extra = set(implementation) - {"holds", "per"} if isinstance(implementation, dict) else set()
         if not isinstance(holds, str) or not holds.strip() or extra:
-            yield f"implementation {said!r}", "implementation: the condition, or {holds: condition, per: column}"
+            yield (
+                f"implementation {implementation!r}",
+                "implementation: the condition, or {holds: condition, per: column}",
+            )
     elif entry.engine == TABLE_ENGINE:
         yield from _measure(entry)
         yield from _bounds(entry, rows=False)
@@ -117,8 +120,8 @@ def _table_entry(entry: DataQuality) -> Iterator[tuple[str, str]]:
 
 
 def _measure(entry: DataQuality) -> Iterator[tuple[str, str]]:
-    said = entry.implementation if isinstance(entry.implementation, dict) else {}
-    fault = measure_fault(str(said.get("measure", "")), set(said) - {"measure"})
+    arguments = entry.implementation if isinstance(entry.implementation, dict) else {}
+    fault = measure_fault(str(arguments.get("measure", "")), set(arguments) - {"measure"})
     if fault is not None:
         yield fault
 
@@ -137,12 +140,12 @@ def _bounds(entry: DataQuality, *, rows: bool) -> Iterator[tuple[str, str]]:
 
 
 def _doubled(rules: list[Rule], table: SchemaObject) -> list[LintFinding]:
-    """Names that several rules have; the key's own rule has one too."""
+    """Names of more than one rule, including the rule derived from the key."""
     names = [rule.name for rule in rules if rule.name]
     if any(item.primaryKeyPosition is not None for item in table.properties or []):
         names.append("key_is_unique")
     return [
-        LintFinding(where=f"rule {name}", found=f"{count} rules of this name", expected="a name of its own")
+        LintFinding(where=f"rule {name}", found=f"{count} rules of this name", expected="a unique name")
         for name, count in Counter(names).items()
         if count > 1
     ]

@@ -1,4 +1,4 @@
-"""What a file of a source mapping may hold: its sections, its types, and what they must agree on."""
+"""The model of a source mapping file: its sections, their types and the constraints between them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from schemas.documents import Strict
 Format = Literal["csv", "json", "parquet", "delta"]  # json: one object a line
 COLUMN_TYPES = ("int", "bigint", "double", "string", "timestamp", "date")  # and decimal(p,s)
 NUMBER_TYPES = ("int", "bigint", "double")
-MAX_REFUSED_SHARE = 0.2  # of raw rows, where a mapping says nothing
+MAX_REFUSED_SHARE = 0.2  # of raw rows, unless the mapping sets another share
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 _DECIMAL = re.compile(r"decimal\(\d+,\s*\d+\)")
 
 
 def _matching(pattern: str, expected: str, flags: int = 0) -> AfterValidator:
-    """Refuses a text that is not wholly of a pattern."""
+    """Refuses a text that does not match the complete pattern."""
 
     def checked(text: str) -> str:
         if not re.fullmatch(pattern, text, flags):
@@ -38,7 +38,7 @@ def _matching(pattern: str, expected: str, flags: int = 0) -> AfterValidator:
 
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-Key = Annotated[str, BeforeValidator(str)]  # a key or an item of a list that YAML reads as a number is its text
+Key = Annotated[str, BeforeValidator(str)]  # keys and list items that YAML reads as numbers become texts
 Name = Annotated[str, _matching(NAME.pattern, "a lower-case name")]
 ViewName = Annotated[Key, _matching(NAME.pattern, "a lower-case name")]
 EventType = Annotated[Key, _matching(r"[a-z][a-z0-9_]{0,63}", "a lower-case word")]
@@ -72,7 +72,7 @@ class ColumnSection(Strict):
     def _of_a_number(cls, minimum: float | None, info: ValidationInfo) -> float:
         kind = info.data.get("type", "double")
         if kind not in NUMBER_TYPES and not _DECIMAL.fullmatch(kind):
-            raise ValueError(f"expected no such bound, because {kind} is no number, found {minimum!r}")
+            raise ValueError(f"expected no such bound, because {kind} is not a number, found {minimum!r}")
         if minimum is None:
             raise ValueError("expected a number, found None")
         return minimum
@@ -97,7 +97,7 @@ class FileSection(Strict):
 
 
 class KnownAtSection(Strict):
-    """When the lender knew of an event: a column of the events says it, or a lag after the event is assumed."""
+    """When the lender knew of an event: stated by a column of the events, or assumed as a lag after the event."""
 
     column: Literal["known_at"] = "known_at"
     lag: Interval = ""
@@ -110,7 +110,7 @@ class KnownAtSection(Strict):
 
 
 class MappingFile(Strict):
-    """A whole mapping as its file holds it."""
+    """A complete mapping file."""
 
     name: Name
     data: Literal["simulated", "public", "private"]

@@ -1,4 +1,4 @@
-"""Reads source mappings: a raw source becomes events and profiles by a YAML of columns and SQL, without code.
+"""Reads source mappings: YAML with columns and SQL that turns a raw source into events and profiles, without code.
 
 A mapping names files and their columns, optional derived views, and the SQL that yields events and profiles. The SQL
 sees every file and derived view by its name, and one parameter: ``:timezone``, the business time zone.
@@ -20,7 +20,7 @@ from schemas.mapping_file import NAME, FileSection, MappingFile
 
 @dataclass(frozen=True, kw_only=True)
 class SourceColumn:
-    """One column of a raw file; what does not fit it sends its row to quarantine."""
+    """One column of a raw file; a row with a value that does not fit goes to quarantine."""
 
     name: str
     type: str
@@ -37,9 +37,9 @@ class SourceFile:
     name: str
     path: str  # relative to the recipe's source.path
     format: str
-    separator: str  # csv: between cells
-    header: bool  # csv: whether the first line names the columns; else they are the mapping's, in its order
-    null_values: tuple[str, ...]  # texts that mean an empty cell, beside the empty text
+    separator: str  # csv: field separator
+    header: bool  # csv: whether the first line names the columns; else they are those of the mapping, in its order
+    null_values: tuple[str, ...]  # texts that mean a missing value, in addition to the empty text
     columns: tuple[SourceColumn, ...]
 
 
@@ -57,16 +57,16 @@ class SourceMapping:
     derived: tuple[tuple[str, str], ...]
     events_sql: str
     profiles_sql: str
-    known_at_lag: str | None  # None: the events state known_at themselves
+    known_at_lag: str | None  # None: the events have a column known_at
     outcome_events: tuple[str, ...]
     closing_events: tuple[str, ...]
     attribute_codes: tuple[str, ...]  # attributes whose values no person wrote; the others are masked at ingest
-    max_refused_share: float  # of raw rows; beyond it a delivery is taken for broken and nothing of it is published
+    max_refused_share: float  # of raw rows; beyond it a delivery is considered broken and is not published
     digest: str
 
     @property
     def known_at_basis(self) -> str:
-        """``measured`` where the source states known_at, ``assumed`` where the mapping adds a lag."""
+        """``measured`` if the source has known_at, ``assumed`` if the mapping adds a lag."""
         return "measured" if self.known_at_lag is None else "assumed"
 
 
@@ -80,7 +80,7 @@ def load_mapping(name_or_path: str | Path) -> SourceMapping:
     """Reads a shipped mapping by name, or a mapping file by path.
 
     Raises:
-        ValueError: no such mapping, or its content is not allowed; the text names file, field and what is allowed.
+        ValueError: no such mapping, or invalid content; the message names file, field and what is allowed.
     """
     resource = _resource(name_or_path)
     if not resource.is_file():

@@ -10,41 +10,41 @@ from typing import Any
 
 from open_data_contract_standard.model import DataQuality, SchemaProperty
 
-# What happens when a rule is broken: the row leaves, it is told, or the last good version of the table stays.
+# What happens when a rule is broken: the row is quarantined, a warning is given, or the table is not published.
 SEVERITIES = ("quarantine", "warn", "block")
 
 # What a table rule measures, with the arguments it takes; `?` marks those that may be left out.
 MEASURES = {
     "rows": (),
-    "duplicate_keys": (),  # of every contract with a key, without an entry
-    "refused_share": (),  # of rows in, those that a rule or the transform sent to quarantine
+    "duplicate_keys": (),  # implied by the key of a contract, without an entry
+    "refused_share": (),  # share of rows in that a rule or the transform sent to quarantine
     "rows_to_last": ("versions",),  # rows divided by the median of the last published verdicts
-    "share": ("of", "among?"),  # rows that hold a condition, of those that hold another
-    "share_to_last": ("of", "among?", "versions"),  # a share less the mean of the last published verdicts
-    "unmatched": ("column", "to"),  # rows whose key is not in another table; NULL refers to nothing
-    "age_days": ("of",),  # from the newest value of a time to the recipe's as_of
+    "share": ("of", "among?"),  # share of rows that match a condition, among those that match another
+    "share_to_last": ("of", "among?", "versions"),  # a share minus the mean of the last published verdicts
+    "unmatched": ("column", "to"),  # rows whose key is not in another table; NULL is ignored
+    "age_days": ("of",),  # from the newest value of a timestamp to the recipe's as_of
     "psi": ("of", "among?"),  # population stability index of an expression against the pinned reference
 }
 ROW_ENGINE, TABLE_ENGINE, DATASET_ENGINE = "spark-row", "zigong-table", "spark-dataset"
 
 
 class _Named:
-    """What a rule is known by."""
+    """The identity of a rule."""
 
     @property
     def fingerprint(self) -> str:
-        """Twelve hex digits that change when the rule does; its description only explains it."""
+        """Twelve hex digits that change with the rule, but not with its description."""
         demand = {name: value for name, value in vars(self).items() if name != "description"}
         return hashlib.sha256(json.dumps(demand, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowRule(_Named):
-    """A condition every row must hold.
+    """A condition that every row must satisfy.
 
     Attributes:
-        condition: Spark SQL over the columns of the table; true or null = holds.
-        severity: quarantine takes the row out; warn counts it; block keeps the whole table back.
+        condition: Spark SQL over the columns of the table; true and null satisfy the rule.
+        severity: quarantine rejects the row; warn counts it; block prevents the table from being published.
     """
 
     name: str
@@ -55,12 +55,12 @@ class RowRule(_Named):
 
 @dataclass(frozen=True, kw_only=True)
 class TableRule(_Named):
-    """Bounds of one measure of the rows that are left.
+    """Bounds of one measure of the remaining rows.
 
     Attributes:
         measure: a key of ``MEASURES``.
-        low: smallest admissible value, None: no bound.
-        high: largest admissible value, None: no bound.
+        low: smallest allowed value, None: no bound.
+        high: largest allowed value, None: no bound.
     """
 
     name: str
@@ -74,11 +74,11 @@ class TableRule(_Named):
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetRule(_Named):
-    """A condition on a dataset across its tables, judged before anything trains on it.
+    """A condition on a dataset across its tables, checked before training.
 
     Attributes:
-        condition: Spark SQL; over one sample of the joined dataset, or an aggregate of a group.
-        per: the column that groups samples; empty: every sample is judged alone.
+        condition: Spark SQL over one sample of the joined dataset, or an aggregate over a group of samples.
+        per: the column that groups samples; empty: every sample is checked separately.
     """
 
     name: str
@@ -94,7 +94,7 @@ def column_rules(item: SchemaProperty) -> list[RowRule]:
     for entry in item.quality or []:
         if entry.metric != "invalidValues":
             raise ValueError(
-                f"column {item.name}: rule {entry.name}: a column knows the metric invalidValues only, "
+                f"column {item.name}: rule {entry.name}: a column supports the metric invalidValues only, "
                 f"not {entry.metric!r}; write a {ROW_ENGINE} rule of the table"
             )
         allowed = ", ".join(_literal(value) for value in (entry.arguments or {})["validValues"])
@@ -108,7 +108,7 @@ def entry_rule(entry: DataQuality, table: str) -> RowRule | TableRule | DatasetR
     """The rule of one quality entry of a table.
 
     Raises:
-        ValueError: nobody would judge the entry, since its metric, engine, measure or bounds are unknown.
+        ValueError: the metric, engine, measure or bounds of the entry are not supported.
     """
     name = entry.name or ""
     if entry.metric == "rowCount":
@@ -116,9 +116,9 @@ def entry_rule(entry: DataQuality, table: str) -> RowRule | TableRule | DatasetR
     if entry.engine == ROW_ENGINE:
         return RowRule(name=name, condition=str(entry.implementation), **_common(entry, "quarantine"))
     if entry.engine == DATASET_ENGINE:
-        said = entry.implementation
-        stated = said if isinstance(said, dict) else {"holds": str(said)}
-        return DatasetRule(name=name, condition=stated["holds"], per=stated.get("per", ""), **_common(entry, "block"))
+        given = entry.implementation
+        parts = given if isinstance(given, dict) else {"holds": str(given)}
+        return DatasetRule(name=name, condition=parts["holds"], per=parts.get("per", ""), **_common(entry, "block"))
     if entry.engine == TABLE_ENGINE and isinstance(entry.implementation, dict):
         arguments = dict(entry.implementation)
         measure = str(arguments.pop("measure", ""))
@@ -129,13 +129,13 @@ def entry_rule(entry: DataQuality, table: str) -> RowRule | TableRule | DatasetR
             name=name, measure=measure, arguments=arguments, **_bounds(entry, name), **_common(entry, "block")
         )
     raise ValueError(
-        f"table {table}: rule {name}: nothing judges metric {entry.metric!r} of engine {entry.engine!r}; "
-        f"known: rowCount, {ROW_ENGINE}, {TABLE_ENGINE}, {DATASET_ENGINE}"
+        f"table {table}: rule {name}: metric {entry.metric!r} of engine {entry.engine!r} is not supported; "
+        f"expected rowCount, {ROW_ENGINE}, {TABLE_ENGINE}, {DATASET_ENGINE}"
     )
 
 
 def key_rule(key: tuple[str, ...]) -> TableRule:
-    """No two rows of a table have one key."""
+    """The rule that no two rows of a table have the same key."""
     return TableRule(
         name="key_is_unique",
         measure="duplicate_keys",
@@ -145,7 +145,7 @@ def key_rule(key: tuple[str, ...]) -> TableRule:
 
 
 def measure_fault(measure: str, arguments: Collection[str]) -> tuple[str, str] | None:
-    """What is found and what is expected where a measure is unknown or takes other arguments."""
+    """What was found and what is expected if a measure is unknown or takes other arguments; else None."""
     if measure not in MEASURES:
         return f"measure {measure or None}", f"measure: {', '.join(MEASURES)}"
     takes = MEASURES[measure]
@@ -167,7 +167,7 @@ def _common(entry: DataQuality, default: str) -> dict[str, Any]:
 
 
 def _bounds(entry: DataQuality, name: str) -> dict[str, Any]:
-    """Both bounds, inclusive; a count greater than 0 is at least 1."""
+    """Both bounds, inclusive; a count greater than 0 means at least 1."""
     if entry.mustBe is not None:
         return {"low": entry.mustBe, "high": entry.mustBe}
     low, high = entry.mustBeBetween or (entry.mustBeGreaterOrEqualTo, entry.mustBeLessOrEqualTo)

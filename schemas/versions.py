@@ -8,7 +8,7 @@ _SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
 
 
 def version_numbers(version: str) -> tuple[int, int, int] | None:
-    """Major, minor and patch of ``MAJOR.MINOR.PATCH``; None where it is written otherwise."""
+    """Major, minor and patch of ``MAJOR.MINOR.PATCH``; None for any other text."""
     found = _SEMVER.fullmatch(version)
     if found is None:
         return None

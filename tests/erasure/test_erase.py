@@ -169,7 +169,7 @@ def test_every_contract_leads_to_a_person_or_says_that_it_holds_none(name: str) 
 
 def test_a_contract_that_leads_to_nobody_does_not_load() -> None:
     text = (Path(__file__).parents[2] / "schemas" / "tables" / "verdicts.yaml").read_text(encoding="utf-8")
-    with pytest.raises(ValueError, match="an erase could not find a person's rows"):
+    with pytest.raises(ValueError, match="an erasure could not find the rows of a person"):
         parse_contract(text.replace("    customProperties: [{property: person, value: nobody}]\n", ""))
 
 

@@ -26,7 +26,7 @@ UNKEYED = "customProperties: [{property: key, value: none}]"
 # what is replaced, by what, and where and how the finding must speak of it
 DOCUMENT_FAULTS = [
     ("status: active", "status: [active", "line", ""),
-    ("status: active", "status: active\nstatus: draft", "line 2", "status twice"),
+    ("status: active", "status: active\nstatus: draft", "line 2", "duplicate field status"),
     ("status: active", "statis: active", "file", "unknown field statis"),
     ("apiVersion: v3.1.0", "apiVersion: v3.0.2", "apiVersion", "v3.0.2"),
     ("version: 1.0.0", "version: 1.0", "version", "1.0"),
@@ -52,7 +52,7 @@ DOCUMENT_FAULTS = [
         "physicalType: table",
         "physicalType: table\n    customProperties: [{property: key, value: none}]",
         "key",
-        "beside",
+        "together with",
     ),
     ("        relationships: [{to: dataset_members.sample_id}]\n", "", "person", "no user_id"),
     (LINK, "relationships: [{to: m.sample_id}]", "column sample_id", "no table m"),
@@ -124,7 +124,7 @@ def sql_findings(spark: SparkSession, text: str) -> list[LintFinding]:
     return condition_findings(spark, linted(text))
 
 
-def told(findings: list[LintFinding], where: str, found: str) -> bool:
+def reported(findings: list[LintFinding], where: str, found: str) -> bool:
     return any(one.where.startswith(where) and found in one.found and one.expected for one in findings)
 
 
@@ -136,13 +136,13 @@ def test_a_contract_without_a_fault_has_no_finding(spark: SparkSession) -> None:
 @pytest.mark.parametrize(("old", "new", "where", "found"), DOCUMENT_FAULTS)
 def test_a_fault_is_told_where_it_lies(old: str, new: str, where: str, found: str) -> None:
     findings = lint(changed((old, new)))
-    assert told(findings, where, found), findings
+    assert reported(findings, where, found), findings
 
 
 def test_each_sql_fault_is_told_by_the_rule_it_lies_in(spark: SparkSession) -> None:
     for old, new, where, found in SQL_FAULTS:
         findings = sql_findings(spark, changed((old, new)))
-        assert told(findings, where, found), (new, findings)
+        assert reported(findings, where, found), (new, findings)
         assert len(findings) == 1, findings
 
 
