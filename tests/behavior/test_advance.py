@@ -66,13 +66,13 @@ def check_advance(world: World) -> None:
     assert texts(state) == texts(user_timelines(before(world.events, DATES[-1]), TIMEZONE))
 
 
-def test_states_moved_on_from_date_to_date_equal_timelines_of_the_whole_log(world: World) -> None:
+def test_states_advanced_date_by_date_equal_timelines_of_all_events(world: World) -> None:
     check_advance(world)
     moved = moved_between_users(world.log)
     assert moved > 20, "no correction moved an event to another user"
 
 
-def test_timelines_are_in_order_whatever_aggregate_collects_them(spark: SparkSession, world: World) -> None:
+def test_timelines_are_sorted_with_every_aggregate(spark: SparkSession, world: World) -> None:
     """Spark's hash aggregate mixes up the rows of a partition once it has met 128 users."""
     wanted = texts(user_timelines(world.events, TIMEZONE))
     former = {name: spark.conf.get(name) for name in MIXING}
@@ -94,7 +94,7 @@ def moved_between_users(log: list[naive.Version]) -> int:
     return sum(len(found) > 1 for found in owners.values())
 
 
-def test_a_state_serves_every_earlier_date_as_well(spark: SparkSession, world: World) -> None:
+def test_a_state_serves_every_earlier_date(spark: SparkSession, world: World) -> None:
     state = user_timelines(before(world.events, DATES[-1]), TIMEZONE)
     points = all_points(world)
     early = points.where(F.col("observation_date") == F.lit(DATES[1]))
@@ -133,28 +133,28 @@ def check_mended(world: World) -> None:
 
 
 @pytest.mark.soak
-def test_touched_points_rebuilt_beside_untouched_rows_equal_a_whole_build_of_the_mended_log(world: World) -> None:
+def test_rebuilding_affected_points_equals_a_full_build_of_the_corrected_events(world: World) -> None:
     check_mended(world)
 
 
 @pytest.mark.soak
-def test_both_hold_for_many_more_users(spark: SparkSession) -> None:
+def test_advancing_and_rebuilding_hold_for_many_more_users(spark: SparkSession) -> None:
     many = drawn(spark, MANY_USERS)
     check_advance(many)
     check_mended(many)
 
 
-def test_rewritten_rows_that_say_the_same_differ_in_nothing(world: World) -> None:
+def test_rewritten_files_with_equal_rows_do_not_differ(world: World) -> None:
     same = differing_rows(world.events, world.events.repartition(3, "event_id"), at_most=0)
     assert same is not None
     assert same.isEmpty()
 
 
-def test_more_differing_rows_than_asked_for_are_not_listed(world: World) -> None:
+def test_more_differing_rows_than_the_limit_are_not_returned(world: World) -> None:
     assert differing_rows(world.events, world.events.limit(5), at_most=10) is None
 
 
-def test_a_profile_that_changed_touches_every_date(spark: SparkSession, world: World) -> None:
+def test_a_changed_profile_affects_every_date(spark: SparkSession, world: World) -> None:
     users = users_always(world.profiles.limit(1))
     touched = touched_points(users, all_points(world).select(*PLACE), DATES, TIMEZONE)
     assert {row["observation_date"] for row in touched.collect()} == set(DATES)

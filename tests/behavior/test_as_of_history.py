@@ -174,7 +174,7 @@ def test_spark_equals_the_naive_rules_in_ten_times_as_many_cases(spark: SparkSes
         check(world)
 
 
-def test_nothing_known_or_happening_from_t_on_changes_a_row_of_t(spark: SparkSession, world: World) -> None:
+def test_events_known_or_happening_at_or_after_t_do_not_change_rows_of_t(spark: SparkSession, world: World) -> None:
     other = built(spark, USERS, other_future(world.log), other_profiles(world.profiles))
     for name in ("points", "sequences"):
         before = {key: row for key, row in rows_by_key(getattr(world, name)).items() if key[1] <= CUT}
@@ -208,7 +208,7 @@ def other_profiles(profiles: list[naive.Profile]) -> list[naive.Profile]:
     return [*unnamed, *later]
 
 
-def test_timelines_before_a_date_hold_whole_histories_of_all_users(spark: SparkSession, world: World) -> None:
+def test_timelines_before_a_date_hold_complete_histories_of_all_users(spark: SparkSession, world: World) -> None:
     logs, profiles = naive.by_user(world.log), profiles_by_user(world.profiles)
     told = timelines_before(world.timelines, as_profiles(spark, world.profiles), cutoff=CUT, timezone=TIMEZONE)
     found = told.collect()

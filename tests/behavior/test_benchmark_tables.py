@@ -44,5 +44,5 @@ def test_every_client_has_a_profile_and_an_outcome_and_an_empty_sequence(
 
 
 @pytest.mark.parametrize("name", [pytest.param("german", marks=SLOW), "australian"])
-def test_the_check_finds_nothing(spark: SparkSession, name: str) -> None:
+def test_the_check_has_no_findings(spark: SparkSession, name: str) -> None:
     assert check_source(spark, load_mapping(name), str(DATA), timezone="Asia/Shanghai").findings == ()

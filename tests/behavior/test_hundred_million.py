@@ -36,7 +36,7 @@ def stands(built: Path) -> bool:
     return done.is_file() and done.stat().st_mtime > max(file.stat().st_mtime for file in code)
 
 
-def test_the_input_is_as_large_as_its_name(data: Path) -> None:
+def test_the_input_has_a_hundred_million_events(data: Path) -> None:
     rows = ds.dataset(data / "events").count_rows()
     assert rows == data_count(data)
     assert 0.95 * LARGE <= rows <= 1.1 * LARGE

@@ -43,7 +43,7 @@ def contents(spark: SparkSession, folder: Path) -> list[list[str]]:
     return [sorted(row[0] for row in frame.select(F.to_json(F.struct("*"))).collect()) for frame in frames]
 
 
-def test_rows_do_not_depend_on_how_spark_divides_the_work(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+def test_rows_do_not_depend_on_how_spark_partitions_the_work(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
     before = {name: spark.conf.get(name, None) for name in DIVISIONS}
     try:
         for name, parts in zip(DIVISIONS, (7, 5), strict=True):
@@ -55,13 +55,13 @@ def test_rows_do_not_depend_on_how_spark_divides_the_work(spark: SparkSession, f
     assert contents(spark, tmp_path) == contents(spark, folder)
 
 
-def test_another_seed_is_another_lender(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+def test_another_seed_gives_different_rows(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
     simulate_lender(spark, SIMULATION, seed=4, folder=str(tmp_path))
     ours, theirs = contents(spark, folder)[0], contents(spark, tmp_path)[0]
     assert len(set(ours) & set(theirs)) < 0.01 * len(ours)
 
 
-def test_the_platform_is_told_late_twice_wrong_and_in_vain(spark: SparkSession, folder: Path) -> None:
+def test_the_platform_receives_late_duplicate_wrong_and_retracted_events(spark: SparkSession, folder: Path) -> None:
     told = spark.read.parquet(f"{folder}/events.parquet")
     rows = told.count()
     assert 0.005 < 1 - told.distinct().count() / rows < 0.02

@@ -70,7 +70,7 @@ def test_no_event_of_a_skewed_log_is_lost(events: DataFrame, sequences: DataFram
     assert found["whale"] > 0.99 * WHALE_EVENTS
 
 
-def test_the_whale_is_folded_by_whole_months_and_counted(sequences: DataFrame) -> None:
+def test_a_user_with_very_many_events_is_folded_by_complete_months(sequences: DataFrame) -> None:
     (whale,) = sequences.where("user_id = 'whale'").collect()
     told = [event["event_at"] for event in whale["events"]]
 

@@ -144,7 +144,7 @@ def test_no_job_ever_writes_a_raw_id_or_an_unmasked_phone(lender: Lender) -> Non
     assert lender.quarantined_before == CLIENTS * 4  # a bad time, a bad number, a row too long, a contradiction
 
 
-def test_sql_that_fails_on_a_value_says_so_without_the_value(
+def test_sql_that_fails_on_a_value_is_reported_without_the_value(
     spark: SparkSession, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     mapping = parse_mapping(MAPPING, origin="planted.yaml")
@@ -159,7 +159,7 @@ def test_sql_that_fails_on_a_value_says_so_without_the_value(
 
 
 @pytest.mark.parametrize("name", table_names())
-def test_every_contract_leads_to_a_person_or_says_that_it_holds_none(name: str) -> None:
+def test_every_contract_leads_to_a_person_or_declares_nobody(name: str) -> None:
     contract: TableContract = table_contract(name)
     if contract.person.kind == "link":
         assert {contract.person.column, "user_id"} <= set(table_contract(contract.person.table).column_names)
@@ -167,14 +167,14 @@ def test_every_contract_leads_to_a_person_or_says_that_it_holds_none(name: str) 
     assert (contract.person.kind != "nobody") or keys <= {"tombstone"}
 
 
-def test_a_contract_that_leads_to_nobody_does_not_load() -> None:
+def test_a_contract_without_a_link_to_a_person_does_not_load() -> None:
     text = (Path(__file__).parents[2] / "schemas" / "tables" / "verdicts.yaml").read_text(encoding="utf-8")
     with pytest.raises(ValueError, match="an erasure could not find the rows of a person"):
         parse_contract(text.replace("    customProperties: [{property: person, value: nobody}]\n", ""))
 
 
 @pytest.mark.soak
-def test_erased_users_leave_every_file_and_do_not_come_back(lender: Lender) -> None:
+def test_erased_users_are_removed_from_every_file_and_do_not_reappear(lender: Lender) -> None:
     before = lender.user_ids("behavior_events")
     assert len(before) == CLIENTS
     file = lender.home / "users.txt"
@@ -222,7 +222,7 @@ def test_the_verification_names_the_file_that_still_holds_a_key(lender: Lender) 
 
 
 @pytest.mark.soak
-def test_a_verification_that_finds_nothing_proves_nothing(lender: Lender, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_verification_that_misses_planted_keys_fails(lender: Lender, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zigong.erasure.verify.found_in", lambda *_: set())
     with pytest.raises(DataError, match="did not find planted keys"):
         verify_erased(lender.paths, Traces(pseudonyms=frozenset()))
@@ -230,7 +230,7 @@ def test_a_verification_that_finds_nothing_proves_nothing(lender: Lender, monkey
 
 @pytest.mark.soak
 @pytest.mark.parametrize(("content", "complaint"), [("", "names nobody"), ("abc\n", "no pseudonyms")])
-def test_a_file_that_names_nobody_is_refused(lender: Lender, tmp_path: Path, content: str, complaint: str) -> None:
+def test_a_request_without_ids_is_refused(lender: Lender, tmp_path: Path, content: str, complaint: str) -> None:
     (tmp_path / "users.txt").write_text(content)
     command = ["erase", "--users", str(tmp_path / "users.txt"), "--pseudonyms", "--recipe", str(lender.recipe_file)]
     answer = CliRunner().invoke(app, command)

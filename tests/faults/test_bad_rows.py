@@ -85,7 +85,7 @@ def test_broken_json_lines_are_quarantined_and_the_others_are_published(shop: Sh
     )
 
 
-def test_numbers_that_are_none_and_broken_text_of_parquet_are_quarantined(shop: Shop) -> None:
+def test_non_finite_numbers_and_broken_text_of_parquet_are_quarantined(shop: Shop) -> None:
     rows = pa.concat_tables([PARQUET] * 3).combine_chunks()
     rows = with_column(rows, "RATE", pa.array([float("nan"), float("-inf"), 0.0, 0.0, 0.0, None]))
     rows = with_column(
@@ -106,7 +106,7 @@ def test_numbers_that_are_none_and_broken_text_of_parquet_are_quarantined(shop: 
     assert outcome.tables["behavior_events"]["published"] == 2
 
 
-def test_a_night_without_events_empties_nothing_else_and_extra_columns_are_told(shop: Shop) -> None:
+def test_a_night_without_events_keeps_other_rows_and_extra_columns_are_reported(shop: Shop) -> None:
     assert shop.ingest({"rows.csv": GOOD}, "rows.csv").kind == "ok"
     events = shop.published()["behavior_events"][1]
     wider = GOOD.replace(b"RATE\n", b"RATE,NOTE\n").replace(b"0.1\n", b"0.1,hello\n").replace(b",\n", b",,\n")

@@ -58,7 +58,7 @@ def outcome(home: Path, run_id: str) -> dict[str, object]:
 
 
 @pytest.mark.soak
-def test_two_backfills_at_once_end_as_one_of_them_whole(home: Path) -> None:
+def test_two_concurrent_backfills_end_as_exactly_one_of_them(home: Path) -> None:
     alone = {}
     for cohort in COHORTS:
         assert job(home, "build_labels", cohort, f"alone-{cohort}").wait() == 0

@@ -76,7 +76,7 @@ def erased(spark: SparkSession, local_ray: None, tmp_path_factory: pytest.TempPa
     return Erased(finished=done, record=record, raw_files=raw_files, user_ids=gone, output=answer.output)
 
 
-def test_the_erasure_is_whole_after_the_crash_and_verified(erased: Erased) -> None:
+def test_the_erasure_is_complete_and_verified_after_a_crash(erased: Erased) -> None:
     assert len(erased.user_ids) == USERS
     assert erased.record.completed_at
     assert "verified" in erased.output
@@ -90,7 +90,7 @@ def test_the_erasure_is_whole_after_the_crash_and_verified(erased: Erased) -> No
     assert not list(Path(erased.finished.root, "_erasures").glob("*.keys"))
 
 
-def test_the_model_is_listed_with_the_date_by_which_it_is_replaced(erased: Erased) -> None:
+def test_the_model_is_listed_with_its_replacement_date(erased: Erased) -> None:
     (model,) = erased.record.models
     assert (model.run_id, model.model_id) == ("first", erased.finished.run.take(FinalModel).model_id)
     assert 0 < model.trained_on <= model.pretrained_on <= USERS
@@ -99,14 +99,14 @@ def test_the_model_is_listed_with_the_date_by_which_it_is_replaced(erased: Erase
     assert row["retrain_by"] == model.retrain_by > erased.record.requested_at[:10]
 
 
-def test_the_run_of_before_is_refused_by_name(erased: Erased) -> None:
+def test_a_run_older_than_the_erasure_is_refused(erased: Erased) -> None:
     answer = CliRunner().invoke(app, ["run", str(erased.finished.recipe_file), "--run-id", "first"])
     told = " ".join(answer.output.split())
     assert answer.exit_code == 2, told
     assert erased.record.erasure_id in told
 
 
-def test_neither_a_new_run_nor_a_backfill_of_the_old_files_brings_anybody_back(erased: Erased) -> None:
+def test_neither_a_new_run_nor_a_backfill_restores_erased_users(erased: Erased) -> None:
     content = load_recipe(erased.finished.recipe_file)
     source = content.source.model_copy(update={"path": str(erased.raw_files), "simulation": None})
     recipe = content.model_copy(update={"source": source})

@@ -34,7 +34,7 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
 
 
 @pytest.mark.soak
-def test_a_full_disk_ends_as_an_infra_error_and_the_same_run_goes_on_once_there_is_space(
+def test_a_full_disk_is_an_infra_error_and_the_same_run_resumes_once_there_is_space(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     with small_disk(tmp_path / "disk", 48):

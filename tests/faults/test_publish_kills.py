@@ -89,7 +89,7 @@ def check(spark: SparkSession, published: Path, root: Path, phase: str, moment: 
     ("phase", "moment"),
     [*((phase, moment) for phase in PHASES for moment in MOMENTS), ("promote", "during")],
 )
-def test_a_publish_killed_anywhere_leaves_a_whole_version_and_a_rerun_finishes_it(
+def test_a_publish_killed_at_any_point_leaves_a_complete_version_and_a_rerun_finishes_it(
     spark: SparkSession, published: Path, tmp_path: Path, phase: str, moment: str
 ) -> None:
     check(spark, published, tmp_path, phase, moment)

@@ -130,7 +130,7 @@ def lake(spark: SparkSession, tmp_path: Path) -> Iterator[Lake]:
     yield Lake(spark=spark, paths=LakehousePaths.at(str(tmp_path)), log=naive.drawn_log(USERS))
 
 
-def test_labels_and_sequences_of_one_run_group_the_log_once(lake: Lake) -> None:
+def test_labels_and_sequences_of_one_run_group_the_events_once(lake: Lake) -> None:
     lake.learn(date(2023, 8, 20), MARCH)
 
     works = [watched(lake.spark, partial(lake.run_step, "run", step), tables=LOG) for step in STEPS]
@@ -143,7 +143,7 @@ def test_labels_and_sequences_of_one_run_group_the_log_once(lake: Lake) -> None:
 
 
 @pytest.mark.soak
-def test_timelines_of_another_log_are_never_read(lake: Lake) -> None:
+def test_timelines_of_another_event_version_are_never_read(lake: Lake) -> None:
     lake.learn(date(2023, 8, 20), MARCH)
     lake.run_step("ours", build_labels)
     points, expected = lake.newest("observation_points"), lake.expected(date(2023, 9, 1))
@@ -158,7 +158,7 @@ def test_timelines_of_another_log_are_never_read(lake: Lake) -> None:
 
 
 @pytest.mark.soak
-def test_a_date_from_the_state_and_a_mended_partition_equal_whole_builds(lake: Lake) -> None:
+def test_a_new_date_and_a_corrected_partition_equal_full_builds(lake: Lake) -> None:
     lake.learn(date(2023, 5, 2), MARCH, APRIL, MAY)
     lake.build("first", JUNE)
     lake.learn(date(2023, 6, 20), MARCH, APRIL, MAY, JUNE)
@@ -178,7 +178,7 @@ def test_a_date_from_the_state_and_a_mended_partition_equal_whole_builds(lake: L
 
 
 @pytest.mark.soak
-def test_other_files_with_the_same_rows_leave_everything_as_it_is(lake: Lake) -> None:
+def test_rewritten_files_with_the_same_rows_publish_nothing(lake: Lake) -> None:
     lake.learn(date(2023, 5, 2), MARCH, APRIL, MAY)
     lake.build("first", JUNE)
     lake.put("behavior_events", lake.events, MENDED_DAYS)
@@ -191,7 +191,7 @@ def test_other_files_with_the_same_rows_leave_everything_as_it_is(lake: Lake) ->
 
 
 @pytest.mark.soak
-def test_a_stale_state_is_mended_before_it_is_used(lake: Lake) -> None:
+def test_a_stale_state_is_updated_before_use(lake: Lake) -> None:
     lake.learn(date(2023, 6, 2), MARCH, APRIL, MAY, JUNE)
     lake.build("first", date(2023, 6, 2))
     lake.learn(date(2023, 11, 2), MARCH, APRIL, MAY, JUNE, AUGUST)
@@ -203,9 +203,7 @@ def test_a_stale_state_is_mended_before_it_is_used(lake: Lake) -> None:
 
 
 @pytest.mark.soak
-def test_a_writer_that_comes_between_reading_and_commit_makes_the_build_start_again(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_concurrent_commit_after_the_read_restarts_the_build(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     lake.learn(date(2023, 6, 2), MARCH, APRIL, MAY, JUNE)
     lake.build("first", date(2023, 6, 2))
     lake.mend()
@@ -226,7 +224,7 @@ def test_a_writer_that_comes_between_reading_and_commit_makes_the_build_start_ag
 
 
 @pytest.mark.soak
-def test_rows_published_by_other_means_are_never_taken_over(lake: Lake) -> None:
+def test_rows_published_by_other_means_are_never_reused(lake: Lake) -> None:
     lake.learn(date(2023, 5, 2), MARCH, APRIL, MAY)
     lake.build("first", JUNE)
     DeltaTable(lake.paths.table(TABLE)).delete("user_bucket = 1")

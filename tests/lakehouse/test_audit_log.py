@@ -84,7 +84,7 @@ def forged(entry: Entry, **changes: object) -> Entry:
     return Entry(**{**content, "entry_hash": entry_hash(content)})
 
 
-def test_the_hash_covers_every_field_by_the_published_recipe(chain: list[Entry]) -> None:
+def test_the_hash_covers_every_field_as_documented(chain: list[Entry]) -> None:
     told = (
         '{"action":"erased","actor":"ana","at":"2024-01-01T00:00:00.000000+00:00","cells":"true","previous_hash":"'
         + GENESIS
@@ -101,32 +101,32 @@ def test_the_hash_covers_every_field_by_the_published_recipe(chain: list[Entry])
         assert broken.place.startswith("entry 3: ")
 
 
-def test_a_flipped_field_is_named_with_both_hashes(chain: list[Entry]) -> None:
+def test_a_changed_field_is_reported_with_both_hashes(chain: list[Entry]) -> None:
     flipped = replace(chain[1], rows_dropped=200)
     expected = Break(place="entry 2: entry_hash", expected=entry_hash(vars(flipped)), found=chain[1].entry_hash)
     assert chain_break([chain[0], flipped, *chain[2:]]) == expected
 
 
-def test_a_removed_entry_leaves_a_gap_even_where_the_rest_is_numbered_anew(chain: list[Entry]) -> None:
+def test_a_removed_entry_is_detected_even_after_renumbering(chain: list[Entry]) -> None:
     assert chain_break([chain[0], *chain[2:]]) == Break(place="entry 2: seq", expected="2", found="3")
     closed = [chain[0], *(forged(entry, seq=entry.seq - 1) for entry in chain[2:])]
     broken = Break(place="entry 2: previous_hash", expected=chain[0].entry_hash, found=chain[1].entry_hash)
     assert chain_break(closed) == broken
 
 
-def test_a_swapped_pair_is_named(chain: list[Entry]) -> None:
+def test_swapped_entries_are_reported(chain: list[Entry]) -> None:
     swapped = [chain[0], forged(chain[2], seq=2), forged(chain[1], seq=3), *chain[3:]]
     broken = Break(place="entry 2: previous_hash", expected=chain[0].entry_hash, found=chain[1].entry_hash)
     assert chain_break(swapped) == broken
 
 
-def test_a_forged_entry_with_a_hash_that_fits_breaks_the_one_after_it(chain: list[Entry]) -> None:
+def test_a_forged_entry_with_a_valid_hash_breaks_the_next_one(chain: list[Entry]) -> None:
     lie = forged(chain[2], actor="ben")
     broken = Break(place="entry 4: previous_hash", expected=lie.entry_hash, found=chain[2].entry_hash)
     assert chain_break([*chain[:2], lie, *chain[3:]]) == broken
 
 
-def test_a_cut_or_rewritten_end_is_seen_against_a_head_that_was_kept(chain: list[Entry]) -> None:
+def test_a_stored_head_detects_a_truncated_or_rewritten_end(chain: list[Entry]) -> None:
     kept = head_of(chain)
     assert str(kept) == f"5:{chain[4].entry_hash}"
     cut = chain[:3]
@@ -140,7 +140,7 @@ def test_a_cut_or_rewritten_end_is_seen_against_a_head_that_was_kept(chain: list
     assert head_break(grown, kept) is None
 
 
-def test_appenders_at_once_make_one_chain(paths: LakehousePaths) -> None:
+def test_concurrent_appenders_form_one_chain(paths: LakehousePaths) -> None:
     append_facts(paths, [fact(0)])
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     processes = [
@@ -155,7 +155,7 @@ def test_appenders_at_once_make_one_chain(paths: LakehousePaths) -> None:
     assert len(entries) == 1 + APPENDERS * FACTS
 
 
-def test_an_appender_that_lost_reads_again_and_gives_up_in_the_end(
+def test_an_appender_that_loses_retries_and_finally_gives_up(
     paths: LakehousePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit, rivals = audit_log._commit, iter(range(100, 200))
@@ -190,7 +190,7 @@ def test_no_writer_may_change_the_log_and_maintenance_keeps_it(paths: LakehouseP
     assert verify_audit_log(paths).head.seq == 4
 
 
-def test_the_actor_is_the_one_that_was_named_else_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_actor_is_the_configured_one_or_else_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZIGONG_ACTOR", "airflow@lender")
     assert audit_log.actor() == "airflow@lender"
     monkeypatch.delenv("ZIGONG_ACTOR")
@@ -239,7 +239,7 @@ def test_publishes_and_blocks_are_logged_once(spark: SparkSession, paths: Lakeho
     assert (whole.broken, whole.matched, whole.unavailable, whole.before) == (None, 1, 0, 0)
 
 
-def test_a_rerun_logs_every_commit_that_kills_kept_out_of_the_log(paths: LakehousePaths) -> None:
+def test_a_rerun_logs_commits_that_a_kill_left_unlogged(paths: LakehousePaths) -> None:
     append_facts(paths, [fact(1)])
     first = committed(paths, "r1", 2)  # killed before it was logged
     other = committed(paths, "r2", 3)
@@ -253,7 +253,7 @@ def test_a_rerun_logs_every_commit_that_kills_kept_out_of_the_log(paths: Lakehou
     assert verify_audit_log(paths).matched == 3
 
 
-def test_a_chain_made_anew_is_found_where_it_contradicts_the_commits(paths: LakehousePaths) -> None:
+def test_a_rewritten_chain_is_detected_by_the_commits(paths: LakehousePaths) -> None:
     facts = [committed(paths, "r1", 2), committed(paths, "r2", 3)]
     append_facts(paths, facts)
     at = audit_entries(paths)[0].at
@@ -307,7 +307,7 @@ def test_the_command_prints_the_head_and_ends_with_the_code_of_bad_data(paths: L
     assert CliRunner().invoke(app, [*command, "--expect-head", "2:abc"]).exit_code == 2
 
 
-def test_the_list_is_narrowed_to_a_table_and_a_run(paths: LakehousePaths) -> None:
+def test_the_list_is_filtered_by_table_and_run(paths: LakehousePaths) -> None:
     append_facts(paths, [fact(1), fact(2), replace(fact(3), table_name="other")])
     for arguments, runs in ((("--table", "t"), "12"), (("--run-id", "r3"), "3"), ((), "123")):
         told = CliRunner().invoke(app, ["audit-log", "ls", "--root", paths.root, *arguments]).output

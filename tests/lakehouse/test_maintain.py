@@ -48,12 +48,12 @@ def tables_at(paths: LakehousePaths, version: int) -> list[str]:
     return sorted(arrow_pinned(paths, "verdicts", version)["table_name"].to_pylist())
 
 
-def test_pins_collect_every_version_that_a_manifest_names() -> None:
+def test_pins_collect_every_version_in_a_manifest() -> None:
     manifests = [{"tables": {"x": 3, "y": 1}}, {"tables": {"x": 2}}, {"tables": {"x": 3}}]
     assert pins(manifests) == {"x": (2, 3), "y": (1,)}
 
 
-def test_small_files_become_one_and_pinned_versions_stay_readable(paths: LakehousePaths) -> None:
+def test_small_files_are_compacted_and_pinned_versions_remain_readable(paths: LakehousePaths) -> None:
     before = tables_at(paths, 4)
     done = maintain(paths, "verdicts", (2,), retain_hours=0, dry_run=False)
     assert (done.files_before, done.files_after, done.pinned) == (3, 1, (2,))
@@ -78,7 +78,7 @@ def test_a_negative_age_is_refused(paths: LakehousePaths) -> None:
         maintain(paths, "verdicts", (), retain_hours=-1, dry_run=True)
 
 
-def test_the_command_keeps_what_the_runs_of_the_lakehouse_pin(paths: LakehousePaths) -> None:
+def test_the_command_keeps_versions_that_runs_pin(paths: LakehousePaths) -> None:
     recipe = load_recipe(TINY, [f"lakehouse.root={paths.root}"])
     open_run(recipe, Path(paths.local("_runs")), "kept").pin("verdicts", 3)
     answer = CliRunner().invoke(app, ["maintain", "--root", paths.root, "--retain-hours", "0"])

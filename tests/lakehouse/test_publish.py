@@ -39,7 +39,7 @@ def test_a_rerun_of_the_same_run_changes_nothing(spark: SparkSession, tmp_path: 
     assert latest_version(LakehousePaths.at(str(tmp_path)), POINTS) == first.version
 
 
-def test_a_blocked_table_leaves_the_published_version_and_says_why(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_blocked_table_keeps_the_published_version_and_names_the_rule(spark: SparkSession, tmp_path: Path) -> None:
     first = put(spark, tmp_path, points(spark, ["a"]), "r1")
 
     with pytest.raises(DataError, match="key_is_unique: expected at most 0, observed 1"):
@@ -51,7 +51,7 @@ def test_a_blocked_table_leaves_the_published_version_and_says_why(spark: SparkS
     assert {row["run_id"]: row["verdict"] for row in verdicts.to_pylist()} == {"r1": "passed", "r2": "blocked"}
 
 
-def test_too_many_refused_rows_block_the_table_and_stay_in_quarantine(spark: SparkSession, tmp_path: Path) -> None:
+def test_too_many_refused_rows_block_the_table_and_remain_in_quarantine(spark: SparkSession, tmp_path: Path) -> None:
     frame = points(spark, ["a", "b"]).unionByName(points(spark, ["c"], eligible=False))
     with pytest.raises(DataError, match=r"few_rows_are_refused: expected at most 0.05, observed 0.3333"):
         put(spark, tmp_path, frame, "r1")
@@ -60,7 +60,7 @@ def test_too_many_refused_rows_block_the_table_and_stay_in_quarantine(spark: Spa
     assert arrow_pinned(paths, "quarantine", latest_version(paths, "quarantine")).num_rows == 1
 
 
-def test_a_pinned_version_keeps_its_rows_when_the_table_moves_on(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_pinned_version_keeps_its_rows_when_the_table_changes(spark: SparkSession, tmp_path: Path) -> None:
     first = put(spark, tmp_path, points(spark, ["a"]), "r1")
     second = put(spark, tmp_path, points(spark, ["b", "c"]), "r2")
 
@@ -69,7 +69,7 @@ def test_a_pinned_version_keeps_its_rows_when_the_table_moves_on(spark: SparkSes
     assert arrow_pinned(paths, POINTS, second.version, columns=["user_id"]).num_rows == 2
 
 
-def test_reading_a_table_nobody_published_names_it(tmp_path: Path) -> None:
+def test_reading_an_unpublished_table_names_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="behavior_card_scores was never published"):
         latest_version(LakehousePaths.at(str(tmp_path)), "behavior_card_scores")
 
@@ -94,7 +94,7 @@ def test_a_table_whose_column_has_another_type_is_refused_by_name(tmp_path: Path
         create_if_missing(paths, contract)
 
 
-def test_a_night_without_rows_is_no_failure_where_that_is_in_order(spark: SparkSession, tmp_path: Path) -> None:
+def test_cells_without_rows_are_published_where_they_may_be_empty(spark: SparkSession, tmp_path: Path) -> None:
     assert put(spark, tmp_path, points(spark, []), "r0", may_be_empty=True).published == 0
     put(spark, tmp_path, points(spark, ["a", "b"]), "r1")
     with pytest.raises(DataError, match="audit blocked 0 rows"):

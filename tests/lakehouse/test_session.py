@@ -7,7 +7,7 @@ from pyspark.sql import SparkSession
 MIB = 2**20
 
 
-def test_a_session_of_few_compilers_has_room_for_what_it_compiles(spark: SparkSession) -> None:
+def test_a_session_with_few_compiler_threads_has_a_large_code_cache(spark: SparkSession) -> None:
     jvm = spark.sparkContext._jvm
     assert jvm is not None
     flags = jvm.java.lang.management.ManagementFactory.getRuntimeMXBean().getInputArguments()

@@ -85,7 +85,7 @@ def test_eligible_bad_good_indeterminate_and_accounts_are_exact(
     assert counts[split] == expected
 
 
-def test_profiles_name_the_persons_behind_the_accounts(spark: SparkSession, recipe: Recipe) -> None:
+def test_profiles_name_the_persons_of_the_accounts(spark: SparkSession, recipe: Recipe) -> None:
     mapping = load_mapping("credit_record")
     raw = read_raw(spark, mapping, str(DATA))
     profiles = profiles_from(spark, raw, mapping, key=KEY, timezone=recipe.business_timezone)

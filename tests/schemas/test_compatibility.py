@@ -86,14 +86,14 @@ def names(breaks: str) -> set[str]:
 
 
 @pytest.mark.parametrize(("change", "there", "back"), CHANGES)
-def test_a_change_and_its_reverse_break_whom_they_break(change: tuple[str, str], there: str, back: str) -> None:
+def test_a_change_and_its_reverse_break_the_expected_sides(change: tuple[str, str], there: str, back: str) -> None:
     after = changed(change)
     assert broken(TEXT, after) == names(there)
     assert broken(after, TEXT) == names(back)
 
 
 @pytest.mark.parametrize("change", WORDINGS)
-def test_words_are_a_patch(change: tuple[str, str]) -> None:
+def test_a_change_of_wording_is_a_patch(change: tuple[str, str]) -> None:
     assert compare_contracts(parse_contract(TEXT), parse_contract(changed(change))).bump == "patch"
 
 
@@ -110,7 +110,7 @@ def test_equal_contracts_have_no_change_and_need_no_version() -> None:
         (WORDINGS[0], ("1.0.1", "1.1.0"), ("1.0.0", "0.9.9")),
     ],
 )
-def test_the_version_moves_as_far_as_the_change(
+def test_the_version_bump_must_be_as_large_as_the_change(
     change: tuple[str, str], allowed: tuple[str, ...], refused: tuple[str, ...]
 ) -> None:
     def fault(version: str) -> str:
@@ -122,7 +122,7 @@ def test_the_version_moves_as_far_as_the_change(
 
 
 @pytest.mark.parametrize(("version", "code"), [("1.0.0", 2), ("2.0.0", 0)])
-def test_the_command_refuses_a_break_that_the_version_does_not_tell(tmp_path: Path, version: str, code: int) -> None:
+def test_the_command_refuses_a_breaking_change_without_a_major_bump(tmp_path: Path, version: str, code: int) -> None:
     old, new = tmp_path / "old.yaml", tmp_path / "new.yaml"
     old.write_text(TEXT)
     new.write_text(changed(CHANGES[1][0], ("version: 1.0.0", f"version: {version}")))

@@ -44,7 +44,7 @@ def test_a_contract_without_a_class_does_not_load(found: str, put: str, complain
         ("version:", "version: [", "contract: not valid YAML"),
     ],
 )
-def test_a_contract_that_is_none_names_the_field(found: str, put: str, complaint: str) -> None:
+def test_an_invalid_contract_is_reported_with_its_field(found: str, put: str, complaint: str) -> None:
     assert found in TEXT
     with pytest.raises(ValueError, match="contract") as error:
         parse_contract(TEXT.replace(found, put, 1))

@@ -33,7 +33,7 @@ def test_pages_do_not_depend_on_the_order_of_the_contracts() -> None:
     assert contract_pages(contracts) == contract_pages(reversed(contracts))
 
 
-def test_every_row_of_a_page_has_the_cells_of_its_head() -> None:
+def test_every_table_row_of_a_page_has_as_many_columns_as_its_header() -> None:
     for page in contract_pages(table_contract(name) for name in table_names()).values():
         cells = 0
         for line in page.splitlines():

@@ -134,12 +134,12 @@ def test_a_contract_without_a_fault_has_no_finding(spark: SparkSession) -> None:
 
 
 @pytest.mark.parametrize(("old", "new", "where", "found"), DOCUMENT_FAULTS)
-def test_a_fault_is_told_where_it_lies(old: str, new: str, where: str, found: str) -> None:
+def test_a_fault_is_reported_with_its_place(old: str, new: str, where: str, found: str) -> None:
     findings = lint(changed((old, new)))
     assert reported(findings, where, found), findings
 
 
-def test_each_sql_fault_is_told_by_the_rule_it_lies_in(spark: SparkSession) -> None:
+def test_each_sql_fault_is_reported_with_its_rule(spark: SparkSession) -> None:
     for old, new, where, found in SQL_FAULTS:
         findings = sql_findings(spark, changed((old, new)))
         assert reported(findings, where, found), (new, findings)
@@ -162,7 +162,7 @@ def test_one_fault_hides_no_other() -> None:
     assert {finding.where for finding in findings} == set(planted)
 
 
-def test_what_does_not_load_is_never_clean() -> None:
+def test_a_contract_that_does_not_load_is_never_clean() -> None:
     for old, new, _, _ in DOCUMENT_FAULTS:
         text = changed((old, new))
         try:
@@ -171,7 +171,7 @@ def test_what_does_not_load_is_never_clean() -> None:
             assert linted(text).errors, new
 
 
-def test_a_custom_property_that_nobody_reads_is_a_warning() -> None:
+def test_an_unknown_custom_property_is_a_warning() -> None:
     text = changed(("physicalType: table", "physicalType: table\n    customProperties: [{property: owner, value: x}]"))
     assert [finding.severity for finding in lint(text)] == [WARNING]
 

@@ -116,7 +116,7 @@ def test_the_kept_version_does_not_depend_on_the_order_of_rows(
     assert sorted(map(str, forward)) == sorted(map(str, backward))
 
 
-def test_versions_that_differ_by_a_microsecond_contradict_each_other(
+def test_versions_that_differ_by_a_microsecond_conflict(
     spark: SparkSession, mapping: SourceMapping, folder: Path
 ) -> None:
     (kept,) = deduplicated(ingested(spark, mapping, folder)).kept.limit(1).collect()
@@ -156,7 +156,7 @@ def test_profiles_have_the_contracts_columns(spark: SparkSession, mapping: Sourc
     assert profiles.count() == 2
 
 
-def test_the_key_stands_in_no_query_plan(spark: SparkSession, mapping: SourceMapping, folder: Path) -> None:
+def test_the_key_appears_in_no_query_plan(spark: SparkSession, mapping: SourceMapping, folder: Path) -> None:
     plan = ingested(spark, mapping, folder)._jdf.queryExecution().toString()
     assert "keyed_digest" in plan
     assert KEY.decode() not in plan
@@ -221,7 +221,7 @@ def test_an_identifier_in_the_attributes_is_refused_by_name(
         "struct(CLIENT, KIND).KIND",
     ],
 )
-def test_what_shows_no_identifier_may_be_computed_beside_one(spark: SparkSession, folder: Path, value: str) -> None:
+def test_values_computed_next_to_an_identifier_do_not_expose_it(spark: SparkSession, folder: Path, value: str) -> None:
     mapping = parse_mapping(MAPPING.replace(SHOWN, f"'size', {value}"), origin="toy.yaml")
     assert "attributes" in ingested(spark, mapping, folder).columns
 

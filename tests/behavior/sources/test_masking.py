@@ -109,7 +109,7 @@ def shares() -> dict[str, float]:
     return found | {kind: masked_share(make, "<") for kind, (_, make) in NOT_FOUND.items()}
 
 
-def test_recall_and_false_alarms_stay_within_what_was_measured(shares: dict[str, float]) -> None:
+def test_recall_and_false_positives_are_within_the_measured_bounds(shares: dict[str, float]) -> None:
     for kind, share in shares.items():
         print(f"| {kind} | {share:.1%} |")  # noqa: T201
     assert {kind: shares[kind] for kind, (_, least, _) in FOUND.items() if shares[kind] < least} == {}
@@ -129,7 +129,7 @@ def test_recall_and_false_alarms_stay_within_what_was_measured(shares: dict[str,
         ("", ""),
     ],
 )
-def test_only_the_number_becomes_a_mask(text: str, masked: str) -> None:
+def test_only_the_number_is_masked(text: str, masked: str) -> None:
     assert masked_text(text) == masked
 
 
@@ -138,7 +138,7 @@ def test_a_batch_keeps_its_order_and_its_nulls() -> None:
     assert masked_texts(batch).to_pylist() == ["x", None, PHONE, "x", None]
 
 
-def test_declared_codes_and_missing_values_stay_and_all_else_is_masked_in_spark(spark: SparkSession) -> None:
+def test_spark_masks_everything_but_declared_codes_and_missing_values(spark: SparkSession) -> None:
     rows = [
         ({"note": "card 4111 1111 1111 1111", "channel": "4111111111111111", "shop": "x"},),
         ({},),

@@ -82,7 +82,7 @@ def test_a_good_source_has_no_findings_and_a_summary(spark: SparkSession, tmp_pa
     assert str(summary.last_known_at) == "2023-03-27 22:30:00"
 
 
-def test_all_problems_of_the_rows_are_told_at_once_and_masked(spark: SparkSession, tmp_path: Path) -> None:
+def test_all_problems_of_the_rows_are_reported_at_once_and_masked(spark: SparkSession, tmp_path: Path) -> None:
     result = checked(spark, tmp_path, HEADER + GOOD + BAD)
     assert told(result.findings) == {
         ("files: rows", "NUMBER", "bad cast", 1, ()),  # an identifier: no example at all
@@ -104,7 +104,7 @@ def test_all_problems_of_the_rows_are_told_at_once_and_masked(spark: SparkSessio
     assert not result.ok
 
 
-def test_missing_columns_files_and_broken_sql_are_told_together(spark: SparkSession, tmp_path: Path) -> None:
+def test_missing_columns_files_and_broken_sql_are_reported_together(spark: SparkSession, tmp_path: Path) -> None:
     more = (
         MAPPING.replace("events: >", "  gone: {path: gone.csv, format: csv, columns: {X: {type: int}}}\nevents: >")
         .replace("KIND AS event_type", "KINDS AS event_type")
@@ -121,7 +121,7 @@ def test_missing_columns_files_and_broken_sql_are_told_together(spark: SparkSess
     assert result.summary is None
 
 
-def test_sql_that_fails_on_a_row_is_told_without_its_value(spark: SparkSession, tmp_path: Path) -> None:
+def test_sql_that_fails_on_a_row_is_reported_without_its_value(spark: SparkSession, tmp_path: Path) -> None:
     mapping = MAPPING.replace("CAST(NULL AS INT) AS days", "CAST(KIND AS INT) AS days")
     result = checked(spark, tmp_path, HEADER + "anna,1,2023-03-25 22:00:00,hidden,,red\n", mapping)
     (finding,) = result.findings
@@ -130,7 +130,7 @@ def test_sql_that_fails_on_a_row_is_told_without_its_value(spark: SparkSession, 
     assert "hidden" not in str(finding)
 
 
-def test_null_keys_far_years_and_absent_outcomes_are_told(spark: SparkSession, tmp_path: Path) -> None:
+def test_null_keys_far_years_and_absent_outcomes_are_reported(spark: SparkSession, tmp_path: Path) -> None:
     mapping = MAPPING.replace("CLIENT AS user_key, concat", "nullif(CLIENT, 'anna') AS user_key, concat").replace(
         "[paid, defaulted]", "[payed, paid]"
     )

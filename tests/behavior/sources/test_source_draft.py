@@ -31,7 +31,7 @@ def samples(folder: Path) -> None:
     pq.write_table(pa.table({"code": [1], "text": ["Alpha"]}), folder / "codes.parquet")
 
 
-def test_types_identifiers_and_separators_are_guessed(tmp_path: Path) -> None:
+def test_types_identifiers_and_separators_are_inferred(tmp_path: Path) -> None:
     samples(tmp_path)
     assert drafted(tmp_path, "payments.csv", "logins.jsonl", "codes.parquet")[0] == 0
     mapping = load_mapping(tmp_path / "bank.yaml")
@@ -54,7 +54,7 @@ def test_types_identifiers_and_separators_are_guessed(tmp_path: Path) -> None:
     assert not any(cell in (tmp_path / "bank.yaml").read_text() for cell in ("7001", "Alpha", "phone"))
 
 
-def test_a_check_of_a_draft_lists_what_is_open(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_check_of_a_draft_lists_open_questions(spark: SparkSession, tmp_path: Path) -> None:
     samples(tmp_path)
     drafted(tmp_path, "payments.csv", "logins.jsonl", "codes.parquet")
     result = check_source(spark, load_mapping(tmp_path / "bank.yaml"), str(tmp_path), timezone="UTC")

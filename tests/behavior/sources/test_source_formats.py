@@ -69,7 +69,7 @@ def test_a_broken_json_line_is_quarantined_and_counted(spark: SparkSession, tmp_
 
 
 @pytest.mark.parametrize("kind", get_args(Format))
-def test_an_absent_file_is_named_whatever_its_format(spark: SparkSession, tmp_path: Path, kind: str) -> None:
+def test_a_missing_file_of_any_format_is_named(spark: SparkSession, tmp_path: Path, kind: str) -> None:
     with pytest.raises(DataError, match=r"raw file rows: .*rows does not exist"):
         read_raw(spark, mapping_of(kind), str(tmp_path))
 

@@ -81,7 +81,7 @@ def test_a_mistake_is_named_with_its_field(found: str, put: str, complaint: str)
     assert complaint in str(error.value)
 
 
-def test_every_mistake_of_a_mapping_is_named_at_once() -> None:
+def test_all_mistakes_of_a_mapping_are_reported_at_once() -> None:
     wrong = GOOD.replace("data: public", "data: secret").replace("type: int", "type: number")
     with pytest.raises(ValueError, match="toy") as error:
         parse_mapping(wrong, origin="toy.yaml")

@@ -25,7 +25,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_check_finds_what_the_page_says(spark: SparkSession, page: Path) -> None:
+def test_the_check_prints_the_output_shown_on_the_page(spark: SparkSession, page: Path) -> None:
     result = check_source(spark, load_mapping(page / "bank.yaml"), str(page), timezone="UTC")
     found = [
         f"{item.section}: {item.column} | {item.problem} | {item.rows} | {', '.join(item.examples)}"
@@ -34,7 +34,7 @@ def test_the_check_finds_what_the_page_says(spark: SparkSession, page: Path) -> 
     assert found == (page / "findings").read_text().splitlines()
 
 
-def test_ingest_gives_the_events_of_the_page(spark: SparkSession, page: Path) -> None:
+def test_ingest_yields_the_events_shown_on_the_page(spark: SparkSession, page: Path) -> None:
     mapping = load_mapping(page / "bank.yaml")
     raw = read_raw(spark, mapping, str(page))
     versions = deduplicated(events_from(spark, raw, mapping, key=KEY, buckets=4, timezone="UTC"))
