@@ -1,4 +1,4 @@
-"""The next date from the state, and the touched users alone, equal a build from the whole log, row for row."""
+"""Advancing a state and rebuilding only affected users both equal a full build, row for row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from tests.support import naive_history as naive
-from tests.support.drawn_logs import DATES, TIMEZONE, as_events, as_profiles, mended
+from tests.support.drawn_logs import DATES, TIMEZONE, as_events, as_profiles, corrected
 from tests.support.rows import texts
 from zigong.behavior.advance import advanced_timelines, timelines_of
 from zigong.behavior.changes import differing_rows, touched_points, users_always, users_of_changes
@@ -27,11 +27,11 @@ PLACE = ("user_id", "observation_date", "user_bucket")
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """A log before and after its source mended ten days of it."""
+    """Events before and after their source corrected ten days."""
 
     log: list[naive.Version]
     events: DataFrame
-    mended: DataFrame
+    corrected: DataFrame
     profiles: DataFrame
 
 
@@ -40,7 +40,7 @@ def drawn(spark: SparkSession, users: int) -> World:
     return World(
         log=log,
         events=as_events(spark, log).localCheckpoint(),
-        mended=as_events(spark, mended(log)).localCheckpoint(),
+        corrected=as_events(spark, corrected(log)).localCheckpoint(),
         profiles=as_profiles(spark, naive.random_profiles(users)).localCheckpoint(),
     )
 
@@ -98,8 +98,8 @@ def test_a_state_serves_every_earlier_date(spark: SparkSession, world: World) ->
     state = user_timelines(before(world.events, DATES[-1]), TIMEZONE)
     points = all_points(world)
     early = points.where(F.col("observation_date") == F.lit(DATES[1]))
-    whole = user_timelines(before(world.events, DATES[1]), TIMEZONE)
-    assert texts(sequences(state, world.profiles, early)) == texts(sequences(whole, world.profiles, early))
+    full = user_timelines(before(world.events, DATES[1]), TIMEZONE)
+    assert texts(sequences(state, world.profiles, early)) == texts(sequences(full, world.profiles, early))
 
 
 def sequences(timelines: DataFrame, profiles: DataFrame, points: DataFrame) -> DataFrame:
@@ -115,33 +115,33 @@ def all_points(world: World) -> DataFrame:
     return points.withColumn("observation_at", local_midnight(F.col("observation_date"), TIMEZONE))
 
 
-def check_mended(world: World) -> None:
-    """Published rows of untouched points and rebuilt rows of touched ones are a whole build of the mended log."""
+def check_rebuild(world: World) -> None:
+    """Published rows of unaffected points and rebuilt rows of affected ones equal a full build of corrected events."""
     points = all_points(world).localCheckpoint()
     published = sequences(user_timelines(world.events, TIMEZONE), world.profiles, points).localCheckpoint()
-    whole = sequences(user_timelines(world.mended, TIMEZONE), world.profiles, points).localCheckpoint()
-    changed = differing_rows(world.events, world.mended, at_most=10**9)
+    full = sequences(user_timelines(world.corrected, TIMEZONE), world.profiles, points).localCheckpoint()
+    changed = differing_rows(world.events, world.corrected, at_most=10**9)
     assert changed is not None
-    users = users_of_changes(changed.localCheckpoint(), world.mended).localCheckpoint()
+    users = users_of_changes(changed.localCheckpoint(), world.corrected).localCheckpoint()
     touched = touched_points(users, points.select(*PLACE), DATES, TIMEZONE).localCheckpoint()
     assert not touched.where(F.col("observation_date") <= F.lit(date(2023, 4, 1))).count()
     assert 0 < touched.count() < points.count() / 2
     theirs = points.join(touched, ["user_id", "observation_date"], "left_semi")
-    rebuilt = sequences(timelines_of(world.mended, users, TIMEZONE), world.profiles, theirs)
+    rebuilt = sequences(timelines_of(world.corrected, users, TIMEZONE), world.profiles, theirs)
     others = published.join(touched.select(*PLACE[:2]), list(PLACE[:2]), "left_anti")
-    assert texts(rebuilt.unionByName(others)) == texts(whole) != texts(published)
+    assert texts(rebuilt.unionByName(others)) == texts(full) != texts(published)
 
 
 @pytest.mark.soak
 def test_rebuilding_affected_points_equals_a_full_build_of_the_corrected_events(world: World) -> None:
-    check_mended(world)
+    check_rebuild(world)
 
 
 @pytest.mark.soak
 def test_advancing_and_rebuilding_hold_for_many_more_users(spark: SparkSession) -> None:
     many = drawn(spark, MANY_USERS)
     check_advance(many)
-    check_mended(many)
+    check_rebuild(many)
 
 
 def test_rewritten_files_with_equal_rows_do_not_differ(world: World) -> None:

@@ -1,4 +1,4 @@
-"""Points, labels and sequences of drawn logs equal plain loops over the rules, and the future changes no past row.
+"""Points, labels and sequences of random events equal a naive implementation, and the future changes no past row.
 
 Hypothesis draws the log of each user; all users are cases of one Spark job.
 """
@@ -210,8 +210,8 @@ def other_profiles(profiles: list[naive.Profile]) -> list[naive.Profile]:
 
 def test_timelines_before_a_date_hold_complete_histories_of_all_users(spark: SparkSession, world: World) -> None:
     logs, profiles = naive.by_user(world.log), profiles_by_user(world.profiles)
-    told = timelines_before(world.timelines, as_profiles(spark, world.profiles), cutoff=CUT, timezone=TIMEZONE)
-    found = told.collect()
+    histories = timelines_before(world.timelines, as_profiles(spark, world.profiles), cutoff=CUT, timezone=TIMEZONE)
+    found = histories.collect()
     expected = {u: rows for u in world.users if (rows := naive.history(logs[u], u, naive.midnight(CUT)))}
     assert {row["user_id"] for row in found} == expected.keys()
     for row in found:

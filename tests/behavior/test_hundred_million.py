@@ -1,7 +1,7 @@
-"""A hundred million events of a simulated lender become sequences with a driver of 4 GiB, and none is lost.
+"""Sequences are built from a hundred million simulated events with a 4 GiB driver, and no event is lost.
 
-The programs are those of benchmarks/sequences.py, each a process of its own. An input that a benchmark left is reused,
-and so is a build that is whole and younger than the code that makes it, as make would ask.
+The programs are those of benchmarks/sequences.py, each in a separate process. The input of an earlier benchmark is
+reused, and so is a complete build that is newer than the code, as with make.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ BUCKET = 3  # an eighth of the users fits into memory for the check
 @pytest.fixture(scope="module")
 def data() -> Path:
     folder = made(LARGE)
-    if not stands(folder / "out_ours"):
+    if not is_current(folder / "out_ours"):
         run("ours", folder)
     return folder
 
 
-def stands(built: Path) -> bool:
-    """Whether Spark ended a build after the last change of the code behind it."""
+def is_current(built: Path) -> bool:
+    """Whether Spark finished a build after the last change of its code."""
     code = [*(HOME / "zigong").rglob("*.py"), *(HOME / "benchmarks" / "builders").glob("*.py")]
     done = built / "_SUCCESS"
     return done.is_file() and done.stat().st_mtime > max(file.stat().st_mtime for file in code)
@@ -55,12 +55,12 @@ def events_by_user(data: Path) -> dict[str, int]:
     known = ds.dataset(data / "events").to_table(columns, filter=ours)
     newest = known.group_by("event_id").aggregate([("known_at", "max")]).rename_columns(["event_id", "known_at"])
     current = known.join(newest, ["event_id", "known_at"], join_type="inner")
-    told = current.filter((pc.field("op") == "upsert") & (pc.field("event_at") < pa.scalar(MOMENT)))
-    counts = told.group_by("user_id").aggregate([([], "count_all")])
+    visible = current.filter((pc.field("op") == "upsert") & (pc.field("event_at") < pa.scalar(MOMENT)))
+    counts = visible.group_by("user_id").aggregate([([], "count_all")])
     return dict(zip(counts["user_id"].to_pylist(), counts["count_all"].to_pylist(), strict=True))
 
 
 def built_by_user(data: Path, users: list[str]) -> dict[str, int]:
-    """What the sequences of some users say that they hold."""
+    """The event counts in the sequences of some users."""
     built = ds.dataset(data / "out_ours").to_table(["user_id", "events_used"], filter=ds.field("user_id").isin(users))
     return dict(zip(built["user_id"].to_pylist(), built["events_used"].to_pylist(), strict=True))

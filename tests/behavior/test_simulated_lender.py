@@ -1,4 +1,4 @@
-"""The simulated lender is the same however Spark divides it, errs in every way, and has a future worth learning."""
+"""The simulated lender is independent of partitioning, contains every kind of error, and has a predictable future."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def test_another_seed_gives_different_rows(spark: SparkSession, folder: Path, tm
 
 
 def test_the_platform_receives_late_duplicate_wrong_and_retracted_events(spark: SparkSession, folder: Path) -> None:
-    told = spark.read.parquet(f"{folder}/events.parquet")
-    rows = told.count()
-    assert 0.005 < 1 - told.distinct().count() / rows < 0.02
-    assert 0.01 < told.where("known_at > event_at + INTERVAL 20 HOURS").count() / rows < 0.08
-    assert told.where("known_at <= event_at").count() == 0
-    assert told.where("op = 'retract'").count() > 10
+    received = spark.read.parquet(f"{folder}/events.parquet")
+    rows = received.count()
+    assert 0.005 < 1 - received.distinct().count() / rows < 0.02
+    assert 0.01 < received.where("known_at > event_at + INTERVAL 20 HOURS").count() / rows < 0.08
+    assert received.where("known_at <= event_at").count() == 0
+    assert received.where("op = 'retract'").count() > 10
     corrected = (
-        told.where("event_type = 'statement'").groupBy("event_key").agg(F.countDistinct("days_past_due").alias("n"))
+        received.where("event_type = 'statement'").groupBy("event_key").agg(F.countDistinct("days_past_due").alias("n"))
     )
     assert corrected.where("n > 1").count() > 20
 

@@ -19,14 +19,14 @@ SECONDS = 3 * 365 * 86_400
 
 @pytest.fixture(scope="module")
 def events(spark: SparkSession) -> DataFrame:
-    """The whale's events lie all over the years; every third event of anybody is told on the crowded day."""
+    """The whale's events are spread over the years; every third event of any user becomes known on the crowded day."""
     number = F.col("id")
     happened = F.unix_seconds(F.lit(START)) + F.pmod(F.xxhash64("id"), F.lit(SECONDS))
-    told = F.when(number % 3 == 0, F.unix_seconds(F.lit(CROWDED)) + number % 3600).otherwise(happened + 60)
+    known = F.when(number % 3 == 0, F.unix_seconds(F.lit(CROWDED)) + number % 3600).otherwise(happened + 60)
     return spark.range(0, EVENTS, 1, 4).select(
         F.lit("core").alias("source"),
         F.concat(F.lit("e"), number).alias("event_id"),
-        F.timestamp_seconds(told).alias("known_at"),
+        F.timestamp_seconds(known).alias("known_at"),
         F.lit("upsert").alias("op"),
         F.when(number < WHALE_EVENTS, "whale").otherwise(F.concat(F.lit("u"), number % USERS)).alias("user_id"),
         F.lit(0).alias("user_bucket"),
@@ -72,9 +72,9 @@ def test_no_event_of_a_skewed_log_is_lost(events: DataFrame, sequences: DataFram
 
 def test_a_user_with_very_many_events_is_folded_by_complete_months(sequences: DataFrame) -> None:
     (whale,) = sequences.where("user_id = 'whale'").collect()
-    told = [event["event_at"] for event in whale["events"]]
+    times = [event["event_at"] for event in whale["events"]]
 
-    assert told == sorted(told)
-    assert len(told) == whale["counts"]["kept"] == KEPT  # its newest month alone has more than the cap
+    assert times == sorted(times)
+    assert len(times) == whale["counts"]["kept"] == KEPT  # its newest month alone has more than the cap
     assert whale["counts"]["folded"] == whale["counts"]["events"] - KEPT
     assert whale["certificate"]["events_used"] == whale["counts"]["events"]

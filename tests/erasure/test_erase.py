@@ -1,4 +1,4 @@
-"""Raw ids never reach the disk, and an erased user leaves every file and never comes back."""
+"""Raw ids are never written to disk, and erased users are removed from every file and never reappear."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ RAW = re.compile(r"RAW(CLIENT|LOAN|EVENT|PERSON)\d{4}")
 
 
 def raw_rows() -> str:
-    """Seven months of each client, a repetition, a contradiction, and rows that do not fit in several ways."""
+    """Seven months of each client, a duplicate, a conflict, and rows that do not fit in several ways."""
     lines = ["CLIENT,LOAN,EVENT,PERSON,AT,DPD,NOTE"]
     for client in range(CLIENTS):
         ids = f"RAWCLIENT{client:04},RAWLOAN{client:04},RAWEVENT{{:04}},RAWPERSON{client // 2:04}"
@@ -81,11 +81,11 @@ def raw_rows() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Lender:
-    """A source outside the lakehouse, and the recipe that reads it."""
+    """A source outside the lakehouse and the recipe that reads it."""
 
     home: Path
     recipe_file: Path
-    told_before: str = ""  # everything on disk before anybody was erased
+    stored_before: str = ""  # everything on disk before anybody was erased
     quarantined_before: int = 0
 
     @property
@@ -121,7 +121,7 @@ def lender(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Len
     made = Lender(home=home, recipe_file=home / "recipe.yaml")
     made.run("before", until="build_sequences")
     quarantined = arrow_pinned(made.paths, "quarantine", latest_version(made.paths, "quarantine"))
-    return replace(made, told_before=everything_on(made.root), quarantined_before=len(quarantined))
+    return replace(made, stored_before=everything_on(made.root), quarantined_before=len(quarantined))
 
 
 def everything_on(root: Path) -> str:
@@ -137,10 +137,10 @@ def everything_on(root: Path) -> str:
 
 @pytest.mark.soak
 def test_no_job_ever_writes_a_raw_id_or_an_unmasked_phone(lender: Lender) -> None:
-    told = lender.told_before
-    assert not RAW.search(told)
-    assert "13800138000" not in told
-    assert "call <PHONE>" in told
+    stored = lender.stored_before
+    assert not RAW.search(stored)
+    assert "13800138000" not in stored
+    assert "call <PHONE>" in stored
     assert lender.quarantined_before == CLIENTS * 4  # a bad time, a bad number, a row too long, a contradiction
 
 
@@ -154,8 +154,8 @@ def test_sql_that_fails_on_a_value_is_reported_without_the_value(
         raw_faults(spark, mapping, "landing"),
     ):
         spark.sql("SELECT CAST(CLIENT AS INT) FROM {clients}", clients=clients).collect()
-    said = capfd.readouterr()
-    assert not RAW.search("\n".join((str(error.getrepr(chain=True)), said.out, said.err, caplog.text)))
+    captured = capfd.readouterr()
+    assert not RAW.search("\n".join((str(error.getrepr(chain=True)), captured.out, captured.err, caplog.text)))
 
 
 @pytest.mark.parametrize("name", table_names())
@@ -190,9 +190,9 @@ def test_erased_users_are_removed_from_every_file_and_do_not_reappear(lender: Le
     assert record.rows["quarantine"] == ERASED * 4
     kept = lender.user_ids("behavior_events")
     assert (len(kept), kept < before) == (CLIENTS - ERASED, True)
-    told = everything_on(lender.root)
-    assert not any(user_id in told for user_id in before - kept)
-    assert all(user_id in told for user_id in kept)
+    stored = everything_on(lender.root)
+    assert not any(user_id in stored for user_id in before - kept)
+    assert all(user_id in stored for user_id in kept)
 
     with pytest.raises(ConfigError, match=f"run before was created at .*{record.erasure_id}"):
         lender.run("before", until="build_sequences")
@@ -204,8 +204,8 @@ def test_erased_users_are_removed_from_every_file_and_do_not_reappear(lender: Le
     assert outcome is not None
     assert outcome.tables["behavior_events"]["dropped"]["erased"] == ERASED * 10
     assert outcome.tables["raw_planted"]["dropped"]["erased"] == ERASED * 3
-    told = everything_on(lender.root)
-    assert not any(user_id in told for user_id in before - kept)
+    stored = everything_on(lender.root)
+    assert not any(user_id in stored for user_id in before - kept)
 
 
 @pytest.mark.soak

@@ -1,4 +1,4 @@
-"""Every bad row that a source delivers ends in quarantine by name, and the others are published."""
+"""Every bad row of a delivery is quarantined with a reason, and the others are published."""
 
 from __future__ import annotations
 

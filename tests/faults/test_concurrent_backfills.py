@@ -1,4 +1,4 @@
-"""Two backfills of the same dates at once: one whole result, and a loser who either recomputed or says so."""
+"""Two concurrent backfills of the same dates: one complete result, and the loser either recomputed it or failed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import arrow_pinned, latest_version
 
 TABLES = ("observation_points", "performance_labels")
-COHORTS = {"strict": 4, "open": 1}  # months of history asked for: the two results share no whole table
+COHORTS = {"strict": 4, "open": 1}  # required months of history: the two results differ in every table
 ROUNDS = 3
 DATES = ("--from-date", "2023-03-01", "--to-date", "2023-07-01")
 
@@ -52,9 +52,9 @@ def content(home: Path, table: str) -> list[dict[str, object]]:
 
 
 def outcome(home: Path, run_id: str) -> dict[str, object]:
-    told = json.loads((home / "lakehouse" / "_runs" / run_id / "outcome.json").read_text())
-    assert isinstance(told, dict)
-    return told
+    content = json.loads((home / "lakehouse" / "_runs" / run_id / "outcome.json").read_text())
+    assert isinstance(content, dict)
+    return content
 
 
 @pytest.mark.soak
@@ -68,12 +68,12 @@ def test_two_concurrent_backfills_end_as_exactly_one_of_them(home: Path) -> None
         names = {cohort: f"{cohort}-{number}" for cohort in COHORTS}
         for process in [job(home, "build_labels", cohort, run_id) for cohort, run_id in names.items()]:
             process.wait()
-        told = {cohort: outcome(home, run_id) for cohort, run_id in names.items()}
-        assert {item["kind"] for item in told.values()} <= {"ok", ConflictError.kind}, told
-        assert "ok" in {item["kind"] for item in told.values()}
+        outcomes = {cohort: outcome(home, run_id) for cohort, run_id in names.items()}
+        assert {item["kind"] for item in outcomes.values()} <= {"ok", ConflictError.kind}, outcomes
+        assert "ok" in {item["kind"] for item in outcomes.values()}
         found = {table: content(home, table) for table in TABLES}
         assert found in alone.values(), "a mixture: points and labels are not those of one run"
-        for cohort, item in told.items():  # a loser repeats its run, and then stands alone
+        for cohort, item in outcomes.items():  # a loser repeats its run without competition
             if item["kind"] != "ok":
                 assert job(home, "build_labels", cohort, names[cohort]).wait() == 0
                 assert content(home, TABLES[1]) == alone[cohort][TABLES[1]]

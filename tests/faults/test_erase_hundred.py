@@ -1,4 +1,4 @@
-"""A hundred users leave a finished run, in spite of a crash, and neither a new run nor a backfill brings them back."""
+"""A hundred users are erased from a finished run despite a crash, and no new run or backfill restores them."""
 
 from __future__ import annotations
 
@@ -101,9 +101,9 @@ def test_the_model_is_listed_with_its_replacement_date(erased: Erased) -> None:
 
 def test_a_run_older_than_the_erasure_is_refused(erased: Erased) -> None:
     answer = CliRunner().invoke(app, ["run", str(erased.finished.recipe_file), "--run-id", "first"])
-    told = " ".join(answer.output.split())
-    assert answer.exit_code == 2, told
-    assert erased.record.erasure_id in told
+    printed = " ".join(answer.output.split())
+    assert answer.exit_code == 2, printed
+    assert erased.record.erasure_id in printed
 
 
 def test_neither_a_new_run_nor_a_backfill_restores_erased_users(erased: Erased) -> None:

@@ -1,4 +1,4 @@
-"""A disk that is full: a named error, the published version stays readable, and the same run goes on later."""
+"""A full disk: a named error, the published version remains readable, and the same run resumes later."""
 
 from __future__ import annotations
 

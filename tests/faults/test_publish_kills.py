@@ -1,4 +1,4 @@
-"""A publish killed between any two phases: readers see the old version or the new one, and a rerun finishes the job."""
+"""A publish killed between two phases: readers see either the old or the new version, and a rerun completes it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def told_of_new(root: Path, table: str, columns: Sequence[str]) -> list[dict[str
 
 
 def require_finished_by_a_rerun(spark: SparkSession, root: Path) -> None:
-    """Everything stands there once, and nothing that was staged is left."""
+    """Every row is published once, and no staged file is left."""
     done = publish_new(spark, root)
     assert readers_see(spark, root) == NEW
     assert (done.rows_in, done.published, done.quarantined, done.dropped) == (23, 20, 1, {"duplicate": 2})

@@ -1,4 +1,4 @@
-"""A delivery that cannot be read is refused by a named error; what was published stays readable."""
+"""A delivery that cannot be read is refused with a named error; published tables remain readable."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _half(content: bytes) -> bytes:
 
 
 def _torn(content: bytes) -> bytes:
-    """A file whose footer is whole and whose first column is not."""
+    """A Parquet file with a valid footer and a damaged first column."""
     return content[:4] + b"\0" * 60 + content[64:]
 
 
@@ -67,13 +67,13 @@ REFUSED: dict[str, tuple[Files, str, str, tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("delivery", REFUSED)
 def test_an_unusable_delivery_is_named_with_the_next_action_and_changes_nothing(shop: Shop, delivery: str) -> None:
-    files, path, action, said = REFUSED[delivery]
+    files, path, action, fragments = REFUSED[delivery]
     before = shop.published()
 
     outcome = shop.ingest(files, path)
 
     assert (outcome.kind, outcome.code, outcome.retryable) == ("data", 3, False)
-    assert all(words in outcome.message for words in said), outcome.message
+    assert all(words in outcome.message for words in fragments), outcome.message
     assert action in outcome.action
     assert accounted(outcome)
     assert shop.published() == before

@@ -1,4 +1,4 @@
-"""Jobs with and without what a former step or build left: the same rows; and they touch no more than they must."""
+"""Jobs that reuse earlier results give the same rows as full builds, and rewrite no more than necessary."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jobs.build_labels import build_labels
 from jobs.build_sequences import build_sequences
 from schemas.contracts import table_contract
 from tests.support import naive_history as naive
-from tests.support.drawn_logs import FIXED, MAPPING, as_events, as_profiles, mended
+from tests.support.drawn_logs import FIXED, MAPPING, as_events, as_profiles, corrected
 from tests.support.finished import TINY
 from tests.support.rows import texts
 from zigong.behavior.observation import observation_points
@@ -40,14 +40,14 @@ from zigong.runs.run import open_run
 TABLE, LOG = "user_sequences", ("behavior_events",)
 STEPS = (build_labels, build_sequences)
 ZONE, BUCKETS, USERS, KEPT = "Asia/Shanghai", 4, 200, 6
-MENDED_USERS = 8  # too few of them for a whole build to be the shorter way, whatever lives are drawn
+CORRECTED_USERS = 8  # few enough that an incremental build stays cheaper for any random log
 MARCH, APRIL, MAY, JUNE, AUGUST = (date(2023, month, 1) for month in (3, 4, 5, 6, 8))
-MENDED_DAYS = "known_date >= DATE'2023-04-08' AND known_date < DATE'2023-04-23'"
+CORRECTED_DAYS = "known_date >= DATE'2023-04-08' AND known_date < DATE'2023-04-23'"
 
 
 @dataclass(kw_only=True)
 class Lake:
-    """A lakehouse whose log grows and is mended, and the jobs that build sequences of it."""
+    """A lakehouse whose events grow and are corrected, and the jobs that build sequences from it."""
 
     spark: SparkSession
     paths: LakehousePaths
@@ -71,7 +71,7 @@ class Lake:
         rows.write.format("delta").mode("overwrite").option("replaceWhere", where).save(target)
 
     def learn(self, until: date, *days: date) -> None:
-        """Ingests what became known since and before a date, and observes at some dates."""
+        """Ingests the events known since the last call and before a date, and computes points at some dates."""
         self.put("behavior_events", self.events, f"known_date >= DATE'{self.learnt}' AND known_date < DATE'{until}'")
         self.learnt = until
         known = self.events.where(f"known_date < DATE'{until}'")
@@ -81,30 +81,30 @@ class Lake:
         )
         self.put("observation_points", points, "true")
 
-    def mend(self) -> None:
+    def correct(self) -> None:
         there = {version.user_id for version in self.log if FIXED[0] <= version.known_at < FIXED[1]}
-        chosen = set(sorted(there)[:MENDED_USERS])
+        chosen = set(sorted(there)[:CORRECTED_USERS])
         theirs = [version for version in self.log if version.user_id in chosen]
         others = [version for version in self.log if version.user_id not in chosen]
-        self.put("behavior_events", self.placed([*others, *mended(theirs)]), MENDED_DAYS)
+        self.put("behavior_events", self.placed([*others, *corrected(theirs)]), CORRECTED_DAYS)
 
-    def job(self, run_id: str, *, whole: bool, max_events: int) -> Job:
+    def job(self, run_id: str, *, full: bool, max_events: int) -> Job:
         settings = [
             f"lakehouse.root={self.paths.root}",
-            f"engine.incremental={str(not whole).lower()}",
+            f"engine.incremental={str(not full).lower()}",
             f"instructions.max_events={max_events}",
         ]
         run = open_run(load_recipe(TINY, settings), Path(self.paths.local("_runs")), run_id)
         return Job(step="build_sequences", run=run, paths=self.paths)
 
-    def build(self, run_id: str, end: date, *, whole: bool = False, max_events: int = KEPT) -> None:
-        job = self.job(run_id, whole=whole, max_events=max_events)
+    def build(self, run_id: str, end: date, *, full: bool = False, max_events: int = KEPT) -> None:
+        job = self.job(run_id, full=full, max_events=max_events)
         job.dates = Dates(first=MARCH, end=end)
         build_sequences(job)
 
     def run_step(self, run_id: str, body: Callable[[Job], None]) -> None:
-        """A step as a run without ``engine.incremental`` has it, for all dates of the recipe."""
-        job = self.job(run_id, whole=True, max_events=KEPT)
+        """Runs a step without ``engine.incremental``, for all dates of the recipe."""
+        job = self.job(run_id, full=True, max_events=KEPT)
         job.step = body.__name__
         body(job)
 
@@ -115,7 +115,7 @@ class Lake:
         return open_pinned(self.spark, self.paths, table, latest_version(self.paths, table))
 
     def expected(self, end: date) -> list[str]:
-        """The rows that the whole log gives."""
+        """The rows of a full build from all events."""
         points = self.newest("observation_points").where(F.col("observation_date") < F.lit(end))
         timelines, profiles = user_timelines(self.newest("behavior_events"), ZONE), self.newest("user_profiles")
         policy = history_policy(KEPT)
@@ -147,7 +147,7 @@ def test_timelines_of_another_event_version_are_never_read(lake: Lake) -> None:
     lake.learn(date(2023, 8, 20), MARCH)
     lake.run_step("ours", build_labels)
     points, expected = lake.newest("observation_points"), lake.expected(date(2023, 9, 1))
-    lake.mend()
+    lake.correct()
     lake.run_step("theirs", build_labels)
     assert texts(lake.newest("observation_points")) != texts(points)
 
@@ -169,11 +169,11 @@ def test_a_new_date_and_a_corrected_partition_equal_full_builds(lake: Lake) -> N
     assert 0 < work.scanned["behavior_events"] <= 2 * new
     assert lake.sequences() == lake.expected(date(2023, 6, 2))
 
-    lake.mend()
+    lake.correct()
     before = latest_version(lake.paths, TABLE)
-    lake.build("mended", date(2023, 6, 2))
+    lake.build("corrected", date(2023, 6, 2))
     rewritten = lake.rewritten(before)
-    assert {cell["observation_date"] for cell in rewritten} == {str(MAY), str(JUNE)}  # the earlier T know nothing of it
+    assert {cell["observation_date"] for cell in rewritten} == {str(MAY), str(JUNE)}  # not visible at earlier T
     assert lake.sequences() == lake.expected(date(2023, 6, 2))
 
 
@@ -181,7 +181,7 @@ def test_a_new_date_and_a_corrected_partition_equal_full_builds(lake: Lake) -> N
 def test_rewritten_files_with_the_same_rows_publish_nothing(lake: Lake) -> None:
     lake.learn(date(2023, 5, 2), MARCH, APRIL, MAY)
     lake.build("first", JUNE)
-    lake.put("behavior_events", lake.events, MENDED_DAYS)
+    lake.put("behavior_events", lake.events, CORRECTED_DAYS)
     before = latest_version(lake.paths, TABLE)
 
     lake.build("same", JUNE)
@@ -195,7 +195,7 @@ def test_a_stale_state_is_updated_before_use(lake: Lake) -> None:
     lake.learn(date(2023, 6, 2), MARCH, APRIL, MAY, JUNE)
     lake.build("first", date(2023, 6, 2))
     lake.learn(date(2023, 11, 2), MARCH, APRIL, MAY, JUNE, AUGUST)
-    lake.mend()
+    lake.correct()
 
     lake.build("next", date(2023, 8, 2))
 
@@ -206,13 +206,13 @@ def test_a_stale_state_is_updated_before_use(lake: Lake) -> None:
 def test_a_concurrent_commit_after_the_read_restarts_the_build(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     lake.learn(date(2023, 6, 2), MARCH, APRIL, MAY, JUNE)
     lake.build("first", date(2023, 6, 2))
-    lake.mend()
+    lake.correct()
     plan, plans = plan_rebuild, []
 
     def overtaken(job: Job, table: str, due: Lineage) -> RebuildPlan:
         plans.append(plan(job, table, due))
-        if len(plans) == 1:  # another run publishes the same cells, with fewer kept events, after ours has read them
-            lake.build("other", date(2023, 6, 2), whole=True, max_events=2)
+        if len(plans) == 1:  # another run publishes the same cells, with fewer kept events, after this read
+            lake.build("other", date(2023, 6, 2), full=True, max_events=2)
         return plans[-1]
 
     monkeypatch.setattr(incremental, "plan_rebuild", overtaken)

@@ -1,4 +1,4 @@
-"""The audit log: every way of changing it is found and named, and every fact stands in it once."""
+"""The audit log: every modification is detected and reported, and every fact is logged once."""
 
 from __future__ import annotations
 
@@ -79,18 +79,18 @@ def chain() -> list[Entry]:
 
 
 def forged(entry: Entry, **changes: object) -> Entry:
-    """A changed entry with a hash that fits."""
+    """A changed entry with a valid hash."""
     content = {**vars(entry), **changes}
     return Entry(**{**content, "entry_hash": entry_hash(content)})
 
 
 def test_the_hash_covers_every_field_as_documented(chain: list[Entry]) -> None:
-    told = (
+    content = (
         '{"action":"erased","actor":"ana","at":"2024-01-01T00:00:00.000000+00:00","cells":"true","previous_hash":"'
         + GENESIS
         + '","rows_dropped":1,"run_id":"r1","seq":1,"step":"erase","table_name":"t"}'
     )
-    known = subprocess.run(["sha256sum"], input=told.encode(), capture_output=True, check=True).stdout[:64].decode()
+    known = subprocess.run(["sha256sum"], input=content.encode(), capture_output=True, check=True).stdout[:64].decode()
     assert chain[0].entry_hash == known
     assert chain_break(chain) is None
     for name, value in vars(chain[2]).items():
@@ -199,7 +199,7 @@ def test_the_actor_is_the_configured_one_or_else_the_user(monkeypatch: pytest.Mo
 
 
 def rewritten(paths: LakehousePaths, entries: list[Entry]) -> None:
-    """The log as somebody leaves it who may write its files."""
+    """The log after someone with write access to its files has replaced it."""
     table = paths.table("audit_log")
     schema = pa.schema(DeltaTable(table).schema().to_arrow())
     DeltaTable(table).alter.set_table_properties({"delta.appendOnly": "false"})
@@ -207,7 +207,7 @@ def rewritten(paths: LakehousePaths, entries: list[Entry]) -> None:
 
 
 def committed(paths: LakehousePaths, run_id: str, rows: int) -> Fact:
-    """A commit as publish makes it, without Spark; what the log has to say of it."""
+    """Makes a commit as publish does, without Spark; returns the fact expected in the log."""
     outcome = {**OUTCOME, "run_id": run_id, "rows_in": rows, "published": rows}
     properties = CommitProperties(custom_metadata={"userMetadata": metadata_text(outcome)})
     Path(paths.table("t")).mkdir(parents=True, exist_ok=True)
@@ -227,16 +227,16 @@ def test_publishes_and_blocks_are_logged_once(spark: SparkSession, paths: Lakeho
     put(spark, tmp_path, points(spark, ["y"]), "r1")  # finds its own commit
 
     entries = audit_entries(paths)
-    told = [(e.seq, e.action, e.run_id, e.version, e.verdict, e.rows_in, e.rows_published) for e in entries]
-    assert told == [
+    logged = [(e.seq, e.action, e.run_id, e.version, e.verdict, e.rows_in, e.rows_published) for e in entries]
+    assert logged == [
         (1, "published", "r1", done.version, "passed", 23, 20),
         (2, "blocked", "r2", None, "blocked", 2, 0),
     ]
     assert [(e.rows_quarantined, e.rows_dropped) for e in entries] == [(1, 2), (0, 0)]
     assert {e.rules_version for e in entries} == {table_contract(POINTS).rules_version}
     assert {e.table_id for e in entries} == {DeltaTable(paths.table(POINTS)).metadata().id}
-    whole = verify_audit_log(paths, head_of(entries[:1]))
-    assert (whole.broken, whole.matched, whole.unavailable, whole.before) == (None, 1, 0, 0)
+    verified = verify_audit_log(paths, head_of(entries[:1]))
+    assert (verified.broken, verified.matched, verified.unavailable, verified.before) == (None, 1, 0, 0)
 
 
 def test_a_rerun_logs_commits_that_a_kill_left_unlogged(paths: LakehousePaths) -> None:
@@ -258,8 +258,8 @@ def test_a_rewritten_chain_is_detected_by_the_commits(paths: LakehousePaths) -> 
     append_facts(paths, facts)
     at = audit_entries(paths)[0].at
 
-    def found(*told: Fact) -> Break | None:
-        rewritten(paths, linked(head_of([]), told, at=at, actor="x"))
+    def found(*logged: Fact) -> Break | None:
+        rewritten(paths, linked(head_of([]), logged, at=at, actor="x"))
         return verify_audit_log(paths).broken
 
     assert found(*facts) is None
@@ -310,5 +310,5 @@ def test_the_command_prints_the_head_and_ends_with_the_code_of_bad_data(paths: L
 def test_the_list_is_filtered_by_table_and_run(paths: LakehousePaths) -> None:
     append_facts(paths, [fact(1), fact(2), replace(fact(3), table_name="other")])
     for arguments, runs in ((("--table", "t"), "12"), (("--run-id", "r3"), "3"), ((), "123")):
-        told = CliRunner().invoke(app, ["audit-log", "ls", "--root", paths.root, *arguments]).output
-        assert [number for number in "123" if f"r{number}" in told] == list(runs)
+        output = CliRunner().invoke(app, ["audit-log", "ls", "--root", paths.root, *arguments]).output
+        assert [number for number in "123" if f"r{number}" in output] == list(runs)

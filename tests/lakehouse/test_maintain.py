@@ -1,4 +1,4 @@
-"""Maintenance compacts, removes what nothing needs, and keeps what a run pins."""
+"""Maintenance compacts tables, removes unneeded files, and keeps the versions that runs pin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The session's limits, as its JVM has them."""
+"""The limits of the session, as its JVM reports them."""
 
 from __future__ import annotations
 

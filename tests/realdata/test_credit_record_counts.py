@@ -1,4 +1,4 @@
-"""On credit_record the cohort and its labels are the published table of counts, row by row."""
+"""On credit_record the cohort and its labels reproduce the published table of counts, row by row."""
 
 from __future__ import annotations
 

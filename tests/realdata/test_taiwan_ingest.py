@@ -1,4 +1,4 @@
-"""Taiwan's two empty cells go to quarantine, all other clients become seven events, and the label is the source's."""
+"""The two rows of taiwan with empty fields are quarantined, other clients yield seven events and the source's label."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A change of a contract is breaking for whom it breaks, in the direction in which it does."""
+"""Each change of a contract breaks the expected side, producers or consumers, in each direction."""
 
 from __future__ import annotations
 

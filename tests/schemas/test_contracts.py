@@ -1,4 +1,4 @@
-"""Contracts say of every column what it tells of a person."""
+"""Contracts declare the privacy class of every column."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pages of contracts tell every column and rule, and nothing but the contracts."""
+"""The generated pages contain every column and rule of the contracts."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def test_every_column_rule_and_reason_of_every_table_is_on_its_page(tmp_path: Pa
     index = (tmp_path / "index.md").read_text()
     for name in table_names():
         contract, page = table_contract(name), (tmp_path / f"{name}.md").read_text()
-        told = page.replace("\\|", "|")
+        rendered = page.replace("\\|", "|")
         for column in contract.columns:
             cells = (column.type, "yes" if column.required else "no", column.classification, column.description)
-            assert f"| `{column.name}` | `{cells[0]}` | {cells[1]} | {cells[2]} | {cells[3]} |" in told
+            assert f"| `{column.name}` | `{cells[0]}` | {cells[1]} | {cells[2]} | {cells[3]} |" in rendered
         for rule in contract.rules:
-            assert f"| `{rule.name}` | {rule.severity} |" in told
-            assert " ".join(rule.description.split()) in told
-        assert all(" ".join(rule.condition.split()) in told for rule in contract.row_rules)
+            assert f"| `{rule.name}` | {rule.severity} |" in rendered
+            assert " ".join(rule.description.split()) in rendered
+        assert all(" ".join(rule.condition.split()) in rendered for rule in contract.row_rules)
         assert f"]({name}.md) | {contract.version} | {contract.purpose} |" in index
 
 

@@ -1,4 +1,4 @@
-"""A lint names every fault of a contract, where it lies, whatever else is wrong with it."""
+"""Lint reports every fault of a contract with its place, independently of other faults."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STATE, MEMBERS, POSITIVE = (
     "rule amount_is_positive",
 )
 UNKEYED = "customProperties: [{property: key, value: none}]"
-# what is replaced, by what, and where and how the finding must speak of it
+# old text, new text, and the expected place and content of the finding
 DOCUMENT_FAULTS = [
     ("status: active", "status: [active", "line", ""),
     ("status: active", "status: active\nstatus: draft", "line 2", "duplicate field status"),

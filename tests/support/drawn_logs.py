@@ -1,4 +1,4 @@
-"""Drawn logs as Spark frames, the dates they are observed at, and the same logs after their source mended some days."""
+"""Random logs as Spark frames, their observation dates, and the same logs after a correction of some days."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def as_profiles(spark: SparkSession, profiles: list[naive.Profile]) -> DataFrame
     )
 
 
-def mended(log: list[naive.Version]) -> list[naive.Version]:
-    """The log after some versions of the mended days were withdrawn, restated, moved to another user, or invented."""
+def corrected(log: list[naive.Version]) -> list[naive.Version]:
+    """The log after versions of some days were withdrawn, restated, moved to another user, or invented."""
     draw = random.Random(11)  # noqa: S311
     result = []
     for number, version in enumerate(log):

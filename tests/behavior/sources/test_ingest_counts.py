@@ -1,4 +1,4 @@
-"""Every raw row is an event, is quarantined by name, or is dropped by name; raw ids stay behind."""
+"""Every raw row becomes an event, or is quarantined or dropped with a reason; raw ids never leave ingest."""
 
 from __future__ import annotations
 
@@ -238,8 +238,8 @@ def test_free_text_is_masked_in_attributes_and_in_quarantine(
     (event,) = ingested(spark, noted, tmp_path).collect()
     assert event["attributes"] == {"size": "with <CARD>"}
     rows = rejected_rows(read_raw(spark, mapping, str(tmp_path)), mapping, KEY).collect()
-    told = sorted((json.loads(row["payload"]) for row in rows), key=lambda payload: str(payload["AT"]))
-    assert [(payload["AT"], payload["KIND"], payload["AMOUNT"]) for payload in told] == [
+    payloads = sorted((json.loads(row["payload"]) for row in rows), key=lambda payload: str(payload["AT"]))
+    assert [(payload["AT"], payload["KIND"], payload["AMOUNT"]) for payload in payloads] == [
         ("9", "9", "9999-99-99 99:99:99"),
         ("9999 9999 9999 9999", "login", "<PHONE>"),
     ]

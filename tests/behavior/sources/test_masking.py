@@ -1,4 +1,4 @@
-"""Free text loses numbers of cards, phones and persons; how much is found, and what is masked in error, is measured."""
+"""Card, phone and identity numbers in free text are masked, with measured recall and false positives."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_spark_masks_everything_but_declared_codes_and_missing_values(spark: Spa
     found = frame.select(
         masked_attributes(F.col("words"), ("channel",)).alias("words"), masked_cell(F.col("words.note")).alias("note")
     ).collect()
-    told = sorted((str(row["words"] and sorted(row["words"].items())), row["note"] or "") for row in found)
+    masked_rows = sorted((str(row["words"] and sorted(row["words"].items())), row["note"] or "") for row in found)
     note = f"card {CARD}"
     wanted = [
         ([("channel", "4111111111111111"), ("note", note), ("shop", "x")], note),
@@ -157,4 +157,4 @@ def test_spark_masks_everything_but_declared_codes_and_missing_values(spark: Spa
         ([("new", PHONE)], ""),
         (None, ""),
     ]
-    assert told == sorted((str(words), text) for words, text in wanted for _ in range(3))
+    assert masked_rows == sorted((str(words), text) for words, text in wanted for _ in range(3))

@@ -1,4 +1,4 @@
-"""A check names every problem at once, shows no raw value, and agrees with what ingest would do."""
+"""A check reports all problems at once, shows no raw value, and agrees with ingest."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def checked(spark: SparkSession, folder: Path, rows: str, mapping: str = MAPPING
     return check_source(spark, parse_mapping(mapping, origin="toy.yaml"), str(folder), timezone="UTC")
 
 
-def told(findings: tuple[SourceFinding, ...]) -> set[tuple[object, ...]]:
+def summarised(findings: tuple[SourceFinding, ...]) -> set[tuple[object, ...]]:
     return {(item.section, item.column, item.problem.split(";")[0], item.rows, item.examples) for item in findings}
 
 
@@ -84,7 +84,7 @@ def test_a_good_source_has_no_findings_and_a_summary(spark: SparkSession, tmp_pa
 
 def test_all_problems_of_the_rows_are_reported_at_once_and_masked(spark: SparkSession, tmp_path: Path) -> None:
     result = checked(spark, tmp_path, HEADER + GOOD + BAD)
-    assert told(result.findings) == {
+    assert summarised(result.findings) == {
         ("files: rows", "NUMBER", "bad cast", 1, ()),  # an identifier: no example at all
         ("files: rows", "AT", "bad cast", 1, ("aaaaaa 99",)),
         ("files: rows", "AMOUNT", "bad cast", 1, ("9a",)),
@@ -136,7 +136,7 @@ def test_null_keys_far_years_and_absent_outcomes_are_reported(spark: SparkSessio
     )
     rows = HEADER + "anna,1,2023-03-25 22:00:00,paid,,red\nberta,2,9000-01-01 00:00:00,login,,red\n"
     findings = checked(spark, tmp_path, rows, mapping).findings
-    assert told(findings) == {
+    assert summarised(findings) == {
         ("events", "user_key", "null", 1, ()),
         ("events", "event_at", "far future", 1, ()),
         ("events", "known_at", "far future", 1, ()),

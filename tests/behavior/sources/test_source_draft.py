@@ -1,4 +1,4 @@
-"""A drafted mapping loads, holds no cell of its sample, and a check of it lists what is left to do."""
+"""A drafted mapping loads, contains no value of its sample, and a check of it lists the open questions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every format of a mapping yields the same cells, and a row that cannot be read goes to quarantine."""
+"""Every format of a mapping yields the same fields, and a row that cannot be read goes to quarantine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mappings are closed: what they may say is known, and a mistake is named with file, field and what is allowed."""
+"""Mappings accept known keys only; a mistake is reported with file, field and what is allowed."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_mapping_file_loads_by_path(tmp_path: Path) -> None:
         ("files: {rows: {", "files: {rows: 1, more: {", "files.rows: expected a section with path, format, columns"),
         ("files: {rows: {", "derived: {rows: SELECT 1}\nfiles: {rows: {", "need distinct names, found rows"),
         ("required: true", "required: true, minimum: x", "A.minimum: Input should be a valid number"),
-        ("type: int", "type: string, minimum: 0", "A.minimum: expected no such bound, because string is no number"),
+        ("type: int", "type: string, minimum: 0", "A.minimum: expected no such bound, because string is not a number"),
         (
             "title: toy",
             "title: toy\nattributes: {shop: text}",

@@ -1,4 +1,4 @@
-"""docs/sources.md does what it says: its files and its mapping give its findings and its events."""
+"""docs/sources.md is correct: its files and its mapping produce the findings and events shown there."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def test_ingest_yields_the_events_shown_on_the_page(spark: SparkSession, page: P
     raw = read_raw(spark, mapping, str(page))
     versions = deduplicated(events_from(spark, raw, mapping, key=KEY, buckets=4, timezone="UTC"))
     events = versions.kept.orderBy("event_at", "event_type").collect()
-    told = [f"{row['event_at']:%Y-%m-%d} {row['event_type']} {row['amount']} {row['days_past_due']}" for row in events]
-    assert told == (page / "events").read_text().splitlines()
+    lines = [f"{row['event_at']:%Y-%m-%d} {row['event_type']} {row['amount']} {row['days_past_due']}" for row in events]
+    assert lines == (page / "events").read_text().splitlines()
     assert {row["user_id"] for row in events} == {
         row["user_id"] for row in profiles_from(spark, raw, mapping, key=KEY, timezone="UTC").collect()
     }
