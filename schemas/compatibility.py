@@ -61,7 +61,7 @@ def compare_contracts(old: TableContract, new: TableContract) -> Compatibility:
 
 def _changes(old: TableContract, new: TableContract) -> Iterator[Change]:
     if old.name != new.name:
-        yield breaking(f"table {old.name}", f"named {new.name}", "both", "nobody finds it under its old name")
+        yield breaking(f"table {old.name}", f"renamed to {new.name}", "both", "its old name no longer exists")
     yield from _columns(old, new)
     if set(old.key) != set(new.key):
         yield breaking(

@@ -85,7 +85,7 @@ def _person(person: PersonLink) -> str:
         "nobody": "no row is about a person",
         "user_id": "`user_id` names the person of a row",
         "link": f"`{person.column}` leads to the person through [{person.table}]({person.table}.md)",
-        "text": f"pseudonyms stand inside `{person.column}`",
+        "text": f"pseudonyms occur in `{person.column}`",
     }[person.kind]
 
 

@@ -1,1 +1,1 @@
-"""The only room that erases users: what holds them, rows and files without them, and the check that none is left."""
+"""The only package that erases users: it deletes their rows, rewrites files, and verifies that no trace is left."""

@@ -98,7 +98,7 @@ def _event_lines(sample: SourceSample) -> list[str]:
         "  SELECT",
         f"    {_user_key(sample)} AS user_key,  -- TODO: the client in {sample.name}; join if another file has it",
         f"    concat_ws('|', '{sample.name}', {', '.join(keys or ['CAST(NULL AS STRING)'])}) AS event_key,"
-        "  -- TODO: what names an event for good",
+        "  -- TODO: what identifies an event permanently",
         "    CAST(NULL AS STRING) AS loan_key,  -- TODO: the loan, where the event has one",
         "    'upsert' AS op,",
         f"    '{sample.name}' AS event_type,  -- TODO: a word for each kind of event",
