@@ -59,7 +59,7 @@ def arrived(events: DataFrame, first: date, end: date) -> DataFrame:
 
 
 def check_advance(world: World) -> None:
-    """From date to date, each from the one before: so what a state keeps is enough for every later one."""
+    """Advances the state date by date and compares the last one with a full build."""
     state = user_timelines(before(world.events, DATES[0]), TIMEZONE).localCheckpoint()
     for first, end in pairwise(DATES):
         state = advanced_timelines(state, arrived(world.events, first, end), TIMEZONE).localCheckpoint()
@@ -73,7 +73,7 @@ def test_states_advanced_date_by_date_equal_timelines_of_all_events(world: World
 
 
 def test_timelines_are_sorted_with_every_aggregate(spark: SparkSession, world: World) -> None:
-    """Spark's hash aggregate mixes up the rows of a partition once it has met 128 users."""
+    """Spark's object hash aggregate loses the order of rows after 128 users."""
     wanted = texts(user_timelines(world.events, TIMEZONE))
     former = {name: spark.conf.get(name) for name in MIXING}
     for name, value in MIXING.items():

@@ -214,17 +214,17 @@ def _versions(happenings: DataFrame, seed: int) -> DataFrame:
     def later(what: str, first_day: float, last_day: float) -> Column:
         return F.floor((first_day + (last_day - first_day) * _draw(seed, what, *keys)) * _DAY_SECONDS * 1e6)
 
-    told = F.unix_micros("event_at") + later("lag", 0.001, 0.06)
-    told = told + F.when(chance("late", _LATE_SHARE), later("late_by", 1, 9)).otherwise(0)
-    told_again = told + later("corrected_by", 2, 8)
+    known = F.unix_micros("event_at") + later("lag", 0.001, 0.06)
+    known = known + F.when(chance("late", _LATE_SHARE), later("late_by", 1, 9)).otherwise(0)
+    known_again = known + later("corrected_by", 2, 8)
     kind, dpd, amount = F.col("event_type"), F.col("days_past_due"), F.col("amount")
     unbooked = (kind == "statement") & (dpd == 0) & chance("unbooked", _WRONG_STATEMENT_SHARE)
     mispriced = (kind == "order") & chance("mispriced", _WRONG_ORDER_SHARE)
     cancelled = (kind == "order") & chance("cancelled", _CANCELLED_ORDER_SHARE)
-    truth = _version("upsert", told_again, amount, dpd)
+    truth = _version("upsert", known_again, amount, dpd)
     first = _version(
         "upsert",
-        told,
+        known,
         F.when(mispriced, amount * 10).otherwise(amount),
         F.when(unbooked, 21).otherwise(dpd),  # a payment that was not booked yet looks like a missed one
     )
@@ -232,11 +232,11 @@ def _versions(happenings: DataFrame, seed: int) -> DataFrame:
         first,
         F.when(chance("twice", _DUPLICATE_SHARE), first),
         F.when(unbooked | mispriced, truth),
-        F.when(cancelled, _version("retract", told_again + 1, amount, dpd)),
+        F.when(cancelled, _version("retract", known_again + 1, amount, dpd)),
     )
     event_key = F.concat_ws("-", "user_key", F.date_format("first_day", "yyyy-MM"), "event_type", F.col("slot"))
-    told_of = happenings.withColumn("version", F.explode(F.array_compact(versions)))
-    return told_of.select(
+    received = happenings.withColumn("version", F.explode(F.array_compact(versions)))
+    return received.select(
         "user_key",
         event_key.alias("event_key"),
         F.concat("user_key", F.lit("-L1")).alias("loan_key"),
@@ -254,10 +254,10 @@ def _versions(happenings: DataFrame, seed: int) -> DataFrame:
     )
 
 
-def _version(op: str, told: Column, amount: Column, days_past_due: Column) -> Column:
+def _version(op: str, known: Column, amount: Column, days_past_due: Column) -> Column:
     return F.struct(
         F.lit(op).alias("op"),
-        F.timestamp_micros(told).alias("known_at"),
+        F.timestamp_micros(known).alias("known_at"),
         amount.cast("decimal(18,2)").alias("amount"),
         days_past_due.cast("int").alias("days_past_due"),
     )
