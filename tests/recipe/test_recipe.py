@@ -28,7 +28,10 @@ def test_every_shipped_recipe_loads_and_is_named_like_its_file(recipe: Path) -> 
         ("mix.fraction=2", r"demo\.yaml: mix\.fraction: Input should be less than 1; found 2"),
         ("source.mapping=", r"demo\.yaml: source\.mapping: Input should be a valid string; found None"),
         ("labels.horizons=[{days: 3}]", r"labels\.horizons\.0\.days: unknown key; allowed here: window_months"),
-        ("instructions.auxiliary=[sentiment@1, sentiment@1]", r"instructions\.auxiliary: name no template twice"),
+        (
+            "instructions.auxiliary=[sentiment@1, sentiment@1]",
+            r"instructions\.auxiliary: expected no duplicate templates",
+        ),
         (
             "instructions.auxiliary=[{template: sentiment@1, share: 0}]",
             r"instructions\.auxiliary\.0\.share: .* greater",

@@ -86,7 +86,7 @@ def test_runs_with_equal_rows_and_figures_are_equal_whenever_and_however_fast_th
     told = compared(*two)
     assert told.exit_code == 0, told.output
     assert "the results are equal" in told.output
-    assert "left out: columns run_id, registry_version, created_at, decided_at" in told.output
+    assert "excluded: columns run_id, registry_version, created_at, decided_at" in told.output
 
 
 @pytest.mark.parametrize(
@@ -95,10 +95,10 @@ def test_runs_with_equal_rows_and_figures_are_equal_whenever_and_however_fast_th
         ({"profiles": PROFILES[:1]}, "table user_profiles: 2 rows and 1 rows"),
         (
             {"profiles": [PROFILES[0], {"user_id": "b", "attributes": [("age", "41")]}]},
-            "table user_profiles: as many rows, with other content",
+            "table user_profiles: equal number of rows, different content",
         ),
         ({"profiles": [*PROFILES, PROFILES[1]]}, "table user_profiles: 2 rows and 3 rows"),
-        ({"reasons": ["other"]}, "table releases: as many rows, with other content"),
+        ({"reasons": ["other"]}, "table releases: equal number of rows, different content"),
         ({"figures": {**FIGURES, "oot.auc.zigong": 0.7000001}}, "figure oot.auc.zigong: 0.7 and 0.7000001"),
         ({"figures": {**FIGURES, "oot.bad": 3.0}}, "figure oot.bad: None and 3.0"),
     ],

@@ -26,7 +26,7 @@ from zigong.runs.handover import (
     InfluenceScores,
     TrainedBase,
     Value,
-    maker_of,
+    step_leaving,
 )
 from zigong.runs.run import Run, list_runs, open_run
 
@@ -44,7 +44,7 @@ def opened(root: Path) -> Run:
 
 
 def made_agent(run: Run) -> Agent:
-    folder = run.place_of(Agent)
+    folder = run.artefact_folder(Agent)
     folder.mkdir(parents=True)
     (folder / "checkpoints.json").write_text("{}")
     return Agent(folder=folder, checkpoints_digest=files_digest({"checkpoints.json": folder / "checkpoints.json"}))
@@ -85,7 +85,7 @@ def test_the_steps_take_and_leave_what_the_pipeline_declares(tiny_run: FinishedR
 
 def test_every_artefact_of_a_finished_run_holds_its_digest(tiny_run: FinishedRun) -> None:
     for kind in (TrainedBase, Agent, FinalModel):
-        assert tiny_run.run.take(kind).folder == tiny_run.run.place_of(kind)
+        assert tiny_run.run.take(kind).folder == tiny_run.run.artefact_folder(kind)
 
 
 @pytest.mark.parametrize("value", [DATASET, DECISION, InfluenceScores(scorer_id="s", warnings=())])
@@ -105,7 +105,7 @@ def test_an_artefact_moves_with_the_folder_of_its_run(run: Run, tmp_path: Path) 
 
 @pytest.mark.parametrize("kind", VALUES)
 def test_a_missing_value_names_the_step_that_leaves_it_and_the_command(run: Run, kind: type[Value]) -> None:
-    step = maker_of(kind)
+    step = step_leaving(kind)
     assert run.find(kind) is None
     with pytest.raises(ConfigError, match=rf"run mine has no {kind.__name__} yet: step {step} leaves it") as caught:
         run.take(kind)

@@ -1,4 +1,4 @@
-"""Renders a RunReport into one HTML file that needs nothing else: no network, no scripts, no second file."""
+"""Renders a RunReport into one self-contained HTML file: no network, no scripts, no second file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SPLIT_NAMES = {
 
 
 def write_report(report: RunReport, path: str | Path) -> Path:
-    """Writes the report, whole or not at all, and returns its path.
+    """Writes the report atomically and returns its path.
 
     Raises:
         ConfigError: ``quality.data_docs`` is not a relative path.
@@ -91,7 +91,7 @@ def _require_relative(link: str) -> None:
     if address.scheme or address.netloc or PurePosixPath(link).is_absolute():
         raise ConfigError(
             f"expected quality.data_docs relative to the report, found {link!r}",
-            action="give the path from the report's folder to the Data Docs, such as ../data_docs/index.html",
+            action="use the path from the report's folder to the Data Docs, such as ../data_docs/index.html",
         )
 
 
