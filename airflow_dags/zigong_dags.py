@@ -96,11 +96,11 @@ class StepOperator(BaseOperator):
         ]
         engine, address = pipeline.step_named(self.step).engine, os.environ.get("ZIGONG_RAY_ADDRESS")
         if engine == pipeline.SPARK:
-            submit = shlex.split(os.environ.get("ZIGONG_SPARK_SUBMIT") or beside(python, "spark-submit"))
+            submit = shlex.split(os.environ.get("ZIGONG_SPARK_SUBMIT") or sibling_program(python, "spark-submit"))
             jars = os.environ.get("ZIGONG_DELTA_JARS")
             return pipeline.spark_command(plan, self.step, arguments, home=home, spark_submit=submit, jars=jars)
         if engine == pipeline.RAY and address:
-            ray, submission = beside(python, "ray"), f"{run_id}-{self.step}-{context['ti'].try_number}"
+            ray, submission = sibling_program(python, "ray"), f"{run_id}-{self.step}-{context['ti'].try_number}"
             self.stop = [ray, "job", "stop", "--address", address, submission]
             return pipeline.ray_command(
                 self.step, arguments, home=home, address=address, ray=ray, submission=submission
@@ -116,7 +116,7 @@ class StepOperator(BaseOperator):
             subprocess.run(self.stop, check=False, env=jobs_environment(), timeout=60)
 
 
-def beside(python: str, program: str) -> str:
+def sibling_program(python: str, program: str) -> str:
     """A program of the environment that an interpreter belongs to."""
     return str(Path(python).with_name(program))
 
