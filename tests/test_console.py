@@ -1,4 +1,4 @@
-"""Progress that a person reads."""
+"""Progress for people."""
 
 from __future__ import annotations
 

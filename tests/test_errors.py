@@ -1,4 +1,4 @@
-"""What a user sees when something is wrong: one clear message, the exit code of its kind, and an outcome.json."""
+"""The output of errors: one clear message, the exit code of its kind, and an outcome.json."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One complete run on real engines: nothing is lost, figures are there, and the same recipe gives the same rows."""
+"""One complete run on real engines: no row is lost, figures exist, and the same recipe gives the same rows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PER_RUN = {"releases"}  # tables whose rows name the run
 
 @pytest.fixture(scope="session")
 def second_run(tiny_run: FinishedRun) -> FinishedRun:
-    """The same recipe in the same lakehouse under a new run id; no score is taken over."""
+    """The same recipe in the same lakehouse under a new run id; no score is reused."""
     return finish(Path(tiny_run.root), "second", "engine.rescore=all")
 
 

@@ -20,7 +20,7 @@ from airflow.utils.state import DagRunState, TaskInstanceState
 
 from zigong import pipeline
 
-# A job that ends as the file beside it says: an exit code and, unless it is null, an outcome.
+# A job that ends as given in ending.json: an exit code and, unless it is null, an outcome.
 JOB = """
 import json, pathlib, sys
 ending = json.loads(pathlib.Path("ending.json").read_text())
@@ -150,7 +150,7 @@ def test_a_successful_command_succeeds(bag: DagBag, home: Path) -> None:
 def test_a_ray_step_is_submitted_to_the_cluster_and_stopped_there(
     bag: DagBag, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The ``ray`` beside the interpreter is called; here it is a program that notes its arguments."""
+    """The ``ray`` of the interpreter's environment is called, here a program that records its arguments."""
     (home / "bin").mkdir()
     (home / "bin/ray").write_text(f'#!/bin/sh\necho "$PYTHONPATH" "$@" >> {home}/calls.txt\n', encoding="utf-8")
     (home / "bin/ray").chmod(0o755)

@@ -1,4 +1,4 @@
-"""The commands of docs/operations.md, run as they are printed, in an environment that has no ZiGong installed."""
+"""The commands of docs/operations.md, run verbatim in an environment that has no ZiGong installed."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def wait_for(port: int, cluster: subprocess.Popen[bytes], log: Path) -> None:
 def test_the_documented_ray_commands_compute_the_scores_of_the_local_run(
     tiny_run: Any, ray_dashboard: str, tmp_path: Path
 ) -> None:
-    """The same run, without its agent and its scores, goes on from there on a cluster."""
+    """The same run, without its agent and its scores, is continued on a cluster."""
     root = tmp_path / "lake"
     shutil.copytree(tiny_run.root, root)
     local = influence_scores(root)

@@ -1,4 +1,4 @@
-"""The recipe: what is accepted, and what a wrong one says."""
+"""The recipe: valid ones, and the errors of invalid ones."""
 
 from __future__ import annotations
 

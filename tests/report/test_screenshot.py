@@ -1,4 +1,4 @@
-"""The report in a real browser, wide and narrow: it is drawn, and nothing of it sticks out to the right."""
+"""The report in a real browser, wide and narrow: it is drawn without horizontal overflow."""
 
 from __future__ import annotations
 

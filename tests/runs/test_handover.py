@@ -1,4 +1,4 @@
-"""What steps hand over: declared in the pipeline, read back as it was left, and refused by name where it was not."""
+"""The values passed between steps: declared in the pipeline, read back unchanged, and refused if changed."""
 
 from __future__ import annotations
 
