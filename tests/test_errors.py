@@ -150,7 +150,7 @@ def test_a_private_source_refuses_the_published_key(monkeypatch: pytest.MonkeyPa
     private = tmp_path / "private.yaml"
     private.write_text(shipped.replace("data: simulated", "data: private"), encoding="utf-8")
     changes = [f"lakehouse.root={tmp_path}", f"source.mapping={private}"]
-    with pytest.raises(ConfigError, match="published protects nobody"):
+    with pytest.raises(ConfigError, match="published is no secret"):
         source_mapping(load_recipe(TINY, changes))
     recipe = load_recipe(TINY, [*changes, "lakehouse.key=env"])
     assert source_mapping(recipe).data == "private"

@@ -111,7 +111,7 @@ def scheduler_environment(folder: Path) -> dict[str, str]:
         "ZIGONG_PYTHON": sys.executable,
         "ZIGONG_USER_KEY": SECRET,
         "CHECKED_NIGHT": "2023-03-27T04:00:00+08:00",
-        # One compiler saves half of the processor time of short runs, given room for what it compiles.
+        # One compiler saves half of the processor time of short runs, given enough memory for compiled code.
         "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m",
     }
 

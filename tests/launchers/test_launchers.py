@@ -62,7 +62,7 @@ class Shell:
 def bare_shell(recipe: Path, **settings: str) -> Shell:
     kept = {name: value for name, value in os.environ.items() if not OURS.match(name)}
     path = f"{BARE}{os.pathsep}{kept['PATH']}"
-    # One compiler saves half of the processor time of short runs, given room for what it compiles.
+    # One compiler saves half of the processor time of short runs, given enough memory for compiled code.
     quick = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m"}
     return Shell(environment={**kept, **quick, "PATH": path, "RECIPE": str(recipe), "RUN_ID": RUN_ID, **settings})
 
@@ -96,7 +96,7 @@ def test_the_bare_environment_has_no_zigong(tmp_path: Path) -> None:
 def test_the_archive_contains_the_code_of_this_tree() -> None:
     with zipfile.ZipFile(ARCHIVE) as archive:
         shipped = {name: archive.read(name) for name in archive.namelist() if ".dist-info/" not in name}
-    tree = [file for room in ("zigong", "schemas", "jobs") for file in (REPOSITORY / room).rglob("*.py")]
+    tree = [file for folder in ("zigong", "schemas", "jobs") for file in (REPOSITORY / folder).rglob("*.py")]
     here = {str(file.relative_to(REPOSITORY)): file.read_bytes() for file in tree}
     differing = sorted(name for name in here if shipped.get(name) != here[name])
     assert not differing, f"dist/zigong.zip differs from the tree in {differing}: run `make dist`"

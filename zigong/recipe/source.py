@@ -28,7 +28,7 @@ def source_mapping(recipe: Recipe) -> SourceMapping:
         ) from error
     if recipe.lakehouse.key == "published" and mapping.data == "private":
         raise ConfigError(
-            "lakehouse.key: published protects nobody, but the source is private",
+            "lakehouse.key: published is no secret, but the source is private",
             action=f"set lakehouse.key: env and export {KEY_VARIABLE}",
         )
     return mapping

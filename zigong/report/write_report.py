@@ -48,7 +48,7 @@ def report_html(report: RunReport) -> str:
     """The report as HTML; every name from data is escaped."""
     if report.quality and report.quality.data_docs:
         _require_relative(report.quality.data_docs)
-    room = files("zigong.report")
+    folder = files("zigong.report")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
         "count": _count,
@@ -59,8 +59,8 @@ def report_html(report: RunReport) -> str:
         "scientific": _scientific,
         "split_name": lambda split: _SPLIT_NAMES.get(split, split),
     }
-    template = environment.from_string(room.joinpath("report.html").read_text(encoding="utf-8"))
-    css = Markup(room.joinpath("report.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
+    template = environment.from_string(folder.joinpath("report.html").read_text(encoding="utf-8"))
+    css = Markup(folder.joinpath("report.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
     return template.render(report=report, css=css, charts=_charts(report), bands=_bands(report))
 
 
