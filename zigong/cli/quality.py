@@ -21,7 +21,7 @@ RunId = Annotated[str, typer.Option("--run-id", help="run whose version of the t
 
 
 def check(table: str, run_id: RunId, recipe: OnlyRecipe = None, root: Root = None) -> None:
-    """Check a published table under the current rules; only the verdict is written, to the run's folder ``checks``.
+    """Check a published table under the current rules; only the verdict is written, into the run's folder.
 
     A row that the current rules would quarantine is counted and kept.
     """
