@@ -1,4 +1,4 @@
-# Everything a newcomer types. `make help` lists it.
+# The entry points of the project. `make help` lists them.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3.11
@@ -18,7 +18,7 @@ CONTRACTS_VENV := build/venv-contracts
 QUALITY_VENV := build/venv-bench-quality
 DOCS_VENV := build/venv-docs
 SOURCES := zigong schemas jobs airflow_dags tests benchmarks
-# What the pages of the site are made of: the same layout as the repository, so that links work on a forge and on the site.
+# The pages of the site: the same layout as the repository, so that links work on a forge and on the site.
 PAGES := README.md CHANGELOG.md CONTRIBUTING.md LICENSE NOTICE docs recipes schemas
 .PHONY: help env java dist demo test lint lint-style lint-types lint-imports docs hooks unit soak bench bench-influence bench-sequences bench-quality locks release clean airflow-env bare-env docs-env bench-env scorers-env contract-env quality-env browser
 
@@ -57,7 +57,7 @@ release: $(UV) ## wheel and zip of the commit checked out, with SHA-256 digests,
 unit: env java dist airflow-env bare-env build/.doctor
 	$(BIN)/pytest -m "not soak" -n 2 --dist loadgroup --no-loadscope-reorder
 
-soak: env java dist contract-env browser ## kills and long runs, a second reader of the contracts
+soak: env java dist contract-env browser ## kills and long runs, contracts read by another tool
 	$(BIN)/pytest -m soak --timeout 3600
 
 bench: bench-influence bench-sequences bench-quality ## measured comparisons; tables on the terminal, figures in build/bench
@@ -81,8 +81,8 @@ bench-env: $(BENCH_VENV)/.built
 scorers-env: $(SCORERS_VENV)/.built
 quality-env: $(QUALITY_VENV)/.built
 docs-env: $(DOCS_VENV)/.built
-contract-env: $(CONTRACTS_VENV)/.built ## datacontract-cli, which reads the contracts too
-dist: dist/zigong.zip ## the one archive that spark-submit and ray job submit ship
+contract-env: $(CONTRACTS_VENV)/.built ## datacontract-cli, another reader of the contracts
+dist: dist/zigong.zip ## the archive for spark-submit and ray job submit
 
 $(UV):
 	@command -v $(PYTHON) > /dev/null || { echo "Python 3.11 is missing: install it, or name it with make PYTHON=/path/to/python3.11"; exit 2; }
@@ -100,7 +100,7 @@ $(AIRFLOW_VENV)/.built: requirements/airflow.txt | $(UV)
 	$(UV) pip install --quiet --python $(AIRFLOW_VENV) --require-hashes -r requirements/airflow.txt
 	touch $@
 
-# What a cluster image holds: the locked requirements and nothing of ours.
+# As in a cluster image: the locked requirements without ZiGong.
 $(BARE_VENV)/.built: requirements/jobs.txt | $(UV)
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(BARE_VENV)
 	$(UV) pip install --quiet --python $(BARE_VENV) --require-hashes -r requirements/jobs.txt
@@ -116,7 +116,7 @@ $(BENCH_VENV)/.built: requirements/bench.txt | $(UV)
 	$(UV) pip install --quiet --python $(BENCH_VENV) --require-hashes -r requirements/bench.txt
 	touch $@
 
-# bergson asks for torchaudio, which it does not need here and which is not published for this torch: the lock leaves it
+# bergson requires torchaudio, which it does not need here and which is not published for this torch: the lock leaves it
 # out, so nothing may be resolved again.
 $(SCORERS_VENV)/.built: requirements/bench-influence.txt | $(UV)
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(SCORERS_VENV)
@@ -137,19 +137,19 @@ dist/zigong.zip: $(shell find zigong schemas jobs -type f -not -name '*.pyc') py
 	rm -rf build/lib dist && $(UV) build --quiet --wheel --build-constraints requirements/build.txt --require-hashes --out-dir dist
 	cp dist/zigong-*.whl $@
 
-# Starts Spark with Delta once, so that programs which start side by side later find the jars instead of fetching them
+# Starts Spark with Delta once, so that programs that start at the same time later find the jars instead of fetching them
 # over one another.
 build/.doctor: requirements/jobs.txt $(VENV)/.built | java
 	$(BIN)/zigong doctor
 	touch $@
 
-browser: ## find Chromium for the tests of pages, or install it where that can be done
+browser: ## find Chromium for the tests of pages, or install it where possible
 	@bash .ci/browser.sh
 
-java: ## find Java 17, or install it where that can be done
+java: ## find Java 17, or install it where possible
 	@bash .ci/java.sh
 
-# A lock is resolved anew from its .in file; what it already pins stays, unless `make locks UPGRADE=--upgrade`.
+# A lock is resolved again from its .in file; existing pins are kept, unless `make locks UPGRADE=--upgrade`.
 COMPILE = $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header $(UPGRADE)
 locks: $(UV) ## resolve the requirements again
 	$(COMPILE) requirements/jobs.in -o requirements/jobs.txt

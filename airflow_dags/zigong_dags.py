@@ -1,15 +1,15 @@
-"""The three schedules of a lakehouse as Airflow DAGs: graphs only; every step is a command of the jobs environment.
+"""The three schedules of a lakehouse as Airflow DAGs; every step is a command of the jobs environment.
 
 The schedulers' environment holds neither engines nor ZiGong: put ``dist/zigong.zip`` on its PYTHONPATH for
-``zigong.pipeline``. Settings are environment variables of the workers, so that no DAG, XCom or connection carries any:
+``zigong.pipeline``. Settings are environment variables of the workers, so that no DAG, XCom or connection contains any:
 
 - ZIGONG_PLAN: the plan.json that ``zigong compile RECIPE --output plan.json`` wrote.
 - ZIGONG_HOME: folder that holds ``jobs/`` and ``dist/zigong.zip``.
 - ZIGONG_PYTHON: interpreter of the jobs environment.
-- ZIGONG_RAY_ADDRESS: where Ray takes jobs; without it, Ray steps start a local Ray.
+- ZIGONG_RAY_ADDRESS: address for Ray jobs; without it, Ray steps start a local Ray.
 - ZIGONG_SPARK_SUBMIT: program and cluster arguments; without it, spark-submit of the jobs environment.
 - ZIGONG_DELTA_JARS: folder of Delta's jars, where packages cannot be resolved.
-- ZIGONG_USER_KEY: the key of the pseudonyms; read by the jobs alone.
+- ZIGONG_USER_KEY: the key of the pseudonyms; read only by the jobs.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ COMMON: dict[str, Any] = {
 
 
 def setting(name: str) -> str:
-    """A setting that must be there.
+    """A required setting.
 
     Raises:
-        ValueError: it is not; shown as the import error of the DAGs.
+        ValueError: it is missing; shown as the import error of the DAGs.
     """
     value = os.environ.get(name)
     if not value:
@@ -58,7 +58,7 @@ def setting(name: str) -> str:
 
 
 class StepOperator(BaseOperator):
-    """Runs one step as a command; a failure that no retry can mend fails the task for good."""
+    """Runs one step as a command; a failure that a retry cannot fix fails the task without retries."""
 
     def __init__(self, *, step: str, **options: Any) -> None:
         super().__init__(task_id=step, **options)
@@ -67,7 +67,7 @@ class StepOperator(BaseOperator):
         self.stop: list[str] = []
 
     def execute(self, context: Context) -> None:
-        """Runs the command of this step and reads how it ended from its outcome."""
+        """Runs the command of this step and reads its outcome."""
         plan = pipeline.read_plan(setting("ZIGONG_PLAN"))
         run_id = pipeline.run_name(self.dag_id, context["dag_run"].run_id)
         outcome_file = plan.outcome_file(run_id, self.step)
@@ -77,10 +77,12 @@ class StepOperator(BaseOperator):
         if code == 0:
             return
         after = written(outcome_file)
-        outcome = json.loads(after) if after and after != before else None  # an earlier try says nothing about this one
+        outcome = json.loads(after) if after and after != before else None  # not of an earlier try
         failure = AirflowException if pipeline.worth_retrying(code, outcome) else AirflowFailException
-        told = f"{outcome['kind']} error: {outcome['message']}\nnext: {outcome['action']}" if outcome else "no outcome"
-        raise failure(f"{self.step} of run {run_id} ended with exit code {code}; {told}\noutcome: {outcome_file}")
+        reason = (
+            f"{outcome['kind']} error: {outcome['message']}\nnext: {outcome['action']}" if outcome else "no outcome"
+        )
+        raise failure(f"{self.step} of run {run_id} ended with exit code {code}; {reason}\noutcome: {outcome_file}")
 
     def command(self, plan: pipeline.Plan, run_id: str, context: Context) -> list[str]:
         """The command of this step for a DAG run."""
@@ -94,11 +96,11 @@ class StepOperator(BaseOperator):
         ]
         engine, address = pipeline.step_named(self.step).engine, os.environ.get("ZIGONG_RAY_ADDRESS")
         if engine == pipeline.SPARK:
-            submit = shlex.split(os.environ.get("ZIGONG_SPARK_SUBMIT") or beside(python, "spark-submit"))
+            submit = shlex.split(os.environ.get("ZIGONG_SPARK_SUBMIT") or sibling_program(python, "spark-submit"))
             jars = os.environ.get("ZIGONG_DELTA_JARS")
             return pipeline.spark_command(plan, self.step, arguments, home=home, spark_submit=submit, jars=jars)
         if engine == pipeline.RAY and address:
-            ray, submission = beside(python, "ray"), f"{run_id}-{self.step}-{context['ti'].try_number}"
+            ray, submission = sibling_program(python, "ray"), f"{run_id}-{self.step}-{context['ti'].try_number}"
             self.stop = [ray, "job", "stop", "--address", address, submission]
             return pipeline.ray_command(
                 self.step, arguments, home=home, address=address, ray=ray, submission=submission
@@ -114,20 +116,20 @@ class StepOperator(BaseOperator):
             subprocess.run(self.stop, check=False, env=jobs_environment(), timeout=60)
 
 
-def beside(python: str, program: str) -> str:
+def sibling_program(python: str, program: str) -> str:
     """A program of the environment that an interpreter belongs to."""
     return str(Path(python).with_name(program))
 
 
 def jobs_environment() -> dict[str, str]:
-    """The worker's environment, turned from the schedulers' Python to that of the jobs."""
+    """The worker's environment with the jobs' Python instead of the schedulers'."""
     python, home = setting("ZIGONG_PYTHON"), setting("ZIGONG_HOME")
     path = f"{Path(python).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     return {**os.environ, "PATH": path, "PYTHONPATH": f"{home}/dist/zigong.zip", "PYSPARK_PYTHON": python}
 
 
 def written(file: Path) -> str | None:
-    """The content of a file, None where there is none."""
+    """The content of a file, None if it does not exist."""
     return file.read_text(encoding="utf-8") if file.is_file() else None
 
 

@@ -1,9 +1,9 @@
-"""What it would cost to let Great Expectations read a published table itself: beside our audit of the same table.
+"""The cost of evaluating a published table with Great Expectations, compared with our audit of the same table.
 
-`gx_on_table.py ROOT RUN_ID TABLE`: a lakehouse, a run in it and a table that the run published. Each way runs in a
-process of its own: `ours` judges all rules as `zigong quality check` does; `published` evaluates the suite that the run
-stored, with GX alone; `plain` evaluates what GX has expectations of its own for: row count, key, missing values.
-Prints seconds of the first time in a fresh session and of the fastest of three times more, and theirs divided by ours.
+`gx_on_table.py ROOT RUN_ID TABLE`: a lakehouse, a run in it and a table that the run published. Each method runs in its
+own process: `ours` checks all rules as `zigong quality check` does; `published` evaluates the suite that the run
+stored, with GX only; `plain` evaluates the rules with a built-in GX expectation: row count, key, missing values.
+Prints seconds of the first time in a fresh session and of the fastest of three more times, and theirs divided by ours.
 GX keeps the rows in memory or not, whichever is faster.
 """
 
@@ -22,8 +22,8 @@ from pyspark.sql import DataFrame
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.builders.clock import measure_warm, tell
-from benchmarks.sequences import Figures, told
+from benchmarks.builders.clock import measure_warm, print_figures
+from benchmarks.sequences import Figures, program_figures
 from schemas.contracts import TableContract, table_contract
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.session import open_spark
@@ -39,8 +39,8 @@ WAYS = ("ours", "plain", "plain_cached", "published", "published_cached")
 
 
 def main(root: str, run_id: str, table: str) -> None:
-    """Measures every way and prints the table."""
-    found = {way: told([sys.executable, __file__, way, root, run_id, table]) for way in WAYS}
+    """Measures every method and prints the table."""
+    found = {way: program_figures([sys.executable, __file__, way, root, run_id, table]) for way in WAYS}
     best = {
         way: {clock: min(value, found[f"{way}_cached"][clock]) for clock, value in found[way].items()}
         for way in ("plain", "published")
@@ -49,7 +49,7 @@ def main(root: str, run_id: str, table: str) -> None:
 
 
 def report(title: str, ways: dict[str, Figures]) -> None:
-    """Seconds of each way, and theirs over ours."""
+    """Seconds of each method, and theirs over ours."""
     shown = Table(title=title, title_justify="left")
     for column in ("way", "rules", "first s", "x", "CPU s", "x", "warm s", "x", "warm CPU s", "x"):
         shown.add_column(column, justify="left" if column == "way" else "right")
@@ -62,7 +62,7 @@ def report(title: str, ways: dict[str, Figures]) -> None:
 
 
 def measured(way: str, root: str, run_id: str, table: str, threads: str) -> None:
-    """One way: judges, again and again, and tells its seconds."""
+    """One method: checks the table repeatedly and prints its seconds."""
     paths, contract = LakehousePaths.at(root), table_contract(table)
     version = Run(run_id=run_id, folder=paths.local("_runs", run_id)).manifest()["tables"][table]
     engine = Engine(spark_master=f"local[{threads}]")
@@ -75,21 +75,21 @@ def measured(way: str, root: str, run_id: str, table: str, threads: str) -> None
         rules = ours(rows, contract) if way == "ours" else by_gx(rows, contract, way)
 
     figures = measure_warm(judge, between=spark.catalog.clearCache, times=WARM_TIMES)
-    tell({**figures, "rules": float(rules), "rows": float(open_pinned(spark, paths, table, version).count())})
+    print_figures({**figures, "rules": float(rules), "rows": float(open_pinned(spark, paths, table, version).count())})
     spark.stop()
 
 
 def ours(rows: DataFrame, contract: TableContract) -> int:
-    """Our audit; the number of rules that it judged."""
+    """Runs our audit and returns the number of rules evaluated."""
     verdict = judge_published(rows, contract, AuditContext(run_id="bench"), Path(tempfile.mkdtemp()))
     return sum(1 for item in verdict.results if item.observed is not None)
 
 
 def by_gx(rows: DataFrame, contract: TableContract, way: str) -> int:
-    """GX's answers; the number of rules that it judged.
+    """Runs GX and returns the number of rules evaluated.
 
     Raises:
-        SystemExit: GX could not judge a rule, or says that one is broken.
+        SystemExit: GX could not evaluate a rule, or reports one as broken.
     """
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
     context = gx.get_context(mode="ephemeral")

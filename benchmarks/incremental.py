@@ -1,9 +1,9 @@
-"""What a new date and a mended partition cost beside whole builds, by Spark's own metrics.
+"""The cost of a new date and of a corrected partition compared with full builds, by Spark's own metrics.
 
 Runs the job build_sequences on a simulated lender of about 1.5 million events; after each step the rows are compared
-with those of a whole build. (1) A month is added and its T built from the state. (2) The source mends its fullest day
+with those of a full build. (1) A month is added and its T built from the state. (2) The source corrects its largest day
 for 1% of the users, chosen at random; (3) the same for 1% who share one bucket. Before (2) and (3) profiles and points
-are written anew, as a night's ingest and labels leave them. Prints a table and merges its figures into
+are written again, as a nightly ingest and labels leave them. Prints a table and merges its figures into
 build/bench/sequences.json.
 """
 
@@ -56,7 +56,7 @@ PATHS = LakehousePaths.at(str(FOLDER / "lakehouse"))
 
 @dataclass(frozen=True, kw_only=True)
 class Build:
-    """A build: what it made Spark do, and the rows it published."""
+    """A build: Spark's work for it, and the rows it published."""
 
     work: Work
     published: int
@@ -111,8 +111,8 @@ def mend(spark: SparkSession, day: date, chosen: Column) -> None:
     """The source states one day again, differently for the chosen users; profiles and points are written anew."""
     newest = {table: open_pinned(spark, PATHS, table, latest_version(PATHS, table)) for table in READ}
     stated = F.when(chosen, F.coalesce("days_past_due", F.lit(0)) + 1).otherwise(F.col("days_past_due"))
-    told = newest["behavior_events"].where(F.col("known_date") == F.lit(day)).withColumn("days_past_due", stated)
-    put(told, "behavior_events", f"known_date = DATE'{day}'")
+    corrected = newest["behavior_events"].where(F.col("known_date") == F.lit(day)).withColumn("days_past_due", stated)
+    put(corrected, "behavior_events", f"known_date = DATE'{day}'")
     for table in ("user_profiles", "observation_points"):
         put(newest[table], table, "true")
 
@@ -142,17 +142,17 @@ def build(run_id: str, *, whole: bool = False) -> int:
 
 
 def compared(spark: SparkSession, run_id: str) -> tuple[Build, Build]:
-    """An incremental and a whole build of the same; other rows of the two stop the benchmark."""
+    """An incremental and a full build of the same; different rows stop the benchmark."""
     built = measured(spark, run_id)
     rows = checksum(spark)
     whole = measured(spark, f"{run_id}-whole", whole=True)
     if checksum(spark) != rows:
-        raise SystemExit(f"{run_id}: a whole build has other rows: the figures mean nothing")
+        raise SystemExit(f"{run_id}: a full build has other rows: the figures are invalid")
     return built, whole
 
 
 def measured(spark: SparkSession, run_id: str, *, whole: bool = False) -> Build:
-    """A build and what it made Spark do."""
+    """Runs a build and measures Spark's work for it."""
     published: list[int] = []
     work = watched(spark, lambda: published.append(build(run_id, whole=whole)), tables=READ)
     return Build(work=work, published=published[0])
@@ -161,7 +161,7 @@ def measured(spark: SparkSession, run_id: str, *, whole: bool = False) -> Build:
 def checksum(spark: SparkSession) -> tuple[object, ...]:
     """Rows, and the sum of a digest of every row with all its columns: independent of their order."""
     rows = open_pinned(spark, PATHS, "user_sequences", latest_version(PATHS, "user_sequences"))
-    # Every map is made by the same code from sorted entries, so equal ones are written alike.
+    # Every map is built by the same code from sorted entries, so equal ones are written alike.
     text = F.to_json(F.struct(*rows.columns), {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS"})
     return tuple(rows.agg(F.count("*"), F.sum(F.xxhash64(text).cast("decimal(38,0)"))).collect()[0])
 
@@ -169,9 +169,9 @@ def checksum(spark: SparkSession) -> tuple[object, ...]:
 def report(builds: dict[str, Build], new: int, log_rows: int) -> None:
     """A table, and the figures in the flat file.
 
-    The least that the layout allows: the log is laid out by date and not by user, so whoever mends a user reads it
-    once, and Parquet files are replaced whole, so all rows of a touched cell are read and written. Rows are written
-    twice, staged and promoted.
+    The least that the layout allows: the log is laid out by date and not by user, so a correction of a user reads it
+    once, and Parquet files are replaced completely, so all rows of a touched cell are read and written. Rows are
+    written twice, staged and promoted.
     """
     whole = builds["whole"].work
     table = Table(title=f"builds over {log_rows:,} event versions, two T, {BUCKETS} buckets", title_justify="left")

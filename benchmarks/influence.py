@@ -1,9 +1,10 @@
 """TracSeq scoring against its floor and against other libraries: speed, memory and equality of the scores, in one run.
 
-`influence.py [ROUNDS]`. Every way is a process of its own with one thread (benchmarks/scorers), opened once; within a
-comparison the ways take turns, after one turn that is not counted. Ratios are of CPU seconds, medians over the turns:
-one thread's CPU seconds are its wall seconds on a machine that does nothing else. Every way's scores are compared with
-those of the batch-of-one loop. Prints tables and writes build/bench/influence.json, keeping the figures of others.
+`influence.py [ROUNDS]`. Every method is a process of its own with one thread (benchmarks/scorers), opened once; within
+a comparison the methods take turns, after one turn that is not counted. Ratios are of CPU seconds, medians over the
+turns: one thread's CPU seconds are its wall seconds on a machine that does nothing else. The scores of every method are
+compared with those of the batch-of-one loop. Prints tables and writes build/bench/influence.json, keeping the figures
+of others.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ FLOOR, OWN = ("fwdbwd", "fwdbwd_full"), ("ours", "tree")
 LIBRARIES = ("bergson", "dattri", "dattri_sorted")
 PEER_WAYS = ("one_by_one", "vmap", *LIBRARIES)
 ROUNDS = 3
-LARGEST_ERROR = 1e-3  # of the largest score: beyond it a way computes something else
+LARGEST_ERROR = 1e-3  # of the largest score: beyond it a method computes something else
 
 Figures = dict[str, float]
 
@@ -58,7 +59,7 @@ class Compared:
         cpu: CPU seconds of each turn, by way.
         errors: largest difference from the batch-of-one scores, in units of their largest, by way.
         samples: size of the set.
-        failed: what a way said that could not do it.
+        failed: the error of each method that failed.
     """
 
     cpu: dict[str, list[float]]
@@ -75,7 +76,7 @@ class Compared:
         return min(self.faster(way, other) for other in others if self.same(other))
 
     def same(self, way: str) -> bool:
-        """Whether the way ran and its scores are the batch-of-one ones."""
+        """Whether the method ran and its scores equal the batch-of-one ones."""
         return way in self.cpu and self.errors.get(way, 0.0) <= LARGEST_ERROR
 
 
@@ -122,12 +123,12 @@ def opened(names: Sequence[str]) -> Iterator[dict[str, Way]]:
 
 
 def log_of(name: str) -> Path:
-    """Where a program's stderr goes."""
+    """The log file of a program's stderr."""
     return OUT / f"influence_{name}.log"
 
 
 def last_line(log: Path) -> str:
-    """What a program said last."""
+    """The last line of a program's log."""
     lines = log.read_text().strip().splitlines()
     return lines[-1] if lines else "(nothing)"
 
@@ -152,7 +153,7 @@ def compare(ways: dict[str, Way], names: Sequence[str], samples: str, vectors: i
 
 
 def errors(names: Sequence[str]) -> Figures:
-    """Of the scores last written; a way without scores has none."""
+    """Errors of the scores last written; a method without scores has none."""
     scoring = [name for name in names if name not in FLOOR]
     exact = np.load(DATA / f"scores_{'one_by_one' if 'one_by_one' in scoring else 'ours'}.npy")
     largest = np.abs(exact).max()
@@ -160,7 +161,7 @@ def errors(names: Sequence[str]) -> Figures:
 
 
 def peak_memory() -> dict[str, Figures]:
-    """Peak memory of every way in a fresh process that scores the ragged set against one vector."""
+    """Peak memory of every method in a fresh process that scores the ragged set against one vector."""
     peaks = {}
     for name in WAYS:
         with opened([name]) as ways:
@@ -188,7 +189,7 @@ def measure(rounds: int) -> tuple[dict[tuple[str, int], Compared], dict[str, Fig
 
 
 def token_ratio(points: int) -> float:
-    """Tokens of the samples told apart over those of their trees, without the last of each, which nothing reads."""
+    """Tokens of the separate samples over those of their trees, without the last of each, which is never read."""
     samples = sample_set(str(points))
     paths = [prompt + answer[:-1] for prompt, answer in zip(samples.prompts, samples.answers, strict=True)]
     tree = {
@@ -200,7 +201,7 @@ def token_ratio(points: int) -> float:
 
 
 def flat_figures(found: dict[tuple[str, int], Compared], peaks: dict[str, Figures]) -> Figures:
-    """What influence.json holds."""
+    """The content of influence.json."""
     ragged, twelve = found["ragged", 1], found["12", 1]
     flat = {f"vs_fwdbwd_m{vectors}": found["ragged", vectors].faster("ours", "fwdbwd") for vectors in (1, 64, 1024)}
     flat |= {f"vs_fwdbwd_m{m}_fixed": found["fixed", m].faster("ours", "fwdbwd") for m in (1, 64, 1024)}
@@ -235,10 +236,10 @@ def report(found: dict[tuple[str, int], Compared], peaks: dict[str, Figures]) ->
             table.add_column(column, justify="left" if column == "way" else "right")
         for name, cpu in compared.cpu.items():
             error = compared.errors.get(name)
-            told = "-" if error is None else f"{error:.1e}" + ("" if compared.same(name) else " DIFFERENT")
+            difference = "-" if error is None else f"{error:.1e}" + ("" if compared.same(name) else " DIFFERENT")
             speed = compared.samples / statistics.median(cpu)
             ratios = (f"{compared.faster(name, floor):.2f}" for floor in FLOOR)
-            table.add_row(name, f"{speed:.1f}", *ratios, told)
+            table.add_row(name, f"{speed:.1f}", *ratios, difference)
         console.print(table)
         for name, why in compared.failed.items():
             console.print(f"{name}: {why}")

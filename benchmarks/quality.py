@@ -1,11 +1,11 @@
-"""Judging sequences by their contract: ours against Great Expectations on Spark and DQX, and beside building them.
+"""Checking sequences against their contract: ours, Great Expectations on Spark and DQX, and the cost of building them.
 
-`quality.py [EVENTS]`: the number of events behind the sequences, default 10 million. Every way runs in a process of its
-own on the same Parquet with the same threads; ways are interleaved. The violations that they find are compared with one
-another, and with what was planted, before any figure is printed. Prints a table and writes build/bench/quality.json:
+`quality.py [EVENTS]`: the number of events of the sequences, default 10 million. Every method runs in its own process
+on the same Parquet with the same threads; methods are interleaved. The violations that they find are compared with one
+another, and with the planted ones, before any figure is printed. Prints a table and writes build/bench/quality.json:
 vs_WAY is their time divided by ours, validate_of_build ours divided by the time of building the same sequences. Each is
-said of the first time in a fresh session, where starting up weighs most, and as `_warm` of further times: a step judges
-the table that it has just built, in a session at work.
+reported for the first time in a fresh session, where starting up weighs most, and as `_warm` for further times: a step
+checks the table that it has just built, in a running session.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.sequences import COMPARED, DAY, HOME, OUT, ROUNDS, THREADS, Figures, made, told
+from benchmarks.sequences import COMPARED, DAY, HOME, OUT, ROUNDS, THREADS, Figures, made, program_figures
 from benchmarks.validators import FOUND
 
 PEER_PYTHON = HOME / "build" / "venv-bench-quality" / "bin" / "python"
@@ -43,7 +43,7 @@ def main(events: int = COMPARED) -> None:
     """Measures and reports."""
     source = made(events)
     built = [build(source, events) for _ in range(ROUNDS)]
-    told([sys.executable, f"{VALIDATORS}/planted.py", f"{source}/whole", str(source), str(events)])
+    program_figures([sys.executable, f"{VALIDATORS}/planted.py", f"{source}/whole", str(source), str(events)])
     ways, missing = compared(source, events)
     report(events, ways, fastest(built), missing)
 
@@ -51,14 +51,16 @@ def main(events: int = COMPARED) -> None:
 def build(source: Path, events: int) -> Figures:
     """Builds the sequences in all columns of the contract."""
     print(f"building the sequences of {events:,} events", file=sys.stderr)
-    return told([sys.executable, f"{HOME}/benchmarks/builders/whole.py", str(source), str(source / "whole"), DAY])
+    return program_figures(
+        [sys.executable, f"{HOME}/benchmarks/builders/whole.py", str(source), str(source / "whole"), DAY]
+    )
 
 
 def compared(source: Path, events: int) -> tuple[dict[str, Figures], dict[str, str]]:
-    """The fastest round of every way, and why a peer gave none.
+    """The fastest round of every method, and why a peer has none.
 
     Raises:
-        SystemExit: a way found other violations than were planted.
+        SystemExit: a method found other violations than planted.
     """
     planted = json.loads((source / "planted.json").read_text())
     rounds: dict[str, list[Figures]] = {}
@@ -68,7 +70,9 @@ def compared(source: Path, events: int) -> tuple[dict[str, Figures], dict[str, s
             if way in missing:
                 continue
             try:
-                found = told([*command, str(source / "sequences"), str(source / f"judged_{way}"), str(events)])
+                found = program_figures(
+                    [*command, str(source / "sequences"), str(source / f"judged_{way}"), str(events)]
+                )
             except (OSError, subprocess.CalledProcessError) as error:
                 if way != "dqx":
                     raise
@@ -80,11 +84,11 @@ def compared(source: Path, events: int) -> tuple[dict[str, Figures], dict[str, s
 
 
 def require_planted(way: str, found: Figures, planted: dict[str, int]) -> None:
-    """Stops the benchmark where a way found other violations; of a rule in which nothing was planted it finds none."""
+    """Stops the benchmark if a method found other violations; for a rule without planted ones it must find none."""
     counted = {name.removeprefix(FOUND): number for name, number in found.items() if name.startswith(FOUND)}
     wanted = {rule: planted.get(rule, 0) for rule in counted}
     if counted != wanted or not set(planted) <= set(counted):
-        raise SystemExit(f"{way} found {counted}, planted were {planted}: the comparison means nothing")
+        raise SystemExit(f"{way} found {counted}, planted were {planted}: the comparison is invalid")
 
 
 def fastest(rounds: list[Figures]) -> Figures:
@@ -113,7 +117,7 @@ def report(events: int, ways: dict[str, Figures], built: Figures, missing: dict[
     console.print(table)
     first, warm = flat["validate_of_build"], flat["validate_of_build_warm"]
     console.print(f"validating takes {first:.2f} of the time of building the same sequences, warm {warm:.2f}")
-    console.print(f"not judged by any way, for want of earlier runs and a reference: {NOT_JUDGED}")
+    console.print(f"not evaluated by any method, since there are no earlier runs and no reference: {NOT_JUDGED}")
     for way, why in missing.items():
         console.print(f"no figure vs_{way}: {why}")
     OUT.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.sequences import COMPARED, DAY, HOME, OUT, Figures, made, told
+from benchmarks.sequences import COMPARED, DAY, HOME, OUT, Figures, made, program_figures
 
 ROUNDS = 2
 
@@ -24,12 +24,12 @@ def main(events: int = COMPARED) -> None:
     """Measures and reports."""
     data = made(events)
     script = f"{HOME}/benchmarks/builders/rendered.py"
-    found = told([sys.executable, script, str(data), str(data / "out_rendered"), DAY, str(ROUNDS)])
+    found = program_figures([sys.executable, script, str(data), str(data / "out_rendered"), DAY, str(ROUNDS)])
     report(found)
 
 
 def report(found: Figures) -> None:
-    """A table, and figures beside those of the sequences."""
+    """Prints a table and adds the figures to those of the sequences."""
     per_event = {name: 1e6 * found[name] / found["events"] for name in found if name.startswith(("build_", "render_"))}
     table = Table(title=f"{found['events']:,.0f} kept events, best of {ROUNDS} rounds", title_justify="left")
     for column in ("work", "wall s", "CPU s", "microseconds an event", "CPU"):

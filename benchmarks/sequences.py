@@ -1,9 +1,9 @@
 """Building sequences: ours against DuckDB, Polars and the textbook Spark version, and how the cost grows.
 
-`sequences.py [LARGEST]`: the largest number of events of the growth curve, default 100 million. Every way runs in a
-process of its own on the same Parquet with the same threads; ways of one size are interleaved. Their rows are compared
-(user, number of events, hash of the ordered events, profile) before any figure is printed.
-Prints tables and writes build/bench/sequences.json, the comparison before the growth, which takes the longest.
+`sequences.py [LARGEST]`: the largest number of events of the growth curve, default 100 million. Every method runs in
+its own process on the same Parquet with the same threads; methods of one size are interleaved. Their rows are compared
+(user, number of events, hash of the ordered events, profile) before any figure is printed. Prints tables and writes
+build/bench/sequences.json, the comparison before the growth, which takes the longest.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ def main(largest: int = LARGE) -> None:
 
 
 def growth(events: int) -> Figures:
-    """Simulates an input of a size and builds its sequences, twice where that takes minutes only."""
+    """Simulates an input of a size and builds its sequences, twice if that takes only minutes."""
     return with_input(run("ours", made(events)), events)
 
 
 def with_input(built: Figures, events: int) -> Figures:
-    """The figures of a build beside those of its input."""
+    """The figures of a build together with those of its input."""
     data = made(events)
     return {**built, "events": data_count(data), **{f"data_{name}": value for name, value in simulated(data).items()}}
 
 
 def compared(events: int) -> dict[str, Figures]:
-    """The best of some rounds of every way; a way whose rows differ from ours stops the benchmark."""
+    """The best of some rounds of every method; a method whose rows differ from ours stops the benchmark."""
     data = made(events)
     best: dict[str, Figures] = {}
     for _ in range(ROUNDS):
@@ -69,22 +69,22 @@ def compared(events: int) -> dict[str, Figures]:
 
 
 def run(way: str, data: Path) -> Figures:
-    """One way in a process of its own."""
+    """One method in its own process."""
     python = BUILDERS[way] or str(PEERS_PYTHON)
-    return told([python, f"{HOME}/benchmarks/builders/{way}.py", str(data), str(data / f"out_{way}"), DAY])
+    return program_figures([python, f"{HOME}/benchmarks/builders/{way}.py", str(data), str(data / f"out_{way}"), DAY])
 
 
 def made(events: int) -> Path:
-    """The folder of an input; one that is there already is used again."""
+    """The folder of an input; an existing one is reused."""
     data = DATA / f"sequences_{events}"
     if not (data / "figures.json").is_file():
-        figures = told([sys.executable, f"{HOME}/benchmarks/builders/data.py", str(data), str(events)])
+        figures = program_figures([sys.executable, f"{HOME}/benchmarks/builders/data.py", str(data), str(events)])
         (data / "figures.json").write_text(json.dumps(figures))
     return data
 
 
 def simulated(data: Path) -> Figures:
-    """What making the input cost."""
+    """The cost of simulating the input."""
     figures: Figures = json.loads((data / "figures.json").read_text())
     return {name: figures[name] for name in ("wall", "cpu")}
 
@@ -94,7 +94,7 @@ def data_count(data: Path) -> float:
     return float((data / "count").read_text())
 
 
-def told(command: list[str]) -> Figures:
+def program_figures(command: list[str]) -> Figures:
     """The figures that a program prints in its last line; it gets the number of threads as its last argument."""
     print("+", *(part.replace(f"{HOME}/", "") for part in command), THREADS, file=sys.stderr, flush=True)
     done = subprocess.run([*command, str(THREADS)], cwd=HOME, stdout=subprocess.PIPE, text=True, check=True)

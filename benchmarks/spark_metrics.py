@@ -1,4 +1,4 @@
-"""What a piece of work made Spark read, write and shuffle, by its own metrics; they are kept with the UI off too."""
+"""What Spark read, wrote and shuffled for a piece of work, by its own metrics; they also exist with the UI off."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Work:
     """Sums over all queries and stages of a piece of work.
 
     Attributes:
-        scanned: rows that scans of each named table gave out.
-        shuffled_bytes: shuffle bytes written, as they lie on disk.
+        scanned: rows returned by scans of each named table.
+        shuffled_bytes: shuffle bytes written, as on disk.
         read_rows: rows that stages read from files.
         written_rows: rows that stages wrote to files.
     """
@@ -27,12 +27,12 @@ class Work:
 
 
 def watched(spark: SparkSession, work: Callable[[], object], *, tables: tuple[str, ...]) -> Work:
-    """Runs ``work`` and returns what it made Spark do.
+    """Runs ``work`` and returns Spark's work for it.
 
     Args:
         tables: names of tables, by which scans are found: the last part of their paths.
     """
-    spark.conf.set("spark.sql.maxMetadataStringLength", "10000")  # or the paths of scans are cut short
+    spark.conf.set("spark.sql.maxMetadataStringLength", "10000")  # or the paths of scans are truncated
     before = _stages(spark).keys(), {query.executionId() for query in _queries(spark)}
     work()
     spark.sparkContext._jsc.sc().listenerBus().waitUntilEmpty()

@@ -25,7 +25,7 @@ from zigong.training.tokenizer import train_tokenizer
 
 
 def build_base(job: Job) -> None:
-    """Held-out users stay unseen; so does everything known at or after the last training date."""
+    """The base never sees held-out users, nor anything known at or after the last training date."""
     recipe = job.recipe
     tiny = recipe.base.tiny
     if tiny is None:
@@ -36,15 +36,15 @@ def build_base(job: Job) -> None:
         known_timelines(job), profiles, cutoff=cutoff, timezone=recipe.business_timezone
     ).where(may_pretrain(recipe))
     corpus = job.scratch
-    told = history_lines(timelines, recipe.instructions, cutoff=cutoff, timezone=recipe.business_timezone)
-    write_lines(told, corpus)
+    rendered = history_lines(timelines, recipe.instructions, cutoff=cutoff, timezone=recipe.business_timezone)
+    write_lines(rendered, corpus)
     lines = read_lines(corpus)
-    shutil.rmtree(corpus)  # behaviour text has no business outside the tables
+    shutil.rmtree(corpus)  # behaviour text must not be kept outside the tables
     answers = known_answers(profiles, recipe)
     words = vocabulary_lines(lines, profiles, recipe, answers)
     tokenizer = train_tokenizer(words, fixed_lines(recipe))
     encoder = LineEncoder(tokenizer.backend_tokenizer)
-    folder = job.place_of(TrainedBase)
+    folder = job.artefact_folder(TrainedBase)
     with progress("pre-training (steps)") as advance:
         manifest = train_base(
             encoded(lines, encoder, recipe, answers),

@@ -11,7 +11,7 @@ from zigong.runs.launch import main
 
 
 def build_dataset(job: Job) -> None:
-    """Every mature, determined sample of the recipe's dates in exactly one split, auxiliary ones in train alone."""
+    """Every mature, determined sample of the recipe's dates in exactly one split, auxiliary ones only in train."""
     dates = job.observation_dates()
     encoder = LineEncoder.of(serving_base(job))
     choices = load_tasks(job.recipe.instructions).choices

@@ -10,15 +10,15 @@ from zigong.runs.launch import main
 
 
 def build_instructions(job: Job) -> None:
-    """One sample per sequence and question of the recipe's dates; only the train split is asked auxiliary ones."""
+    """One sample per sequence and question of the recipe's dates; auxiliary ones only in the train split."""
     dates = job.observation_dates()
     plan = RenderPlan.of(job.recipe, str(serving_base(job)))
     sequences = job.read("user_sequences").where(dates.predicate)
     trains = split_column(job.recipe) == "train"
     job.publish("instruction_samples", instruction_samples(sequences, plan, trains=trains), cells=dates.predicate)
     sharing = prefix_sharing(job.read("instruction_samples").where(dates.predicate))
-    told = f"{sharing.shared:.0%} of {sharing.tokens:,} prompt tokens repeat the user's prompt before"
-    job.leave(RenderedPrompts(shared_prefix=told))
+    shared = f"{sharing.shared:.0%} of {sharing.tokens:,} prompt tokens repeat the user's prompt before"
+    job.leave(RenderedPrompts(shared_prefix=shared))
     job.run.add_metrics({"instructions.tokens": sharing.tokens, "instructions.tree_tokens": sharing.tree_tokens})
 
 

@@ -1,4 +1,4 @@
-"""Chooses whom to observe and what became of them: behavior_events -> observation_points, performance_labels."""
+"""Chooses the clients to observe and labels them: behavior_events -> observation_points, performance_labels."""
 
 from zigong.behavior.labels import performance_labels
 from zigong.behavior.observation import observation_points
@@ -11,7 +11,7 @@ from zigong.runs.launch import main
 
 
 def build_labels(job: Job) -> None:
-    """The spine with the reason of every excluded point, and the labels of the eligible ones."""
+    """All observation points, with the reason of every excluded one, and the labels of the eligible ones."""
     recipe, dates = job.recipe, job.observation_dates()
     mapping = source_mapping(recipe)
     timelines = known_timelines(job)
@@ -32,9 +32,9 @@ def build_labels(job: Job) -> None:
         timezone=recipe.business_timezone,
         mapping=mapping,
     )
-    # Of two runs at once, only the one whose points still stand may publish labels beside them.
-    places = frozenset(Partition.of(observation_date=day) for day in dates.days)
-    basis = Basis(table="observation_points", version=version, partitions=places)
+    # Of two concurrent runs, only the one whose points are still published may publish labels for them.
+    partitions = frozenset(Partition.of(observation_date=day) for day in dates.days)
+    basis = Basis(table="observation_points", version=version, partitions=partitions)
     job.publish("performance_labels", labels, cells=dates.predicate, basis=basis)
 
 

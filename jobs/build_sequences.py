@@ -8,7 +8,7 @@ from zigong.runs.launch import main
 def build_sequences(job: Job) -> None:
     """One certified row per eligible observation point of the recipe's dates.
 
-    With ``engine.incremental`` only what has changed since the rows were published is built; the rows are the same.
+    With ``engine.incremental`` only what changed since the last publish is built; the rows are the same.
     """
     dates = job.observation_dates()
     if job.recipe.engine.incremental:

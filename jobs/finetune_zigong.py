@@ -17,7 +17,7 @@ from zigong.training import trainer
 def finetune_zigong(job: Job) -> None:
     """LoRA on the mix; the worker reads the pinned samples itself."""
     recipe = job.recipe
-    base, source, folder = serving_base(job), job.sample_source(), job.place_of(FinalModel)
+    base, source, folder = serving_base(job), job.sample_source(), job.artefact_folder(FinalModel)
     mix_id = job.take(TrainingMix).mix_id
     mix = job.arrow("training_mix", ["sample_id"], where=ds.field("mix_id") == mix_id)["sample_id"]
     with followed(job.scratch / "progress.json", "fine-tune (steps)") as report:

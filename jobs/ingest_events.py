@@ -18,7 +18,7 @@ from zigong.runs.launch import main
 
 
 def ingest_events(job: Job) -> None:
-    """Replaces exactly the source's known_date partitions of the range, or all of them; a night may bring nothing."""
+    """Replaces exactly the source's known_date partitions of the range, or all; a night may be without events."""
     mapping = source_mapping(job.recipe)
     folder = landing_folder(job.spark, job.recipe, job.paths)
     with raw_faults(job.spark, mapping, folder):
@@ -29,7 +29,7 @@ def ingest_events(job: Job) -> None:
 
 
 def _quarantine(job: Job, mapping: SourceMapping, raw: RawTables) -> None:
-    """Keeps raw rows out that do not fit the mapping; so many that the delivery is broken end the step."""
+    """Quarantines raw rows that do not fit the mapping; too many of them end the step."""
     found = refused_raw(raw, mapping, job.recipe, job.tombstones())
     job.quarantine(
         f"raw_{mapping.name}",
@@ -43,7 +43,7 @@ def _quarantine(job: Job, mapping: SourceMapping, raw: RawTables) -> None:
 
 
 def _publish(job: Job, mapping: SourceMapping, raw: RawTables) -> None:
-    """Publishes what fits, and says how many users of the events have no profile."""
+    """Publishes the valid rows, and records how many users of the events have no profile."""
     ours = f"source = '{mapping.name}'"
     night = f"{ours} AND {job.dates.predicate('known_date')}"
     tables = delivered_tables(

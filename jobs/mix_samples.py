@@ -10,7 +10,7 @@ from zigong.selection.mix import mix_identity, training_mix
 
 
 def mix_samples(job: Job) -> None:
-    """70% random and 30% highest influence by default, ranked within each task and, as set, label and period."""
+    """70% random and 30% highest influence by default, ranked within each task and, by recipe, label and period."""
     dataset_id, scorer_id = job.take(Dataset).dataset_id, job.take(InfluenceScores).scorer_id
     mix_id = mix_identity(dataset_id, scorer_id, job.recipe.mix, job.recipe.seed)
     ours, scored = f"dataset_id = '{dataset_id}'", f"scorer_id = '{scorer_id}'"
@@ -25,7 +25,7 @@ def mix_samples(job: Job) -> None:
 
 
 def _compare(job: Job, dataset_id: str, scorer_id: str, mix_id: str) -> None:
-    """Writes what the published selection looks like beside the pool and a random half."""
+    """Writes tables that compare the published selection with the pool and a random half."""
     ours = ds.field("dataset_id") == dataset_id
     columns = ["sample_id", "user_id", "observation_date", "task", "label"]
     members = job.arrow("dataset_members", columns, where=ours & (ds.field("split") == "train")).to_pandas()

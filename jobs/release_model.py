@@ -1,4 +1,4 @@
-"""Holds the challenger against champion and baselines and releases it or says why not: -> releases, registry."""
+"""Compares the challenger with champion and baselines, releases or refuses it: -> releases, registry."""
 
 import numpy as np
 import pyarrow.dataset as ds

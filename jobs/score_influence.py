@@ -14,7 +14,7 @@ from zigong.runs.launch import main
 
 
 def score_influence(job: Job) -> None:
-    """Target gradients once, then one actor per GPU or CPU group over what no former run has scored; one commit."""
+    """Target gradients once, then one actor per GPU or CPU group over samples without a reusable score; one commit."""
     task = _task(job)
     scorer = open_scorer(task, business_timezone=job.recipe.business_timezone)
     members = training_samples(task.source)
@@ -48,7 +48,7 @@ def _task(job: Job) -> ScoringTask:
 
 
 def _former_version(job: Job) -> int | None:
-    """The version whose scores may be taken over: the newest one when the first attempt of this run looked."""
+    """The version whose scores may be reused: the newest one at the first attempt of this run."""
     seen = job.find(FormerScores)
     if seen is None:
         published = "influence_scores" in published_tables(job.paths)
@@ -58,7 +58,7 @@ def _former_version(job: Job) -> int | None:
 
 
 def _compare(job: Job, scorer: Scorer, members: pa.Table, scores: pa.Table) -> tuple[str, ...]:
-    """Writes what the scores look like under other settings, and returns what speaks against using them."""
+    """Writes tables of the scores under other settings, and returns reasons against using them."""
     top_share = job.recipe.mix.fraction * job.recipe.mix.influence_share
     found = compared(scorer, members, scores, job.recipe.influence, top_share=top_share)
     for name, table in found.tables.items():

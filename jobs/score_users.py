@@ -14,12 +14,12 @@ from zigong.training.tokenizer import tokenizer_digest
 def score_users(job: Job) -> None:
     """Every client observed at ``observations.score`` gets a calibrated probability and points.
 
-    The champion is asked its own question with its own settings, whatever the recipe says now.
+    The champion is asked its own question with its own settings, independent of the current recipe.
     """
     recipe, day = job.recipe, job.recipe.observations.score
     gate = job.find(GateDecision)
     if day is None:
-        raise ConfigError("observations.score is missing", action="name the date to score in the recipe")
+        raise ConfigError("observations.score is missing", action="set the date to score in the recipe")
     serving = required_champion(recipe, gate.reasons if gate is not None else ())
     model = serving.model
     book = book_of(job, model.asked, day, tokenizer=tokenizer_digest(serving_base(job)))

@@ -1,4 +1,4 @@
-"""Trains the lightweight scorer in time order on Ray Train: dataset_members (train) -> checkpoints."""
+"""Trains the agent in time order on Ray Train: dataset_members (train) -> checkpoints."""
 
 from zigong.console import followed
 from zigong.fanout.train import run_on_ray
@@ -18,7 +18,7 @@ from zigong.training.checkpoints import checkpoints_digest
 def train_agent(job: Job) -> None:
     """One checkpoint per period; the worker reads the pinned samples itself."""
     recipe = job.recipe
-    base, source, folder = serving_base(job), job.sample_source(), job.place_of(Agent)
+    base, source, folder = serving_base(job), job.sample_source(), job.artefact_folder(Agent)
     encoder = LineEncoder.of(base)
     choices = [encoder.completion(choice) for choice in load_tasks(recipe.instructions).main.choices]
     with followed(job.scratch / "progress.json", "agent (steps)") as report:

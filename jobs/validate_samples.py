@@ -1,4 +1,4 @@
-"""Judges a dataset whole, across its tables, before anything trains on it; a refused dataset stops here."""
+"""Checks a complete dataset, across its tables, before anything trains on it; a refused dataset ends the step."""
 
 from schemas.contracts import table_contract
 from zigong.dataset.audit import NAME, judge_dataset
@@ -33,7 +33,7 @@ def validate_samples(job: Job) -> None:
     if not verdict.passed:
         raise DataError(
             f"dataset {dataset_id} is refused: {'; '.join(verdict.failures)}",
-            action="read the Data Docs of this run, mend the recipe or the source, and build the dataset again",
+            action="read the Data Docs of this run, correct the recipe or the source, and build the dataset again",
         )
 
 

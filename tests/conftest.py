@@ -1,4 +1,4 @@
-"""Shared fixtures: one Spark session, one Ray cluster and one finished tiny run, each made when first asked for."""
+"""Shared fixtures: one Spark session, one Ray cluster and one finished tiny run, each created on first use."""
 
 from __future__ import annotations
 

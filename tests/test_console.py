@@ -1,4 +1,4 @@
-"""Progress that a person reads."""
+"""Progress for people."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zigong import console
 from zigong.console import Pace, progress
 
 
-def test_pace_counts_from_the_first_report_and_tells_the_time_left() -> None:
+def test_pace_starts_at_the_first_report_and_gives_the_time_left() -> None:
     pace = Pace()
     assert pace.reach(500, 1000)
     assert (pace.per_second, pace.seconds_left, pace.text) == (None, None, "")
@@ -23,7 +23,7 @@ def test_pace_counts_from_the_first_report_and_tells_the_time_left() -> None:
     assert pace.seconds_left == pytest.approx(490 / pace.per_second)
 
 
-def test_log_lines_of_progress_hold_samples_per_second_and_seconds_left(
+def test_progress_log_lines_have_samples_per_second_and_seconds_left(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", 0.0)

@@ -1,4 +1,4 @@
-"""What a user sees when something is wrong: one clear message, the exit code of its kind, and an outcome.json."""
+"""The output of errors: one clear message, the exit code of its kind, and an outcome.json."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def zigong(*arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments))
 
 
-def told(result: Result) -> str:
+def printed(result: Result) -> str:
     return " ".join((result.output + (result.stderr if result.stderr_bytes else "")).split())
 
 
@@ -48,7 +48,7 @@ def credit_files(folder: Path, header: str, rows: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["run", str(TINY), "--set", "agent.lerning_rate=1"], "agent.lerning_rate: unknown key"),
         (["plan", "nowhere.yaml"], "recipe nowhere.yaml does not exist"),
@@ -58,7 +58,7 @@ def credit_files(folder: Path, header: str, rows: list[str]) -> None:
     ],
 )
 def test_a_wrong_configuration_ends_with_exit_code_2(
-    arguments: list[str], said: str, capfd: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     program = subprocess.run(
         [sys.executable, "-c", "from zigong.cli import app; app()", *arguments],
@@ -69,12 +69,14 @@ def test_a_wrong_configuration_ends_with_exit_code_2(
         env={**os.environ, "COLUMNS": "300"},
     )
     assert program.returncode == 2
-    assert said in program.stderr
+    assert message in program.stderr
     assert "next:" in program.stderr
     assert "Traceback" not in program.stderr
 
 
-def test_a_missing_source_folder_is_named_with_the_next_action(tmp_path: Path, spark: SparkSession) -> None:
+def test_the_error_for_a_missing_source_folder_names_it_and_the_next_action(
+    tmp_path: Path, spark: SparkSession
+) -> None:
     result = zigong("run", str(CREDIT), "--run-id", "x", "--set", f"lakehouse.root={tmp_path}")
     assert result.exit_code == 2
     assert outcome(tmp_path, "x") == outcome(tmp_path, "x") | {
@@ -86,7 +88,7 @@ def test_a_missing_source_folder_is_named_with_the_next_action(tmp_path: Path, s
 
 
 def test_a_missing_file_and_a_wrong_column_are_named(tmp_path: Path, spark: SparkSession) -> None:
-    for run_id, header, said in (("f", None, "credit_record.csv.gz"), ("c", "ID,MONTH,STATUS", "MONTHS_BALANCE")):
+    for run_id, header, message in (("f", None, "credit_record.csv.gz"), ("c", "ID,MONTH,STATUS", "MONTHS_BALANCE")):
         folder = tmp_path / f"raw_{run_id}"
         credit_files(folder, header or "ID", ["1,0,X"])
         if header is None:
@@ -96,10 +98,10 @@ def test_a_missing_file_and_a_wrong_column_are_named(tmp_path: Path, spark: Spar
         result = zigong("run", str(CREDIT), "--run-id", run_id, *overrides)
         assert result.exit_code == 3
         assert outcome(root, run_id)["kind"] == "data"
-        assert said in str(outcome(root, run_id)["message"])
+        assert message in str(outcome(root, run_id)["message"])
 
 
-def test_a_delivery_of_bad_rows_is_blocked_and_says_what_was_observed(tmp_path: Path, spark: SparkSession) -> None:
+def test_a_delivery_of_bad_rows_is_blocked_with_the_observed_share(tmp_path: Path, spark: SparkSession) -> None:
     """Every status is unknown: all raw rows go to quarantine, and nothing is published."""
     credit_files(tmp_path / "raw", "ID,MONTHS_BALANCE,STATUS", ["1,0,Z", "1,-1,Z"])
     root = tmp_path / "lake"
@@ -125,7 +127,7 @@ def test_a_run_id_reused_with_another_recipe_is_refused(tmp_path: Path) -> None:
     assert "run id mine belongs to recipe digest" in again.stderr
 
 
-def test_a_missing_java_is_named_with_what_to_install(tmp_path: Path) -> None:
+def test_the_error_for_missing_java_names_what_to_install(tmp_path: Path) -> None:
     command = ["-m", "jobs.ingest_events", "--recipe", str(TINY), "--set", f"lakehouse.root={tmp_path}"]
     environment = {key: value for key, value in os.environ.items() if key != "JAVA_HOME"}
     program = subprocess.run(
@@ -148,7 +150,7 @@ def test_a_private_source_refuses_the_published_key(monkeypatch: pytest.MonkeyPa
     private = tmp_path / "private.yaml"
     private.write_text(shipped.replace("data: simulated", "data: private"), encoding="utf-8")
     changes = [f"lakehouse.root={tmp_path}", f"source.mapping={private}"]
-    with pytest.raises(ConfigError, match="published protects nobody"):
+    with pytest.raises(ConfigError, match="published is no secret"):
         source_mapping(load_recipe(TINY, changes))
     recipe = load_recipe(TINY, [*changes, "lakehouse.key=env"])
     assert source_mapping(recipe).data == "private"

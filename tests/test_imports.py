@@ -1,4 +1,4 @@
-"""Tests share what stands in tests/support: no test module imports another one, and support imports none."""
+"""Shared test code is in tests/support: no test module imports another one, and support imports none."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def imported(file: Path) -> Iterator[str]:
 
 
 def is_of_tests(name: str) -> bool:
-    """Whether a dotted name is a module of tests, by its whole path or by the name that pytest's path allows."""
+    """Whether a dotted name is a module of tests, by its full path or by the name that pytest's path allows."""
     first = name.split(".", maxsplit=1)[0]
     return first in ("", "tests", "conftest") or any(TESTS.rglob(f"{first}.py"))
 

@@ -1,4 +1,4 @@
-"""One complete run on real engines: nothing is lost, figures are there, and the same recipe gives the same rows."""
+"""One complete run on real engines: no row is lost, figures exist, and the same recipe gives the same rows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PER_RUN = {"releases"}  # tables whose rows name the run
 
 @pytest.fixture(scope="session")
 def second_run(tiny_run: FinishedRun) -> FinishedRun:
-    """The same recipe in the same lakehouse under a new run id; no score is taken over."""
+    """The same recipe in the same lakehouse under a new run id; no score is reused."""
     return finish(Path(tiny_run.root), "second", "engine.rescore=all")
 
 
@@ -111,21 +111,21 @@ def test_a_rerun_of_a_known_model_registers_no_second_version(tiny_run: Finished
 
 def test_resuming_a_finished_run_changes_nothing(tiny_run: FinishedRun) -> None:
     before = tiny_run.run.manifest()["tables"]
-    told = CliRunner().invoke(app, ["run", str(tiny_run.recipe_file), "--run-id", "first"])
-    assert told.exit_code == 0, told.output
+    result = CliRunner().invoke(app, ["run", str(tiny_run.recipe_file), "--run-id", "first"])
+    assert result.exit_code == 0, result.output
     assert tiny_run.run.manifest()["tables"] == before
-    assert told.output.count("done before") == len(steps_of(tiny_run.run.recipe))
-    assert f"gate     {tiny_run.run.take(GateDecision).decision}" in told.output
+    assert result.output.count("done before") == len(steps_of(tiny_run.run.recipe))
+    assert f"gate     {tiny_run.run.take(GateDecision).decision}" in result.output
 
 
-def test_no_sequence_knows_anything_at_or_after_t(tiny_run: FinishedRun) -> None:
+def test_no_sequence_contains_anything_at_or_after_t(tiny_run: FinishedRun) -> None:
     rows = rows_of(tiny_run, "user_sequences").select(["observation_at", "events", "certificate"]).to_pylist()
     for row in rows:
         assert row["certificate"]["max_known_at"] < row["observation_at"]
         assert all(event["event_at"] < row["observation_at"] for event in row["events"])
 
 
-def test_nobody_trains_and_tests_and_every_split_has_samples(tiny_run: FinishedRun) -> None:
+def test_no_user_is_in_both_train_and_test_and_every_split_has_samples(tiny_run: FinishedRun) -> None:
     members = rows_of(tiny_run, "dataset_members").to_pandas()
     assert set(members["split"]) == {"train", "test", "target", "select", "oot"}
     by_split = members.groupby("split")["user_id"].agg(set)
@@ -134,14 +134,14 @@ def test_nobody_trains_and_tests_and_every_split_has_samples(tiny_run: FinishedR
     assert not members["sample_id"].duplicated().any()
 
 
-def test_the_mix_holds_30_percent_influence(tiny_run: FinishedRun) -> None:
+def test_the_mix_has_30_percent_by_influence(tiny_run: FinishedRun) -> None:
     mix = rows_of(tiny_run, "training_mix").to_pandas()
     pool = rows_of(tiny_run, "influence_scores").num_rows
     assert len(mix) == pool // 2
     assert (mix["share"] == "influence").sum() == round(0.3 * len(mix))
 
 
-def test_tables_of_scores_and_selection_stand_in_the_run(tiny_run: FinishedRun) -> None:
+def test_tables_of_scores_and_selection_are_in_the_run_folder(tiny_run: FinishedRun) -> None:
     tables = tiny_run.run.small_tables()
     assert tables.keys() >= {"influence_settings", "influence_agreement", "selection_groups", "selection_scores"}
     groups = {row["group"]: int(row["samples"]) for row in tables["selection_groups"]}

@@ -1,4 +1,4 @@
-"""What a person sees: a progress display on a terminal, JSON lines elsewhere. Never event text or raw ids."""
+"""Output for people: a progress display on a terminal, JSON lines elsewhere. Never event text or raw ids."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ SECONDS_BETWEEN_LINES = 15.0
 
 
 def say(text: str) -> None:
-    """Prints text with rich markup, and breaks no line of it: paths can be copied from a log."""
+    """Prints text with rich markup without wrapping lines: paths can be copied from a log."""
     CONSOLE.print(text, highlight=False, soft_wrap=True)
 
 
 def say_error(kind: str, message: str, action: str, *, outcome: Path | None = None) -> None:
-    """Prints how something failed, what to do next, and where the outcome is kept."""
+    """Prints the error, the next action, and the path of the outcome."""
     say(f"[red]{kind} error[/]: {escape(message)}\n  next: {escape(action)}")
     if outcome is not None:
         say(f"  outcome: {escape(str(outcome))}")
 
 
 class Advance(Protocol):
-    """Reports how far a long piece of work is."""
+    """Reports the progress of long work."""
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
         """Reports ``done`` of ``total`` with a short note, such as the loss."""
@@ -59,7 +59,7 @@ class JsonLines(logging.Formatter):
 
 
 def set_up_logging(run_id: str) -> None:
-    """Sends our log to standard error: silent below warnings on a terminal, where progress is shown instead."""
+    """Sends the log of ZiGong to standard error: only warnings on a terminal, where progress is shown instead."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines(run_id))
     handler.setLevel(logging.WARNING if CONSOLE.is_terminal else logging.INFO)
@@ -67,7 +67,7 @@ def set_up_logging(run_id: str) -> None:
     LOG.setLevel(logging.INFO)
     LOG.propagate = False
     logging.captureWarnings(True)
-    logging.getLogger("py.warnings").setLevel(logging.ERROR)  # deprecations inside the engines concern nobody here
+    logging.getLogger("py.warnings").setLevel(logging.ERROR)  # deprecations inside the engines are not for users
 
 
 @contextmanager
@@ -85,14 +85,14 @@ def progress(title: str) -> Iterator[Advance]:
 
         def advance(done: int, total: int, note: str = "") -> None:
             if pace.reach(done, total):
-                bars.reset(task, completed=done, total=total)  # what was there already is no speed
+                bars.reset(task, completed=done, total=total)  # work done before does not count for the speed
             bars.update(task, completed=done, total=total, note=note or pace.text)
 
         yield advance
 
 
 class Pace:
-    """How fast work goes: what was done before the first report, as in a resumed run, does not count."""
+    """The speed of work; work done before the first report, as in a resumed run, does not count."""
 
     def __init__(self) -> None:
         self._first: tuple[float, int] | None = None
@@ -113,7 +113,7 @@ class Pace:
 
     @property
     def text(self) -> str:
-        """The pace in words, empty before it is known."""
+        """The pace as text, empty before it is known."""
         return f"{self.per_second:,.1f}/s" if self.per_second else ""
 
 
@@ -134,7 +134,7 @@ def _log_lines(title: str) -> Advance:
 
 @contextmanager
 def followed(file: Path, title: str) -> Iterator[Advance]:
-    """Shows progress that another process reports; yields the callback to give it, which writes ``file``."""
+    """Shows progress that another process reports; yields the callback for that process, which writes ``file``."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.unlink(missing_ok=True)
     stop = threading.Event()
@@ -157,7 +157,7 @@ class ProgressFile:
         self._last = 0.0
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
-        """Writes the state whole."""
+        """Writes the state atomically."""
         if time.monotonic() - self._last < 1.0:
             return
         self._last = time.monotonic()

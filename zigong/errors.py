@@ -1,6 +1,6 @@
-"""The four ways a job can fail, and what hangs on each: exit code, and whether a retry makes sense.
+"""The four kinds of failures of a job, each with its exit code and whether a retry makes sense.
 
-Launchers lose exit codes (``ray job submit`` answers 1 for everything), so every job also writes its failure into
+Launchers lose exit codes (``ray job submit`` exits with 1 for everything), so every job also writes its failure into
 ``outcome.json``; schedulers read ``kind`` and ``retryable`` there.
 """
 
@@ -10,7 +10,7 @@ from typing import ClassVar
 
 
 class ZigongError(Exception):
-    """Base of every failure that ZiGong names itself.
+    """Base of every failure that ZiGong reports with a kind.
 
     Args:
         message: what was expected, what was found, and where (file, field, table, partition).
@@ -31,14 +31,14 @@ class ZigongError(Exception):
 
 
 class ConfigError(ZigongError):
-    """The recipe, an argument or the environment is wrong; the same call fails again until somebody edits it."""
+    """The recipe, an argument or the environment is wrong; the same call fails again until it is corrected."""
 
     kind = "config"
     exit_code = 2
 
 
 class DataError(ZigongError):
-    """Input or a built table does not hold its contract; the published version stays as it is."""
+    """Input or a built table violates its contract; the published version is unchanged."""
 
     kind = "data"
     exit_code = 3
@@ -60,15 +60,15 @@ class InfraError(ZigongError):
     retryable = True
 
 
-_FULL = ("No space left on device", "Disk quota exceeded")  # how every engine tells ENOSPC and EDQUOT
+_FULL = ("No space left on device", "Disk quota exceeded")  # how every engine reports ENOSPC and EDQUOT
 
 
 def full_disk(error: Exception) -> InfraError | None:
-    """The error as one of a disk that is full, however Python, Java or Rust wrapped it; None where it is another."""
-    told = str(error)
-    if not any(words in told for words in _FULL):
+    """The error as a full-disk error, however Python, Java or Rust wrapped it; None for other errors."""
+    text = str(error)
+    if not any(words in text for words in _FULL):
         return None
-    lines = [line.strip() for line in told.splitlines() if any(words in line for words in _FULL)]
+    lines = [line.strip() for line in text.splitlines() if any(words in line for words in _FULL)]
     return InfraError(
         f"a disk is full: {lines[0][:300]}",
         action="free or add space where lakehouse.root and Spark's local folders lie, then run the step again with the "

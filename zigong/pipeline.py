@@ -1,4 +1,4 @@
-"""The steps, their order and the commands that run them. Standard library only: DAGs import nothing else of ours."""
+"""The steps, their order and the commands that run them. Standard library only: the one module that DAGs import."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ LOCAL = "local"
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One job of the life of a record.
+    """One job of the pipeline.
 
     Attributes:
         reads: tables.
         writes: tables.
         takes: values (``zigong.runs.handover``) that earlier steps of the run left, or an earlier attempt of this one.
         leaves: values for later steps and for the report.
-        only_with: field of the recipe, such as ``base.tiny``; a recipe without it leaves the step out.
+        only_with: field of the recipe, such as ``base.tiny``; the step is skipped in recipes without it.
     """
 
     name: str
@@ -144,7 +144,7 @@ STEPS: tuple[Step, ...] = (
 
 REFUSED = (2, 3)  # exit codes of configuration and data errors (zigong.errors): the same call fails again
 
-# What the schedules run: every night the new events, every period the model, every month the book.
+# The steps of each schedule: new events every night, the model every period, the book every month.
 SCHEDULES: dict[str, tuple[str, ...]] = {
     "daily": ("ingest_events", "build_labels", "build_sequences"),
     "retrain": tuple(step.name for step in STEPS if step.name not in {"ingest_events", "score_users"}),
@@ -154,11 +154,11 @@ SCHEDULES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What ``zigong compile`` leaves for schedulers: everything needed to start each step as a command.
+    """The output of ``zigong compile`` for schedulers: everything needed to start each step as a command.
 
     Attributes:
         root: absolute root of the lakehouse; jobs start in other working directories.
-        timezone: the recipe's business time zone; schedules and dates go by it.
+        timezone: the recipe's business time zone; schedules and dates are in it.
     """
 
     recipe: str
@@ -171,7 +171,7 @@ class Plan:
     timezone: str = "UTC"
 
     def outcome_file(self, run_id: str, step: str) -> Path:
-        """Where a step of a run leaves its outcome."""
+        """The file in which a step of a run writes its outcome."""
         return Path(self.root, "_runs", run_id, "steps", step, "outcome.json")
 
 
@@ -179,7 +179,7 @@ def step_named(name: str) -> Step:
     """The step of this name.
 
     Raises:
-        KeyError: there is none; the message lists all names.
+        KeyError: no step has this name; the message lists all names.
     """
     for step in STEPS:
         if step.name == name:
@@ -188,7 +188,7 @@ def step_named(name: str) -> Step:
 
 
 def scheduled_steps(plan: Plan, schedule: str) -> tuple[str, ...]:
-    """The steps a schedule runs for a recipe: no base is trained where one is named, and score brings its own date."""
+    """The steps a schedule runs for a recipe: no base is trained if it names one, and score sets its own date."""
     return tuple(step for step in SCHEDULES[schedule] if step in plan.steps or step == "score_users")
 
 
@@ -199,13 +199,13 @@ def job_arguments(plan: Plan, *, run_id: str) -> list[str]:
 
 
 def interval_arguments(schedule: str, step: str, first: date | None, end: date | None) -> list[str]:
-    """The arguments that bind a scheduled step to its data interval [first, end), dates of the business time zone.
+    """The arguments that limit a scheduled step to its data interval [first, end), dates of the business time zone.
 
     - daily: nothing known from ``end`` on exists (``as_of``), so that labels mature night by night. Only
       ``ingest_events`` is limited to the known dates of the interval: a day's events change the labels of every
       open window, so labels and sequences are built for all observation dates of the recipe.
     - score: ``end`` is the observation date T that is scored, and nothing else is built.
-    - retrain, and any run without an interval: the recipe as it stands.
+    - retrain, and any run without an interval: the unchanged recipe.
     """
     if first is None or end is None:
         return []
@@ -219,7 +219,7 @@ def interval_arguments(schedule: str, step: str, first: date | None, end: date |
 
 
 def run_name(dag_id: str, dag_run_id: str) -> str:
-    """Our run id of a scheduler's run: always the same, unique, and within the pattern of ``zigong.runs.run``."""
+    """The ZiGong run id of a scheduler's run: deterministic, unique, and valid for ``zigong.runs.run``."""
     readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{dag_id}-{dag_run_id}")[:64]
     return f"{readable}-{hashlib.sha256(f'{dag_id} {dag_run_id}'.encode()).hexdigest()[:12]}"
 
@@ -235,7 +235,7 @@ def spark_command(
         jars: folder of Delta's jars, for machines that cannot resolve the package.
 
     Raises:
-        FileNotFoundError: there is no jar in that folder.
+        FileNotFoundError: the folder holds no jar.
     """
     delta = ["--jars", _jars_in(jars)] if jars else ["--packages", plan.delta_package]
     submit = [*spark_submit, *delta, "--conf", "spark.log.level=WARN", "--py-files", f"{home}/dist/zigong.zip"]
@@ -245,7 +245,7 @@ def spark_command(
 def ray_command(
     step: str, arguments: Sequence[str], *, home: str, address: str, ray: str, submission: str
 ) -> list[str]:
-    """The ``ray job submit`` command of a Ray job; the working directory travels as dist/zigong.zip.
+    """The ``ray job submit`` command of a Ray job; the working directory is shipped as dist/zigong.zip.
 
     Args:
         submission: id under which the cluster knows the job, so that it can be stopped.
@@ -256,7 +256,7 @@ def ray_command(
 
 
 def local_command(step: str, arguments: Sequence[str], *, python: str) -> list[str]:
-    """The command of a job that runs where it is started."""
+    """The command of a job that runs on this machine."""
     return [python, "-m", f"jobs.{step}", *arguments]
 
 
@@ -264,8 +264,8 @@ def worth_retrying(exit_code: int, outcome: Mapping[str, Any] | None) -> bool:
     """Whether a failed command may succeed the next time.
 
     Args:
-        exit_code: of the command; launchers may have flattened it to 1.
-        outcome: what the job itself left in outcome.json; None when it ended before it could.
+        exit_code: of the command; some launchers always return 1.
+        outcome: what the job wrote to outcome.json; None when it ended before that.
     """
     if outcome is not None:
         return bool(outcome["retryable"])
@@ -281,7 +281,7 @@ def read_plan(path: str | Path) -> Plan:
     """Reads plan.json.
 
     Raises:
-        FileNotFoundError: nobody compiled the recipe; the message says how.
+        FileNotFoundError: the recipe was not compiled; the message shows the command.
         ValueError: the plan names no lakehouse.
     """
     file = Path(path)

@@ -1,4 +1,4 @@
-"""Wall and CPU seconds of a piece of work, the processes it started included. Standard library only."""
+"""Wall and CPU seconds of a piece of work, including the processes it started. Standard library only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-LONG = 300  # seconds of work beside which start-up and compilation are nothing, so that it counts as warm itself
+LONG = 300  # seconds of work; for longer work start-up and compilation are negligible: it counts as warm
 
 
 def measure(work: Callable[[], object]) -> dict[str, float]:
@@ -21,13 +21,13 @@ def measure(work: Callable[[], object]) -> dict[str, float]:
 def measure_warm(
     work: Callable[[], object], between: Callable[[], object] = lambda: None, times: int = 1
 ) -> dict[str, float]:
-    """As ``measure``, and ``warm_wall`` and ``warm_cpu`` of doing it again, when Spark has compiled its code.
+    """As ``measure``, with ``warm_wall`` and ``warm_cpu`` of repetitions, after Spark has compiled its code.
 
-    Work of more than ``LONG`` seconds is not done again.
+    Work of more than ``LONG`` seconds is not repeated.
 
     Args:
-        between: done before each further time, not counted.
-        times: how often it is done again; the fastest counts.
+        between: run before each repetition, not counted.
+        times: number of repetitions; the fastest counts.
     """
     first = measure(work)
     again = []
@@ -37,13 +37,13 @@ def measure_warm(
     return {**first, **{f"warm_{name}": min(found[name] for found in again or [first]) for name in first}}
 
 
-def tell(figures: dict[str, float]) -> None:
+def print_figures(figures: dict[str, float]) -> None:
     """Prints the figures as the last line, where the driver reads them."""
     print(json.dumps(figures), flush=True)
 
 
 def _cpu_seconds() -> float:
-    """Of this process, of its living descendants, and of the ended ones they waited for (Linux)."""
+    """CPU seconds of this process, its living descendants, and the ended ones they waited for (Linux)."""
     ticks, waiting = 0, [os.getpid()]
     while waiting:
         process = Path(f"/proc/{waiting.pop()}")
@@ -57,7 +57,7 @@ def _cpu_seconds() -> float:
 
 
 def _children(process: Path) -> list[int]:
-    """Read again where a thread ended meanwhile: what it had started is another thread's by then."""
+    """The child processes; read again if a thread ended meanwhile, since its children move to another thread."""
     while process.exists():
         try:
             tasks = list((process / "task").iterdir())

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from benchmarks.builders.clock import measure, tell
+from benchmarks.builders.clock import measure, print_figures
 from benchmarks.builders.ours import open_engine
 from zigong.behavior.simulate import simulate_lender
 from zigong.behavior.sources.pseudonyms import user_bucket
@@ -27,8 +27,8 @@ def write_input(spark: SparkSession, folder: Path, events: int) -> int:
     """Writes raw files, events/, profiles/, users/ and count below ``folder``; returns the number of event versions."""
     simulation = Simulation(users=max(1, events // EVENTS_PER_USER), months=MONTHS)
     simulate_lender(spark, simulation, seed=3, folder=str(folder / "raw"))
-    told = _events(spark.read.parquet(str(folder / "raw" / "events.parquet")))
-    told.write.mode("overwrite").parquet(str(folder / "events"))
+    versions = _events(spark.read.parquet(str(folder / "raw" / "events.parquet")))
+    versions.write.mode("overwrite").parquet(str(folder / "events"))
     profiles = _profiles(spark.read.parquet(str(folder / "raw" / "profiles.parquet")))
     profiles.write.mode("overwrite").parquet(str(folder / "profiles"))
     profiles.select("user_id").distinct().write.mode("overwrite").parquet(str(folder / "users"))
@@ -82,7 +82,7 @@ def main(folder: str, events: str, threads: str) -> None:
     spark = open_engine(int(threads), int(events))
     spark.conf.set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")  # Polars compares no INT96
     figures = measure(lambda: write_input(spark, Path(folder), int(events)))
-    tell({**figures, "events": float(Path(folder, "count").read_text())})
+    print_figures({**figures, "events": float(Path(folder, "count").read_text())})
     spark.stop()
 
 

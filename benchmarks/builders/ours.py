@@ -11,14 +11,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from benchmarks.builders.clock import measure_warm, tell
+from benchmarks.builders.clock import measure_warm, print_figures
 from zigong.behavior.sequences import user_sequences
 from zigong.behavior.timeline import user_timelines
 from zigong.lakehouse.business_time import local_midnight
 from zigong.lakehouse.session import open_spark
 from zigong.recipe import Engine
 
-KEPT_EVENTS = 200_000  # nothing folds: the peers know no folding
+KEPT_EVENTS = 200_000  # no folding: the peers do not support it
 EVENTS_PER_PARTITION = 400_000
 
 
@@ -56,7 +56,7 @@ def main(source: str, target: str, day: str, threads: str) -> None:
             "overwrite"
         ).parquet(target)
 
-    tell(measure_warm(build))
+    print_figures(measure_warm(build))
     spark.stop()
 
 

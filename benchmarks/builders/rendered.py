@@ -1,4 +1,4 @@
-"""Rendering beside building, in one process: `rendered.py INPUT OUTPUT YYYY-MM-DD ROUNDS THREADS`.
+"""Rendering compared with building, in one process: `rendered.py INPUT OUTPUT YYYY-MM-DD ROUNDS THREADS`.
 
 A round builds the sequences of INPUT and writes them, then renders and encodes what it wrote and writes the samples.
 Prints one line of JSON: wall and CPU seconds of the fastest round of each, the events rendered, and of the first batch
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from benchmarks.builders.clock import measure, tell
+from benchmarks.builders.clock import measure, print_figures
 from benchmarks.builders.ours import open_engine, sequences
 from zigong.instructions.build import RenderPlan, instruction_samples
 from zigong.instructions.corpus import history_lines
@@ -45,10 +45,10 @@ def plan_of(tokenizer: Path) -> RenderPlan:
 
 
 def write_tokenizer(built: DataFrame, day: date, plan: RenderPlan) -> None:
-    """A tokenizer of the words of some users' lines and profiles, as a run makes it for its tiny base."""
+    """A tokenizer of the words of some users' lines and profiles, as a run trains it for its tiny base."""
     template, some = plan.template, built.limit(USERS_OF_THE_TOKENIZER)
-    told = history_lines(some, SETTINGS, cutoff=day, timezone=TIMEZONE)
-    lines = told.select(F.explode("lines").alias("line")).distinct().collect()
+    rendered = history_lines(some, SETTINGS, cutoff=day, timezone=TIMEZONE)
+    lines = rendered.select(F.explode("lines").alias("line")).distinct().collect()
     pairs = some.select(F.explode("profile").alias("key", "value")).distinct().collect()
     profiles = [template.profile.format(words=f"{row['key']}={row['value']}") for row in pairs]
     fixed = [template.ask(HORIZON), *template.choices]
@@ -56,18 +56,18 @@ def write_tokenizer(built: DataFrame, day: date, plan: RenderPlan) -> None:
 
 
 def first_batch(built: Path, plan: RenderPlan) -> dict[str, float]:
-    """What a worker renders of the first rows of one file."""
+    """Size and CPU seconds of rendering the first rows of one file, as in a worker."""
     file = pq.ParquetFile(min(built.glob("*.parquet")))
     events = next(file.iter_batches(ROWS_OF_A_BATCH, columns=["events"]))["events"]
     fields = {name: events.values.field(name) for name in event_columns(SETTINGS)}
     fields["event_at"] = fields["event_at"].cast(pa.timestamp("us", tz="UTC"))
     lists = [pa.ListArray.from_arrays(events.offsets, values) for values in fields.values()]
     batch, before = pa.RecordBatch.from_arrays(lists, names=list(fields)), time.process_time()
-    told = render_histories(
+    rendered = render_histories(
         events_in(batch, event_columns(SETTINGS)), template=plan.template, settings=SETTINGS, zone=ZoneInfo(TIMEZONE)
     )
     cpu = time.process_time() - before
-    return {"batch_events": len(told.codes), "batch_lines": len(told.lines), "batch_cpu": cpu}
+    return {"batch_events": len(rendered.codes), "batch_lines": len(rendered.lines), "batch_cpu": cpu}
 
 
 def fastest(rounds: list[dict[str, float]]) -> dict[str, float]:
@@ -105,7 +105,7 @@ def measured(spark: SparkSession, source: str, target: Path, day: date, rounds: 
 def main(source: str, target: str, day: str, rounds: str, threads: str) -> None:
     """Measures and reports."""
     spark = open_engine(int(threads), int(Path(source, "count").read_text()))
-    tell(measured(spark, source, Path(target), date.fromisoformat(day), int(rounds)))
+    print_figures(measured(spark, source, Path(target), date.fromisoformat(day), int(rounds)))
     spark.stop()
 
 

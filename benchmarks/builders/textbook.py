@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 from pyspark.sql.window import Window
 
-from benchmarks.builders.clock import measure, tell
+from benchmarks.builders.clock import measure, print_figures
 from benchmarks.builders.ours import open_engine
 
 STATED = ("event_type", "event_at", "known_at", "amount", "currency", "days_past_due", "attributes")
@@ -31,15 +31,15 @@ def sequences(spark: SparkSession, source: str, day: str) -> DataFrame:
     kept = StructType([held.schema[name] for name in STATED])
 
     def ordered(rows: list[Row]) -> tuple[list[tuple[object, ...]], int, str]:
-        told = sorted(rows, key=lambda row: (row["event_at"], row["known_at"], row["source"], row["event_id"]))
+        visible = sorted(rows, key=lambda row: (row["event_at"], row["known_at"], row["source"], row["event_id"]))
         names = ",".join(
-            f"{row['source']}\t{row['event_id']}\t{round(row['known_at'].timestamp() * 1e6)}" for row in told
+            f"{row['source']}\t{row['event_id']}\t{round(row['known_at'].timestamp() * 1e6)}" for row in visible
         )
-        events = [tuple(row[name] for name in STATED) for row in told]
-        return events, len(told), hashlib.sha256(names.encode()).hexdigest()
+        events = [tuple(row[name] for name in STATED) for row in visible]
+        return events, len(visible), hashlib.sha256(names.encode()).hexdigest()
 
     as_sequence = F.udf(ordered, f"struct<events: array<{kept.simpleString()}>, events_used: int, events_hash: string>")
-    told = collected.withColumn("told", as_sequence("events")).select("user_id", "told.*")
+    visible = collected.withColumn("visible", as_sequence("events")).select("user_id", "visible.*")
     by_user = Window.partitionBy("user_id").orderBy(F.desc("valid_from"), F.desc("known_at"))
     profile = (
         profiles.where((F.col("valid_from") < t) & (F.col("known_at") < t))
@@ -47,13 +47,13 @@ def sequences(spark: SparkSession, source: str, day: str) -> DataFrame:
         .where("rank = 1")
         .select("user_id", F.col("attributes").alias("profile"))
     )
-    return told.join(profile, "user_id", "left")
+    return visible.join(profile, "user_id", "left")
 
 
 def main(source: str, target: str, day: str, threads: str) -> None:
     """Builds once and reports."""
     spark = open_engine(int(threads), int(Path(source, "count").read_text()))
-    tell(measure(lambda: sequences(spark, source, day).write.mode("overwrite").parquet(target)))
+    print_figures(measure(lambda: sequences(spark, source, day).write.mode("overwrite").parquet(target)))
     spark.stop()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.builders.clock import measure_warm, tell
+from benchmarks.builders.clock import measure_warm, print_figures
 from benchmarks.builders.ours import open_engine, sequences
 from schemas.contracts import table_contract
 
@@ -22,7 +22,7 @@ def main(source: str, target: str, day: str, threads: str) -> None:
         built = sequences(spark, source, date.fromisoformat(day))
         built.select(*columns).write.mode("overwrite").parquet(target)
 
-    tell(measure_warm(build))
+    print_figures(measure_warm(build))
     spark.stop()
 
 

@@ -9,14 +9,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import duckdb
 
-from benchmarks.builders.clock import measure, tell
+from benchmarks.builders.clock import measure, print_figures
 
 QUERY = """
 COPY (
   WITH known AS (
     SELECT *, row_number() OVER (PARTITION BY source, event_id ORDER BY known_at DESC) AS newest
     FROM read_parquet('{source}/events/*.parquet') WHERE known_at < TIMESTAMPTZ '{day} 00:00:00+00'
-  ), told AS (
+  ), visible AS (
     SELECT user_id,
       list({{event_type: event_type, event_at: event_at, known_at: known_at, amount: amount, currency: currency,
              days_past_due: days_past_due, attributes: attributes}}
@@ -30,7 +30,7 @@ COPY (
     FROM read_parquet('{source}/profiles/*.parquet')
     WHERE valid_from < TIMESTAMPTZ '{day} 00:00:00+00' AND known_at < TIMESTAMPTZ '{day} 00:00:00+00' GROUP BY user_id
   )
-  SELECT told.*, profile.profile FROM told LEFT JOIN profile USING (user_id)
+  SELECT visible.*, profile.profile FROM visible LEFT JOIN profile USING (user_id)
 ) TO '{target}' (FORMAT parquet, COMPRESSION snappy)
 """
 
@@ -40,7 +40,7 @@ def main(source: str, target: str, day: str, threads: str) -> None:
     connection = duckdb.connect()
     connection.execute(f"SET threads = {int(threads)}; SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
     connection.execute(f"SET memory_limit = '8GB'; SET temp_directory = '{target}.spill'")
-    tell(measure(lambda: connection.execute(QUERY.format(source=source, target=target, day=day))))
+    print_figures(measure(lambda: connection.execute(QUERY.format(source=source, target=target, day=day))))
 
 
 if __name__ == "__main__":

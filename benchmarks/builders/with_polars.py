@@ -13,7 +13,7 @@ os.environ["POLARS_MAX_THREADS"] = sys.argv[-1]  # read when polars is imported
 
 import polars as pl
 
-from benchmarks.builders.clock import measure, tell
+from benchmarks.builders.clock import measure, print_figures
 
 STATED = ("event_type", "event_at", "known_at", "amount", "currency", "days_past_due", "attributes")
 
@@ -25,7 +25,7 @@ def sequences(source: str, day: str) -> pl.DataFrame:
     newest = known.filter(pl.col("known_at") == pl.col("known_at").max().over("source", "event_id"))
     held = newest.filter((pl.col("op") == "upsert") & (pl.col("event_at") < t))
     name = pl.concat_str("source", "event_id", pl.col("known_at").dt.epoch("us").cast(pl.String), separator="\t")
-    told = (
+    visible = (
         held.sort("event_at", "known_at", "source", "event_id")
         .group_by("user_id", maintain_order=False)
         .agg(pl.struct(*STATED).alias("events"), pl.len().alias("events_used"), name.str.join(",").alias("names"))
@@ -37,14 +37,14 @@ def sequences(source: str, day: str) -> pl.DataFrame:
         .group_by("user_id")
         .agg(pl.col("attributes").last().alias("profile"))
     )
-    joined = told.join(profile, on="user_id", how="left").collect()
+    joined = visible.join(profile, on="user_id", how="left").collect()
     hashes = [hashlib.sha256(names.encode()).hexdigest() for names in joined["names"]]
     return joined.drop("names").with_columns(pl.Series("events_hash", hashes))
 
 
 def main(source: str, target: str, day: str, _threads: str) -> None:
     """Builds and reports."""
-    tell(measure(lambda: sequences(source, day).write_parquet(target, compression="snappy")))
+    print_figures(measure(lambda: sequences(source, day).write_parquet(target, compression="snappy")))
 
 
 if __name__ == "__main__":

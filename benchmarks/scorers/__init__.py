@@ -1,4 +1,4 @@
-"""The same scores computed by many ways: each file is a program of its own, `FILE INPUT`, that answers on its stdin.
+"""The same scores computed with many methods: each file is a program, `FILE INPUT`, that serves requests on stdin.
 
 INPUT is what inputs.py wrote: a base model, an adapter with random B, and sets of samples. A score is the product of
 one sample's gradient (its own mean over its label tokens, with respect to all LoRA weights) with one test vector. A

@@ -1,4 +1,4 @@
-"""The loop of a way: reads requests from stdin, answers on what was stdout; prints of libraries go to stderr."""
+"""The loop of a method: reads requests from stdin, answers on the original stdout; libraries print to stderr."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def answer_requests(open_way: Callable[[Path], Way]) -> None:
         request = json.loads(line)
         key = (request["samples"], request["vectors"])
         if prepared is None or prepared[0] != key:
-            prepared = None  # frees the vectors before the next ones are made
+            prepared = None  # frees the vectors before the next ones are created
             prepared = key, way(sample_set(key[0]), test_vectors(key[1]))
         wall, cpu = time.perf_counter(), time.process_time()
         scores = prepared[1]()

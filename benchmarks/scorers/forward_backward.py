@@ -1,4 +1,4 @@
-"""The floor: batched forward and backward of the summed losses, and nothing else. `FILE INPUT label|full`.
+"""The floor: only batched forward and backward of the summed losses. `FILE INPUT label|full`.
 
 ``label``: our loss code, logits at label positions only. ``full``: logits at every position, as model(...) gives them.
 """

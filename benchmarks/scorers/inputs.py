@@ -1,4 +1,4 @@
-"""The input of the influence benchmarks, made from seeds: model, adapter, sets of samples, test vectors.
+"""The input of the influence benchmarks, generated from seeds: model, adapter, sets of samples, test vectors.
 
 Imports nothing of ours, so that the environment of the peers reads the same.
 """
@@ -30,7 +30,7 @@ class SampleSet:
 
     Attributes:
         prompts: token ids.
-        answers: token ids that bear loss.
+        answers: token ids with loss.
         users: owner of each sample.
     """
 
@@ -48,7 +48,7 @@ class SampleSet:
 
 
 def write_model(folder: Path) -> None:
-    """Writes base/ and adapter/, unless they are there."""
+    """Writes base/ and adapter/, unless they exist."""
     if (folder / "adapter").is_dir():
         return
     torch.manual_seed(1)
@@ -101,7 +101,7 @@ def _single_samples(*, ragged: bool) -> SampleSet:
 
 
 def _timelines(points: int, users: int) -> SampleSet:
-    """Users with 2 x points months, asked at the end of each of the last ``points``."""
+    """Users with 2 x points months, with a question at the end of each of the last ``points``."""
     prompts, answers, owners = [], [], []
     for user in range(users):
         generator = np.random.default_rng(100 * points + user)

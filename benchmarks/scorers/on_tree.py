@@ -19,7 +19,7 @@ from zigong.influence.branches import branch_products
 from zigong.tokens.samples import Samples
 from zigong.tokens.tree import user_trees
 
-BATCH_TOKENS = 1024  # of trees: half of what an autograd pass takes, since values and derivatives lie side by side
+BATCH_TOKENS = 1024  # of trees: half of what an autograd pass takes, since values and derivatives are both kept
 
 
 def open_way(folder: Path) -> Way:

@@ -26,11 +26,11 @@ BATCH_TOKENS = 4096
 
 
 def opened_agent(model: PeftModel) -> OpenAgent:
-    """The benchmark's one checkpoint as scoring sees an agent."""
+    """The benchmark's single checkpoint as an agent for scoring."""
     model.requires_grad_(False)
     pairs, base = lora_pairs(model), model.get_base_model()
     return OpenAgent(
-        manifest=None,  # type: ignore[arg-type]  # nothing here asks for dates or rates
+        manifest=None,  # type: ignore[arg-type]  # dates and rates are not used here
         model=base,
         pairs=pairs,
         groups=shared_inputs(base, pairs),

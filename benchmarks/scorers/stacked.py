@@ -1,4 +1,4 @@
-"""Scores against many vectors at once, from the passes of scoring. No recipe asks for them: only comparisons do."""
+"""Scores against many vectors at once, from the passes of scoring. Only used for comparisons, by no recipe."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def score_against(
         agent: the opened agent; :func:`use_checkpoint` chooses the weights.
         batches: N samples in all, a pass each.
         stacked: (A [M, r, D], B [M, O, r]) of each pair, on any device; read in blocks of ``BLOCK_BYTES``.
-        normalise: cosine divides by the norm of the sample's gradient; the vectors are taken as they are.
+        normalise: cosine divides by the norm of the sample's gradient; the vectors are used unchanged.
     """
     samples = sum(len(batch) for batch in batches)
     sink = Stack(samples, stacked, device=agent.model.device, norms=normalise == "cosine")
@@ -51,7 +51,7 @@ class Stack:
 
     Args:
         samples: N.
-        stacked: (A [M, r, D], B [M, O, r]) of each pair, of any device: vectors travel in blocks.
+        stacked: (A [M, r, D], B [M, O, r]) of each pair, on any device: vectors are copied in blocks.
         norms: whether :meth:`finished` divides by the norms of the samples' gradients.
     """
 
@@ -68,11 +68,11 @@ class Stack:
         self._held_bytes = 0
 
     def begin(self, samples: int) -> None:
-        """Tells how many samples the next pass holds; they follow those of the passes before."""
+        """Starts a pass over the next ``samples`` samples; they follow those of the passes before."""
         self._rows = slice(self._rows.stop, self._rows.stop + samples)
 
     def take(self, factors: Factors) -> None:
-        """Builds the pair's gradients and holds them."""
+        """Builds the pair's gradients and keeps them."""
         for side, gradient in enumerate(materialised(factors)):
             flat = gradient.float().flatten(1)
             self._held.setdefault((factors.index, side), []).append((self._rows.start, flat))
@@ -83,7 +83,7 @@ class Stack:
             self._multiply()
 
     def finished(self) -> Tensor:
-        """The products, divided by the norms of the samples' gradients where they were wanted: [N, M]."""
+        """The products, divided by the norms of the samples' gradients if requested: [N, M]."""
         self._multiply()
         return self._products if self._squares is None else self._products / self._squares.sqrt().float()[:, None]
 

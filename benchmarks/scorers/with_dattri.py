@@ -1,4 +1,4 @@
-"""dattri-llm: TracIn over its live gradient stream, against test gradients that are given. `FILE INPUT given|sorted`.
+"""dattri-llm: TracIn over its live gradient stream, against given test gradients. `FILE INPUT given|sorted`.
 
 It batches by number of samples in the order of the data set; ``sorted`` hands it the samples sorted by length.
 """

@@ -37,8 +37,8 @@ def open_way(folder: Path) -> Way:
             self.decoder = decoder
 
         def forward(self, ids: Tensor, positions: Tensor, targets: Tensor, shares: Tensor) -> Tensor:
-            # Pads stand on the right, behind every label, so causal attention alone keeps them out. The mask is given
-            # whole: the code that makes it looks into values, which vmap forbids.
+            # Padding is on the right, after every label, so causal attention excludes it. The mask is given
+            # complete: the code that builds it inspects values, which vmap forbids.
             size = ids.shape[0]
             mask = torch.ones(size, size, dtype=torch.bool).tril()[None, None]
             order = torch.arange(size)[None]

@@ -9,15 +9,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from pyspark.sql import DataFrame
 
-from benchmarks.builders.clock import measure_warm, tell
+from benchmarks.builders.clock import measure_warm, print_figures
 from benchmarks.builders.ours import open_engine
-from benchmarks.validators import WARM_TIMES, contract, judged_table_rules, told
+from benchmarks.validators import WARM_TIMES, contract, judged_table_rules, violation_figures
 from zigong.quality.audit import judge_published
 from zigong.quality.measures import AuditContext
 
 
 def violations(rows: DataFrame, folder: Path) -> dict[str, int]:
-    """What the audit says of every rule that needs nothing beside the table."""
+    """The audit's result for every rule that needs only the table."""
     verdict = judge_published(rows, contract(), AuditContext(run_id="bench"), folder)
     results = {item.rule: item for item in verdict.results}
     found = {rule.name: int(results[rule.name].observed or 0) for rule in contract().row_rules}
@@ -28,11 +28,11 @@ def violations(rows: DataFrame, folder: Path) -> dict[str, int]:
 
 
 def main(source: str, target: str, events: str, threads: str) -> None:
-    """Judges, again and again, and reports."""
+    """Evaluates the rules repeatedly and reports."""
     spark = open_engine(int(threads), int(events))
     found: dict[str, int] = {}
     figures = measure_warm(lambda: found.update(violations(spark.read.parquet(source), Path(target))), times=WARM_TIMES)
-    tell({**figures, **told(found)})
+    print_figures({**figures, **violation_figures(found)})
     spark.stop()
 
 

@@ -1,4 +1,4 @@
-"""Sound sequences with planted faults, and what was planted: `planted.py BUILT OUTPUT EVENTS THREADS`.
+"""Valid sequences with planted faults, and their counts: `planted.py BUILT OUTPUT EVENTS THREADS`.
 
 Most rows stay sound. A few of each 1,000 get a fault, chosen by a hash of their key, so that every run plants the same.
 """
@@ -14,12 +14,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from benchmarks.builders.clock import measure, tell
+from benchmarks.builders.clock import measure, print_figures
 from benchmarks.builders.ours import open_engine
 from benchmarks.validators import PLANTED_ROWS_OF_A_KEY, contract
 
 SLOT, SLOTS = "_slot", 1000
-# What happens to the rows of a slot, and the rules that this breaks.
+# The fault of the rows of a slot, and the rules that it breaks.
 FAULTS = {
     "no key": ("sequence_id_is_present",),
     "no user": ("user_id_is_present",),
@@ -59,7 +59,7 @@ def planted(slotted: DataFrame) -> DataFrame:
 
 
 def planted_counts(slotted: DataFrame) -> dict[str, int]:
-    """Violations of each rule, counted from the slots alone."""
+    """Violations of each rule, counted from the slots."""
     rows = {row[SLOT]: row["count"] for row in slotted.groupBy(SLOT).count().collect()}
     found: dict[str, int] = {}
     for number, rules in enumerate(FAULTS.values()):
@@ -77,10 +77,10 @@ def _gone(column: str, fault: str) -> Column:
 
 
 def main(source: str, target: str, events: str, threads: str) -> None:
-    """Plants, and writes what was planted beside it."""
+    """Plants the faults, and writes their counts next to the rows."""
     spark = open_engine(int(threads), int(events))
     slotted = with_slots(spark.read.parquet(source))
-    tell(measure(lambda: planted(slotted).write.mode("overwrite").parquet(f"{target}/sequences")))
+    print_figures(measure(lambda: planted(slotted).write.mode("overwrite").parquet(f"{target}/sequences")))
     Path(target, "planted.json").write_text(json.dumps(planted_counts(slotted)))
     spark.stop()
 

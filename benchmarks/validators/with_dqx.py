@@ -1,8 +1,7 @@
 """The same rules as checks of Databricks Labs DQX, on the local Spark: `with_dqx.py INPUT OUTPUT EVENTS THREADS`.
 
-DQX asks for a client of a Databricks workspace, which cannot exist here and which these checks never use: it gets a
-stand-in.
-It says of every row which checks it fails; counted are the rows of each check. Of a key that occurs again every row
+DQX requires a client of a Databricks workspace, which cannot exist here and which these checks never use: it gets a
+stand-in. It reports the failed checks of every row; the rows of each check are counted. For a repeated key every row
 fails, and the planted ones come in pairs.
 """
 
@@ -21,7 +20,7 @@ from databricks.sdk import WorkspaceClient
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from benchmarks.builders.clock import measure_warm, tell
+from benchmarks.builders.clock import measure_warm, print_figures
 from benchmarks.builders.ours import open_engine
 from benchmarks.validators import (
     PLANTED_ROWS_OF_A_KEY,
@@ -29,18 +28,18 @@ from benchmarks.validators import (
     any_row_rule_broken,
     contract,
     judged_table_rules,
-    told,
+    violation_figures,
 )
 from schemas.rules import RowRule, TableRule
 
 
 def checks() -> list[DQRule]:
-    """One check for each rule that needs nothing beside the table."""
+    """One check for each rule that needs only the table."""
     return [*map(_of_rows, contract().row_rules), *map(_of_table, judged_table_rules())]
 
 
 def violations(rows: DataFrame) -> dict[str, int]:
-    """What DQX says of each rule."""
+    """DQX's result for each rule."""
     engine = DQEngineCore(MagicMock(spec=WorkspaceClient))
     checked = engine.apply_checks(rows, checks())
     failed = checked.select(F.explode("_errors.name").alias("rule")).groupBy("rule").count().collect()
@@ -84,11 +83,11 @@ def _of_table(rule: TableRule) -> DQRule:
 
 
 def main(source: str, _target: str, events: str, threads: str) -> None:
-    """Judges, again and again, and reports."""
+    """Evaluates the rules repeatedly and reports."""
     spark = open_engine(int(threads), int(events))
     found: dict[str, int] = {}
     figures = measure_warm(lambda: found.update(violations(spark.read.parquet(source))), times=WARM_TIMES)
-    tell({**figures, **told(found)})
+    print_figures({**figures, **violation_figures(found)})
     spark.stop()
 
 

@@ -1,4 +1,4 @@
-"""The same rules as Great Expectations judges them on Spark: `with_gx.py WAY CACHED INPUT OUTPUT EVENTS THREADS`.
+"""The same rules evaluated by Great Expectations on Spark: `with_gx.py WAY CACHED INPUT OUTPUT EVENTS THREADS`.
 
 WAY one_by_one validates each expectation by itself, suite all as one suite, for which GX bundles its metrics. CACHED
 (True or False) is whether GX keeps the rows in memory, as it does by default.
@@ -19,7 +19,7 @@ import great_expectations as gx
 import great_expectations.expectations as gxe
 from pyspark.sql import DataFrame
 
-from benchmarks.builders.clock import measure_warm, tell
+from benchmarks.builders.clock import measure_warm, print_figures
 from benchmarks.builders.ours import open_engine
 from benchmarks.validators import (
     PLANTED_ROWS_OF_A_KEY,
@@ -27,7 +27,7 @@ from benchmarks.validators import (
     any_row_rule_broken,
     contract,
     judged_table_rules,
-    told,
+    violation_figures,
 )
 from schemas.rules import RowRule, TableRule
 
@@ -35,13 +35,13 @@ FORMAT = "BASIC"  # counts and few values: cheaper than GX's default, SUMMARY
 
 
 def expectations() -> dict[str, gxe.Expectation]:
-    """One expectation for each rule that needs nothing beside the table."""
+    """One expectation for each rule that needs only the table."""
     rules = {rule.name: _of_rows(rule) for rule in contract().row_rules}
     return rules | {rule.name: _of_table(rule) for rule in judged_table_rules()}
 
 
 def violations(rows: DataFrame, way: str, *, cached: bool) -> dict[str, int]:
-    """What GX says of each rule.
+    """GX's result for each rule.
 
     Args:
         way: ``one_by_one`` or ``suite``.
@@ -58,11 +58,11 @@ def violations(rows: DataFrame, way: str, *, cached: bool) -> dict[str, int]:
     else:
         suite = gx.ExpectationSuite(name="sequences", expectations=list(asked.values()))
         results = batch.validate(suite, result_format=FORMAT).results
-    told_of = {result.expectation_config.meta["rule"]: result for result in results}
-    failed = [rule for rule, result in told_of.items() if result.exception_info.get("raised_exception")]
+    result_of = {result.expectation_config.meta["rule"]: result for result in results}
+    failed = [rule for rule, result in result_of.items() if result.exception_info.get("raised_exception")]
     if failed:
-        raise SystemExit(f"GX did not judge {', '.join(failed)}: {told_of[failed[0]].exception_info}")
-    return {rule: _count(rule, told_of[rule]) for rule in asked}
+        raise SystemExit(f"GX did not evaluate {', '.join(failed)}: {result_of[failed[0]].exception_info}")
+    return {rule: _count(rule, result_of[rule]) for rule in asked}
 
 
 def _of_rows(rule: RowRule) -> gxe.Expectation:
@@ -89,16 +89,16 @@ def _no_rows(rule: str, query: str) -> gxe.Expectation:
     return gxe.UnexpectedRowsExpectation(unexpected_rows_query=query, meta={"rule": rule})
 
 
-def _count(rule: str, told_of: gx.core.ExpectationValidationResult) -> int:
+def _count(rule: str, result_of: gx.core.ExpectationValidationResult) -> int:
     if rule == "key_is_unique":
-        return int(told_of.result["unexpected_count"]) // PLANTED_ROWS_OF_A_KEY
+        return int(result_of.result["unexpected_count"]) // PLANTED_ROWS_OF_A_KEY
     if rule in {item.name for item in judged_table_rules()}:
-        return int(not told_of.success)
-    return int(told_of.result["unexpected_count" if "unexpected_count" in told_of.result else "observed_value"])
+        return int(not result_of.success)
+    return int(result_of.result["unexpected_count" if "unexpected_count" in result_of.result else "observed_value"])
 
 
 def main(way: str, cached: str, source: str, _target: str, events: str, threads: str) -> None:
-    """Judges, again and again, and reports."""
+    """Evaluates the rules repeatedly and reports."""
     spark = open_engine(int(threads), int(events))
     found: dict[str, int] = {}
     figures = measure_warm(
@@ -106,7 +106,7 @@ def main(way: str, cached: str, source: str, _target: str, events: str, threads:
         between=spark.catalog.clearCache,
         times=WARM_TIMES,
     )
-    tell({**figures, **told(found)})
+    print_figures({**figures, **violation_figures(found)})
     spark.stop()
 
 

@@ -20,17 +20,17 @@ from airflow.utils.state import DagRunState, TaskInstanceState
 
 from zigong import pipeline
 
-# A job that ends as the file beside it says: an exit code and, unless it is null, an outcome.
+# A job that ends as given in ending.json: an exit code and, unless it is null, an outcome.
 JOB = """
 import json, pathlib, sys
-told = json.loads(pathlib.Path("ending.json").read_text())
+ending = json.loads(pathlib.Path("ending.json").read_text())
 pairs = list(zip(sys.argv[1::2], sys.argv[2::2]))
 root = [value.partition("=")[2] for name, value in pairs if value.startswith("lakehouse.root=")][-1]
 folder = pathlib.Path(root, "_runs", dict(pairs)["--run-id"], "steps", "build_base")
 folder.mkdir(parents=True, exist_ok=True)
-if told["outcome"]:
-    (folder / "outcome.json").write_text(json.dumps(told["outcome"]))
-sys.exit(told["code"])
+if ending["outcome"]:
+    (folder / "outcome.json").write_text(json.dumps(ending["outcome"]))
+sys.exit(ending["code"])
 """
 
 
@@ -63,12 +63,12 @@ def test_dags_run_one_at_a_time_and_never_catch_up(bag: DagBag) -> None:
         assert dag.doc_md
 
 
-def test_retraining_can_be_asked_for_by_an_asset(bag: DagBag) -> None:
+def test_retraining_can_be_triggered_by_an_asset(bag: DagBag) -> None:
     text = json.dumps(DagSerialization.to_dict(bag.dags["zigong_retrain"]), default=str)
     assert "zigong_retrain_request" in text
 
 
-def test_serialized_dags_hold_no_setting_of_the_workers(bag: DagBag) -> None:
+def test_serialized_dags_contain_no_setting_of_the_workers(bag: DagBag) -> None:
     settings = [value for name, value in os.environ.items() if name.startswith("ZIGONG_") and name != "ZIGONG_HOME"]
     assert os.environ["ZIGONG_USER_KEY"] in settings
     for dag in bag.dags.values():
@@ -87,7 +87,7 @@ def test_a_missing_setting_is_an_import_error_that_names_it(monkeypatch: pytest.
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A release folder whose only job ends as told."""
+    """A release folder whose only job ends as given."""
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs" / "build_base.py").write_text(JOB, encoding="utf-8")
     plan = json.loads(Path(os.environ["ZIGONG_PLAN"]).read_text(encoding="utf-8"))
@@ -105,18 +105,18 @@ def end_as(bag: DagBag, home: Path, code: int, outcome: dict[str, Any] | None) -
     bag.dags["zigong_retrain"].get_task("build_base").execute({"dag_run": run, "ti": SimpleNamespace(try_number=1)})
 
 
-def told(kind: str, *, retryable: bool, at: str = "first") -> dict[str, Any]:
+def outcome_of(kind: str, *, retryable: bool, at: str = "first") -> dict[str, Any]:
     return {"kind": kind, "retryable": retryable, "message": "the reason", "action": "the cure", "started_at": at}
 
 
 @pytest.mark.parametrize(
     ("code", "outcome", "ends"),
     [
-        (1, told("config", retryable=False), AirflowFailException),
-        (1, told("data", retryable=False), AirflowFailException),
-        (1, told("internal", retryable=False), AirflowFailException),
-        (1, told("conflict", retryable=True), AirflowException),
-        (5, told("infra", retryable=True), AirflowException),
+        (1, outcome_of("config", retryable=False), AirflowFailException),
+        (1, outcome_of("data", retryable=False), AirflowFailException),
+        (1, outcome_of("internal", retryable=False), AirflowFailException),
+        (1, outcome_of("conflict", retryable=True), AirflowException),
+        (5, outcome_of("infra", retryable=True), AirflowException),
         (2, None, AirflowFailException),  # refused before there was a run to leave an outcome in
         (137, None, AirflowException),
     ],
@@ -133,16 +133,16 @@ def test_the_outcome_decides_between_failing_and_retrying(
         assert "the cure" in str(failure.value)
 
 
-def test_the_outcome_of_an_earlier_try_is_not_taken_for_this_one(bag: DagBag, home: Path) -> None:
+def test_the_outcome_of_an_earlier_try_is_ignored(bag: DagBag, home: Path) -> None:
     with pytest.raises(AirflowFailException):
-        end_as(bag, home, 1, told("data", retryable=False))
+        end_as(bag, home, 1, outcome_of("data", retryable=False))
     with pytest.raises(AirflowException, match="no outcome") as failure:
         end_as(bag, home, 137, None)
     assert type(failure.value) is AirflowException
 
 
-def test_a_command_that_succeeds_ends_well(bag: DagBag, home: Path) -> None:
-    end_as(bag, home, 0, told("ok", retryable=False))
+def test_a_successful_command_succeeds(bag: DagBag, home: Path) -> None:
+    end_as(bag, home, 0, outcome_of("ok", retryable=False))
     (ended,) = (home / "lake/_runs").glob("*/steps/build_base/outcome.json")
     assert json.loads(ended.read_text(encoding="utf-8"))["kind"] == "ok"
 
@@ -150,7 +150,7 @@ def test_a_command_that_succeeds_ends_well(bag: DagBag, home: Path) -> None:
 def test_a_ray_step_is_submitted_to_the_cluster_and_stopped_there(
     bag: DagBag, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The ``ray`` beside the interpreter is called; here it is a program that notes its arguments."""
+    """The ``ray`` of the interpreter's environment is called, here a program that records its arguments."""
     (home / "bin").mkdir()
     (home / "bin/ray").write_text(f'#!/bin/sh\necho "$PYTHONPATH" "$@" >> {home}/calls.txt\n', encoding="utf-8")
     (home / "bin/ray").chmod(0o755)

@@ -39,7 +39,9 @@ class Checked:
 
     def outcomes(self, step: str) -> list[dict[str, Any]]:
         files = self.root.glob(f"_runs/zigong_daily-*/steps/{step}/outcome.json")
-        return sorted((json.loads(file.read_text("utf-8")) for file in files), key=lambda told: str(told["started_at"]))
+        return sorted(
+            (json.loads(file.read_text("utf-8")) for file in files), key=lambda outcome: str(outcome["started_at"])
+        )
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +111,7 @@ def scheduler_environment(folder: Path) -> dict[str, str]:
         "ZIGONG_PYTHON": sys.executable,
         "ZIGONG_USER_KEY": SECRET,
         "CHECKED_NIGHT": "2023-03-27T04:00:00+08:00",
-        # One compiler saves half of the processor time of short runs, given room for what it compiles.
+        # One compiler saves half of the processor time of short runs, given enough memory for compiled code.
         "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m",
     }
 
@@ -118,18 +120,18 @@ def test_every_check_in_the_schedulers_environment_passes(checked: Checked) -> N
     assert checked.code == 0, checked.output[-20_000:]
 
 
-def test_zigong_daily_publishes_what_its_outcomes_count(checked: Checked) -> None:
+def test_zigong_daily_publishes_the_rows_its_outcomes_count(checked: Checked) -> None:
     for step, tables in {
         "ingest_events": ["user_profiles"],
         "build_labels": ["observation_points", "performance_labels"],
         "build_sequences": ["user_sequences"],
     }.items():
-        told = checked.outcomes(step)[0]
-        assert told["kind"] == "ok"
-        assert told["arguments"] == {"from_date": None, "to_date": None}
+        outcome = checked.outcomes(step)[0]
+        assert outcome["kind"] == "ok"
+        assert outcome["arguments"] == {"from_date": None, "to_date": None}
         for table in tables:
             rows = DeltaTable(str(checked.root / "tables" / table)).to_pyarrow_dataset().count_rows()
-            assert rows == told["tables"][table]["published"] > 0
+            assert rows == outcome["tables"][table]["published"] > 0
 
 
 @pytest.mark.soak
@@ -143,7 +145,7 @@ def test_a_night_ingests_the_known_date_before_it(checked: Checked) -> None:
     assert rows == load["tables"]["behavior_events"]["published"]
 
 
-def test_the_key_of_the_pseudonyms_stays_in_the_workers_environment(checked: Checked) -> None:
+def test_the_pseudonym_key_is_only_in_the_workers_environment(checked: Checked) -> None:
     """Neither the database (DAGs, XCom, rendered fields) nor a log or a file of a run holds it."""
     folders = (checked.airflow_home, checked.root / "_runs")
     files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]

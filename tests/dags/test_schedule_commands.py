@@ -42,7 +42,7 @@ PLAN = Plan(
 
 
 @given(st.text(max_size=200), st.text(max_size=200))
-def test_every_dag_run_has_a_run_id_of_ours(first: str, second: str) -> None:
+def test_every_dag_run_has_a_valid_zigong_run_id(first: str, second: str) -> None:
     names = {run_name("zigong_daily", first), run_name("zigong_daily", second), run_name("zigong_score", first)}
     assert all(RUN_ID.match(f"{name}-backfill") for name in names)
     assert len(names) == (2 if first == second else 3)
@@ -69,13 +69,13 @@ def test_the_arguments_of_every_scheduled_step_make_a_valid_recipe(schedule: str
 
 
 @pytest.mark.parametrize("schedule", list(SCHEDULES))
-def test_a_run_without_an_interval_runs_the_recipe_as_it_stands(schedule: str) -> None:
+def test_a_run_without_an_interval_runs_the_unchanged_recipe(schedule: str) -> None:
     assert [interval_arguments(schedule, step, None, None) for step in SCHEDULES[schedule]] == [[]] * len(
         SCHEDULES[schedule]
     )
 
 
-def test_schedules_keep_the_order_of_the_pipeline_and_leave_out_what_the_recipe_does_not_need() -> None:
+def test_schedules_keep_the_pipeline_order_and_skip_unneeded_steps() -> None:
     names = [step.name for step in STEPS]
     for steps in SCHEDULES.values():
         assert list(steps) == sorted(steps, key=names.index)
@@ -84,7 +84,7 @@ def test_schedules_keep_the_order_of_the_pipeline_and_leave_out_what_the_recipe_
     assert scheduled_steps(small, "score") == SCHEDULES["score"]
 
 
-def test_spark_takes_delta_from_a_package_or_from_jars_on_disk(tmp_path: Path) -> None:
+def test_spark_gets_delta_from_a_package_or_from_jars_on_disk(tmp_path: Path) -> None:
     for name in ("b.jar", "a.jar", "note.txt"):
         (tmp_path / name).touch()
     online = spark_command(PLAN, "build_labels", ["--x"], home="/h", spark_submit=["spark-submit", "--master", "yarn"])
@@ -100,7 +100,7 @@ def test_a_jars_folder_without_jars_is_refused(tmp_path: Path) -> None:
         spark_command(PLAN, "build_labels", [], home="/h", spark_submit=["s"], jars=str(tmp_path))
 
 
-def test_ray_jobs_carry_their_id_and_the_archive() -> None:
+def test_ray_jobs_have_their_id_and_the_archive() -> None:
     command = ray_command("train_agent", ["--x"], home="/h", address="http://a:1", ray="/b/ray", submission="id-1")
     assert command[:3] == ["/b/ray", "job", "submit"]
     assert command[command.index("--submission-id") + 1] == "id-1"
@@ -113,12 +113,12 @@ def test_without_an_outcome_the_exit_code_decides_as_the_error_would(error: type
     assert worth_retrying(error.exit_code, None) == error.retryable
 
 
-def test_a_plan_comes_back_as_it_was_written(tmp_path: Path) -> None:
+def test_a_plan_is_read_back_unchanged(tmp_path: Path) -> None:
     write_plan(PLAN, tmp_path / "plan.json")
     assert read_plan(tmp_path / "plan.json") == PLAN
     assert PLAN.outcome_file("r", "build_base") == Path("/lake/_runs/r/steps/build_base/outcome.json")
 
 
-def test_a_missing_plan_says_how_to_make_one(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_plan_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="zigong compile"):
         read_plan(tmp_path / "plan.json")

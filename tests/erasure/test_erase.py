@@ -229,7 +229,7 @@ def test_a_verification_that_misses_planted_keys_fails(lender: Lender, monkeypat
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize(("content", "complaint"), [("", "names nobody"), ("abc\n", "no pseudonyms")])
+@pytest.mark.parametrize(("content", "complaint"), [("", "holds no id"), ("abc\n", "not pseudonyms")])
 def test_a_request_without_ids_is_refused(lender: Lender, tmp_path: Path, content: str, complaint: str) -> None:
     (tmp_path / "users.txt").write_text(content)
     command = ["erase", "--users", str(tmp_path / "users.txt"), "--pseudonyms", "--recipe", str(lender.recipe_file)]

@@ -46,7 +46,7 @@ def second_run(tiny_run: FinishedRun, root: Path, name: str, *changes: str) -> R
     shutil.copytree(root / "_runs" / tiny_run.run_id / "artifacts", run.folder / "artifacts")
     run.leave(tiny_run.run.take(Dataset))
     for made in (tiny_run.run.take(TrainedBase), tiny_run.run.take(Agent)):
-        run.leave(replace(made, folder=run.place_of(type(made))))
+        run.leave(replace(made, folder=run.artefact_folder(type(made))))
     return run
 
 

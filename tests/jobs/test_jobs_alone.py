@@ -1,4 +1,4 @@
-"""Every job is a program of its own: what a scheduler starts step by step is what one process runs."""
+"""Every job is a separate program: steps started one by one by a scheduler give the same rows as one process."""
 
 from __future__ import annotations
 

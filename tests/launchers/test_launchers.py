@@ -1,4 +1,4 @@
-"""The commands of docs/operations.md, run as they are printed, in an environment that has no ZiGong installed."""
+"""The commands of docs/operations.md, run verbatim in an environment that has no ZiGong installed."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Shell:
 def bare_shell(recipe: Path, **settings: str) -> Shell:
     kept = {name: value for name, value in os.environ.items() if not OURS.match(name)}
     path = f"{BARE}{os.pathsep}{kept['PATH']}"
-    # One compiler saves half of the processor time of short runs, given room for what it compiles.
+    # One compiler saves half of the processor time of short runs, given enough memory for compiled code.
     quick = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m"}
     return Shell(environment={**kept, **quick, "PATH": path, "RECIPE": str(recipe), "RUN_ID": RUN_ID, **settings})
 
@@ -93,10 +93,10 @@ def test_the_bare_environment_has_no_zigong(tmp_path: Path) -> None:
     assert "No module named 'zigong'" in found.stderr
 
 
-def test_the_archive_holds_the_code_of_this_tree() -> None:
+def test_the_archive_contains_the_code_of_this_tree() -> None:
     with zipfile.ZipFile(ARCHIVE) as archive:
         shipped = {name: archive.read(name) for name in archive.namelist() if ".dist-info/" not in name}
-    tree = [file for room in ("zigong", "schemas", "jobs") for file in (REPOSITORY / room).rglob("*.py")]
+    tree = [file for folder in ("zigong", "schemas", "jobs") for file in (REPOSITORY / folder).rglob("*.py")]
     here = {str(file.relative_to(REPOSITORY)): file.read_bytes() for file in tree}
     differing = sorted(name for name in here if shipped.get(name) != here[name])
     assert not differing, f"dist/zigong.zip differs from the tree in {differing}: run `make dist`"
@@ -116,19 +116,19 @@ def spark_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "lake"
 
 
-def test_printed_spark_commands_publish_events_and_labels(spark_root: Path) -> None:
+def test_the_documented_spark_commands_publish_events_and_labels(spark_root: Path) -> None:
     steps = [re.search(r"jobs/(\w+)\.py", command)[1] for command in commands("spark-submit")]  # type: ignore[index]
     assert steps == ["ingest_events", "build_labels"]
     for step in steps:
-        told = outcome(spark_root, RUN_ID, step)
-        assert told["kind"] == "ok"
-        for table in set(told["tables"]) - {"raw_simulated"}:
+        recorded = outcome(spark_root, RUN_ID, step)
+        assert recorded["kind"] == "ok"
+        for table in set(recorded["tables"]) - {"raw_simulated"}:
             rows = DeltaTable(str(spark_root / "tables" / table)).to_pyarrow_dataset().count_rows()
-            assert rows == told["tables"][table]["published"] > 0
+            assert rows == recorded["tables"][table]["published"] > 0
 
 
 @pytest.mark.soak
-def test_printed_backfill_replaces_exactly_the_dates_it_names(spark_root: Path) -> None:
+def test_the_documented_backfill_replaces_exactly_its_dates(spark_root: Path) -> None:
     (command,) = commands("Backfill")
     first, end = re.findall(r"(?:--from-date|--to-date) (\S+)", command)
     before = DeltaTable(str(spark_root / "tables/behavior_events"))
@@ -139,8 +139,8 @@ def test_printed_backfill_replaces_exactly_the_dates_it_names(spark_root: Path) 
     assert dates
     assert all(first <= day < end for day in dates)
     assert after.to_pyarrow_table().num_rows == rows_before
-    told = outcome(spark_root, f"{RUN_ID}-backfill", "ingest_events")
-    assert told["arguments"] == {"from_date": first, "to_date": end}
+    recorded = outcome(spark_root, f"{RUN_ID}-backfill", "ingest_events")
+    assert recorded["arguments"] == {"from_date": first, "to_date": end}
 
 
 def test_spark_submit_keeps_the_exit_code_of_a_refused_recipe(tmp_path: Path) -> None:
@@ -201,10 +201,10 @@ def wait_for(port: int, cluster: subprocess.Popen[bytes], log: Path) -> None:
     pytest.fail(f"the cluster did not answer: {log.read_text('utf-8')}")
 
 
-def test_printed_ray_commands_compute_the_scores_of_the_local_run(
+def test_the_documented_ray_commands_compute_the_scores_of_the_local_run(
     tiny_run: Any, ray_dashboard: str, tmp_path: Path
 ) -> None:
-    """The same run, without its agent and its scores, goes on from there on a cluster."""
+    """The same run, without its agent and its scores, is continued on a cluster."""
     root = tmp_path / "lake"
     shutil.copytree(tiny_run.root, root)
     local = influence_scores(root)

@@ -77,7 +77,7 @@ def test_a_replay_lets_corrected_rows_enter_once_and_keeps_every_other_row(refus
 
     again = CliRunner().invoke(app, ["quarantine", *command, "--root", str(refused)])
     assert again.exit_code == 3
-    assert "keeps no row" in again.output
+    assert "quarantine has no row" in again.output
     assert users(refused) == [*GOOD, "x1", "x2"]
 
 

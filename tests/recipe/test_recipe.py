@@ -1,4 +1,4 @@
-"""The recipe: what is accepted, and what a wrong one says."""
+"""The recipe: valid ones, and the errors of invalid ones."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ def test_every_shipped_recipe_loads_and_is_named_like_its_file(recipe: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("agent.lerning_rate=0.1", r"demo\.yaml: agent\.lerning_rate: unknown key; allowed here: .*learning_rate"),
         ("base.tiny.hiden=3", r"demo\.yaml: base\.tiny\.hiden: unknown key; allowed here: hidden_size"),
         ("mix.fraction=2", r"demo\.yaml: mix\.fraction: Input should be less than 1; found 2"),
         ("source.mapping=", r"demo\.yaml: source\.mapping: Input should be a valid string; found None"),
         ("labels.horizons=[{days: 3}]", r"labels\.horizons\.0\.days: unknown key; allowed here: window_months"),
-        ("instructions.auxiliary=[sentiment@1, sentiment@1]", r"instructions\.auxiliary: name no template twice"),
+        (
+            "instructions.auxiliary=[sentiment@1, sentiment@1]",
+            r"instructions\.auxiliary: expected no duplicate templates",
+        ),
         (
             "instructions.auxiliary=[{template: sentiment@1, share: 0}]",
             r"instructions\.auxiliary\.0\.share: .* greater",
@@ -43,12 +46,12 @@ def test_every_shipped_recipe_loads_and_is_named_like_its_file(recipe: Path) -> 
         ("mix", r"--set 'mix' is not of the form a\.b=c"),
     ],
 )
-def test_a_wrong_recipe_names_file_field_and_what_is_allowed(override: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_an_invalid_recipe_error_names_file_field_and_allowed_values(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         load_recipe(DEMO, [override])
 
 
-def test_a_missing_recipe_is_named() -> None:
+def test_the_error_for_a_missing_recipe_names_it() -> None:
     with pytest.raises(ConfigError, match=r"recipe nowhere\.yaml does not exist"):
         load_recipe("nowhere.yaml")
 
@@ -59,12 +62,12 @@ def test_engine_limits_and_the_place_of_the_lakehouse_do_not_change_the_digest()
     assert load_recipe(DEMO, ["seed=8"]).digest() != plain
 
 
-def test_a_date_range_holds_every_first_of_a_month_across_years() -> None:
+def test_a_date_range_contains_the_first_of_every_month_across_years() -> None:
     days = DateRange(first=date(2023, 11, 1), last=date(2024, 2, 1)).dates()
     assert days == (date(2023, 11, 1), date(2023, 12, 1), date(2024, 1, 1), date(2024, 2, 1))
 
 
-def test_a_plan_counts_auxiliary_samples_and_refuses_a_question_that_cannot_be_asked() -> None:
+def test_a_plan_counts_auxiliary_samples_and_refuses_an_invalid_question() -> None:
     alone = estimate_run(load_recipe(DEMO))
     asked = estimate_run(
         load_recipe(DEMO, ["instructions.auxiliary=[sentiment@1, {template: login_count@1, share: 0.5}]"])

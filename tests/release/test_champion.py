@@ -79,7 +79,7 @@ def later_run(tiny_run: FinishedRun, root: Path, changes: Sequence[str]) -> Run:
     for handed in (tiny_run.run.take(Dataset), tiny_run.run.take(TrainingMix)):
         run.leave(handed)
     for made in (tiny_run.run.take(TrainedBase), tiny_run.run.take(FinalModel)):
-        run.leave(replace(made, folder=run.place_of(type(made))))
+        run.leave(replace(made, folder=run.artefact_folder(type(made))))
     return run
 
 

@@ -38,7 +38,7 @@ def _all(report: RunReport) -> dict[str, str]:
     }
 
 
-def test_every_mark_lies_within_its_picture(full_report: RunReport) -> None:
+def test_every_mark_is_within_its_chart(full_report: RunReport) -> None:
     for name, svg in _all(full_report).items():
         root = ElementTree.fromstring(svg)  # noqa: S314
         width, height = map(float, root.attrib["viewBox"].split()[2:])
@@ -61,13 +61,13 @@ def test_the_drawn_roc_encloses_the_auc(held_out: HeldOut) -> None:
     assert (x[0], y[0], x[-1], y[-1]) == pytest.approx((0, 0, 1, 1), abs=1e-6)
 
 
-def test_the_ks_picture_names_the_ks(held_out: HeldOut) -> None:
+def test_the_ks_chart_shows_the_ks(held_out: HeldOut) -> None:
     assert f"KS {metrics.score_curve(held_out.labels, held_out.scores['zigong']).ks:.3f} at" in charts.ks_chart(
         held_out, "zigong"
     )
 
 
-def test_bands_share_out_every_client_from_riskiest_to_safest(held_out: HeldOut) -> None:
+def test_bands_contain_every_client_from_riskiest_to_safest(held_out: HeldOut) -> None:
     bands = charts.risk_bands(held_out, "zigong")
     assert sum(band.samples for band in bands) == len(held_out.labels)
     assert sum(band.bad for band in bands) == held_out.labels.sum()
@@ -82,7 +82,7 @@ def test_fewer_clients_than_bands_still_give_one_client_a_band() -> None:
     assert [(band.samples, band.bad, band.highest) for band in bands] == [(1, 1, 0.9), (1, 0, 0.5), (1, 0, 0.1)]
 
 
-def test_the_forest_is_ordered_by_auc_and_leaves_the_constant_out(full_report: RunReport) -> None:
+def test_the_forest_chart_is_ordered_by_auc_and_omits_the_constant(full_report: RunReport) -> None:
     assert full_report.headline is not None
     svg = charts.forest_chart(full_report.headline.rows, "zigong")
     names = [row.model for row in sorted(full_report.headline.rows, key=lambda row: -row.auc.value)]
@@ -92,7 +92,7 @@ def test_the_forest_is_ordered_by_auc_and_leaves_the_constant_out(full_report: R
     assert ">majority<" not in svg
 
 
-def test_pictures_of_degenerate_runs_are_still_drawn(full_report: RunReport) -> None:
+def test_charts_of_degenerate_runs_are_still_drawn(full_report: RunReport) -> None:
     held_out = HeldOut(split="oot", labels=np.array([0, 1]), scores={"zigong": np.array([0.5, 0.5])})
     constant = Interval(value=0.5, low=0.5, high=0.5)
     pictures = [
@@ -114,7 +114,7 @@ def test_ticks_are_round_values_within_the_span(span: tuple[float, float], expec
     assert ticks(span) == pytest.approx(expected)
 
 
-def test_pictures_do_not_depend_on_the_order_of_samples(held_out: HeldOut) -> None:
+def test_charts_do_not_depend_on_the_order_of_samples(held_out: HeldOut) -> None:
     order = np.random.default_rng(1).permutation(len(held_out.labels))
     shuffled = dataclasses.replace(
         held_out, labels=held_out.labels[order], scores={n: s[order] for n, s in held_out.scores.items()}

@@ -72,7 +72,7 @@ def _everywhere(value: Any, change: Any) -> Any:
     return tuple(_everywhere(item, change) for item in value) if isinstance(value, tuple) else value
 
 
-def test_the_report_needs_nothing_from_outside(full_report: RunReport) -> None:
+def test_the_report_is_self_contained(full_report: RunReport) -> None:
     html = report_html(full_report)
     page = _Page(html)
     assert not {"script", "link", "iframe", "object", "embed", "img"} & set(page.tags)
@@ -83,7 +83,7 @@ def test_the_report_needs_nothing_from_outside(full_report: RunReport) -> None:
     assert "default-src 'none'" in html
 
 
-def test_a_warning_is_told_once_and_leaves_the_figures_in_sight(full_report: RunReport) -> None:
+def test_a_warning_is_shown_once_and_the_figures_stay_visible(full_report: RunReport) -> None:
     assert full_report.influence is not None
     long = "the class means oppose each other, " * 5
     warned = dataclasses.replace(
@@ -95,7 +95,7 @@ def test_a_warning_is_told_once_and_leaves_the_figures_in_sight(full_report: Run
     assert '<td class="n">+4711</td>' in html
 
 
-def test_hostile_names_stay_text_wherever_they_stand(full_report: RunReport) -> None:
+def test_hostile_names_are_escaped_everywhere(full_report: RunReport) -> None:
     hostile = _everywhere(full_report, lambda word: word + ATTACK)
     assert hostile.final_row is not None
     html = report_html(hostile)
@@ -130,7 +130,7 @@ def test_every_section_can_be_missing_alone(full_report: RunReport, missing: str
     assert _Page(report_html(dataclasses.replace(full_report, **change))).tags
 
 
-def test_figures_intervals_and_reasons_are_told_in_words(full_report: RunReport) -> None:
+def test_figures_intervals_and_reasons_are_shown_as_text(full_report: RunReport) -> None:
     text = _Page(report_html(full_report)).text
     row, headline = full_report.final_row, full_report.headline
     assert row is not None
@@ -146,11 +146,11 @@ def test_figures_intervals_and_reasons_are_told_in_words(full_report: RunReport)
     assert full_report.reproduce.digest in text
 
 
-def test_rows_that_are_not_accounted_for_are_called_out(full_report: RunReport) -> None:
+def test_unaccounted_rows_are_reported(full_report: RunReport) -> None:
     lost = TableRow(table="user_sequences", rows_in=100, published=90, quarantined=3, dropped={"late": 2})
     assert lost.unaccounted == 5
     text = _Page(report_html(dataclasses.replace(full_report, tables=(*full_report.tables, lost)))).text
-    assert "5 rows are neither published nor explained" in text
+    assert "5 rows are neither published, quarantined nor dropped" in text
     assert "neither published" not in _Page(report_html(full_report)).text
 
 
@@ -171,7 +171,7 @@ def test_data_docs_are_linked_by_relative_path_only(bare_report: RunReport, link
         report_html(dataclasses.replace(bare_report, quality=DataQuality(data_docs=link)))
 
 
-def test_a_report_that_cannot_be_rendered_leaves_the_former_one(bare_report: RunReport, tmp_path: Path) -> None:
+def test_a_failed_rendering_keeps_the_previous_report(bare_report: RunReport, tmp_path: Path) -> None:
     path = write_report(bare_report, tmp_path / "run" / "report.html")
     before = path.read_text(encoding="utf-8")
     broken = dataclasses.replace(bare_report, quality=DataQuality(data_docs="http://x"))
@@ -189,14 +189,14 @@ def test_the_headline_is_out_of_time_before_any_other_split(full_report: RunRepo
     assert dataclasses.replace(full_report, results=()).final_row is None
 
 
-def test_no_answer_of_a_single_client_stands_in_the_file(full_report: RunReport, held_out: HeldOut) -> None:
+def test_no_answer_of_a_single_client_is_in_the_file(full_report: RunReport, held_out: HeldOut) -> None:
     html = report_html(full_report)
     printed = [p for p in held_out.scores["zigong"][:200] if repr(float(p)) in html]
     assert printed == []
     assert len(html) < 150_000 < len(held_out.labels) * 60
 
 
-def test_a_metric_without_a_column_of_its_own_has_one_under_its_name(full_report: RunReport) -> None:
+def test_an_additional_metric_gets_a_column_with_its_name(full_report: RunReport) -> None:
     (result,) = full_report.results
     further: dict[str, Interval | float] = {"gini": Interval(value=0.4321, low=0.4, high=0.5), "bias": -0.0123}
     rows = tuple(dataclasses.replace(row, further=further) for row in result.rows)

@@ -1,4 +1,4 @@
-"""The report in a real browser, wide and narrow: it is drawn, and nothing of it sticks out to the right."""
+"""The report in a real browser, wide and narrow: it is drawn without horizontal overflow."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def pictured(page: Path, picture: Path, width: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("width", [1280, 500])
-def test_the_report_is_drawn_and_nothing_sticks_out(full_report: RunReport, tmp_path: Path, width: int) -> None:
+def test_the_report_is_drawn_without_horizontal_overflow(full_report: RunReport, tmp_path: Path, width: int) -> None:
     page = write_report(full_report, tmp_path / "report.html")
     drawn = pictured(page, tmp_path / f"report-{width}.png", width)
     assert drawn.shape[:2] == (HEIGHT, width)

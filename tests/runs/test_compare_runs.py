@@ -74,7 +74,7 @@ def two(tmp_path: Path, spark: SparkSession) -> tuple[Path, Path]:
     return tmp_path / "first", tmp_path / "other"
 
 
-def test_runs_with_equal_rows_and_figures_are_equal_whenever_and_however_fast_they_ran(two: tuple[Path, Path]) -> None:
+def test_runs_with_equal_rows_and_figures_are_equal_regardless_of_time_and_speed(two: tuple[Path, Path]) -> None:
     made_run(two[0], "one")
     made_run(
         two[1],
@@ -83,10 +83,10 @@ def test_runs_with_equal_rows_and_figures_are_equal_whenever_and_however_fast_th
         figures={**FIGURES, "seconds.train_agent": 9.0, "base.tokens_per_second": 7.0},
         decided_at=datetime(2025, 1, 1, tzinfo=UTC),
     )
-    told = compared(*two)
-    assert told.exit_code == 0, told.output
-    assert "the results are equal" in told.output
-    assert "left out: columns run_id, registry_version, created_at, decided_at" in told.output
+    result = compared(*two)
+    assert result.exit_code == 0, result.output
+    assert "the results are equal" in result.output
+    assert "excluded: columns run_id, registry_version, created_at, decided_at" in result.output
 
 
 @pytest.mark.parametrize(
@@ -95,10 +95,10 @@ def test_runs_with_equal_rows_and_figures_are_equal_whenever_and_however_fast_th
         ({"profiles": PROFILES[:1]}, "table user_profiles: 2 rows and 1 rows"),
         (
             {"profiles": [PROFILES[0], {"user_id": "b", "attributes": [("age", "41")]}]},
-            "table user_profiles: as many rows, with other content",
+            "table user_profiles: equal number of rows, different content",
         ),
         ({"profiles": [*PROFILES, PROFILES[1]]}, "table user_profiles: 2 rows and 3 rows"),
-        ({"reasons": ["other"]}, "table releases: as many rows, with other content"),
+        ({"reasons": ["other"]}, "table releases: equal number of rows, different content"),
         ({"figures": {**FIGURES, "oot.auc.zigong": 0.7000001}}, "figure oot.auc.zigong: 0.7 and 0.7000001"),
         ({"figures": {**FIGURES, "oot.bad": 3.0}}, "figure oot.bad: None and 3.0"),
     ],
@@ -108,9 +108,9 @@ def test_the_first_difference_is_named_and_ends_with_exit_code_1(
 ) -> None:
     made_run(two[0], "one")
     made_run(two[1], "two", **change)
-    told = compared(*two)
-    assert told.exit_code == 1, told.output
-    assert f"first difference: {difference}" in told.output
+    result = compared(*two)
+    assert result.exit_code == 1, result.output
+    assert f"first difference: {difference}" in result.output
 
 
 def test_a_table_that_one_run_lacks_is_a_difference(two: tuple[Path, Path]) -> None:
@@ -120,9 +120,9 @@ def test_a_table_that_one_run_lacks_is_a_difference(two: tuple[Path, Path]) -> N
     content = json.loads(manifest.read_text())
     del content["tables"]["releases"]
     manifest.write_text(json.dumps(content))
-    told = compared(*two, "--json")
-    assert told.exit_code == 1
-    assert json.loads(told.stdout)["first_difference"] == "table releases: only the first run has it"
+    result = compared(*two, "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["first_difference"] == "table releases: only the first run has it"
 
 
 def test_runs_of_one_lakehouse_are_compared_by_their_own_rows_and_versions(tmp_path: Path, spark: SparkSession) -> None:
@@ -140,12 +140,12 @@ def test_runs_of_one_lakehouse_are_compared_by_their_own_rows_and_versions(tmp_p
 def test_an_unknown_run_is_refused_by_name(two: tuple[Path, Path]) -> None:
     made_run(two[0], "one")
     made_run(two[1], "another")
-    told = compared(*two)
-    assert told.exit_code == 2
-    assert "no run two" in told.output
+    result = compared(*two)
+    assert result.exit_code == 2
+    assert "no run two" in result.output
 
 
-def test_a_digest_knows_no_order_of_rows_or_of_map_entries_however_deep(spark: SparkSession) -> None:
+def test_a_digest_does_not_depend_on_the_order_of_rows_or_nested_map_entries(spark: SparkSession) -> None:
     def frame(*rows: str) -> Any:
         return spark.sql(" UNION ALL ".join(f"SELECT {row}" for row in rows))
 
@@ -158,6 +158,6 @@ def test_a_digest_knows_no_order_of_rows_or_of_map_entries_however_deep(spark: S
     assert rows_digest(frame(one, one)).digest != rows_digest(frame(one)).digest
 
 
-def test_numbers_that_differ_in_their_last_bit_have_other_digests(spark: SparkSession) -> None:
+def test_numbers_that_differ_in_their_last_bit_have_different_digests(spark: SparkSession) -> None:
     digests = {rows_digest(spark.createDataFrame([(value,)], "value double")).digest for value in (0.1 + 0.2, 0.3)}
     assert len(digests) == 2

@@ -1,4 +1,4 @@
-"""What steps hand over: declared in the pipeline, read back as it was left, and refused by name where it was not."""
+"""The values passed between steps: declared in the pipeline, read back unchanged, and refused if changed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from zigong.runs.handover import (
     InfluenceScores,
     TrainedBase,
     Value,
-    maker_of,
+    step_leaving,
 )
 from zigong.runs.run import Run, list_runs, open_run
 
@@ -44,7 +44,7 @@ def opened(root: Path) -> Run:
 
 
 def made_agent(run: Run) -> Agent:
-    folder = run.place_of(Agent)
+    folder = run.artefact_folder(Agent)
     folder.mkdir(parents=True)
     (folder / "checkpoints.json").write_text("{}")
     return Agent(folder=folder, checkpoints_digest=files_digest({"checkpoints.json": folder / "checkpoints.json"}))
@@ -62,14 +62,14 @@ def test_every_value_is_left_by_exactly_one_step() -> None:
     assert sorted(left) == sorted(kind.__name__ for kind in VALUES)
 
 
-def test_every_value_a_step_takes_was_left_before_or_by_its_own_former_attempt() -> None:
+def test_every_value_a_step_takes_is_left_by_an_earlier_step_or_attempt() -> None:
     known: set[str] = set()
     for step in STEPS:
         known |= set(step.leaves)
         assert set(step.takes) <= known, step.name
 
 
-def test_the_table_of_the_architecture_page_is_the_list_of_steps() -> None:
+def test_the_table_in_the_architecture_page_matches_the_list_of_steps() -> None:
     page = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
     rows = [line for line in page.splitlines() if line.startswith(tuple(f"| `{step.name}` |" for step in STEPS))]
     named = [[re.findall(r"`(\w+)`", cell) for cell in row.split("|")[1:4]] for row in rows]
@@ -83,13 +83,13 @@ def test_the_steps_take_and_leave_what_the_pipeline_declares(tiny_run: FinishedR
     assert found == {step.name: (set(step.takes), set(step.leaves)) for step in STEPS}
 
 
-def test_every_artefact_of_a_finished_run_holds_its_digest(tiny_run: FinishedRun) -> None:
+def test_every_artefact_of_a_finished_run_matches_its_digest(tiny_run: FinishedRun) -> None:
     for kind in (TrainedBase, Agent, FinalModel):
-        assert tiny_run.run.take(kind).folder == tiny_run.run.place_of(kind)
+        assert tiny_run.run.take(kind).folder == tiny_run.run.artefact_folder(kind)
 
 
 @pytest.mark.parametrize("value", [DATASET, DECISION, InfluenceScores(scorer_id="s", warnings=())])
-def test_a_value_is_read_as_it_was_left(run: Run, value: Value) -> None:
+def test_a_value_is_read_back_unchanged(run: Run, value: Value) -> None:
     run.leave(value)
     assert run.take(type(value)) == value
     assert run.values() == (value,)
@@ -105,7 +105,7 @@ def test_an_artefact_moves_with_the_folder_of_its_run(run: Run, tmp_path: Path) 
 
 @pytest.mark.parametrize("kind", VALUES)
 def test_a_missing_value_names_the_step_that_leaves_it_and_the_command(run: Run, kind: type[Value]) -> None:
-    step = maker_of(kind)
+    step = step_leaving(kind)
     assert run.find(kind) is None
     with pytest.raises(ConfigError, match=rf"run mine has no {kind.__name__} yet: step {step} leaves it") as caught:
         run.take(kind)
@@ -113,7 +113,7 @@ def test_a_missing_value_names_the_step_that_leaves_it_and_the_command(run: Run,
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ({"dataset_id": "d1"}, r"Dataset\.repeated_samples: Field required"),
         ({"dataset_id": "d1", "repeated_samples": "none", "more": 1}, r"Dataset\.more: Unexpected .*found 1"),
@@ -122,22 +122,20 @@ def test_a_missing_value_names_the_step_that_leaves_it_and_the_command(run: Run,
         ("d1", r"Dataset: .*found \"d1\""),
     ],
 )
-def test_a_value_that_no_step_would_leave_is_refused_by_run_field_and_content(
-    run: Run, content: object, told: str
-) -> None:
+def test_an_invalid_value_is_refused_with_run_field_and_content(run: Run, content: object, message: str) -> None:
     edit(run, Dataset=content)
     for read in (run.take, run.find):
-        with pytest.raises(ConfigError, match=rf"run mine: {told}"):
+        with pytest.raises(ConfigError, match=rf"run mine: {message}"):
             read(Dataset)
 
 
-def test_a_decision_that_the_gate_does_not_know_is_refused(run: Run) -> None:
+def test_an_unknown_decision_of_the_gate_is_refused(run: Run) -> None:
     edit(run, GateDecision={"decision": "maybe", "reasons": []})
     with pytest.raises(ConfigError, match=r"GateDecision\.decision: .*'released' or 'refused', found \"maybe\""):
         run.find(GateDecision)
 
 
-def test_a_digest_that_is_none_is_refused(run: Run) -> None:
+def test_a_malformed_digest_is_refused(run: Run) -> None:
     edit(run, Agent={"folder": "artifacts/agent", "checkpoints_digest": "abc"})
     with pytest.raises(ConfigError, match=r"Agent\.checkpoints_digest: .*found \"abc\""):
         run.find(Agent)
@@ -158,7 +156,7 @@ def test_changed_files_are_refused_with_both_digests(run: Run) -> None:
         run.take(Agent)
 
 
-def test_the_record_of_an_artefact_outlives_its_files(run: Run) -> None:
+def test_the_record_of_an_artefact_is_readable_without_its_files(run: Run) -> None:
     agent = made_agent(run)
     run.leave(agent)
     (agent.folder / "checkpoints.json").unlink()
@@ -170,13 +168,13 @@ def test_the_record_of_an_artefact_outlives_its_files(run: Run) -> None:
     assert run.find(Agent) == agent
 
 
-def test_a_run_of_the_former_manifest_is_listed_and_refused_by_version(run: Run, tmp_path: Path) -> None:
+def test_a_run_with_an_older_manifest_is_listed_and_refused_with_its_version(run: Run, tmp_path: Path) -> None:
     manifest = run.manifest()
     former = {key: content for key, content in manifest.items() if key not in {"values", "schema_version"}}
     (run.folder / "manifest.json").write_text(json.dumps({**former, "facts": {"dataset_id": "d1"}}))
-    told = r"run mine was made by another version: its manifest\.json has schema version 1, this version reads 2"
+    message = r"run mine was made by another version: its manifest\.json has schema version 1, this version reads 2"
     for refused in (lambda: run.find(Dataset), lambda: run.leave(DATASET), lambda: opened(tmp_path)):
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=message):
             refused()
     listed = CliRunner().invoke(app, ["runs", "ls", "--json", "--root", str(tmp_path)])
     assert [row["outcome"] for row in json.loads(listed.stdout)] == ["of another version"]

@@ -41,13 +41,13 @@ def test_a_failed_step_leaves_kind_code_message_and_next_action(tmp_path: Path) 
     run = opened(tmp_path, "mine")
 
     def body(job: Job) -> None:
-        raise DataError("table x, column y: expected 1, found 2", action="mend y")
+        raise DataError("table x, column y: expected 1, found 2", action="correct y")
 
     run_step("build_labels", body, run)
 
-    told = json.loads((run.folder / "outcome.json").read_text())
-    assert (told["kind"], told["code"], told["retryable"]) == ("data", 3, False)
-    assert (told["message"], told["action"]) == ("table x, column y: expected 1, found 2", "mend y")
+    recorded = json.loads((run.folder / "outcome.json").read_text())
+    assert (recorded["kind"], recorded["code"], recorded["retryable"]) == ("data", 3, False)
+    assert (recorded["message"], recorded["action"]) == ("table x, column y: expected 1, found 2", "correct y")
 
 
 def test_an_unexpected_error_is_recorded_and_raised(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_an_unexpected_error_is_recorded_and_raised(tmp_path: Path) -> None:
     assert (outcome.kind, outcome.code) == ("internal", 1)
 
 
-def test_runs_are_listed_in_the_order_they_were_made(tmp_path: Path) -> None:
+def test_runs_are_listed_in_the_order_of_creation(tmp_path: Path) -> None:
     for name in ("b", "a"):
         run = opened(tmp_path, name)
         manifest = run.manifest()
@@ -72,13 +72,13 @@ def test_runs_are_listed_in_the_order_they_were_made(tmp_path: Path) -> None:
     assert [run.run_id for run in list_runs(tmp_path / "_runs")] == ["b", "a"]
 
 
-def test_a_run_of_another_version_is_listed_and_read_by_nobody(tmp_path: Path) -> None:
+def test_a_run_of_another_version_is_listed_but_cannot_be_read(tmp_path: Path) -> None:
     opened(tmp_path, "mine")
     older = opened(tmp_path, "older")
     content = json.loads((older.folder / "recipe.json").read_text())
     (older.folder / "recipe.json").write_text(json.dumps({**content, "removed_section": 1}))
-    told = CliRunner().invoke(app, ["runs", "ls", "--json", "--root", str(tmp_path)])
-    assert {row["run_id"]: row["outcome"] for row in json.loads(told.stdout)} == {
+    result = CliRunner().invoke(app, ["runs", "ls", "--json", "--root", str(tmp_path)])
+    assert {row["run_id"]: row["outcome"] for row in json.loads(result.stdout)} == {
         "mine": "unfinished",
         "older": "of another version",
     }
@@ -87,6 +87,6 @@ def test_a_run_of_another_version_is_listed_and_read_by_nobody(tmp_path: Path) -
         _ = runs["older"].recipe
 
 
-def test_a_resumed_run_is_done_by_the_limits_given_now(tmp_path: Path) -> None:
+def test_a_resumed_run_uses_the_current_engine_limits(tmp_path: Path) -> None:
     opened(tmp_path, "mine")
     assert opened(tmp_path, "mine", "engine.torch_threads=3").recipe.engine.torch_threads == 3

@@ -18,7 +18,7 @@ def without(recipe: Recipe, field: str) -> Recipe:
 
 
 @pytest.mark.parametrize("step", [step for step in STEPS if step.only_with], ids=lambda step: step.name)
-def test_a_step_is_left_out_exactly_where_its_field_of_the_recipe_is_not_set(step: Step) -> None:
+def test_a_step_is_skipped_exactly_if_its_recipe_field_is_not_set(step: Step) -> None:
     recipe = load_recipe(TINY)
     assert step.only_with is not None
     assert steps_of(recipe) == STEPS

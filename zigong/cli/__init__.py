@@ -52,7 +52,7 @@ quality_app.command("check")(quality.check)
 quality_app.command("pin")(quality.pin)
 app.add_typer(quality_app, name="quality")
 
-quarantine_app = typer.Typer(no_args_is_help=True, help="Rows that rules kept out of their tables.")
+quarantine_app = typer.Typer(no_args_is_help=True, help="Rows rejected by rules.")
 quarantine_app.command("ls")(quarantine.list_refused)
 quarantine_app.command("explain")(quarantine.explain)
 quarantine_app.command("replay")(quarantine.replay)

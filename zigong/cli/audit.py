@@ -1,4 +1,4 @@
-"""``zigong audit-leakage``: proofs about published tables."""
+"""``zigong audit-leakage``: checks of published tables for leakage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def audit_leakage(run_id: str, recipe: OnlyRecipe = None, root: Root = None) -> None:
-    """Prove the certificates of a run's user_sequences against its behavior_events."""
+    """Check the certificates of a run's user_sequences against its behavior_events."""
     from zigong.quality.leakage import RULES, leakage_violations
 
     with named_errors():
@@ -29,7 +29,7 @@ def audit_leakage(run_id: str, recipe: OnlyRecipe = None, root: Root = None) -> 
             raise DataError(
                 f"user_sequences version {job.version('user_sequences')} of run {run_id} breaks {broken}; "
                 f"{_first(violations)}",
-                action="do not train on it: find the change of the log or of the build, then rebuild those dates",
+                action="do not train on it: find what changed in the log or the build, then rebuild those dates",
             )
         say(f"{sequences.count():,} certificates hold: nothing in them depends on anything at or after T")
 

@@ -1,4 +1,4 @@
-"""``zigong audit-log``: who published what, and whether the log of it is whole."""
+"""``zigong audit-log``: who published what, and whether the log is complete."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def verify(
     recipe: OnlyRecipe = None,
     root: Root = None,
     expect_head: Annotated[
-        str | None, typer.Option("--expect-head", metavar="SEQ:HASH", help="a head that was printed and kept earlier")
+        str | None, typer.Option("--expect-head", metavar="SEQ:HASH", help="a head printed and stored earlier")
     ] = None,
 ) -> None:
-    """Recompute the chain of the audit log and hold it against the published tables; prints its head."""
+    """Recompute the chain of the audit log and compare it with the published tables; prints its head."""
     from zigong.lakehouse.verify_audit_log import verify_audit_log
 
     with named_errors():
@@ -39,14 +39,14 @@ def verify(
                 f"the audit log breaks at {result.broken.place}: expected {result.broken.expected}, found "
                 f"{result.broken.found}",
                 action="where a commit has no entry yet, its step still runs or was killed: start it with its run "
-                "id, then verify; anything else was written by hand: leave the table as it is and find out by whom",
+                "id, then verify; anything else was written by hand: keep the table unchanged and find out by whom",
             )
         say(
-            f"[green]verified[/]: {result.head.seq:,} entries; {result.matched:,} published versions say the same, "
+            f"[green]verified[/]: {result.head.seq:,} entries; {result.matched:,} published versions agree, "
             f"{result.unavailable:,} are no longer in the Delta log, {result.before:,} commits are older than the log"
         )
         if expect_head is None:
-            say("entries cut off the end are seen only against a head kept elsewhere: give --expect-head")
+            say("entries cut off at the end are detected only with a head stored elsewhere: use --expect-head")
         say(f"head {result.head}")
 
 
@@ -65,11 +65,11 @@ def list_entries(
     with named_errors():
         for entry in audit_entries(LakehousePaths.at(str(runs_folder_of(recipe, root).parent))):
             if table in (None, entry.table_name) and run_id in (None, entry.run_id):
-                shown.add_row(*_cells(entry))
+                shown.add_row(*_fields(entry))
     CONSOLE.print(shown)
 
 
-def _cells(entry: Entry) -> list[str]:
+def _fields(entry: Entry) -> list[str]:
     numbers = (entry.version, entry.rows_in, entry.rows_published, entry.rows_quarantined, entry.rows_dropped)
     words = (f"{entry.seq}", f"{entry.at:%Y-%m-%d %H:%M:%S}", entry.actor, entry.action, entry.run_id, entry.step)
     return [*words, entry.table_name, *("" if number is None else f"{number:,}" for number in numbers)]
@@ -78,10 +78,10 @@ def _cells(entry: Entry) -> list[str]:
 def _head(text: str) -> Head:
     from zigong.lakehouse.audit_chain import Head
 
-    told = HEAD.fullmatch(text.strip())
-    if told is None:
+    match = HEAD.fullmatch(text.strip())
+    if match is None:
         raise ConfigError(
             f"--expect-head {text!r} is not SEQ:HASH, a number and 64 hex digits",
-            action="give the head as an earlier `zigong audit-log verify` printed it",
+            action="use the head as an earlier `zigong audit-log verify` printed it",
         )
-    return Head(seq=int(told[1]), entry_hash=told[2])
+    return Head(seq=int(match[1]), entry_hash=match[2])

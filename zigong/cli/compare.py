@@ -25,7 +25,7 @@ def compare(
     recipe: OnlyRecipe = None,
     root: Root = None,
     other_root: Annotated[
-        str | None, typer.Option("--other-root", help="root of the lakehouse of RUN_B, where it is another one")
+        str | None, typer.Option("--other-root", help="root of the lakehouse of RUN_B, if it is another one")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on standard output")] = False,
 ) -> None:
@@ -63,7 +63,7 @@ def _show(found: Comparison, run_a: str, run_b: str) -> None:
     for name, (of_first, of_other) in found.differing_figures.items():
         say(f"figure {name}: {of_first} and {of_other}")
     say(f"{found.figures - len(found.differing_figures):,} of {found.figures:,} figures are equal")
-    say(f"left out: columns {', '.join(COLUMNS_OF_RUN)}; figures {', '.join(FIGURES_OF_WORK)}")
+    say(f"excluded: columns {', '.join(COLUMNS_OF_RUN)}; figures {', '.join(FIGURES_OF_WORK)}")
     say(f"first difference: {found.first_difference}" if found.first_difference else "the results are equal")
 
 

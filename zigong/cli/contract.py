@@ -1,4 +1,4 @@
-"""``zigong contract``: what is wrong with contracts, what a new version breaks, and pages for readers."""
+"""``zigong contract``: problems of contracts, what a new version breaks, and documentation pages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Version = Annotated[str, typer.Argument(help="contract file, or a table: its shi
 
 
 def lint(tables: Tables = None) -> None:
-    """Tell everything that is wrong with contracts. Exit code 0: nothing; 2: errors; warnings stop nobody."""
+    """Report all problems of contracts. Exit code 0: no error (warnings are allowed); 2: errors."""
     from zigong.lakehouse.session import open_spark
     from zigong.quality.conditions import condition_findings
     from zigong.recipe import Engine
@@ -49,13 +49,13 @@ def lint(tables: Tables = None) -> None:
             raise ConfigError(
                 f"{_count(errors, 'error')} and {_count(len(found) - errors, 'warning')} in "
                 f"{_count(len(texts), 'contract')}",
-                action="correct what the table names, then lint again",
+                action="correct what the table lists, then lint again",
             )
         say(f"[green]ok[/]: {_count(len(texts), 'contract')}, {_count(len(found), 'warning')}")
 
 
 def diff(old: Version, new: Version) -> None:
-    """Tell what a new version breaks, and for whom. Exit code 2: its version does not say so."""
+    """Show what a new version breaks, and for whom. Exit code 2: its version number does not reflect that."""
     with named_errors():
         before, after = _parsed(old), _parsed(new)
         verdict = compare_contracts(before, after)
@@ -64,16 +64,16 @@ def diff(old: Version, new: Version) -> None:
         if verdict.version_fault:
             raise ConfigError(
                 f"{after.name}: {_verdict(verdict)}; {verdict.version_fault}",
-                action="set the version of the new contract, or take the change back",
+                action="set the version of the new contract, or undo the change",
             )
-        say(f"[{'yellow' if verdict.breaks else 'green'}]{_verdict(verdict)}[/]: version {after.version} says so")
+        say(f"[{'yellow' if verdict.breaks else 'green'}]{_verdict(verdict)}[/]: as version {after.version} states")
 
 
 def docs(
     tables: Tables = None,
     output: Annotated[Path, typer.Option(help="folder of the pages")] = Path("build/contracts"),
 ) -> None:
-    """Write one Markdown page per table, and an index, from the contracts alone."""
+    """Write one Markdown page per table, and an index, from the contracts."""
     with named_errors():
         pages = contract_pages(_parsed(name) for name in tables or table_names())
         output.mkdir(parents=True, exist_ok=True)
@@ -83,11 +83,11 @@ def docs(
 
 
 def _readable(read: Callable[[], T]) -> T:
-    """What ``read`` returns; contracts that are missing or do not load are the caller's to correct."""
+    """The result of ``read``; missing contracts and those that do not load are errors of the caller."""
     try:
         return read()
     except KeyError as error:
-        raise ConfigError(str(error.args[0]), action="name a table, or a .yaml file of your own") from error
+        raise ConfigError(str(error.args[0]), action="use the name of a table, or a .yaml file") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"a contract is not UTF-8: {error}", action="save it as UTF-8") from error
 
@@ -99,7 +99,7 @@ def _parsed(name_or_path: str) -> TableContract:
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{_file(name_or_path)} does not load: {error}",
-            action=f"`zigong contract lint {name_or_path}` tells everything that is wrong with it",
+            action=f"`zigong contract lint {name_or_path}` reports all its problems",
         ) from error
 
 
@@ -115,8 +115,8 @@ def _findings_table(lints: Iterable[tuple[Lint, Sequence[LintFinding]]]) -> Tabl
     for one, findings in lints:
         for finding in findings:
             colour = "red" if finding.severity == ERROR else "yellow"
-            cells = (Path(one.file).name, finding.where, finding.found, finding.expected)
-            table.add_row(*map(escape, cells), f"[{colour}]{finding.severity}[/]")
+            fields = (Path(one.file).name, finding.where, finding.found, finding.expected)
+            table.add_row(*map(escape, fields), f"[{colour}]{finding.severity}[/]")
     return table
 
 

@@ -1,4 +1,4 @@
-"""What ``zigong doctor`` looks at: the parts of a machine that a run needs."""
+"""The checks of ``zigong doctor``: the parts of a machine that a run needs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MEMORY_WANTED_GIB = 6
 
 @dataclass(frozen=True, kw_only=True)
 class MachineCheck:
-    """One part of the machine; ``action`` says what to do when it is not ok."""
+    """One part of the machine; ``action``: what to do if it is not ok."""
 
     part: str
     found: str
@@ -38,7 +38,7 @@ class MachineCheck:
 
 
 def examine() -> list[MachineCheck]:
-    """Looks at packages, Java, Spark with Delta, and memory."""
+    """Checks packages, Java, Spark with Delta, and memory."""
     return [*_packages(), _java(), _memory(), *_spark()]
 
 
@@ -66,7 +66,9 @@ def _java() -> MachineCheck:
 def _memory() -> MachineCheck:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     ok = total >= MEMORY_WANTED_GIB
-    return MachineCheck(part="memory", found=f"{total:.1f} GiB", ok=ok, action=f"{MEMORY_WANTED_GIB} GiB are wanted")
+    return MachineCheck(
+        part="memory", found=f"{total:.1f} GiB", ok=ok, action=f"{MEMORY_WANTED_GIB} GiB are recommended"
+    )
 
 
 def _spark() -> list[MachineCheck]:

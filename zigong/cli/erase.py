@@ -1,4 +1,4 @@
-"""``zigong erase``: persons leave the lakehouse for good."""
+"""``zigong erase``: deletes persons from the lakehouse permanently."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ SHOWN_FILES = 10
 
 
 def erase(
-    users: Annotated[Path, typer.Option(help="file of raw client ids, one a line; they are never written")],
+    users: Annotated[Path, typer.Option(help="file of raw client ids, one per line; they are never written")],
     recipe: OnlyRecipe = None,
     root: Root = None,
     pseudonyms: Annotated[bool, typer.Option("--pseudonyms", help="the file holds user_ids, not raw ids")] = False,
-    verify: Annotated[bool, typer.Option("--verify", help="prove that nothing is left on disk")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="check that nothing is left on disk")] = False,
     retrain_days: Annotated[int, typer.Option(help="days within which models have to be trained again")] = 30,
 ) -> None:
-    """Erase users from tables, staged files, quarantine and artefacts. Stop every job of the lakehouse before."""
+    """Erase users from tables, staged files, quarantine and artefacts. Stop every job of the lakehouse first."""
     from zigong.erasure.erase import erase_users, request_for
     from zigong.lakehouse.session import open_spark
 
@@ -56,25 +56,25 @@ def erase(
 
 
 def _owner(recipe: Path | None, runs: list[Run]) -> Recipe:
-    """The recipe that names key and source of the lakehouse: the one given, else that of its newest run."""
+    """The recipe with key and source of the lakehouse: the given one, else that of its newest run."""
     if recipe is not None:
         return load_recipe(recipe)
     if not runs:
-        raise ConfigError("the lakehouse has no run that names its key", action="give --recipe")
+        raise ConfigError("the lakehouse has no run that names its key", action="use --recipe")
     return runs[-1].recipe
 
 
 def _ids(file: Path, *, pseudonyms: bool) -> list[str]:
     if not file.is_file():
-        raise ConfigError(f"--users {file} is not a file", action="give a file with one id a line")
+        raise ConfigError(f"--users {file} is not a file", action="use a file with one id per line")
     ids = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not ids:
-        raise ConfigError(f"--users {file} names nobody", action="give a file with one id a line")
+        raise ConfigError(f"--users {file} holds no id", action="use a file with one id per line")
     strange = sum(1 for one in ids if pseudonyms and not PSEUDONYM.fullmatch(one))
     if strange:
         raise ConfigError(
-            f"--users {file}: {strange} of {len(ids)} lines are no pseudonyms of 64 hex digits",
-            action="give user_ids, or leave --pseudonyms out for raw ids",
+            f"--users {file}: {strange} of {len(ids)} lines are not pseudonyms of 64 hex digits",
+            action="use user_ids, or omit --pseudonyms for raw ids",
         )
     return ids
 
@@ -104,9 +104,9 @@ def _verify(paths: LakehousePaths, traces: Traces) -> None:
     if result.left:
         files = ", ".join(str(file.relative_to(paths.root)) for file in sorted(result.left)[:SHOWN_FILES])
         raise DataError(
-            f"{len(result.left)} of {result.files} files still name erased users: {files}",
-            action="run the same command again; where a file stays, remove it by hand",
+            f"{len(result.left)} of {result.files} files still contain keys of erased users: {files}",
+            action="run the same command again; if a file is still listed, remove it by hand",
         )
-    say(f"[green]verified[/]: {result.keys:,} keys stand in none of {result.files:,} files; planted keys were found")
+    say(f"[green]verified[/]: {result.keys:,} keys are in none of {result.files:,} files; planted keys were found")
     if result.too_short:
-        say(f"{result.too_short:,} raw ids are too short to be searched for in texts; their pseudonyms were")
+        say(f"{result.too_short:,} raw ids are too short for a search in texts; their pseudonyms were searched")

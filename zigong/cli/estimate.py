@@ -1,7 +1,8 @@
-"""What ``zigong plan`` prints: samples x checkpoints x tokens, memory and time, before anything runs.
+"""The estimate of ``zigong plan``: samples x checkpoints x tokens, memory and time, before anything runs.
 
-The counts are upper bounds read off the recipe. Rates on a CPU are those of the credit_record run on 2 cores, per
-operation of the upper bound (docs/results.md); those of a GPU are assumed. A plan is there to tell minutes from days.
+The counts are upper bounds from the recipe. Rates on a CPU are those of the credit_record run on 2 cores, per
+operation of the upper bound (docs/results.md); those of a GPU are assumed. The purpose is
+the order of magnitude: minutes or days.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ TOKENS_PER_EVENT = 2.5
 QUESTION_TOKENS = 4
 FLOP_PER_CPU_SECOND = 1.3e11  # small matrices, 2 cores
 FLOP_PER_GPU_SECOND = 2.0e14  # effective bf16, one current data-centre GPU
-LARGE_MODEL = 100_000_000  # from here on the plan counts GPU time
+LARGE_MODEL = 100_000_000  # from this size on the plan assumes a GPU
 BYTES_PER_WEIGHT = {"tiny": 4, "large": 2}
 
 
@@ -27,7 +28,7 @@ class Estimate:
     """Size of a run before it starts.
 
     Attributes:
-        samples: most samples the train split can hold; None when only the data can tell.
+        samples: upper bound of train samples; None when it depends on the data.
         tokens: of one sample, at most.
         memory_gib: weights, adapter, optimiser state and activations of one batch.
         seconds: by stage, on ``device``.
@@ -56,7 +57,7 @@ class Estimate:
 
 
 def estimate_run(recipe: Recipe) -> Estimate:
-    """Estimates a recipe; without a cap and without a simulation the sample count is assumed from one million."""
+    """Estimates a recipe; without a cap and without a simulation one million sequences are assumed."""
     sequences = _train_samples(recipe)
     questions = 1 + sum(share for _, share in load_tasks(recipe.instructions).auxiliary)
     samples = None if sequences is None else math.ceil(sequences * questions)

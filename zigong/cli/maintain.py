@@ -1,4 +1,4 @@
-"""``zigong maintain``: compaction and removal of files that nothing needs any more."""
+"""``zigong maintain``: compaction and removal of unreferenced files."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from zigong.runs.run import list_runs
 def maintain_tables(
     recipe: OnlyRecipe = None,
     root: Root = None,
-    retain_hours: Annotated[
-        int, typer.Option(help="files younger than this stay in any case")
-    ] = VACUUM_RETENTION_HOURS,
+    retain_hours: Annotated[int, typer.Option(help="files younger than this are always kept")] = VACUUM_RETENTION_HOURS,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only show what would be removed")] = False,
 ) -> None:
     """Compact the tables and remove old files; versions that a kept run pins stay readable."""

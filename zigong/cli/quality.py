@@ -1,4 +1,4 @@
-"""``zigong quality``: judge a published table on demand, and pin the reference of its drift rules."""
+"""``zigong quality``: check a published table on demand, and pin the reference of its drift rules."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from zigong.runs.job import Job
 if TYPE_CHECKING:
     from zigong.quality.verdict import RuleResult
 
-RunId = Annotated[str, typer.Option("--run-id", help="run whose version of the table is meant")]
+RunId = Annotated[str, typer.Option("--run-id", help="run whose version of the table is used")]
 
 
 def check(table: str, run_id: RunId, recipe: OnlyRecipe = None, root: Root = None) -> None:
-    """Judge a published table by today's rules; nothing is written but the verdict beside the run's Data Docs.
+    """Check a published table under the current rules; only the verdict is written, into the run's folder.
 
-    A row that today's rules would quarantine is counted and stays.
+    A row that the current rules would quarantine is counted and kept.
     """
     from zigong.quality.audit import judge_published
     from zigong.quality.audit_context import audit_context
@@ -46,13 +46,13 @@ def check(table: str, run_id: RunId, recipe: OnlyRecipe = None, root: Root = Non
         if not verdict.passed or verdict.refused:
             refused = f"{verdict.refused:,} rows would be quarantined" if verdict.refused else ""
             raise DataError(
-                f"table {table} does not hold its contract: {'; '.join(filter(None, (*verdict.failures, refused)))}",
-                action="find the change of the rules or of the rows, then build the table again",
+                f"table {table} violates its contract: {'; '.join(filter(None, (*verdict.failures, refused)))}",
+                action="find what changed in the rules or the rows, then build the table again",
             )
 
 
 def pin(table: str, run_id: RunId, recipe: OnlyRecipe = None, root: Root = None) -> None:
-    """Make a run's version of a table the reference that its drift rules compare later versions to."""
+    """Make a run's version of a table the reference of its drift rules for later versions."""
     from zigong.quality.audit_context import references_of
     from zigong.quality.reference import made_reference
 
@@ -68,12 +68,13 @@ def pin(table: str, run_id: RunId, recipe: OnlyRecipe = None, root: Root = None)
             made = made_reference(rows, rule, run_id)
             if made is None:
                 raise DataError(
-                    f"table {table}, rule {rule.name}: too few rows have a value", action="pin a run with more of them"
+                    f"table {table}, rule {rule.name}: too few rows have a value",
+                    action="pin a run with more such rows",
                 )
             references.pin(table, rule, made)
             rows_of = max(sum(counts) for counts in made.counts.values())
             bins = sum(found.size for found in made.bins.values())
-            say(f"{rule.name}: {rows_of:,} rows in {bins} bins are the reference from now on")
+            say(f"{rule.name}: {rows_of:,} rows in {bins} bins are the new reference")
 
 
 def _job(table: str, run_id: str, recipe: OnlyRecipe, root: Root) -> Job:

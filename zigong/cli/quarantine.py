@@ -1,4 +1,4 @@
-"""``zigong quarantine``: what was kept out, why, and how it enters after all."""
+"""``zigong quarantine``: rejected rows, the reasons, and their replay."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from zigong.runs.run import open_run
 if TYPE_CHECKING:
     from zigong.runs.replay import Replayed
 
-RunId = Annotated[str, typer.Option("--run-id", help="run that refused the rows")]
-SHOWN = ("none", "quasi_identifier")  # classes of columns whose values explain shows
+RunId = Annotated[str, typer.Option("--run-id", help="run that rejected the rows")]
+SHOWN = ("none", "quasi_identifier")  # classes of columns whose values ``explain`` shows
 
 
 def list_refused(recipe: OnlyRecipe = None, root: Root = None) -> None:
-    """List what lies in quarantine, by table, run and rule, newest first."""
+    """List the rows in quarantine, by table, run and rule, newest first."""
     from zigong.lakehouse.replayed import QUARANTINE, refused_rows
 
     retention = table_contract(QUARANTINE).retention
@@ -36,7 +36,7 @@ def list_refused(recipe: OnlyRecipe = None, root: Root = None) -> None:
     with named_errors():
         refused = refused_rows(LakehousePaths.at(str(runs_folder_of(recipe, root).parent)))
         if not refused:
-            say("nothing lies in quarantine")
+            say("quarantine is empty")
             return
         for item in refused:
             expires = item.newest + timedelta(days=retention.days) if retention else None
@@ -59,7 +59,7 @@ def explain(
     root: Root = None,
     limit: Annotated[int, typer.Option(help="rows shown for each rule")] = 3,
 ) -> None:
-    """Say what each rule demands and show what some refused rows hold in the columns it reads.
+    """Show what each rule requires, and the values of some rejected rows in the columns it reads.
 
     Pseudonyms and free text are never shown.
     """
@@ -76,7 +76,7 @@ def explain(
         counts = refused.select(F.explode("reasons").alias("rule")).groupBy("rule").count().collect()
         if not counts:
             raise DataError(
-                f"quarantine keeps no row of table {table} and run {run_id} out",
+                f"quarantine has no row of table {table} and run {run_id}",
                 action="`zigong quarantine ls` lists what it holds",
             )
         contract = table_contract(table) if table in table_names() else None
@@ -85,16 +85,16 @@ def explain(
             say(f"[bold]{row['rule']}[/]: {row['count']:,} rows")
             rule = rules.get(row["rule"])
             if contract is None or rule is None:
-                say("  a rule of the step that made the rows, or of the source mapping; the payload tells the cells")
+                say("  a rule of the step that built the rows, or of the source mapping; the payload shows the fields")
                 continue
-            say(f"  demands {rule.condition}" + (f": {rule.description}" if rule.description else ""))
+            say(f"  requires {rule.condition}" + (f": {rule.description}" if rule.description else ""))
             columns = _columns_of(rule, contract)
             broken = refused.where(F.array_contains("reasons", rule.name)).orderBy("_row").limit(limit)
             for held in read_back(broken, contract).select(*columns).collect():
                 say("  found   " + ", ".join(f"{name} = {held[name]!r}" for name in columns))
         was = {row["rules_version"] for row in refused.select("rules_version").distinct().collect()}
         if contract is not None and was != {contract.rules_version}:
-            say(f"refused under rules {', '.join(sorted(was))}; today's are {contract.rules_version}")
+            say(f"rejected under rules {', '.join(sorted(was))}; the current ones are {contract.rules_version}")
 
 
 def replay(
@@ -104,11 +104,11 @@ def replay(
     root: Root = None,
     correct: Annotated[
         list[str] | None,
-        typer.Option("--correct", metavar="COLUMN=SQL", help="what a column is to be, over the columns of the row"),
+        typer.Option("--correct", metavar="COLUMN=SQL", help="new value of a column, over the columns of the row"),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only count")] = False,
 ) -> None:
-    """Let the rows enter that hold today's rules, each once; the others stay in quarantine."""
+    """Publish the rows that pass the current rules, each once; the others are kept in quarantine."""
     from zigong.runs.job import Job
     from zigong.runs.launch import run_step
     from zigong.runs.replay import STEP
@@ -118,7 +118,7 @@ def replay(
         former, corrections = named_run(run_id, recipe, root), _corrections(correct or [])
         if dry_run:
             job = Job(step=STEP, run=former, paths=LakehousePaths.at(former.recipe.lakehouse.root))
-            say(f"would be: {_told(replayed(job, table, run_id, corrections, dry_run=True))}")
+            say(f"would be: {_counts_text(replayed(job, table, run_id, corrections, dry_run=True))}")
             return
         stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
         run = open_run(former.recipe, former.folder.parent, f"replay-{table}-{stamp}")
@@ -132,10 +132,10 @@ def replay(
         if outcome.code:
             say_error(outcome.kind, outcome.message, outcome.action)
             raise typer.Exit(outcome.code)
-        say(f"{_told(done[0])}; {table} is at version {done[0].version}")
+        say(f"{_counts_text(done[0])};  {table} is at version {done[0].version}")
 
 
-def _told(done: Replayed) -> str:
+def _counts_text(done: Replayed) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {rows:,}" for name, rows in done.counts.items())
 
 

@@ -1,4 +1,4 @@
-"""``zigong run | plan | compile | doctor | report``: what a person does with a recipe."""
+"""``zigong run | plan | compile | doctor | report``: the commands for a recipe."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def plan_recipe(recipe: RecipeFile, overrides: Overrides = None) -> None:
         CONSOLE.print(table)
         CONSOLE.print(estimate_run(loaded).as_table())
         if loaded.source.path is not None and not Path(loaded.source.path).expanduser().is_dir():
-            say(f"[yellow]source.path {escape(loaded.source.path)} is no folder here[/]")
+            say(f"[yellow]source.path {escape(loaded.source.path)} is not a folder on this machine[/]")
 
 
 def compile_recipe(
     recipe: RecipeFile,
     overrides: Overrides = None,
-    output: Annotated[Path, typer.Option(help="where plan.json goes")] = Path("plan.json"),
+    output: Annotated[Path, typer.Option(help="path of plan.json")] = Path("plan.json"),
 ) -> None:
     """Write plan.json, the file the DAGs read."""
     from zigong.lakehouse.session import DELTA_PACKAGE
@@ -152,7 +152,7 @@ def _print_models(run: Run) -> None:
 
 
 def _print_decision(gate: GateDecision | None) -> None:
-    """What the gate said: a step that refuses a model has done its work, and is ok like any other."""
+    """The decision of the gate: a step that refuses a model has succeeded, too, and its outcome is ok."""
     if gate is None:
         return
     colour = "green" if gate.decision == "released" else "yellow"

@@ -1,4 +1,4 @@
-"""``zigong runs``: what ran in a lakehouse."""
+"""``zigong runs``: the runs of a lakehouse."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _run_row(run: Run) -> dict[str, object]:
 
 
 def _readable(run: Run) -> tuple[tuple[Step, ...], FinalModel | None, bool]:
-    """The steps and the final model of a run; the steps of any run, and True, where another version made it."""
+    """The steps and the final model of a run; all steps and True for a run of another version."""
     try:
         return steps_of(run.recipe), run.find(FinalModel), False
     except ConfigError:

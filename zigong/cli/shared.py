@@ -1,4 +1,4 @@
-"""What the commands share: their argument style, and errors that end in one clear message."""
+"""Shared by the commands: their argument style, and errors that end in one clear message."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from zigong.runs.run import Run, known_run
 
 RecipeFile = Annotated[Path, typer.Argument(help="recipe file", metavar="RECIPE")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", help="override a field of the recipe")]
-RunId = Annotated[str | None, typer.Option("--run-id", help="run to resume; a new one when absent")]
+RunId = Annotated[str | None, typer.Option("--run-id", help="run to resume; by default a new one")]
 Root = Annotated[str | None, typer.Option("--root", help="root of the lakehouse")]
 OnlyRecipe = Annotated[Path | None, typer.Option("--recipe", help="recipe that names the lakehouse")]
 
 
 @contextmanager
 def named_errors() -> Iterator[None]:
-    """Our errors end in one clear message and the exit code of their kind."""
+    """Ends errors of ZiGong in one clear message and the exit code of their kind."""
     try:
         yield
     except ZigongError as error:
@@ -34,14 +34,14 @@ def named_errors() -> Iterator[None]:
 
 
 def runs_folder_of(recipe: Path | None, root: str | None) -> Path:
-    """Where the runs of the lakehouse lie that a command names; by default the demo's."""
+    """The folder of the runs of the lakehouse of a command; by default the demo's."""
     if recipe is not None:
         return runs_folder(load_recipe(recipe))
     return LakehousePaths.at(root or "build/lakehouse/demo").local("_runs")
 
 
 def named_run(run_id: str, recipe: Path | None, root: str | None) -> Run:
-    """The run of that id.
+    """The run with this id.
 
     Raises:
         ConfigError: the lakehouse has no such run.

@@ -1,4 +1,4 @@
-"""``zigong source``: what is wrong with a source mapping and its files, and a first mapping for new files."""
+"""``zigong source``: problems of a source mapping and its files, and a first mapping for new files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def check(
     path: Annotated[str, typer.Option(help="folder of the raw files")],
     timezone: Annotated[str, typer.Option(help="business time zone, as in the recipe")] = "UTC",
 ) -> None:
-    """Explain every problem of a mapping and its raw files. Writes nothing."""
+    """Report every problem of a mapping and its raw files. Writes nothing."""
     from zigong.behavior.sources.check import check_source
     from zigong.lakehouse.session import open_spark
     from zigong.recipe import Engine
@@ -45,7 +45,7 @@ def check(
         if result.faults:
             raise DataError(
                 f"source {loaded.name}: {result.faults} problems in the mapping or its files",
-                action="correct what the table names, then check again; nothing was written",
+                action="correct what the table lists, then check again; nothing was written",
             )
         if not result.ok:
             raise DataError(
@@ -56,7 +56,7 @@ def check(
 
 
 def new(
-    files: Annotated[list[Path], typer.Argument(help="sample files: csv, json (one object a line), parquet")],
+    files: Annotated[list[Path], typer.Argument(help="sample files: csv, json (one object per line), parquet")],
     output: Annotated[Path, typer.Option(help="mapping file to write")],
     name: Annotated[str | None, typer.Option(help="name of the source; default: that of the first file")] = None,
 ) -> None:
@@ -65,11 +65,11 @@ def new(
 
     with named_errors():
         if output.exists():
-            raise ConfigError(f"{output} exists", action="give another --output, or move the file away")
+            raise ConfigError(f"{output} exists", action="use another --output, or move the file")
         draft = drafted_mapping(files, name=name)
         output.write_text(draft.text, encoding="utf-8")
         say(
-            f"{escape(str(output))}: answer its TODOs, then run\n"
+            f"{escape(str(output))}: complete its TODOs, then run\n"
             f"  zigong source check {escape(str(output))} --path {escape(str(draft.folder))}"
         )
 
@@ -91,7 +91,7 @@ def _findings_table(name: str, findings: Iterable[SourceFinding]) -> Table:
 
 
 def _print_summary(summary: Summary) -> None:
-    table = Table(title="what the source yields")
+    table = Table(title="events and profiles of the source")
     table.add_column("what")
     table.add_column("found", overflow="fold")
     for name, rows in summary.file_rows.items():

@@ -22,12 +22,12 @@ def influence(
     run_id: str,
     recipe: OnlyRecipe = None,
     root: Root = None,
-    samples: Annotated[int, typer.Option(help="most train samples, whole users")] = 6000,
-    targets: Annotated[int, typer.Option(help="most target samples, whole users")] = 1000,
+    samples: Annotated[int, typer.Option(help="maximum of train samples, complete users")] = 6000,
+    targets: Annotated[int, typer.Option(help="maximum of target samples, complete users")] = 1000,
     seeds: Annotated[int, typer.Option(help="repetitions of flips, agents and retrainings")] = 3,
-    subsets: Annotated[int, typer.Option(help="retrained halves of the datamodel")] = 24,
+    subsets: Annotated[int, typer.Option(help="retrained halves for the datamodel")] = 24,
 ) -> None:
-    """Wrong labels, datamodel and retraining with the influence scores of a finished run, beside loss and chance."""
+    """Wrong labels, datamodel and retraining with the influence scores of a finished run, against loss and chance."""
     from zigong.dataset.members import final_split
     from zigong.evaluation.influence_study.setting import Sizes, study_setting
     from zigong.evaluation.influence_study.study import flat_figures, influence_study

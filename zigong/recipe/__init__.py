@@ -1,4 +1,4 @@
-"""The recipe: one YAML file that describes one complete run. The rooms receive only their own section."""
+"""The recipe: one YAML file that describes one complete run. Each package receives only its own section."""
 
 from zigong.recipe.learning import Agent, Card, Evaluation, Gate, Influence, Lora, Mix, TinyBase, Training
 from zigong.recipe.load import load_recipe, parse_recipe

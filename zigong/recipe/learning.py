@@ -10,7 +10,7 @@ from zigong.recipe.sections import Positive, Rate, Section, Share
 
 
 class TinyBase(Section):
-    """A Mistral-architecture model made on the spot."""
+    """A Mistral-architecture model trained in the run."""
 
     hidden_size: Positive = 128
     layers: Positive = 4
@@ -33,7 +33,7 @@ class Base(Section):
     @model_validator(mode="after")
     def _one_of(self) -> Self:
         if (self.path is None) == (self.tiny is None):
-            raise ValueError("give exactly one of path and tiny")
+            raise ValueError("set exactly one of path and tiny")
         return self
 
 
@@ -53,7 +53,7 @@ class Training(Section):
     """One supervised training: completion-only loss, AdamW 0.9/0.999."""
 
     engine: Literal["samples", "trees"] = Field(
-        "samples", description="trees: batches of whole users of a period, whose shared history is read once"
+        "samples", description="trees: batches of whole users of a period, whose shared history is processed once"
     )
     lora: Lora = Lora()
     epochs: Positive = 1
@@ -64,11 +64,11 @@ class Training(Section):
     accumulation: Positive = 1
     context_length: Positive = 512
     weight_decay: float = Field(0.0, ge=0)
-    count_eos: bool = Field(False, description="whether the end token bears loss, here and in scoring")
+    count_eos: bool = Field(False, description="whether the end token counts for the loss, here and in scoring")
 
 
 class Agent(Training):
-    """The lightweight scorer: trained in time order, one checkpoint a period, constant rate after warm-up."""
+    """The agent: trained in time order, one checkpoint per period, constant rate after warm-up."""
 
     schedule: Literal["constant"] = "constant"
     checkpoints: Positive = Field(3, description="periods the train dates are divided into")
@@ -78,19 +78,21 @@ class Influence(Section):
     """TracSeq settings (docs/influence.md)."""
 
     engine: Literal["samples", "trees"] = Field(
-        "samples", description="trees: forward mode over one token tree per user, each shared token paid once"
+        "samples", description="trees: forward mode over one token tree per user, each shared token computed once"
     )
     gamma: float = Field(0.9, gt=0, le=1)
     decay: Literal["checkpoint", "sample", "none"] = "checkpoint"
     checkpoints: Literal["all", "own"] = "all"
     pairs: Literal["later", "all"] = "later"
-    scope: Literal["population", "user"] = Field("population", description="user: tests of the sample's own user")
+    scope: Literal["population", "user"] = Field("population", description="user: targets of the sample's own user")
     normalise: Literal["dot", "cosine"] = "dot"
     precondition: Literal["none", "adam"] = "none"
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of the passes; scores are summed in fp32 or fp64")
     gradient_checkpointing: bool = Field(False, description="less memory, a third more time, the same scores")
     max_targets: Positive = Field(2000, description="cap of target samples by unit hash")
-    batch_tokens: Positive = Field(4096, description="padded tokens of one pass; what fits a CPU's cache, or a GPU")
+    batch_tokens: Positive = Field(
+        4096, description="padded tokens of one pass; choose what fits a CPU's cache, or a GPU"
+    )
 
     @model_validator(mode="after")
     def _forward_mode_fits(self) -> Self:
@@ -107,7 +109,7 @@ class Mix(Section):
     fraction: Rate = Field(0.5, description="size of the mix as a share of the pool")
     influence_share: Share = 0.3
     rank: Literal["global", "class", "period", "class_period"] = Field(
-        "class", description="within what of a task samples are ranked; quotas as in the pool"
+        "class", description="groups of a task within which samples are ranked; quotas as in the pool"
     )
     max_per_user: Positive | None = Field(None, description="most samples of one user in the whole mix")
 
@@ -124,11 +126,11 @@ class Evaluation(Section):
 
 
 class Gate(Section):
-    """What a challenger must show to be released."""
+    """The conditions for the release of a challenger."""
 
     max_auc_loss: Share = Field(0.01, description="largest tolerated loss of AUC against the champion")
     beat_last_status: bool = Field(True, description="paired AUC difference to the lookup must exclude zero")
-    min_mcc: float = Field(0.0, description="MCC at the threshold must lie above this; majority has 0")
+    min_mcc: float = Field(0.0, description="MCC at the threshold must be above this; majority has 0")
 
 
 class Card(Section):

@@ -26,7 +26,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     file = Path(path)
     if not file.is_file():
-        raise ConfigError(f"recipe {file} does not exist", action="give the path of a recipe, e.g. recipes/demo.yaml")
+        raise ConfigError(f"recipe {file} does not exist", action="use the path of a recipe, e.g. recipes/demo.yaml")
     try:
         content = yaml_content(file.read_text(encoding="utf-8"), origin=f"recipe {file}")
     except ValueError as error:

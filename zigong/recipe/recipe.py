@@ -1,4 +1,4 @@
-"""A whole recipe: its sections, what they must agree on, and the digest that names it."""
+"""A recipe: its sections, the checks across them, and the digest that identifies it."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ class Recipe(Section):
         return self
 
     def digest(self) -> str:
-        """SHA-256 of everything that can change a result: all but the engine's limits and where the lakehouse lies."""
+        """SHA-256 of everything that can change a result: all but the engine's limits and the lakehouse's root."""
         content = self.model_dump(mode="json", exclude={"engine": True, "lakehouse": {"root"}, "registry": True})
         return json_digest(content)
 
 
 def _require_one_date(recipe: Recipe) -> None:
-    """A hash split has one T: settings that need several are refused by name."""
+    """A hash split has one T: settings that need several are refused with their names."""
     observations = recipe.observations
     if observations.validation or observations.oot:
         raise ValueError("observations.validation and observations.oot need split.by: time")

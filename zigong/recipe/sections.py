@@ -1,4 +1,4 @@
-"""The sections of a recipe: frozen, closed to unknown keys, each given to one room."""
+"""The sections of a recipe: frozen, closed to unknown keys, each used by one package."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Rate = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Section(Closed):
-    """Base of all sections; defaults are validated like values that somebody wrote."""
+    """Base of all sections; defaults are validated like values from a file."""
 
     model_config = ConfigDict(validate_default=True)
 
 
 class Lakehouse(Section):
-    """Where the tables live and how clients are pseudonymised."""
+    """Where the tables are and how clients are pseudonymised."""
 
-    root: str = Field(description="absolute URI or path; relative paths are taken from the working directory")
+    root: str = Field(description="absolute URI or path; relative paths start at the working directory")
     user_buckets: Positive = 8
     key: Literal["env", "published"] = Field("env", description="env: ZIGONG_USER_KEY; published: only for public data")
 
@@ -45,7 +45,7 @@ class Engine(Section):
     ray_cpus_per_actor: Positive = 1
     ray_gpus_per_actor: float = Field(0, ge=0, description="0: actors compute on CPUs")
     rescore: Literal["changed", "all"] = Field(
-        "changed", description="changed: take over the published scores of samples that are the same; all: none"
+        "changed", description="changed: reuse the published scores of unchanged samples; all: none"
     )
     torch_threads: Positive = 2
 
@@ -61,10 +61,10 @@ class Simulation(Section):
 
 
 class Source(Section):
-    """Which mapping turns which raw files into events."""
+    """The raw files, and the mapping that turns them into events."""
 
     mapping: str = Field(description="name of a shipped mapping (schemas/sources) or path of a mapping file")
-    path: str | None = Field(None, description="folder of the raw files; simulated sources make their own")
+    path: str | None = Field(None, description="folder of the raw files; simulated sources generate their own")
     simulation: Simulation | None = None
 
 
@@ -77,13 +77,13 @@ class DateRange(Section):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.first > self.last:
-            raise ValueError(f"first {self.first} lies after last {self.last}")
+            raise ValueError(f"first {self.first} is after last {self.last}")
         if self.first.day != 1 or self.last.day != 1:
-            raise ValueError("observation dates are firsts of a month")
+            raise ValueError("observation dates must be the first day of a month")
         return self
 
     def dates(self) -> tuple[date, ...]:
-        """All firsts of a month in the range."""
+        """The first day of every month in the range."""
         months = range(self.first.year * 12 + self.first.month - 1, self.last.year * 12 + self.last.month)
         return tuple(date(month // 12, month % 12 + 1, 1) for month in months)
 
@@ -107,7 +107,7 @@ class Observations(Section):
     cohort: Cohort = Cohort()
 
     def dates(self) -> tuple[date, ...]:
-        """Every observation date of the recipe, sorted, once."""
+        """Every observation date of the recipe, sorted, without duplicates."""
         ranges = (self.train, self.validation, self.oot)
         dates = {day for item in ranges if item for day in item.dates()} | ({self.score} if self.score else set())
         return tuple(sorted(dates))
@@ -121,12 +121,12 @@ class Horizon(Section):
 
     @property
     def name(self) -> str:
-        """Short name that stands in tables, such as ``6m30dpd``."""
+        """Short name used in tables, such as ``6m30dpd``."""
         return f"{self.window_months}m{self.dpd_threshold}dpd"
 
 
 class Labels(Section):
-    """Performance windows. The first horizon is the one that trains."""
+    """Performance windows. The first horizon is used for training."""
 
     horizons: tuple[Horizon, ...] = (Horizon(),)
     reporting_lag_days: int = Field(0, ge=0)
@@ -135,7 +135,7 @@ class Labels(Section):
     @classmethod
     def _some(cls, horizons: tuple[Horizon, ...]) -> tuple[Horizon, ...]:
         if not horizons or len(set(horizons)) != len(horizons):
-            raise ValueError("give at least one horizon and none twice")
+            raise ValueError("expected at least one horizon and no duplicates")
         return horizons
 
 
@@ -146,37 +146,43 @@ class Split(Section):
     unit: Literal["user_id", "person_id"] = "user_id"
     test_share: Share = Field(0.1, description="held-out units at train dates")
     validation_share: Share = Field(0.2, description="held-out units of target and select; only by user_hash")
-    seed: int = Field(7, description="of every hash split; models of one data set share it, whatever their own seed")
-    target_share: Rate = Field(0.5, description="share of the validation units that give the target gradients")
+    seed: int = Field(
+        7, description="of every hash split; models of one data set share it, independent of their own seed"
+    )
+    target_share: Rate = Field(0.5, description="share of the validation units used for the target gradients")
     max_train_samples: Positive | None = Field(None, description="cap by unit hash, whole units only")
 
 
 class Duplicates(Section):
-    """What becomes of train samples that repeat another train sample, or one of a held-out split.
+    """Treatment of train samples that repeat another train sample, or one of a held-out split.
 
-    Few words make equal texts of different clients ordinary: by default they are counted, not dropped.
+    With a small vocabulary, equal texts of different clients are normal: by default they are counted, not dropped.
     """
 
     exact: Literal["report", "drop"] = Field("report", description="same prompt and answer as a train sample")
-    near: Literal["ignore", "report", "drop"] = Field("report", description="near a train text of another unit")
-    contamination: Literal["report", "drop"] = Field("report", description="equal or near a held-out sample")
-    threshold: Rate = Field(0.9, description="Jaccard similarity of token shingles from which texts are near")
+    near: Literal["ignore", "report", "drop"] = Field("report", description="similar to a train text of another unit")
+    contamination: Literal["report", "drop"] = Field("report", description="equal or similar to a held-out sample")
+    threshold: Rate = Field(
+        0.9, description="Jaccard similarity of token shingles at or above which texts are near duplicates"
+    )
     shingle_tokens: Positive = 3
-    max_bucket: Positive = Field(100, description="texts of a bucket that all others of it are compared with")
+    max_bucket: Positive = Field(100, description="texts of a bucket that all its other texts are compared with")
 
 
 class Auxiliary(Section):
-    """A further question that train users are asked."""
+    """A further question for train users."""
 
     template: str = Field(description="name@version of a shipped template")
-    share: float = Field(1.0, gt=0, le=1, description="share of the train sequences that are asked, by hash")
+    share: float = Field(1.0, gt=0, le=1, description="share of the train sequences with this question, by hash")
 
 
 class Instructions(Section):
-    """How a sequence becomes text, and what is asked about it."""
+    """How a sequence is rendered as text, and the questions about it."""
 
-    template: str = Field("behavior_card@1", description="the main question: what evaluation and service use")
-    auxiliary: tuple[Auxiliary, ...] = Field((), description="further questions; a bare name@version asks everyone")
+    template: str = Field("behavior_card@1", description="the main question, used by evaluation and serving")
+    auxiliary: tuple[Auxiliary, ...] = Field(
+        (), description="further questions; a bare name@version is for all train users"
+    )
     language: Literal["en", "zh"] = "en"
     gap_unit: Literal["day", "month"] = "day"
     season: Literal["none", "month", "weekday"] = "none"
@@ -184,8 +190,8 @@ class Instructions(Section):
         "gap", description="gap since the previous event, calendar date, or both"
     )
     event_fields: tuple[EventField, ...] = get_args(EventField)
-    profile: bool = Field(True, description="whether the profile stands before the question")
-    max_events: Positive = Field(120, description="newest events kept; older whole calendar months fold")
+    profile: bool = Field(True, description="whether the profile is rendered before the question")
+    max_events: Positive = Field(120, description="newest events kept; older complete calendar months are folded")
 
     @field_validator("auxiliary", mode="before")
     @classmethod
@@ -196,7 +202,7 @@ class Instructions(Section):
 
     @field_validator("auxiliary")
     @classmethod
-    def _none_twice(cls, tasks: tuple[Auxiliary, ...]) -> tuple[Auxiliary, ...]:
+    def _no_duplicates(cls, tasks: tuple[Auxiliary, ...]) -> tuple[Auxiliary, ...]:
         if len({task.template for task in tasks}) != len(tasks):
-            raise ValueError("name no template twice")
+            raise ValueError("expected no duplicate templates")
         return tasks

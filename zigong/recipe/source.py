@@ -1,4 +1,4 @@
-"""The source a recipe names: its mapping, and the key that its clients' ids are digested with."""
+"""The source of a recipe: its mapping, and the key for the digests of its clients' ids."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHORTEST_KEY = 16  # characters
 
 
 def source_mapping(recipe: Recipe) -> SourceMapping:
-    """The mapping that a recipe names, by the name of a shipped one or by a path from the working directory.
+    """The mapping of a recipe, by the name of a shipped one or by a path from the working directory.
 
     Raises:
         ConfigError: there is no such mapping, its content is not allowed, or it is private and the key published.
@@ -24,11 +24,11 @@ def source_mapping(recipe: Recipe) -> SourceMapping:
     except ValueError as error:
         raise ConfigError(
             f"source.mapping: {error}",
-            action="correct the file, or give its path; a relative one is taken from the working directory",
+            action="correct the file, or use its path; a relative one starts at the working directory",
         ) from error
     if recipe.lakehouse.key == "published" and mapping.data == "private":
         raise ConfigError(
-            "lakehouse.key: published protects nobody, but the source is private",
+            "lakehouse.key: published is no secret, but the source is private",
             action=f"set lakehouse.key: env and export {KEY_VARIABLE}",
         )
     return mapping
@@ -46,6 +46,6 @@ def lakehouse_key(recipe: Recipe) -> bytes:
     if len(key) < SHORTEST_KEY or key == PUBLISHED_KEY:
         raise ConfigError(
             f"{KEY_VARIABLE} must hold a secret of at least {SHORTEST_KEY} characters that is not the published one",
-            action=f"export {KEY_VARIABLE} from your secret store (one key per lakehouse, for good)",
+            action=f"export {KEY_VARIABLE} from your secret store (one key per lakehouse, permanently)",
         )
     return key.encode()

@@ -1,4 +1,4 @@
-"""The pictures of a run report, each a pure function from figures to inline SVG."""
+"""The charts of a run report, each a pure function from figures to inline SVG."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 _MAX_POINTS = 160
 _MAX_LINES = 5
-_SHOWN_QUANTILES = (0.005, 0.995)  # a histogram's ends are cut here, the outermost bins hold the rest
+_SHOWN_QUANTILES = (0.005, 0.995)  # histograms are cut at these quantiles, the outermost bins hold the rest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ def ks_chart(held_out: HeldOut, final_model: str) -> Markup:
 
 
 def forest_chart(rows: Sequence[ModelRow], final_model: str) -> Markup:
-    """AUC of every model with its interval, best first; a constant, whose AUC is 0.5 by definition, is left out."""
+    """AUC of every model with its interval, best first; a constant, whose AUC is 0.5 by definition, is omitted."""
     moving = [row for row in rows if row.auc.low < row.auc.high or row.model == final_model]
     ordered = sorted(moving or rows, key=lambda row: -row.auc.value)
     low, high = min(row.auc.low for row in ordered), max(row.auc.high for row in ordered)

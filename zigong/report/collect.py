@@ -1,4 +1,4 @@
-"""Gathers what a run left in its folder and in the tables into one report."""
+"""Collects the report of a run from its folder and the tables."""
 
 from __future__ import annotations
 
@@ -63,19 +63,19 @@ PACKAGES = (
 
 
 def write_run_report(run: Run) -> Path:
-    """Writes ``report.html`` into the run's folder; a partial run reports what it has."""
+    """Writes ``report.html`` into the run's folder; a partial run is reported as far as it got."""
     return write_report(collect(run), run.folder / "report.html")
 
 
 def collect(run: Run) -> RunReport:
-    """Everything a report tells, read from pinned versions."""
+    """The content of a report, read from pinned versions."""
     job = Job(step="report", run=run, paths=LakehousePaths.at(run.recipe.lakehouse.root))
     manifest, dataset, mix = run.manifest(), run.find(Dataset), run.find(TrainingMix)
     outcomes = [outcome for step in steps_of(run.recipe) if (outcome := run.outcome(step.name))]
     members = _members(job) if dataset is not None else None
     main = members[members["task"] == main_task(run.recipe)] if members is not None else None
-    said = verdicts_of(job.paths, run.run_id)
-    verdicts = {row["table_name"]: str(row["verdict"]) for row in said}
+    recorded = verdicts_of(job.paths, run.run_id)
+    verdicts = {row["table_name"]: str(row["verdict"]) for row in recorded}
     measured = _measured(job)
     return RunReport(
         recipe=run.recipe.name,
@@ -91,7 +91,7 @@ def collect(run: Run) -> RunReport:
             for outcome in outcomes
             for name, counts in outcome.tables.items()
         ),
-        quality=_quality(job, said),
+        quality=_quality(job, recorded),
         splits=_splits(main) if main is not None else (),
         results=_results(measured, main, final_split(run.recipe)),
         held_out=_held_out(job, members, measured) if measured is not None and members is not None else None,
@@ -147,29 +147,29 @@ def _table(name: str, counts: dict[str, Any], verdict: str) -> TableRow:
     )
 
 
-def _quality(job: Job, said: list[dict[str, Any]]) -> DataQuality:
+def _quality(job: Job, recorded: list[dict[str, Any]]) -> DataQuality:
     suites = job.run.folder / "quality"
     docs = build_docs(open_context(suites)) if suites.is_dir() else None
     refused = [item for item in refused_rows(job.paths) if item.run_id == job.run.run_id]
     return DataQuality(
-        verdicts=tuple(_verdict_row(row) for row in said),
+        verdicts=tuple(_verdict_row(row) for row in recorded),
         quarantine=tuple(QuarantineRow(table=item.table, rule=item.rule, rows=item.rows) for item in refused),
-        failures=tuple(f"{row['table_name']}: {text}" for row in said for text in row["failures"]),
-        warnings=tuple(f"{row['table_name']}: {text}" for row in said for text in row["warnings"]),
+        failures=tuple(f"{row['table_name']}: {text}" for row in recorded for text in row["failures"]),
+        warnings=tuple(f"{row['table_name']}: {text}" for row in recorded for text in row["warnings"]),
         data_docs=str(docs.relative_to(job.run.folder)) if docs else None,
     )
 
 
-def _verdict_row(said: dict[str, Any]) -> VerdictRow:
-    judged = [item for item in said["results"] if item["observed"] is not None or not item["passed"]]
+def _verdict_row(recorded: dict[str, Any]) -> VerdictRow:
+    judged = [item for item in recorded["results"] if item["observed"] is not None or not item["passed"]]
     broken = [item["severity"] for item in judged if not item["passed"]]
     return VerdictRow(
-        table=said["table_name"],
-        verdict=said["verdict"],
+        table=recorded["table_name"],
+        verdict=recorded["verdict"],
         held=len(judged) - len(broken),
         warned=broken.count("warn"),
         blocked=len(broken) - broken.count("warn"),
-        not_judged=len(said["results"]) - len(judged),
+        not_judged=len(recorded["results"]) - len(judged),
     )
 
 
@@ -197,7 +197,7 @@ def _splits(members: pd.DataFrame) -> tuple[SplitRow, ...]:
 
 
 def _measured(job: Job) -> Measured | None:
-    """The figures of the run's model; None before they were published."""
+    """The figures of the run's model; None before they are published."""
     dataset, final = job.run.find(Dataset), job.run.find(FinalModel)
     if dataset is None or final is None or job.run.pinned_version("evaluation_metrics") is None:
         return None
@@ -205,7 +205,7 @@ def _measured(job: Job) -> Measured | None:
 
 
 def _results(measured: Measured | None, main: pd.DataFrame | None, split: str) -> tuple[SplitResult, ...]:
-    """The result on the final split; nothing before the run's model was measured."""
+    """The result on the final split; nothing before the run's model is measured."""
     if measured is None or main is None:
         return ()
     labels = main[main["split"] == split]["label"]
@@ -231,7 +231,7 @@ def _results(measured: Measured | None, main: pd.DataFrame | None, split: str) -
 
 
 def _further(measured: Measured, model: str, split: str) -> dict[str, Interval | float]:
-    """Metrics that the report has no column of its own for; a run of a former version may lack some."""
+    """Metrics without a column of their own in the report; a run of an earlier version may lack some."""
     own = {column.name for column in fields(ModelRow)}
     return {
         name: measured.interval(model, split, name) if name in INTERVAL_METRICS else measured.value(model, split, name)
@@ -294,7 +294,7 @@ def _influence(job: Job, members: pd.DataFrame, mix: TrainingMix) -> InfluenceSe
 
 
 def _small_tables(run: Run) -> tuple[SmallTable, ...]:
-    """The tables of scores and selection, numbers shortened."""
+    """The tables of scores and selection, with rounded numbers."""
     return tuple(
         SmallTable(
             name=name.replace("_", " "),

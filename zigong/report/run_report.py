@@ -1,6 +1,6 @@
-"""What a run report is made of: one frozen value, filled by the job and rendered by ``write_report``.
+"""The content of a run report: one frozen value, filled by ``collect`` and rendered by ``write_report``.
 
-Only the header and the steps are required; a run that failed half-way reports what it has.
+Only the header and the steps are required; a run that failed half-way is reported as far as it got.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _HEADLINE_SPLITS = ("oot", "test", "select")
 
 @dataclass(frozen=True, kw_only=True)
 class StepRow:
-    """One step of the run; ``note`` says what it did, or why it failed and what to do."""
+    """One step of the run; ``note``: its result, or why it failed and what to do."""
 
     name: str
     status: StepStatus
@@ -35,7 +35,7 @@ class StepRow:
 
 @dataclass(frozen=True, kw_only=True)
 class TableRow:
-    """The row account of one published table: in = published + quarantined + dropped."""
+    """The row counts of one published table: in = published + quarantined + dropped."""
 
     table: str
     rows_in: int
@@ -62,19 +62,19 @@ class QuarantineRow:
 
 @dataclass(frozen=True, kw_only=True)
 class VerdictRow:
-    """How the rules of one table ended."""
+    """The results of the rules of one table."""
 
     table: str
     verdict: str
     held: int
     warned: int
     blocked: int
-    not_judged: int  # such as a comparison with earlier verdicts where there is none
+    not_judged: int  # such as a comparison with earlier verdicts without any
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataQuality:
-    """What the audits found; ``data_docs`` is a path relative to the report."""
+    """The results of the audits; ``data_docs`` is a path relative to the report."""
 
     verdicts: tuple[VerdictRow, ...] = ()
     quarantine: tuple[QuarantineRow, ...] = ()
@@ -128,12 +128,12 @@ class SplitResult:
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """Raw answers of the headline split, from which the plots are drawn; nothing of them is printed row by row.
+    """Raw answers of the headline split, from which the plots are drawn; single rows are never printed.
 
     Attributes:
         split: name of the split.
         labels: 1 = bad; shape [samples].
-        scores: p_bad per model; shape [samples] each. Must hold the final model.
+        scores: p_bad per model; shape [samples] each. Must contain the final model.
         p_calibrated: calibrated p_bad of the final model; shape [samples].
         card_scores: points of the final model; shape [samples].
     """
@@ -178,7 +178,7 @@ class SmallTable:
 
 @dataclass(frozen=True, kw_only=True)
 class InfluenceSection:
-    """Scores of the pool and what was selected by them; ``labels`` and ``scores`` have shape [pool]."""
+    """Scores of the pool and the selection based on them; ``labels`` and ``scores`` have shape [pool]."""
 
     labels: NDArray[np.integer] | None = None
     scores: Floats | None = None
@@ -190,7 +190,7 @@ class InfluenceSection:
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduce:
-    """What it takes to get the same run again."""
+    """What is needed to repeat the run."""
 
     command: str
     seed: int
@@ -223,7 +223,7 @@ class RunReport:
 
     @property
     def headline(self) -> SplitResult | None:
-        """The result that decides: out of time first, then held-out users, then select."""
+        """The decisive result: out of time first, then held-out users, then select."""
         by_name = {result.split: result for result in self.results}
         named = [by_name[split] for split in _HEADLINE_SPLITS if split in by_name]
         return next(iter([*named, *self.results]), None)

@@ -1,6 +1,6 @@
 """Small inline SVG: a frame with two linear axes and the few shapes the charts need.
 
-Colours come from CSS classes of report.css, so a chart follows the light or dark page it stands in.
+Colours come from CSS classes of report.css, so a chart follows the light or dark theme of the page.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Frame:
 
 
 def drawing(frame: Frame, title: str, parts: Iterable[Markup]) -> Markup:
-    """The whole picture; the title is read aloud and shown on hover."""
+    """The complete picture; the title is for screen readers and shown on hover."""
     head = Markup('<svg viewBox="0 0 {} {}" role="img"><title>{}</title>').format(frame.width, frame.height, title)
     return head + Markup("").join(parts) + Markup("</svg>")
 
@@ -74,8 +74,8 @@ def axes(
     parts.append(segment(frame, (frame.x[0], frame.y[0]), (frame.x[1], frame.y[0]), "axis"))
     parts.append(text((frame.left + frame.width - frame.right) / 2, frame.height - 8, x_label, "label middle"))
     middle = (frame.top + bottom) / 2
-    turned = Markup('<text class="label middle" transform="translate(14 {}) rotate(-90)">{}</text>')
-    return [*parts, turned.format(middle, y_label)] if y_label else parts
+    rotated = Markup('<text class="label middle" transform="translate(14 {}) rotate(-90)">{}</text>')
+    return [*parts, rotated.format(middle, y_label)] if y_label else parts
 
 
 def text(x: float, y: float, content: str, style: str) -> Markup:
@@ -119,7 +119,7 @@ def stairs(edges: Sequence[float], heights: Sequence[float]) -> tuple[list[float
 
 
 def legend(x: float, y: float, entries: Sequence[tuple[str, str]]) -> list[Markup]:
-    """Rows of (style, words) under each other, a sample of the line before the words."""
+    """Rows of (style, text) below each other, with a sample of the line before the text."""
     row = Markup('<g transform="translate({} {})"><line class="{}" x1="0" y1="-4" x2="22" y2="-4"/>{}</g>')
     words = Markup('<text class="tick" x="28" y="0">{}</text>')
     return [row.format(x, y + 17 * i, style, words.format(escape(name))) for i, (style, name) in enumerate(entries)]

@@ -1,4 +1,4 @@
-"""Renders a RunReport into one HTML file that needs nothing else: no network, no scripts, no second file."""
+"""Renders a RunReport into one self-contained HTML file: no network, no scripts, no second file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SPLIT_NAMES = {
 
 
 def write_report(report: RunReport, path: str | Path) -> Path:
-    """Writes the report, whole or not at all, and returns its path.
+    """Writes the report atomically and returns its path.
 
     Raises:
         ConfigError: ``quality.data_docs`` is not a relative path.
@@ -48,7 +48,7 @@ def report_html(report: RunReport) -> str:
     """The report as HTML; every name from data is escaped."""
     if report.quality and report.quality.data_docs:
         _require_relative(report.quality.data_docs)
-    room = files("zigong.report")
+    folder = files("zigong.report")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
         "count": _count,
@@ -59,8 +59,8 @@ def report_html(report: RunReport) -> str:
         "scientific": _scientific,
         "split_name": lambda split: _SPLIT_NAMES.get(split, split),
     }
-    template = environment.from_string(room.joinpath("report.html").read_text(encoding="utf-8"))
-    css = Markup(room.joinpath("report.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
+    template = environment.from_string(folder.joinpath("report.html").read_text(encoding="utf-8"))
+    css = Markup(folder.joinpath("report.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
     return template.render(report=report, css=css, charts=_charts(report), bands=_bands(report))
 
 
@@ -91,7 +91,7 @@ def _require_relative(link: str) -> None:
     if address.scheme or address.netloc or PurePosixPath(link).is_absolute():
         raise ConfigError(
             f"expected quality.data_docs relative to the report, found {link!r}",
-            action="give the path from the report's folder to the Data Docs, such as ../data_docs/index.html",
+            action="use the path from the report's folder to the Data Docs, such as ../data_docs/index.html",
         )
 
 

@@ -1,1 +1,1 @@
-"""One run: its record, what a step may use, the entry of every job, the local runner, dates, replay of quarantine."""
+"""One run: its record, what a step may use, the entry point of jobs, the local runner, dates, replay of quarantine."""

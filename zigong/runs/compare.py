@@ -14,18 +14,18 @@ from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import open_pinned
 from zigong.runs.run import Run
 
-# Columns that name a run or a moment; they differ between any two runs, whatever the runs found.
+# Columns that name a run or a moment; they differ between any two runs, whatever the results.
 COLUMNS_OF_RUN = ("run_id", "registry_version", "created_at", "decided_at")
-# Figures of how the work was done: times, rates, and how much an earlier run had left to take over (scores, timelines).
+# Figures of the work itself: times, rates, and how much was reused from an earlier run (scores, timelines).
 FIGURES_OF_WORK = ("seconds.*", "*_per_second", "influence.taken_over", "influence.computed", "rows.user_timelines.*")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedTable:
-    """One table as two runs left or read it.
+    """One table at the versions of two runs.
 
     Attributes:
-        sides: what each run's version holds, without ``COLUMNS_OF_RUN``; None: the run has no version of the table.
+        sides: content of each run's version, without ``COLUMNS_OF_RUN``; None: the run has no version of the table.
     """
 
     table: str
@@ -33,7 +33,7 @@ class ComparedTable:
 
     @property
     def difference(self) -> str:
-        """What differs, in words; empty when nothing does."""
+        """A description of the difference; empty when there is none."""
         first, other = self.sides
         if first == other:
             return ""
@@ -44,17 +44,17 @@ class ComparedTable:
             return f"columns differ: {', '.join(differing)}"
         if first.rows != other.rows:
             return f"{first.rows:,} rows and {other.rows:,} rows"
-        return "as many rows, with other content"
+        return "equal number of rows, different content"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What two runs have in common and what not.
+    """The comparison of two runs.
 
     Attributes:
         tables: every table that one of the runs pinned or published, by name.
         figures: how many figures were compared.
-        differing_figures: by name, the value of each run; None where a run lacks it.
+        differing_figures: by name, the value of each run; None if a run lacks it.
     """
 
     tables: tuple[ComparedTable, ...]
@@ -75,8 +75,8 @@ class Comparison:
 def compare_runs(spark: SparkSession, first: Run, other: Run) -> Comparison:
     """Compares the tables of two runs at the versions that each pinned or published, and their metrics.json.
 
-    A version is compared whole: it holds what earlier runs of its lakehouse left in other cells, too. Of a table whose
-    rows name their run, each run's own rows are compared.
+    A version is compared completely: it also holds what earlier runs of its lakehouse wrote in other cells. Of a table
+    whose rows name their run, only each run's own rows are compared.
 
     Raises:
         ConfigError: an erasure removed a version.

@@ -1,6 +1,6 @@
-"""What a step hands over to the later steps of its run: frozen values, kept in the run's manifest under their names.
+"""The values that a step passes to later steps of its run: frozen, stored in the run's manifest by class name.
 
-Which step takes and which leaves a value stands in ``pipeline.py``. Tables are not handed over here: a run pins their
+``pipeline.py`` lists which step takes and which leaves a value. Tables are not passed this way: a run pins their
 versions.
 """
 
@@ -23,7 +23,7 @@ Name = Annotated[str, StringConstraints(min_length=1)]
 
 @dataclass(frozen=True, kw_only=True)
 class Value:
-    """What one step leaves and later steps, the report and the commands read."""
+    """A value that one step leaves and later steps, the report and the commands read."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
@@ -33,14 +33,14 @@ class Artefact(Value):
     """A value with files in the folder of its run.
 
     Attributes:
-        PLACE: where the step writes the files, relative to the run's folder.
-        SEAL: field of the digest over names and contents of ``FILES``.
-        FILES: patterns of the files in the folder that the digest is of.
+        SUBFOLDER: where the step writes the files, relative to the run's folder.
+        DIGEST_FIELD: field of the digest over names and contents of ``FILES``.
+        FILES: patterns of the files in the folder that the digest covers.
         folder: of the files; absolute here, relative to the run's folder in the manifest.
     """
 
-    PLACE: ClassVar[str]
-    SEAL: ClassVar[str]
+    SUBFOLDER: ClassVar[str]
+    DIGEST_FIELD: ClassVar[str]
     FILES: ClassVar[tuple[str, ...]]
 
     folder: Path
@@ -51,10 +51,10 @@ V = TypeVar("V", bound=Value)
 
 @dataclass(frozen=True, kw_only=True)
 class UnreadColumns(Value):
-    """What the raw files hold that the source mapping does not read.
+    """Columns of the raw files that the source mapping does not read.
 
     Attributes:
-        unread_columns: columns by file, in words for the report; None: every column is read.
+        unread_columns: columns by file, as text for the report; None: every column is read.
     """
 
     unread_columns: Name | None
@@ -62,10 +62,10 @@ class UnreadColumns(Value):
 
 @dataclass(frozen=True, kw_only=True)
 class MissingProfiles(Value):
-    """Users of the delivered events of whom no profile is known; their sequences have an empty one.
+    """Users of the delivered events without a known profile; their sequences have an empty one.
 
     Attributes:
-        users_without_profile: how many of how many, in words for the report; None: all have one.
+        users_without_profile: number of users and total, as text for the report; None: all have one.
     """
 
     users_without_profile: Name | None
@@ -80,8 +80,8 @@ class TrainedBase(Artefact):
         tokenizer_digest: SHA-256 of the tokenizer file.
     """
 
-    PLACE = "artifacts/base"
-    SEAL = "base_digest"
+    SUBFOLDER = "artifacts/base"
+    DIGEST_FIELD = "base_digest"
     FILES = ("*.safetensors", "config.json", "tokenizer.json")
 
     base_digest: Digest
@@ -93,7 +93,7 @@ class RenderedPrompts(Value):
     """The prompts of the run's dates.
 
     Attributes:
-        shared_prefix: how much of their text users repeat, in words for the report.
+        shared_prefix: share of repeated text per user, as text for the report.
     """
 
     shared_prefix: Name
@@ -104,7 +104,7 @@ class Dataset(Value):
     """The dataset whose members are the run's samples.
 
     Attributes:
-        repeated_samples: how many samples repeat others, in words for the report.
+        repeated_samples: number of samples that repeat others, as text for the report.
     """
 
     dataset_id: Name
@@ -120,14 +120,14 @@ class DatasetVerdict(Value):
 
 @dataclass(frozen=True, kw_only=True)
 class Agent(Artefact):
-    """The light scorer's checkpoints.
+    """The agent's checkpoints.
 
     Attributes:
         checkpoints_digest: SHA-256 of the file that names every checkpoint with its own digest.
     """
 
-    PLACE = "artifacts/agent"
-    SEAL = "checkpoints_digest"
+    SUBFOLDER = "artifacts/agent"
+    DIGEST_FIELD = "checkpoints_digest"
     FILES = ("checkpoints.json",)
 
     checkpoints_digest: Digest
@@ -135,7 +135,7 @@ class Agent(Artefact):
 
 @dataclass(frozen=True, kw_only=True)
 class FormerScores(Value):
-    """What the first attempt of score_influence found published, so that a second attempt goes by the same.
+    """The published version that the first attempt of score_influence found, so that a second attempt uses the same.
 
     Attributes:
         version: of influence_scores; None where nothing was published.
@@ -150,7 +150,7 @@ class InfluenceScores(Value):
 
     Attributes:
         scorer_id: their name in influence_scores.
-        warnings: what speaks against using them.
+        warnings: reasons against using them.
     """
 
     scorer_id: Name
@@ -172,8 +172,8 @@ class FinalModel(Artefact):
         adapter_digest: SHA-256 over its weights and config.
     """
 
-    PLACE = "artifacts/zigong"
-    SEAL = "adapter_digest"
+    SUBFOLDER = "artifacts/zigong"
+    DIGEST_FIELD = "adapter_digest"
     FILES = ("adapter_model.safetensors", "adapter_config.json")
 
     model_id: Name
@@ -205,7 +205,7 @@ VALUES: tuple[type[Value], ...] = (
 
 
 def as_json(value: Value, run_folder: Path) -> dict[str, Any]:
-    """The value as it stands in a manifest, its folder relative to the run's.
+    """The value as stored in a manifest, its folder relative to the run's.
 
     Raises:
         ValueError: the folder lies outside the run's.
@@ -217,7 +217,7 @@ def as_json(value: Value, run_folder: Path) -> dict[str, Any]:
 
 
 def from_json(kind: type[V], content: object, *, run_id: str, run_folder: Path) -> V:
-    """Reads what :func:`as_json` made.
+    """Reads the output of :func:`as_json`.
 
     Raises:
         ConfigError: a key is missing, unknown or of another type, or the folder lies outside the run's.
@@ -236,45 +236,45 @@ def from_json(kind: type[V], content: object, *, run_id: str, run_folder: Path) 
     return replace(value, folder=run_folder / value.folder)
 
 
-def require_held(value: Artefact, *, run_id: str) -> None:
+def require_intact(value: Artefact, *, run_id: str) -> None:
     """Compares the files of an artefact with its digest.
 
     Raises:
-        ConfigError: the folder is missing, or its files are not those of the digest.
+        ConfigError: the folder is missing, or its files do not match the digest.
     """
     kind = type(value)
     if not value.folder.is_dir():
         raise _broken(kind, run_id, f"{kind.__name__}.folder: expected files in {value.folder}, found no such folder")
     files = {file.name: file for pattern in kind.FILES for file in value.folder.glob(pattern)}
-    expected, found = getattr(value, kind.SEAL), files_digest(files)
+    expected, found = getattr(value, kind.DIGEST_FIELD), files_digest(files)
     if found != expected:
         raise _broken(
-            kind, run_id, f"{kind.__name__}.{kind.SEAL}: expected {expected}, found {found} in {value.folder}"
+            kind, run_id, f"{kind.__name__}.{kind.DIGEST_FIELD}: expected {expected}, found {found} in {value.folder}"
         )
 
 
 def missing(kind: type[Value], *, run_id: str) -> ConfigError:
-    """The error of a value that no step has left yet."""
-    step = maker_of(kind)
+    """The error for a value that no step has left yet."""
+    step = step_leaving(kind)
     return ConfigError(
         f"run {run_id} has no {kind.__name__} yet: step {step} leaves it",
         action=f"run {step} in this run first: `zigong run RECIPE --run-id {run_id} --until {step}`",
     )
 
 
-def maker_of(kind: type[Value]) -> str:
+def step_leaving(kind: type[Value]) -> str:
     """The name of the step that leaves a value."""
     return next(step.name for step in STEPS if kind.__name__ in step.leaves)
 
 
 def texts(value: Value) -> dict[str, str]:
-    """The fields of a value that are texts, for the report."""
+    """The text fields of a value, for the report."""
     named = {field.name: getattr(value, field.name) for field in fields(value)}
     return {name: text for name, text in named.items() if isinstance(text, str)}
 
 
 def _broken(kind: type[Value], run_id: str, found: str) -> ConfigError:
-    step = maker_of(kind)
+    step = step_leaving(kind)
     return ConfigError(
-        f"run {run_id}: {found}", action=f"put back what step {step} left, or start a new run (leave --run-id out)"
+        f"run {run_id}: {found}", action=f"restore what step {step} left, or start a new run (omit --run-id)"
     )

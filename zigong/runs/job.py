@@ -31,7 +31,7 @@ class Job:
 
     Attributes:
         tables: per published table its counts, for the outcome.
-        taken: names of the values the step asked for, for the outcome.
+        taken: names of the values the step took or looked up, for the outcome.
         left: names of the values it left.
     """
 
@@ -50,7 +50,7 @@ class Job:
 
     @cached_property
     def spark(self) -> SparkSession:
-        """The Spark session, opened when first asked for."""
+        """The Spark session, opened on first use."""
         from zigong.lakehouse.session import open_spark
 
         return open_spark(self.recipe.engine, app_name=f"zigong {self.step}", log=self.run.folder / "spark.log")
@@ -60,9 +60,9 @@ class Job:
         """The folder for files that only this step reads."""
         return self.run.scratch(self.step)
 
-    def place_of(self, kind: type[Artefact]) -> Path:
-        """The folder in which this step makes the files of an artefact that it leaves."""
-        return self.run.place_of(kind)
+    def artefact_folder(self, kind: type[Artefact]) -> Path:
+        """The folder in which this step writes the files of an artefact that it leaves."""
+        return self.run.artefact_folder(kind)
 
     def take(self, kind: type[V]) -> V:
         """The value an earlier step of the run left; see :meth:`Run.take`."""
@@ -125,14 +125,14 @@ class Job:
         basis: Basis | None = None,
         pin: bool = True,
     ) -> int:
-        """Stages, audits and promotes ``frame`` as the whole content of ``cells``; pins and returns the new version.
+        """Stages, audits and promotes ``frame`` as the complete content of ``cells``; pins and returns the new version.
 
         Args:
-            rejected: rows the transform already refused (columns ``reasons`` and ``payload``).
-            dropped: rows the transform left out, by reason.
-            may_be_empty: whether cells without rows are in order.
+            rejected: rows the transform already rejected (columns ``reasons`` and ``payload``).
+            dropped: rows the transform dropped, by reason.
+            may_be_empty: whether cells without rows are valid.
             lineage: what the rows were built from.
-            basis: published rows that the rows were made of, beyond the run's pinned inputs.
+            basis: published rows that the rows were built from, beyond the run's pinned inputs.
             pin: whether the run depends on the version, so that it must stay readable as long as the run is kept.
         """
         from zigong.lakehouse.publish import publish
@@ -140,7 +140,7 @@ class Job:
         from zigong.quality.audit_context import audit_context
 
         whole = not (self.recipe.engine.incremental and lineage is not None)
-        beside = audit_context(self.recipe, self.paths, self.run.run_id, other=self.read, whole=whole)
+        context = audit_context(self.recipe, self.paths, self.run.run_id, other=self.read, whole=whole)
         done = publish(
             self.spark,
             self.paths,
@@ -149,7 +149,7 @@ class Job:
             cells=cells,
             run_id=self.run.run_id,
             step=self.step,
-            rules=contract_rules(self.run.folder, beside),
+            rules=contract_rules(self.run.folder, context),
             rejected=rejected,
             dropped=dropped,
             may_be_empty=may_be_empty,
@@ -164,12 +164,12 @@ class Job:
 
     @property
     def _lost_before(self) -> bool:
-        """Whether this step ended in a conflict: what it had committed by then may have been replaced since."""
+        """Whether this step ended in a conflict before: its commits of that time may have been replaced since."""
         former = self.run.outcome(self.step)
         return former is not None and former.kind == ConflictError.kind
 
     def keep(self, table: str, version: int) -> None:
-        """Takes a published version as it is: nothing that it was built from has changed."""
+        """Keeps a published version unchanged: none of its inputs has changed."""
         self.run.pin(table, version)
         self._count(table, {"rows_in": 0, "published": 0, "quarantined": 0, "dropped": {}}, version=version)
 
@@ -191,13 +191,13 @@ class Job:
         rules_version: str,
         dropped: Mapping[str, int],
     ) -> None:
-        """Keeps rows of raw files out, with their reasons.
+        """Quarantines rows of raw files, with their reasons.
 
         Args:
-            name: stands for the files in the counts.
-            rejected: ``refused`` rows with their reasons; not computed where there are none.
+            name: name of the files in the counts.
+            rejected: ``refused`` rows with their reasons; not computed if there are none.
             rows_in: rows of the files.
-            dropped: rows left out beside them, by reason.
+            dropped: further rows dropped, by reason.
         """
         from zigong.lakehouse.publish import quarantine_rows
 
@@ -232,7 +232,7 @@ class Job:
         return ObservationDates(days=days)
 
     def tombstones(self) -> DataFrame | None:
-        """Tombstones of every erased user, the newest included; None where nobody was ever erased."""
+        """Tombstones of every erased user, including the newest; None if no user was ever erased."""
         from zigong.lakehouse.tables import latest_version, open_pinned, published_tables
 
         if "erasure_requests" not in published_tables(self.paths):
@@ -242,5 +242,5 @@ class Job:
 
 
 def runs_folder(recipe: Recipe) -> Path:
-    """Where the runs of a recipe's lakehouse lie."""
+    """The folder of the runs of a recipe's lakehouse."""
     return LakehousePaths.at(recipe.lakehouse.root).local("_runs")

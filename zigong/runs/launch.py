@@ -1,6 +1,6 @@
-"""The shell of every job: one argument style, one outcome.
+"""The entry point of every job: one argument style, one outcome.
 
-A job module gives its step's name and a function of :class:`Job`; everything that a scheduler sees of it happens here.
+A job module passes its step's name and a function of :class:`Job`; everything visible to a scheduler happens here.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def parse_arguments(arguments: Sequence[str] | None, *, step: str) -> argparse.N
     parser = argparse.ArgumentParser(prog=step, description=f"ZiGong job {step}")
     parser.add_argument("--recipe", required=True, help="recipe file")
     parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help="override a field of the recipe")
-    parser.add_argument("--run-id", help="run to join or resume; a new one when absent")
+    parser.add_argument("--run-id", help="run to join or resume; by default a new one")
     parser.add_argument("--from-date", type=date.fromisoformat, help="first date (known_date or T), included")
     parser.add_argument("--to-date", type=date.fromisoformat, help="end of the dates, excluded")
     return parser.parse_args(arguments)
 
 
 def main(step: str, body: Body, arguments: Sequence[str] | None = None) -> None:
-    """Runs a job as a program: exit code and outcome.json say how it ended."""
+    """Runs a job as a program: exit code and outcome.json report how it ended."""
     given = parse_arguments(arguments, step=step)
     try:
         recipe = load_recipe(given.recipe, given.set)
@@ -50,7 +50,7 @@ def main(step: str, body: Body, arguments: Sequence[str] | None = None) -> None:
 
 
 def run_step(step: str, body: Body, run: Run, dates: Dates | None = None) -> Outcome:
-    """Runs one step in this process and records its outcome; errors of ours end here, anything else is re-raised."""
+    """Runs one step in this process and records its outcome; errors of ZiGong end here, others are re-raised."""
     job = Job(step=step, run=run, paths=LakehousePaths.at(run.recipe.lakehouse.root), dates=dates or Dates())
     started, clock = datetime.now(UTC), time.monotonic()
     LOG.info("step started", extra={"fields": {"step": step}})
@@ -60,7 +60,7 @@ def run_step(step: str, body: Body, run: Run, dates: Dates | None = None) -> Out
         body(job)
     except ZigongError as caught:
         error = caught
-    except Exception as caught:  # recorded for launchers, then raised again below, unless it tells of a full disk
+    except Exception as caught:  # recorded for launchers, then raised again below, unless the disk is full
         error = full_disk(caught)
         unexpected = None if error else caught
     outcome = Outcome(
@@ -88,7 +88,7 @@ def run_step(step: str, body: Body, run: Run, dates: Dates | None = None) -> Out
 
 
 def _recorded(run: Run, outcome: Outcome) -> Outcome:
-    """Writes the outcome down; where the disk is too full even for that, the exit code and the log still tell it."""
+    """Writes the outcome; if the disk is too full even for that, the exit code and the log still report it."""
     try:
         run.write_outcome(outcome)
         run.add_metrics({f"seconds.{outcome.step}": outcome.seconds})

@@ -1,4 +1,4 @@
-"""Lets quarantined rows enter their table after a rule or a source was mended: only those rows, each once."""
+"""Publishes quarantined rows after a rule or a source was fixed: only those rows, each once."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ STEP = "replay_quarantine"
 
 @dataclass(frozen=True, kw_only=True)
 class Replayed:
-    """What a replay did.
+    """The result of a replay.
 
     Attributes:
-        counts: quarantined rows by fate, see ``quality.quarantine.Return``.
+        counts: quarantined rows by result, see ``quality.quarantine.Return``.
         version: newest version of the table.
     """
 
@@ -37,21 +37,21 @@ class Replayed:
 
 
 def replay(job: Job, table: str, refused_by: str, corrections: Mapping[str, str], *, dry_run: bool) -> Replayed:
-    """Publishes the quarantined rows of a table and run that hold today's rules.
+    """Publishes the quarantined rows of a table and run that pass the current rules.
 
-    The partitions they belong to are published anew, whole: the rows that stand there and those that enter, through
-    the same audit as any publish. The commit is made only while the standing rows are unchanged. A stop between that
-    commit and the mark in quarantine is harmless: the next replay finds the rows published and only marks them.
+    The partitions they belong to are replaced completely: the published rows and the replayed ones, through the same
+    audit as any publish. The commit is made only if the published rows are unchanged. A stop between that commit and
+    the mark in quarantine is harmless: the next replay finds the rows published and only marks them.
 
     Args:
-        job: of a run of its own, which the commit and the quarantined rows will name.
-        refused_by: run that refused the rows.
+        job: of a separate run, which the commit and the quarantined rows will name.
+        refused_by: run that rejected the rows.
         corrections: column to Spark SQL over the columns of the row.
         dry_run: only count.
 
     Raises:
-        ConfigError: the table has no contract, or its quarantine holds raw rows; or a correction names no column.
-        DataError: nothing of that table and run is kept out.
+        ConfigError: the table has no contract, its quarantine holds raw rows, or a correction is for an unknown column.
+        DataError: quarantine has no rows of that table and run.
     """
     contract = _replayable(table, corrections)
     version = latest_version(job.paths, table)
@@ -59,7 +59,7 @@ def replay(job: Job, table: str, refused_by: str, corrections: Mapping[str, str]
     refused = unreplayed_rows(job.spark, job.paths, table, refused_by)
     if not refused.head(1):
         raise DataError(
-            f"quarantine keeps no row of table {table} and run {refused_by} out",
+            f"quarantine has no row of table {table} and run {refused_by}",
             action="`zigong quarantine ls` lists what it holds",
         )
     found = returning(refused, published, contract, corrections)
@@ -74,7 +74,7 @@ def replay(job: Job, table: str, refused_by: str, corrections: Mapping[str, str]
 def _replayable(table: str, corrections: Mapping[str, str]) -> TableContract:
     if table.startswith("raw_"):
         raise ConfigError(
-            f"{table} holds raw rows, of which quarantine keeps pseudonyms and the shapes of broken cells only",
+            f"{table} holds raw rows, of which quarantine keeps only pseudonyms and the shapes of broken fields",
             action="correct the mapping or have the file delivered again, then run ingest_events for the same known "
             "dates: it replaces exactly those",
         )
@@ -97,7 +97,7 @@ def _publish(job: Job, contract: TableContract, published: DataFrame, version: i
 
 
 def _touched(entering: DataFrame, contract: TableContract) -> tuple[str, frozenset[Partition]]:
-    """The partitions that rows enter, as a predicate and as the log spells them."""
+    """The partitions of the replayed rows, as a predicate and as in the log."""
     if not contract.partitions:
         return "true", frozenset({Partition.of()})
     types = {column.name: column.type for column in contract.columns}

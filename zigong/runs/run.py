@@ -1,4 +1,4 @@
-"""The run context: run id, recipe digest, manifest and the outcome of every step; what resume goes by."""
+"""The run context: run id, recipe digest, manifest and the outcome of every step; the basis of a resume."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from zigong.runs import handover
 from zigong.runs.handover import Artefact, V, Value
 
 RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,80}$")
-SCHEMA_VERSION = 2  # of manifest.json; 1 had no number, and loose facts in the place of values
+SCHEMA_VERSION = 2  # of manifest.json; 1 had no number, and untyped facts instead of values
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a step, or a whole run, ended; launchers that swallow exit codes are read through it.
+    """How a step or a run ended; it replaces the exit codes that some launchers lose.
 
     Attributes:
         kind: ok, or the kind of the error (config, data, conflict, infra, internal).
         code: exit code.
-        tables: per table the counts of its publish.
-        takes: names of the values it asked for; see ``zigong.runs.handover``.
+        tables: counts of the publish of each table.
+        takes: names of the values it took or looked up; see ``zigong.runs.handover``.
         leaves: names of the values it left.
     """
 
@@ -54,7 +54,7 @@ class Run:
     """One run in its folder ``<lakehouse>/_runs/<run id>``.
 
     Attributes:
-        given: the recipe it is opened with; None where its own record is to be read, by need.
+        given: the recipe it is opened with; None: read from the run's own record on first use.
     """
 
     run_id: str
@@ -63,10 +63,10 @@ class Run:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """What the run is done by.
+        """The recipe of the run.
 
         Raises:
-            ConfigError: a version of ZiGong whose recipes were others made the run.
+            ConfigError: the run's recipe is of a version of ZiGong that this one cannot read.
         """
         if self.given is not None:
             return self.given
@@ -79,9 +79,9 @@ class Run:
                 action=f"use the version that made it, or delete the run with its folder {self.folder}",
             ) from error
 
-    def place_of(self, kind: type[Artefact]) -> Path:
-        """The folder in which the step that leaves an artefact makes its files."""
-        return self.folder / kind.PLACE
+    def artefact_folder(self, kind: type[Artefact]) -> Path:
+        """The folder in which the step that leaves an artefact writes its files."""
+        return self.folder / kind.SUBFOLDER
 
     def scratch(self, step: str) -> Path:
         """The folder for files that only the step itself reads."""
@@ -98,7 +98,7 @@ class Run:
             write_json(folder / "outcome.json", asdict(outcome))
 
     def manifest(self) -> dict[str, Any]:
-        """What this run read, wrote and was made with."""
+        """The tables, values and recipe digest of this run."""
         content: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
         return content
 
@@ -114,7 +114,7 @@ class Run:
         write_json(self.folder / "manifest.json", manifest)
 
     def leave(self, value: Value) -> None:
-        """Writes a value into the manifest, in the place of one that an earlier attempt left."""
+        """Writes a value into the manifest, replacing that of an earlier attempt."""
         manifest = self.readable_manifest()
         manifest["values"][type(value).__name__] = handover.as_json(value, self.folder)
         write_json(self.folder / "manifest.json", manifest)
@@ -123,20 +123,20 @@ class Run:
         """The value an earlier step left, its files compared with their digests.
 
         Raises:
-            ConfigError: no step has left it yet, or what stands in the manifest or the folder is not what it left.
+            ConfigError: no step has left it yet, or manifest or folder differ from what it left.
         """
         value = self.find(kind)
         if value is None:
             raise handover.missing(kind, run_id=self.run_id)
         if isinstance(value, Artefact):
-            handover.require_held(value, run_id=self.run_id)
+            handover.require_intact(value, run_id=self.run_id)
         return value
 
     def find(self, kind: type[V]) -> V | None:
-        """The value as the manifest has it, whether its files still exist or not; None where no step has left it.
+        """The value in the manifest, whether its files still exist or not; None if no step has left it.
 
         Raises:
-            ConfigError: the manifest holds another value than a step would leave.
+            ConfigError: the value in the manifest is invalid.
         """
         content = self.readable_manifest()["values"].get(kind.__name__)
         if content is None:
@@ -144,15 +144,15 @@ class Run:
         return handover.from_json(kind, content, run_id=self.run_id, run_folder=self.folder)
 
     def values(self) -> tuple[Value, ...]:
-        """Everything that steps have left, as the manifest has it."""
+        """All values that steps have left, as in the manifest."""
         found = (self.find(kind) for kind in handover.VALUES)
         return tuple(value for value in found if value is not None)
 
     def readable_manifest(self) -> dict[str, Any]:
-        """The manifest of a run that this version can go on with.
+        """The manifest of a run that this version can continue.
 
         Raises:
-            ConfigError: another version made it.
+            ConfigError: another version wrote it.
         """
         manifest = self.manifest()
         made = manifest.get("schema_version", 1)
@@ -189,7 +189,7 @@ class Run:
 
 
 def open_run(recipe: Recipe, runs_folder: Path, run_id: str | None) -> Run:
-    """Makes a run, or reopens it to resume.
+    """Creates a run, or reopens it to resume.
 
     Raises:
         ConfigError: the run id is malformed or belongs to another recipe, or users were erased since the run was made.
@@ -218,7 +218,7 @@ def open_run(recipe: Recipe, runs_folder: Path, run_id: str | None) -> Run:
 
 
 def known_run(runs_folder: Path, run_id: str) -> Run | None:
-    """The run of that id, None without one."""
+    """The run with this id, None if there is none."""
     run = Run(run_id=run_id, folder=runs_folder / run_id)
     return run if (run.folder / "manifest.json").is_file() else None
 
@@ -234,5 +234,5 @@ def _require_same_recipe(run: Run) -> None:
     if known != given:
         raise ConfigError(
             f"run id {run.run_id} belongs to recipe digest {known[:12]}, but this recipe has {given[:12]}",
-            action="choose a new --run-id, or give the recipe and --set arguments the run was started with",
+            action="choose a new --run-id, or use the recipe and --set arguments the run was started with",
         )

@@ -18,10 +18,10 @@ from zigong.runs.run import Outcome, Run, open_run
 
 
 def start(recipe: Recipe, run_id: str | None) -> Run:
-    """Makes or reopens a run and points the log at it.
+    """Creates or reopens a run and sets up its log.
 
     Raises:
-        ConfigError: the recipe asks what cannot be asked; that shows here, before anything runs.
+        ConfigError: templates or mapping of the recipe are invalid; checked before anything runs.
     """
     load_tasks(recipe.instructions)
     source_mapping(recipe)
@@ -31,15 +31,15 @@ def start(recipe: Recipe, run_id: str | None) -> Run:
 
 
 def steps_of(recipe: Recipe) -> tuple[Step, ...]:
-    """The steps a recipe needs: no base is trained when it names one, nobody is scored without a score date."""
+    """The steps a recipe needs: no base is trained if it names one, no scoring without a score date."""
     return tuple(step for step in STEPS if step.only_with is None or attrgetter(step.only_with)(recipe) is not None)
 
 
 def execute(run: Run, *, until: str | None = None) -> Iterator[tuple[Step, Outcome, bool]]:
-    """Runs what is not done yet.
+    """Runs the steps that are not done yet.
 
     Yields:
-        Each step with its outcome and whether it was done before; stops after the first failure.
+        Each step with its outcome and whether it was already done; stops after the first failure.
     """
     for step in _up_to(steps_of(run.recipe), until):
         known = run.outcome(step.name)
@@ -53,7 +53,7 @@ def execute(run: Run, *, until: str | None = None) -> Iterator[tuple[Step, Outco
 
 
 def load_body(step: str) -> Body:
-    """The function of a job; jobs stand above the library, so they are found by name (docs/adr/0003)."""
+    """The function of a job; jobs are a layer above the library, so they are found by name (docs/adr/0003)."""
     body: Body = getattr(importlib.import_module(f"jobs.{step}"), step)
     return body
 
