@@ -132,13 +132,13 @@ def test_answers_of_all_kinds_and_reasons_stand_in_the_rows_of_a_batch() -> None
 
 def test_events_are_read_only_of_sequences_that_are_asked_about_them(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
-    told = Events.told
+    told = Events.rows
 
     def counted(self: Events, start: int, end: int, fields: Any = None) -> list[Event]:
         read.append(start)
         return told(self, start, end, fields)
 
-    monkeypatch.setattr(Events, "told", counted)
+    monkeypatch.setattr(Events, "rows", counted)
     rows = random_sequences(1, 40, AROUND[1][1])
     in_batch(rows, plan("UTC", 10**6, auxiliary=["sentiment@1", "income_band@1"]), encoder())
     assert read == []
@@ -147,7 +147,7 @@ def test_events_are_read_only_of_sequences_that_are_asked_about_them(monkeypatch
     assert read == [start for start, row in zip(starts, rows, strict=True) if row["trains"]]
 
 
-def voice_of(wanted: RenderPlan) -> RenderContext:
+def context_of(wanted: RenderPlan) -> RenderContext:
     return RenderContext(template=wanted.template, settings=wanted.settings, zone=ZoneInfo(wanted.timezone))
 
 
@@ -189,8 +189,8 @@ def test_a_history_serves_several_questions_and_is_folded_for_the_first_alone() 
     (row,) = random_sequences(3, 1, AROUND[1][1])
     row["events"] = random_events(random.Random(1), 60, AROUND[1][1])  # noqa: S311
     wanted, letters = plan("UTC", 10**6, auxiliary=["login_count@1"]), encoder()
-    histories = voice_of(wanted).told(events_in(batch_of([row], wanted), wanted.event_fields))
-    prompts_of_row = Prompts(histories, letters, voice_of(wanted))
+    histories = context_of(wanted).render(events_in(batch_of([row], wanted), wanted.event_fields))
+    prompts_of_row = Prompts(histories, letters, context_of(wanted))
 
     def asked(question: str) -> Callable[[VisibleHistory], Branch]:
         return lambda told: Branch(
@@ -199,7 +199,7 @@ def test_a_history_serves_several_questions_and_is_folded_for_the_first_alone() 
 
     main = prompts_of_row.add(0, asked("long? " * 100), 1600)
     for question in ("short?", "longer " * 300):
-        prompts_of_row.add_behind(main, asked(question)(main.told))
+        prompts_of_row.add_branch(main, asked(question)(main.visible))
     (columns,) = prompts_of_row.columns()
     texts, ids = columns.texts.to_pylist(), columns.input_ids.to_pylist()
     histories_of = [of_prompt[:end] for of_prompt, end in zip(ids, columns.history_tokens.to_pylist(), strict=True)]
@@ -210,7 +210,7 @@ def test_a_history_serves_several_questions_and_is_folded_for_the_first_alone() 
     kept = [len(text.split("\n")) - 2 for text in texts]
     assert 0 < kept[0] < 60
     assert [text.split("\n")[-2] for text in texts] == [f"{last} {60 - kept[0]}"] * 3
-    assert main.told.events == [
+    assert main.visible.events == [
         {name: event[name] for name in ("event_type", "event_at", "amount", "currency")}
         for event in row["events"][60 - kept[0] :]
     ]

@@ -116,18 +116,21 @@ def slots(**types: str) -> Change:
     ("change", "said"),
     [
         (english(phrasings=["Late by {days}? A:"]), "en: phrasing 1: the slot 'days' is not declared"),
-        (english(phrasings=["Late in {words}? A:"]), "en: phrasing 1: nothing fills the slot 'words' here"),
+        (english(phrasings=["Late in {words}? A:"]), "en: phrasing 1: the slot 'words' has no value here"),
         (english(phrasings=["Late? A:"]), "en: phrasing 1: does not use the slot 'window_months'"),
         (english(phrasings=["Late in {window_months:d}? A:"]), "en: phrasing 1: the slot 'window_months' is no plain"),
-        (english(phrasings=["Late in {}? A:"]), "en: phrasing 1: the slot '' is no plain name"),
+        (english(phrasings=["Late in {}? A:"]), "en: phrasing 1: the slot '' is not a plain name"),
         (english(phrasings=["Late in {window_months? A:"]), "en: phrasing 1: .*close every brace"),
         (english(phrasings=["Late in {window_months}?"]), "en: phrasing 1: does not end with the cue 'A:'"),
-        (english(phrasings=["{window_months}\n A:"]), r"languages\.en\.phrasings\.0: is no single stripped line"),
+        (
+            english(phrasings=["{window_months}\n A:"]),
+            r"languages\.en\.phrasings\.0: expected a single line without surrounding white space",
+        ),
         (
             english(phrasings=["{window_months} A:"] * 2),
-            r"languages\.en\.phrasings: expected at least one phrasing and none twice",
+            r"languages\.en\.phrasings: expected at least one phrasing and no duplicates",
         ),
-        (english(profile="profile {folded}"), "en: profile: nothing fills the slot 'folded' here"),
+        (english(profile="profile {folded}"), "en: profile: the slot 'folded' has no value here"),
         (english(summary="earlier"), "en: never uses the slot 'folded'"),
         (english(choices={"bad": True, "good": False}), r"languages\.en\.choices\.bad: .*quote it"),
         (english(choices={"bad": "No", "good": "No"}), "en: choices: .* are not different"),
@@ -168,7 +171,7 @@ def test_a_missing_template_or_language_names_what_there_is() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"template": "sentiment@1"}, "sentiment@1 has no words for start, profile and summary"),
+        ({"template": "sentiment@1"}, "sentiment@1 does not define start, profile and summary"),
         ({"auxiliary": ["behavior_card@2"]}, "behavior_card@2 has the task 'classification' of the main question"),
         ({"auxiliary": ["repaid_amount@1"], "event_fields": []}, "repaid_amount@1 asks for amounts"),
     ],

@@ -7,7 +7,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from schemas.rules import TableRule
-from zigong.quality.bins import FEWEST, WHOLE
+from zigong.quality.bins import MIN_CLIENTS, WHOLE
 from zigong.quality.reference import Reference, made_reference
 
 RULE = TableRule(name="stable", measure="psi", arguments={"of": "x"}, high=0.25)
@@ -37,11 +37,11 @@ def test_numbers_fall_into_deciles_and_null_stands_apart(spark: SparkSession) ->
 
 
 def test_rare_words_and_rare_keys_stand_in_no_reference(spark: SparkSession) -> None:
-    words = rows(spark, 2 * FEWEST - 1, f"IF(id < {FEWEST}, 'often', concat('rare', id))")
+    words = rows(spark, 2 * MIN_CLIENTS - 1, f"IF(id < {MIN_CLIENTS}, 'often', concat('rare', id))")
     assert made(words).bins[WHOLE].words == ("often",)
-    assert made(words).counts[WHOLE] == (FEWEST, FEWEST - 1, 0)
+    assert made(words).counts[WHOLE] == (MIN_CLIENTS, MIN_CLIENTS - 1, 0)
     assert made_reference(words.where("x <> 'often'"), RULE, "r") is None
-    rare = rows(spark, 2 * FEWEST - 1, f"map(IF(id < {FEWEST}, 'city', 'secret'), 'a')")
+    rare = rows(spark, 2 * MIN_CLIENTS - 1, f"map(IF(id < {MIN_CLIENTS}, 'city', 'secret'), 'a')")
     assert set(made(rare).bins) == {"city"}
 
 

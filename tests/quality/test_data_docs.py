@@ -68,7 +68,7 @@ def test_the_index_leads_to_the_results_of_each_table_and_its_pages_say_what_a_r
     assert row.endswith('<td class="n">3</td><td class="n broken">1</td>')
     told = " ".join((index.parent / page).read_text().split())
     assert "(allowed: at most 0.05)" in told
-    assert "(allowed: no row stays)" in told
+    assert "(allowed: no broken row is kept)" in told
     assert "maximum value must be" not in told
 
 
