@@ -70,8 +70,8 @@ def numbered_shingles(
 ) -> tuple[Hashes, NDArray[np.int64]]:
     """Hashes of the shingles of many texts; repetitions of a shingle have distinct hashes.
 
-    The n-th occurrence of a shingle in a text has its own hash, so the similarity of two texts is the Jaccard similarity
-    of multisets. As sets, a text of three months could equal one of thirty, since the vocabulary is small.
+    The n-th occurrence of a shingle in a text has its own hash, so the similarity of two texts is the Jaccard
+    similarity of multisets. As sets, a text of three months could equal one of thirty: the vocabulary is small.
 
     Args:
         ids: token ids of all texts, concatenated.

@@ -125,7 +125,7 @@ def cell_of(members: pa.Table, shard: Mapping[str, Any]) -> pa.Table:
 def prompts_of_cell(
     source: PromptSource, shard: Mapping[str, Any], template: str, *, among: pa.Table | None = None
 ) -> pa.Table:
-    """Columns sample_id, user_id and input_ids of one template in one shard of instruction_samples, sorted by sample_id.
+    """Columns sample_id, user_id and input_ids of one template in one shard of instruction_samples, by sample_id.
 
     Args:
         among: members; if given, only their prompts are returned.

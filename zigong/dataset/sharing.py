@@ -15,8 +15,8 @@ class PrefixSharing:
 
     Attributes:
         tokens: tokens of all prompts, each counted separately.
-        tree_tokens: tokens of one tree per user, in which a prompt adds only the tokens after its common prefix with the
-            previous one.
+        tree_tokens: tokens of one tree per user, in which a prompt adds only the tokens after its common prefix with
+            the previous one.
     """
 
     tokens: int
