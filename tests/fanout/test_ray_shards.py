@@ -131,7 +131,7 @@ def test_a_deadly_shard_whose_keys_are_unknown_is_an_infra_error(notes: Path) ->
 
 @pytest.mark.parametrize(
     ("size", "said"),
-    [(1, "die before they begin"), pytest.param(4, "died 3 times while they were built", marks=pytest.mark.soak)],
+    [(1, "die before they start"), pytest.param(4, "died 3 times while they were built", marks=pytest.mark.soak)],
 )
 def test_workers_that_die_before_they_begin_blame_no_sample(notes: Path, size: int, said: str) -> None:
     with pytest.raises(InfraError, match=said):

@@ -67,7 +67,7 @@ def test_with_several_target_dates_only_own_checkpoints_follow(plain: Setting) -
     expected, _ = scored(plain, plain.targets, own)
     found = recombined(parts, dates, wanted=own, **given).sum(1)
     require_close(found, expected["score"].to_numpy(dtype=float))
-    with pytest.raises(ConfigError, match="2 target dates do not give"):
+    with pytest.raises(ConfigError, match="2 target dates do not determine"):
         recombined(parts, dates, wanted=made.model_copy(update={"gamma": 0.5}), **given)
 
 

@@ -145,7 +145,7 @@ def test_the_weights_are_those_of_the_checkpoint_in_use() -> None:
         ("mistral", {"hidden_act": "gelu"}, "activation gelu"),
         ("llama", {"attention_bias": True}, "q_proj of type Linear with a bias"),
         ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "type dynamic"),
-        ("mistral", {"dora": True}, "not one plain LoRA pair"),
+        ("mistral", {"dora": True}, "not a plain LoRA pair"),
         ("mistral", {"targets": ("q_proj", "lm_head")}, "1 LoRA pairs outside"),
         ("mistral", {"dtype": torch.bfloat16}, "bfloat16"),
     ],

@@ -21,7 +21,7 @@ from tests.support.finished import REPOSITORY
 from tests.support.paced_influence import PacedInfluence
 from tests.support.scored_lake import ScoredLake, make_scored_lake
 from zigong.fanout.shards import map_shards
-from zigong.fanout.staged import staged_rows, whole_shard, write_shard
+from zigong.fanout.staged import staged_rows, complete_shard, write_shard
 from zigong.influence.worker import InfluenceWorker
 from zigong.recipe import Engine
 
@@ -194,7 +194,7 @@ def test_every_sample_is_scored_once_with_the_same_bits_whatever_is_killed(
         moved = ScoredLake(folder=folder, samples=lake.samples)
         for kind, count in disturb(folder, cluster, 1 + run % 3, np.random.default_rng(run)).items():
             kills[kind] += count
-        manifests = [whole_shard(folder / "stage", shard, "f") for shard in moved.shards()]
+        manifests = [complete_shard(folder / "stage", shard, "f") for shard in moved.shards()]
         assert all(item is not None and not item.refused for item in manifests)
         rows = staged_rows(folder / "stage", [item for item in manifests if item], moved.members["sample_id"])
         assert rows.equals(undisturbed), f"run {run}"

@@ -82,7 +82,7 @@ def test_the_narrowest_pair_bounds_several_choices() -> None:
 
 
 def test_a_choice_that_begins_another_is_refused() -> None:
-    with pytest.raises(ConfigError, match="begins another choice"):
+    with pytest.raises(ConfigError, match="is a prefix of another choice"):
         answer_range(random_model("mistral", 1), [[5], [5, 6]])
 
 

@@ -1,4 +1,4 @@
-"""Distributes shards over Ray Data actors; each shard is a separate file, so a rerun resumes where the last one stopped.
+"""Distributes shards over Ray Data actors; each shard is a separate file, so a rerun resumes where the last stopped.
 
 Ray commits nothing: it writes one Parquet file and one manifest per shard, and the lakehouse commits once. The rows of
 a shard do not depend on the number of workers.
