@@ -47,7 +47,7 @@ def test_each_sample_is_scored_with_the_vector_of_its_bucket_whatever_the_batche
     np.testing.assert_allclose(losses, own_losses.numpy(), rtol=1e-5)
 
 
-def test_batches_of_trees_hold_their_budget_and_every_tree_once() -> None:
+def test_batches_of_trees_respect_the_budget_and_contain_every_tree_once() -> None:
     samples = _joined()
     trees = user_trees(samples, splits=["train"] * len(samples))
     batches = tree_batches(trees, 70)

@@ -39,7 +39,7 @@ def require_close(found: np.ndarray, expected: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("made", [Influence(pairs="all"), Influence(pairs="all", decay="sample", gamma=0.6)])
-def test_parts_of_one_target_date_give_every_decay_gamma_and_checkpoint_setting(
+def test_parts_of_one_target_date_determine_every_decay_gamma_and_checkpoint_setting(
     plain: Setting, made: Influence
 ) -> None:
     one_date = plain.targets.take([i for i, day in enumerate(plain.targets.observation_date) if day.month == 9])
@@ -74,13 +74,13 @@ def test_with_several_target_dates_only_own_checkpoints_follow(plain: Setting) -
 @pytest.mark.parametrize(
     "change", [{"pairs": "later"}, {"scope": "user"}, {"normalise": "cosine"}, {"precondition": "adam"}]
 )
-def test_what_needs_new_gradients_does_not_follow_from_parts(plain: Setting, change: dict[str, str]) -> None:
+def test_settings_that_need_new_gradients_do_not_follow_from_parts(plain: Setting, change: dict[str, str]) -> None:
     made = Influence(pairs="all")
     assert not recombinable(made, made.model_copy(update=change), plain.targets.observation_date[:1])
     assert not recombinable(made.model_copy(update={"checkpoints": "own"}), made, plain.targets.observation_date[:1])
 
 
-def test_the_tables_hold_both_decays_both_checkpoint_settings_and_the_sweep(plain: Setting) -> None:
+def test_the_tables_contain_every_decay_both_checkpoint_settings_and_the_sweep(plain: Setting) -> None:
     one_date = plain.targets.take([i for i, day in enumerate(plain.targets.observation_date) if day.month == 9])
     settings = Influence(pairs="all")
     stored, gradients = scored(plain, one_date, settings)
@@ -102,7 +102,7 @@ def test_ranks_are_compared_within_class() -> None:
     assert (top_overlap(first, second, strata, 0.5), top_overlap(first, first, strata, 0.5)) == (0, 1)
 
 
-def test_flipped_signs_are_named() -> None:
+def test_flipped_signs_are_reported() -> None:
     up = [float(i) for i in range(9)]
     frame = pd.DataFrame({"parts": [[a, -a, a + 1] for a in up], "loss": up, "stratum": ["main/0"] * 9})
     agreement = checkpoint_agreement(frame, ["p0", "p1", "p2"])

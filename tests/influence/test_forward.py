@@ -73,7 +73,7 @@ def test_branch_derivatives_are_the_products_of_batch_of_one_gradients(
         torch.testing.assert_close(row, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_in_single_precision_branch_derivatives_hold_to_one_in_a_hundred_thousand() -> None:
+def test_in_single_precision_branch_derivatives_are_accurate_to_1e_5() -> None:
     exact, exact_pairs = make_decoder()
     model, pairs = make_decoder(dtype=torch.float32)
     vector = make_vector(pairs, 1)
@@ -83,7 +83,7 @@ def test_in_single_precision_branch_derivatives_hold_to_one_in_a_hundred_thousan
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()))
 
 
-def test_the_written_out_pass_is_the_jvp_of_the_model() -> None:
+def test_the_explicit_pass_equals_the_jvp_of_the_model() -> None:
     model, pairs = make_decoder(targets=EVERY)
     batch, vector = tree_batch([_tree(user) for user in USERS]), make_vector(pairs, 1)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -117,7 +117,7 @@ def test_derivatives_do_not_depend_on_which_trees_share_a_batch() -> None:
     torch.testing.assert_close(together, apart, rtol=1e-10, atol=1e-11)
 
 
-def test_a_branch_knows_nothing_of_the_others() -> None:
+def test_a_branch_does_not_depend_on_the_others() -> None:
     model, pairs = make_decoder()
     samples = USERS[0]
     whole = _forward(model, pairs, [1], (samples,))[1][0]
@@ -125,7 +125,7 @@ def test_a_branch_knows_nothing_of_the_others() -> None:
     torch.testing.assert_close(whole, alone, rtol=1e-10, atol=1e-11)
 
 
-def test_the_weights_are_those_of_the_checkpoint_in_use() -> None:
+def test_the_weights_are_those_of_the_loaded_checkpoint() -> None:
     model, pairs = make_decoder()
     opened, vector, blocks = open_forward_mode(model, pairs), make_vector(pairs, 1), tree_blocks([_tree(USERS[1])])
     with torch.no_grad():
@@ -150,6 +150,6 @@ def test_the_weights_are_those_of_the_checkpoint_in_use() -> None:
         ("mistral", {"dtype": torch.bfloat16}, "bfloat16"),
     ],
 )
-def test_what_the_pass_is_not_written_for_is_refused_by_name(kind: str, changes: dict[str, Any], named: str) -> None:
+def test_an_unsupported_model_is_rejected_by_name(kind: str, changes: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         open_forward_mode(*make_decoder(kind, **changes))

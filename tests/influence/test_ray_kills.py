@@ -21,7 +21,7 @@ from tests.support.finished import REPOSITORY
 from tests.support.paced_influence import PacedInfluence
 from tests.support.scored_lake import ScoredLake, make_scored_lake
 from zigong.fanout.shards import map_shards
-from zigong.fanout.staged import staged_rows, complete_shard, write_shard
+from zigong.fanout.staged import complete_shard, staged_rows, write_shard
 from zigong.influence.worker import InfluenceWorker
 from zigong.recipe import Engine
 
@@ -100,7 +100,7 @@ def test_scores_survive_half_written_shards_and_a_killed_worker(
 
 
 @pytest.mark.soak
-def test_a_deadly_sample_is_refused_and_the_others_keep_their_bits(
+def test_a_sample_that_kills_its_worker_is_refused_and_the_others_keep_their_bits(
     lake: ScoredLake, undisturbed: pa.Table, local_ray: None, tmp_path: Path
 ) -> None:
     culprit = lake.keys_of(lake.shards()[1])[2]

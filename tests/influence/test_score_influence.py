@@ -72,7 +72,7 @@ def test_a_second_run_computes_only_what_no_run_has_scored_and_has_the_same_bits
     assert counts == {"taken_over": len(before) - 3, "computed": 3, "refused": 0}
 
 
-def test_whole_users_on_token_trees_have_the_scores_of_samples_told_apart(tiny_run: FinishedRun, root: Path) -> None:
+def test_users_on_token_trees_have_the_scores_of_separate_samples(tiny_run: FinishedRun, root: Path) -> None:
     apart = rows(root, "influence_scores").sort_by("sample_id")
     run = second_run(tiny_run, root, "trees", "influence.engine=trees", "influence.batch_tokens=1024")
     assert run_step("score_influence", score_influence, run).code == 0

@@ -206,7 +206,7 @@ def test_auxiliary_questions_change_no_main_sample(
     assert plain(dataset.members.where("task = 'classification'"), *columns) == plain(members, *columns)
 
 
-def test_only_train_sequences_are_asked_and_all_questions_share_one_history(samples: DataFrame) -> None:
+def test_only_train_sequences_get_auxiliary_questions_and_all_questions_share_one_history(samples: DataFrame) -> None:
     split = split_column(recipe_with(*AUXILIARY))
     rows = samples.withColumn("split", split).collect()
     histories: dict[str, set[str]] = {}
@@ -223,7 +223,7 @@ def test_only_train_sequences_are_asked_and_all_questions_share_one_history(samp
     assert len({row["sample_id"] for row in rows}) == len(rows)
 
 
-def test_every_member_has_the_answer_that_its_client_gave(samples: DataFrame, dataset: Dataset) -> None:
+def test_every_member_has_the_answer_of_its_client(samples: DataFrame, dataset: Dataset) -> None:
     joined = dataset.members.join(samples.select("sample_id", "template", "answer_ids"), "sample_id").collect()
     kinds = set()
     for row in joined:
@@ -246,7 +246,7 @@ def test_every_member_has_the_answer_that_its_client_gave(samples: DataFrame, da
     assert kinds >= {(name, place) for name in ("behavior_card@1", *AUXILIARY) for place in (0, 1, 2)}
 
 
-def test_samples_are_members_or_left_out_with_a_reason(samples: DataFrame, dataset: Dataset) -> None:
+def test_every_sample_is_a_member_or_excluded_with_a_reason(samples: DataFrame, dataset: Dataset) -> None:
     assert samples.count() == dataset.members.count() + sum(dataset.dropped.values())
     determined = samples.where("CAST(substring(user_id, 2) AS int) % 5 <> 4")  # the others are indeterminate
     wanted = {row["unanswered"]: row["count"] for row in determined.groupBy("unanswered").count().collect()}
@@ -255,7 +255,7 @@ def test_samples_are_members_or_left_out_with_a_reason(samples: DataFrame, datas
     assert {reason: count for reason, count in dataset.dropped.items() if reason != "indeterminate"} == wanted
 
 
-def test_the_dataset_is_named_by_the_answers_of_its_auxiliary_samples_too(
+def test_the_dataset_id_depends_on_the_answers_of_auxiliary_samples(
     spark: SparkSession, samples: DataFrame, dataset: Dataset, tokenizer_folder: Path
 ) -> None:
     other = samples.withColumn("answer", F.when(F.col("answer") == "low", "high").otherwise(F.col("answer")))
@@ -289,7 +289,7 @@ def test_a_wrong_auxiliary_member_of_each_kind_is_counted(samples: DataFrame, da
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_behaviour_text_says_no_choice_of_any_question_of_the_recipe(language: str) -> None:
+def test_rendered_events_contain_no_choice_of_any_question_of_the_recipe(language: str) -> None:
     settings = recipe_with(*AUXILIARY).instructions.model_copy(update={"language": language})
     tasks = load_tasks(settings)
     assert len(tasks.choices) == 8

@@ -92,7 +92,7 @@ def as_a_service_has_it(row: Row) -> dict[str, Any]:
     }
 
 
-def test_pre_training_reads_the_lines_of_a_history_and_the_gap_to_the_cut_off(spark: SparkSession) -> None:
+def test_pre_training_lines_are_the_history_and_the_gap_to_the_cut_off(spark: SparkSession) -> None:
     settings, template, zone = Instructions(season="month"), load_template("behavior_card@1", "en"), ZoneInfo(ZONE)
     given = sequences(spark).select("user_id", "events")
     (row,) = history_lines(given, settings, cutoff=date(2024, 5, 1), timezone=ZONE).collect()
@@ -114,7 +114,7 @@ def test_a_worker_receives_long_values_in_batches_of_bounded_size(spark: SparkSe
 
 
 @pytest.mark.parametrize("time", ["gap", "date", "both"])
-def test_spark_and_a_service_make_the_same_bytes(spark: SparkSession, tokenizer_folder: str, time: str) -> None:
+def test_spark_and_the_service_render_the_same_bytes(spark: SparkSession, tokenizer_folder: str, time: str) -> None:
     wanted = plan(tokenizer_folder, 512, time=time, season="month")
     given = sequences(spark)
     made = by_sequence(instruction_samples(given, wanted).collect())
@@ -130,7 +130,7 @@ def test_spark_and_a_service_make_the_same_bytes(spark: SparkSession, tokenizer_
     assert len(lines) == MONTHS * EVENTS_A_MONTH + 3  # the gap to T, the profile, the question
 
 
-def test_whole_months_fold_until_the_prompt_fits(spark: SparkSession, tokenizer_folder: str) -> None:
+def test_complete_months_fold_until_the_prompt_fits(spark: SparkSession, tokenizer_folder: str) -> None:
     def told(context_length: int) -> dict[str, Any]:
         samples = instruction_samples(sequences(spark), plan(tokenizer_folder, context_length, event_fields=()))
         return by_sequence(samples.collect())["s1"]
@@ -146,9 +146,7 @@ def test_whole_months_fold_until_the_prompt_fits(spark: SparkSession, tokenizer_
     assert lines[1 : -4 + 1] == whole["prompt"].split("\n")[EVENTS_A_MONTH + 1 : -2]
 
 
-def test_a_prompt_whose_newest_month_does_not_fit_is_quarantined_whole(
-    spark: SparkSession, tokenizer_folder: str
-) -> None:
+def test_a_prompt_whose_newest_month_does_not_fit_is_quarantined(spark: SparkSession, tokenizer_folder: str) -> None:
     samples = instruction_samples(sequences(spark), plan(tokenizer_folder, 12, event_fields=()))
     judged = conform(samples, table_contract("instruction_samples")).select("sequence_id", "prompt", REASONS).collect()
 

@@ -78,7 +78,7 @@ def naive_answer(events: list[Event], kind: str, measure: str, months: set[str])
     kind=st.sampled_from(["login", "order", "repayment"]),
     measure=st.sampled_from(["count", "sum", "largest"]),
 )
-def test_an_answer_is_that_of_the_whole_history_or_it_is_not_given(
+def test_an_answer_equals_that_of_the_complete_history_or_is_absent(
     history: list[tuple[datetime, str, Decimal]], most: int, months: int, kind: str, measure: Any
 ) -> None:
     events = events_of(history)
@@ -97,7 +97,7 @@ def test_an_answer_is_that_of_the_whole_history_or_it_is_not_given(
 
 @settings(max_examples=300)
 @given(history=histories, months=st.sampled_from(sorted(WINDOWS)), told_from=st.sampled_from(sorted(WINDOWS[4])))
-def test_folding_takes_no_answer_away_whose_window_is_told_whole(
+def test_folding_keeps_every_answer_whose_window_is_completely_visible(
     history: list[tuple[datetime, str, Decimal]], months: int, told_from: str
 ) -> None:
     """Whole months are folded; where an event of the window's first month is told, all of the window is."""
@@ -109,7 +109,7 @@ def test_folding_takes_no_answer_away_whose_window_is_told_whole(
     assert found.answer == (naive_answer(events, "login", "count", WINDOWS[months]) if told else None)
 
 
-def test_a_sum_of_unknown_amounts_or_of_several_currencies_is_not_given() -> None:
+def test_a_sum_of_unknown_amounts_or_of_several_currencies_is_absent() -> None:
     asked = EventAnswer(measure="sum", event_type="repayment", window_months=3)
     first, second = events_of([(T - timedelta(days=days), "repayment", Decimal(100)) for days in (5, 9)])
 
@@ -135,7 +135,7 @@ def test_windows_are_calendar_months(day: date, months: int, expected: date) -> 
     assert months_before(day, months) == expected
 
 
-def test_a_profile_answer_is_spelled_as_a_profile_line_tells_it() -> None:
+def test_a_profile_answer_is_formatted_as_in_a_profile_line() -> None:
     template = load_template("behavior_card@1", "en")
     asked = ProfileAnswer(field="income")
     assert profile_answer(asked, {"income": "50k - 100k"}, template) == Computed(answer="50k_-_100k")
@@ -144,7 +144,7 @@ def test_a_profile_answer_is_spelled_as_a_profile_line_tells_it() -> None:
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_the_field_that_is_asked_about_is_left_out_of_that_prompt_alone(language: str) -> None:
+def test_only_the_prompt_that_asks_about_a_profile_field_omits_it(language: str) -> None:
     template = load_template("behavior_card@1", language)
     told = VisibleHistory(last=date(2024, 4, 28), folded=0, read=list)
     profile = {"income": "middling", "job": "baker"}

@@ -55,7 +55,7 @@ AROUND = (  # a clock set back over midnight between two months; an offset with 
 @pytest.mark.parametrize(("zone", "around"), AROUND, ids=[zone for zone, _ in AROUND])
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("context_length", [150, 700, 10**6])
-def test_rows_of_a_batch_are_those_of_a_naive_loop_over_the_events(
+def test_rows_of_a_batch_equal_those_of_a_naive_loop_over_the_events(
     zone: str, around: datetime, settings: dict[str, Any], context_length: int
 ) -> None:
     rows, wanted, letters = (
@@ -86,7 +86,7 @@ AUXILIARY = (
 @pytest.mark.parametrize(
     ("context_length", "template"), [(150, "behavior_card@2"), (700, "behavior_card@1"), (10**6, "behavior_card@2")]
 )
-def test_rows_of_auxiliary_questions_are_those_of_a_naive_loop_behind_the_history_of_the_main_one(
+def test_rows_of_auxiliary_questions_equal_those_of_a_naive_loop_after_the_history_of_the_main_question(
     zone: str, around: datetime, context_length: int, template: str
 ) -> None:
     wanted, letters = plan(zone, context_length, auxiliary=AUXILIARY, template=template), encoder()
@@ -115,7 +115,7 @@ def test_an_auxiliary_prompt_that_is_too_long_keeps_the_history_of_the_main_one(
     assert len(asked["input_ids"]) > asked["max_tokens"]
 
 
-def test_answers_of_all_kinds_and_reasons_stand_in_the_rows_of_a_batch() -> None:
+def test_rows_of_a_batch_contain_answers_and_reasons_of_every_kind() -> None:
     wanted = plan(AROUND[1][0], 10**6, auxiliary=AUXILIARY)
     made = in_batch(random_sequences(1, 200, AROUND[1][1]), wanted, encoder())
     assert {row["unanswered"] for row in made} == {
@@ -130,7 +130,7 @@ def test_answers_of_all_kinds_and_reasons_stand_in_the_rows_of_a_batch() -> None
     }  # fmt: skip
 
 
-def test_events_are_read_only_of_sequences_that_are_asked_about_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_are_read_only_for_questions_that_are_answered_from_them(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
     told = Events.rows
 
@@ -165,7 +165,7 @@ def single(**fields: Any) -> dict[str, Any]:
     }
 
 
-def test_parts_of_a_batch_are_bounded_and_together_hold_every_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_of_a_batch_are_bounded_and_contain_every_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, wanted, letters = random_sequences(5, 30, AROUND[1][1]), plan("UTC", 500), encoder()
     whole = in_batch(rows, wanted, letters)
     monkeypatch.setattr(prompts, "BYTES_OF_A_BATCH", 3000)
@@ -177,7 +177,7 @@ def test_parts_of_a_batch_are_bounded_and_together_hold_every_row_once(monkeypat
 
 
 @given(st.lists(st.integers(0, 20), max_size=30), st.integers(1, 40))
-def test_intervals_cover_everything_in_order_and_only_a_heavy_one_breaks_the_limit(
+def test_intervals_cover_all_items_in_order_and_only_a_single_item_exceeds_the_limit(
     weights: list[int], limit: int
 ) -> None:
     found = list(intervals(np.array(weights, dtype=np.int64), limit))
@@ -185,7 +185,7 @@ def test_intervals_cover_everything_in_order_and_only_a_heavy_one_breaks_the_lim
     assert all(part.stop - part.start == 1 or sum(weights[part]) <= limit for part in found)
 
 
-def test_a_history_serves_several_questions_and_is_folded_for_the_first_alone() -> None:
+def test_a_history_is_shared_by_several_questions_and_folded_only_for_the_first() -> None:
     (row,) = random_sequences(3, 1, AROUND[1][1])
     row["events"] = random_events(random.Random(1), 60, AROUND[1][1])  # noqa: S311
     wanted, letters = plan("UTC", 10**6, auxiliary=["login_count@1"]), encoder()
@@ -216,7 +216,7 @@ def test_a_history_serves_several_questions_and_is_folded_for_the_first_alone() 
     ]
 
 
-def test_sequences_without_an_event_are_told_without_a_history() -> None:
+def test_sequences_without_events_are_rendered_without_a_history() -> None:
     rows, wanted, letters = random_sequences(1, 3, AROUND[1][1]), plan("UTC", 500), encoder()
     for row in rows:
         row["events"] = []
@@ -224,7 +224,7 @@ def test_sequences_without_an_event_are_told_without_a_history() -> None:
         assert (sample["prompt"], sample["input_ids"], sample["history_tokens"]) == naive(row, wanted, letters)
 
 
-def test_a_user_of_100_000_events_and_values_of_10_mb_are_told_as_any_other() -> None:
+def test_100_000_events_and_values_of_10_mb_are_rendered_as_any_others() -> None:
     rows, wanted, letters = random_sequences(2, 4, AROUND[1][1]), plan("UTC", 10**8), encoder()
     crowd = [single(event_at=AROUND[1][1] + timedelta(minutes=minute), event_type="login") for minute in range(100_000)]
     huge = [single(attributes={"merchant": letter * 10_000_000, letter * 10_000_000: "a"}) for letter in "éb"]
@@ -238,7 +238,7 @@ def test_a_user_of_100_000_events_and_values_of_10_mb_are_told_as_any_other() ->
 
 
 @pytest.mark.parametrize("fields", [{"event_type": None}, {"event_at": None}])
-def test_an_event_without_type_or_time_is_refused(fields: dict[str, Any]) -> None:
+def test_an_event_without_type_or_time_is_rejected(fields: dict[str, Any]) -> None:
     rows, wanted = random_sequences(1, 1, AROUND[1][1]), plan("UTC", 500)
     rows[0]["events"] = [single(**fields)]
     with pytest.raises(DataError, match=f"null found in {next(iter(fields))} of an event"):
@@ -259,7 +259,7 @@ ZONES = (
 @pytest.mark.parametrize("zone", ZONES)
 @hypothesis_settings(deadline=None, max_examples=25)
 @given(data=st.data())
-def test_local_dates_are_those_of_one_moment_alone(zone: str, data: st.DataObject) -> None:
+def test_local_dates_of_an_array_equal_those_of_single_moments(zone: str, data: st.DataObject) -> None:
     there, around = ZoneInfo(zone), data.draw(st.datetimes(datetime(1850, 1, 1), datetime(2037, 5, 1)))
     near = st.timedeltas(timedelta(days=-200), timedelta(days=200))
     moments = [around + step for step in data.draw(st.lists(near, max_size=20))]
@@ -284,7 +284,7 @@ def lines_of(events: list[dict[str, Any]], settings: Instructions) -> tuple[list
     return told.lines, told.codes.tolist()
 
 
-def test_amounts_of_one_word_are_one_line_and_of_two_words_two() -> None:
+def test_amounts_share_a_line_exactly_when_they_round_to_the_same_word() -> None:
     borders = [round(factor**0.5 * 10.0**power * 100) for factor in (2, 10, 50, 100) for power in range(-2, 15)]
     hundredths = sorted({sign * (border + step) for border in borders for step in (-1, 0, 1) for sign in (-1, 1)})
     amounts = [Decimal(number).scaleb(-2) for number in (*hundredths, 10**18 - 1, 1 - 10**18)]
@@ -294,7 +294,7 @@ def test_amounts_of_one_word_are_one_line_and_of_two_words_two() -> None:
     assert len(lines) == len(set(words)) > 100
 
 
-def test_attributes_are_one_line_where_they_say_the_same() -> None:
+def test_attributes_share_a_line_exactly_when_they_render_the_same() -> None:
     maps = [None, {}, {"a": "b"}, {"b": "a"}, {"a": "b", "b": "a"}, {"ab": ""}, {"a": "b"}, {"a": "a", "b": "b"}]
     lines, codes = lines_of([single(attributes=value) for value in maps], Instructions(event_fields=("attributes",)))
     assert [lines[code] for code in codes] == [
@@ -304,14 +304,14 @@ def test_attributes_are_one_line_where_they_say_the_same() -> None:
     assert len(lines) == 6
 
 
-def test_a_moment_that_time_zones_do_not_reach_is_refused() -> None:
+def test_a_moment_after_the_last_year_of_time_zone_files_is_rejected() -> None:
     moments = pa.array([datetime(2037, 12, 31, 23, tzinfo=UTC), datetime(2038, 1, 1, tzinfo=UTC)])
     assert len(local_days(moments[:1], ZoneInfo("America/Sao_Paulo"))) == 1
     with pytest.raises(DataError, match="event_at up to the year 2037, found 2038"):
         local_days(moments, ZoneInfo("America/Sao_Paulo"))
 
 
-def test_a_zone_whose_clocks_arrow_does_not_know_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_time_zone_whose_clock_changes_arrow_does_not_know_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     moments = pa.array([datetime(2023, 1, 1, tzinfo=UTC)])
     unmoved = "zigong.instructions.histories.pc.local_timestamp"
     monkeypatch.setattr(unmoved, lambda moments: moments.cast(pa.timestamp("us")))

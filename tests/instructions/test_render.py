@@ -42,7 +42,7 @@ def told(events: list[Event], at: datetime, settings: Instructions, zone: str = 
     )
 
 
-def test_a_prompt_tells_gaps_fields_summary_profile_and_ends_with_the_question() -> None:
+def test_a_prompt_shows_gaps_fields_summary_and_profile_and_ends_with_the_question() -> None:
     events = [
         event("login", 2024, 1, 1),
         event("statement", 2024, 1, 4, days_past_due=30, amount=Decimal("349.00"), attributes={"kind": "cash"}),
@@ -58,7 +58,7 @@ def test_a_prompt_tells_gaps_fields_summary_profile_and_ends_with_the_question()
     ]
 
 
-def test_the_gap_to_t_reads_as_a_next_event_would_begin() -> None:
+def test_the_gap_to_t_is_written_as_the_next_event_would_begin() -> None:
     months = Instructions(gap_unit="month", event_fields=())
     last = datetime(2024, 1, 31, 23, 59, 59, 999999, tzinfo=UTC)
     first = Event(event_type="on_time", event_at=last)
@@ -76,14 +76,14 @@ def test_samples_of_one_user_share_the_history_as_a_prefix() -> None:
     assert late.history[: len(early.history)] == early.history
 
 
-def test_gaps_are_told_in_business_dates_not_in_utc() -> None:
+def test_gaps_are_counted_in_business_dates_not_in_utc() -> None:
     events = [event("login", 2024, 1, 1, 15), event("login", 2024, 1, 1, 17)]
     at = datetime(2024, 1, 1, 18, tzinfo=UTC)
     assert told(events, at, Instructions()).history[1] == "+0d login"
     assert told(events, at, Instructions(), "Asia/Shanghai").history[1] == "+1d login"
 
 
-def test_long_gaps_are_told_in_months_and_seasons_by_calendar() -> None:
+def test_long_gaps_are_written_in_months_and_seasons_by_calendar() -> None:
     events = [event("login", 2024, 1, 31), event("login", 2024, 7, 1)]
     assert told(events, datetime(2024, 7, 2, tzinfo=UTC), Instructions(season="month")).history == (
         "start jan login",
@@ -103,7 +103,7 @@ def test_no_value_can_add_lines_spaces_or_special_tokens(value: str) -> None:
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: ascii(attack[:20]))
-def test_behaviour_text_is_one_word_whatever_it_says(attack: str, language: str) -> None:
+def test_event_text_is_one_word_whatever_it_contains(attack: str, language: str) -> None:
     template = load_template("behavior_card@1", language)
     question = template.ask(HORIZON)
 

@@ -45,7 +45,7 @@ def texts_of(name: str, language: str) -> str:
 
 @pytest.mark.parametrize("language", CUES)
 @pytest.mark.parametrize("name", template_names())
-def test_every_template_asks_one_line_in_every_wording_and_ends_with_the_cue(name: str, language: str) -> None:
+def test_every_phrasing_of_a_template_is_one_line_and_ends_with_the_cue(name: str, language: str) -> None:
     question = load_question(name, language)
     lines = [question.ask(HORIZON, phrasing) for phrasing in range(len(question.phrasings))]
     assert len(set(lines)) == len(lines) >= (1 if name == "behavior_card@1" else 2)
@@ -61,12 +61,12 @@ def test_a_shipped_version_never_changes_its_texts(name: str, language: str) -> 
     assert sha256(texts_of(name, language).encode()).hexdigest()[:12] == SHIPPED[name, language]
 
 
-def test_every_version_that_was_ever_shipped_is_still_there() -> None:
+def test_every_version_that_was_ever_shipped_still_exists() -> None:
     assert {name for name, _ in SHIPPED} == set(template_names())
 
 
 @pytest.mark.parametrize("language", CUES)
-def test_numbers_of_the_horizon_stand_in_every_wording_of_the_main_question(language: str) -> None:
+def test_every_phrasing_of_the_main_question_contains_the_numbers_of_the_horizon(language: str) -> None:
     question = load_template("behavior_card@2", language)
     for phrasing in range(len(question.phrasings)):
         line = question.ask(Horizon(window_months=7, dpd_threshold=43), phrasing)
@@ -75,7 +75,7 @@ def test_numbers_of_the_horizon_stand_in_every_wording_of_the_main_question(lang
 
 
 @pytest.mark.parametrize("name", template_names())
-def test_sequences_spread_over_all_wordings_and_keep_theirs(name: str) -> None:
+def test_sequences_spread_over_all_phrasings_and_each_keeps_its_own(name: str) -> None:
     question = load_question(name, "en")
     found = [question.phrasing_of(f"sequence {number}") for number in range(300)]
     assert found == [question.phrasing_of(f"sequence {number}") for number in range(300)]
@@ -153,7 +153,7 @@ def slots(**types: str) -> Change:
         (lambda content: content.pop("task"), "task is missing; required here: name, version, task"),
     ],
 )
-def test_a_template_that_is_not_sound_names_file_language_and_slot(change: Change, said: str) -> None:
+def test_an_invalid_template_is_rejected_with_file_language_and_slot(change: Change, said: str) -> None:
     assert question_of(SOUND, "en", file="mood@3.yaml").ask(HORIZON) == "Late in 6? A:"
     content = copy.deepcopy(SOUND)
     change(content)
@@ -161,7 +161,7 @@ def test_a_template_that_is_not_sound_names_file_language_and_slot(change: Chang
         question_of(content, "en", file="mood@3.yaml")
 
 
-def test_a_missing_template_or_language_names_what_there_is() -> None:
+def test_a_missing_template_or_language_is_rejected_with_the_available_ones() -> None:
     with pytest.raises(ConfigError, match=r"(?s)no template 'behavior_card@9'.*behavior_card@1, behavior_card@2"):
         load_question("behavior_card@9", "en")
     with pytest.raises(ConfigError, match=r"(?s)sentiment@1\.yaml has no language 'fr'.*en, zh"):
@@ -176,12 +176,12 @@ def test_a_missing_template_or_language_names_what_there_is() -> None:
         ({"auxiliary": ["repaid_amount@1"], "event_fields": []}, "repaid_amount@1 asks for amounts"),
     ],
 )
-def test_questions_that_do_not_go_together_are_refused(settings: dict[str, Any], said: str) -> None:
+def test_incompatible_questions_are_rejected(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         load_tasks(Instructions.model_validate(settings))
 
 
-def test_a_share_asks_that_part_of_the_sequences_and_always_the_same() -> None:
+def test_a_share_selects_that_part_of_the_sequences_and_always_the_same() -> None:
     tasks = load_tasks(
         Instructions.model_validate({"auxiliary": ["sentiment@1", {"template": "login_count@1", "share": 0.25}]})
     )

@@ -29,7 +29,7 @@ def slotted(spark: SparkSession) -> DataFrame:
 
 
 @pytest.mark.soak
-def test_every_way_finds_what_was_planted(slotted: DataFrame, tmp_path: Path) -> None:
+def test_every_compared_tool_finds_the_planted_faults(slotted: DataFrame, tmp_path: Path) -> None:
     rows = planted.planted(slotted).cache()
     wanted = {rule.name: 0 for rule in contract().row_rules} | {"has_rows": 0, "few_rows_are_refused": 1}
     wanted |= planted.planted_counts(slotted)

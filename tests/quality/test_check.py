@@ -40,7 +40,7 @@ def drift_of(root: Path, run_id: str) -> dict[str, object]:
 
 
 @pytest.mark.soak
-def test_drift_is_told_against_the_pinned_reference_and_blocks_nothing(spark: SparkSession, tmp_path: Path) -> None:
+def test_drift_is_reported_against_the_pinned_reference_and_does_not_block(spark: SparkSession, tmp_path: Path) -> None:
     for run_id, days in (("first", 0), ("same", 0), ("shifted", 20)):
         job_at(tmp_path, run_id).publish(POINTS, late(spark, days), cells=CELLS)
     passed = {"verdict": "passed", "passed": True}
@@ -55,9 +55,7 @@ def test_drift_is_told_against_the_pinned_reference_and_blocks_nothing(spark: Sp
 
 
 @pytest.mark.soak
-def test_a_table_that_was_changed_by_hand_fails_its_check_by_the_name_of_the_rule(
-    spark: SparkSession, tmp_path: Path
-) -> None:
+def test_the_check_of_a_manually_changed_table_fails_and_names_the_rule(spark: SparkSession, tmp_path: Path) -> None:
     job = job_at(tmp_path, "first")
     job.publish(POINTS, late(spark, 0), cells=CELLS)
     code, told = command(tmp_path, "check", POINTS, "--run-id", "first")
@@ -73,7 +71,9 @@ def test_a_table_that_was_changed_by_hand_fails_its_check_by_the_name_of_the_rul
 
 @pytest.mark.parametrize(("words", "message"), [(("check", "nothing"), "no table"), (("pin", "releases"), "psi")])
 @pytest.mark.usefixtures("spark")
-def test_what_cannot_be_judged_is_refused_by_name(tmp_path: Path, words: tuple[str, str], message: str) -> None:
+def test_a_table_that_cannot_be_judged_is_rejected_by_name(
+    tmp_path: Path, words: tuple[str, str], message: str
+) -> None:
     job_at(tmp_path, "first")
     code, told = command(tmp_path, *words, "--run-id", "first")
     assert (code, message in told) == (2, True)

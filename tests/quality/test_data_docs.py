@@ -31,7 +31,7 @@ def texts(folder: Path) -> dict[Path, str]:
     return {file: file.read_text(errors="replace") for file in folder.rglob("*") if file.is_file()}
 
 
-def test_planted_markers_of_good_and_of_broken_rows_reach_no_page(spark: SparkSession, tmp_path: Path) -> None:
+def test_no_page_contains_planted_markers_of_good_or_broken_rows(spark: SparkSession, tmp_path: Path) -> None:
     good = points(spark, [f"{MARKER}{number}" for number in range(30)], last_event_type=MARKER)
     warned = good.withColumn("days_past_due", F.lit(7))
     refused = points(spark, [f"{MARKER}-x"], eligible=False, last_event_type=MARKER)
@@ -51,7 +51,7 @@ def test_planted_markers_of_good_and_of_broken_rows_reach_no_page(spark: SparkSe
     assert [file for file, text in texts(tmp_path / "_quality").items() if MARKER in text] == []
 
 
-def test_the_index_leads_to_the_results_of_each_table_and_its_pages_say_what_a_rule_means(tmp_path: Path) -> None:
+def test_the_index_links_to_the_results_of_each_table_and_pages_describe_the_rules(tmp_path: Path) -> None:
     context = open_context(tmp_path / "quality")
     rules = {"last_event_before_t": 3.0, "key_is_unique": 0.0, "few_rows_are_refused": 0.5}
     contract = table_contract(POINTS)
@@ -72,7 +72,7 @@ def test_the_index_leads_to_the_results_of_each_table_and_its_pages_say_what_a_r
     assert "maximum value must be" not in told
 
 
-def test_a_verdict_file_names_every_rule_with_its_fingerprint_and_what_was_seen(tiny_run: FinishedRun) -> None:
+def test_a_verdict_file_lists_every_rule_with_fingerprint_and_observation(tiny_run: FinishedRun) -> None:
     folder = tiny_run.run.folder / "quality" / "verdicts"
     said = json.loads((folder / "behavior_events.json").read_text())
     assert (said["verdict"], said["run_id"]) == ("passed", tiny_run.run_id)
@@ -83,7 +83,7 @@ def test_a_verdict_file_names_every_rule_with_its_fingerprint_and_what_was_seen(
     assert json.loads((folder / "dataset.json").read_text())["verdict"] == "passed"
 
 
-def test_nothing_of_the_clients_of_a_real_run_is_in_its_quality_folder(tiny_run: FinishedRun) -> None:
+def test_the_quality_folder_of_a_real_run_contains_no_client_data(tiny_run: FinishedRun) -> None:
     versions = tiny_run.run.manifest()["tables"]
     columns = ["sample_id", "sequence_id", "user_id", "person_id", "prompt"]
     samples = arrow_pinned(

@@ -55,7 +55,9 @@ def test_every_row_rule_is_broken_by_its_bad_rows_and_by_no_other(spark: SparkSe
 
 
 @pytest.mark.parametrize("table", [name for name in table_names() if table_contract(name).key])
-def test_every_table_rule_measures_its_small_frame_as_stated(spark: SparkSession, table: str, tmp_path: Path) -> None:
+def test_every_table_rule_measures_the_stated_value_on_its_small_frame(
+    spark: SparkSession, table: str, tmp_path: Path
+) -> None:
     cases = Cases(table)
     contract, stated = cases.contract, cases.stated["frame"]
     whole = conform(frame_of(spark, cases.frame_rows(), types_of(cases)), contract)
@@ -71,7 +73,7 @@ def test_every_table_rule_measures_its_small_frame_as_stated(spark: SparkSession
     assert duplicate_keys(keyed.where(F.size(REASONS) == 0), contract.key) == 1
 
 
-def test_every_bound_admits_what_lies_just_inside_and_nothing_just_outside(tmp_path: Path) -> None:
+def test_every_bound_admits_values_just_inside_and_rejects_values_just_outside(tmp_path: Path) -> None:
     """One suite judges the measurements of all tables, as it judges those of one."""
     rules, found, expected = [], {}, {}
     for cases in map(Cases, table_names()):

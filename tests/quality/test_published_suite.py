@@ -59,7 +59,7 @@ def tables() -> list[object]:
 
 
 @pytest.mark.parametrize("table", tables())
-def test_gx_alone_breaks_the_rules_of_rows_that_were_planted_and_no_other(
+def test_gx_alone_finds_the_rules_that_planted_rows_break_and_no_others(
     spark: SparkSession, tmp_path: Path, table: str
 ) -> None:
     cases = Cases(table)
@@ -74,7 +74,7 @@ def test_gx_alone_breaks_the_rules_of_rows_that_were_planted_and_no_other(
 
 
 @pytest.mark.parametrize("table", tables())
-def test_gx_alone_says_of_one_row_of_none_and_of_a_doubled_key_what_zigong_says(
+def test_gx_alone_agrees_with_zigong_on_one_row_no_rows_and_a_duplicate_key(
     spark: SparkSession, tmp_path: Path, table: str
 ) -> None:
     cases = Cases(table)
@@ -89,7 +89,7 @@ def test_gx_alone_says_of_one_row_of_none_and_of_a_doubled_key_what_zigong_says(
 
 
 @pytest.mark.parametrize("eligible", [0, 1, 2])
-def test_gx_alone_judges_a_share_as_zigong_does(spark: SparkSession, tmp_path: Path, eligible: int) -> None:
+def test_gx_alone_agrees_with_zigong_on_a_share(spark: SparkSession, tmp_path: Path, eligible: int) -> None:
     some = points(spark, GOOD[:eligible]) if eligible else points(spark, GOOD).where("false")
     rows = some.unionByName(points(spark, GOOD[2:5], eligible=False, reason="in arrears"))
     ours = by_zigong(rows, tmp_path, POINTS)
@@ -97,7 +97,7 @@ def test_gx_alone_judges_a_share_as_zigong_does(spark: SparkSession, tmp_path: P
     assert theirs["some_points_are_eligible"] is ours["some_points_are_eligible"] is bool(eligible)
 
 
-def test_the_documented_lines_judge_a_published_table_and_find_what_was_changed_by_hand(
+def test_the_documented_code_judges_a_published_table_and_finds_manual_changes(
     spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = job_at(tmp_path, "first")
@@ -135,7 +135,7 @@ def suite_rules() -> set[str]:
 
 
 @pytest.mark.parametrize("table", table_names())
-def test_every_rule_of_a_contract_is_in_its_suite_or_named_there_as_judged_by_zigong_alone(table: str) -> None:
+def test_every_rule_of_a_contract_is_in_its_suite_or_listed_as_judged_by_zigong_alone(table: str) -> None:
     contract = table_contract(table)
     suite = published_suite(contract)
     asked = [found.meta["rule"] for found in suite.expectations]
