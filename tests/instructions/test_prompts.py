@@ -1,4 +1,4 @@
-"""Batches: every row is, byte for byte, what a naive loop over one user's events makes."""
+"""Batches: every row equals, byte for byte, that of a naive loop over one user's events."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.prompt_oracle import (
     in_batch,
     naive,
     naive_row,
-    naive_told,
+    naive_visible,
     plan,
     random_events,
     random_sequences,
@@ -70,7 +70,7 @@ def test_rows_of_a_batch_equal_those_of_a_naive_loop_over_the_events(
         assert sample["prompt"] == prompt
         assert (sample["input_ids"], sample["history_tokens"]) == (ids, history_tokens)
         assert sample["text_hash"] == hashlib.sha256(prompt.encode()).hexdigest()
-        assert sample == naive_row(naive_told(row, wanted, letters), row, wanted.template, wanted, letters)
+        assert sample == naive_row(naive_visible(row, wanted, letters), row, wanted.template, wanted, letters)
 
 
 AUXILIARY = (
@@ -93,7 +93,7 @@ def test_rows_of_auxiliary_questions_equal_those_of_a_naive_loop_after_the_histo
     rows = random_sequences(1, 25, around)
     made, expected = in_batch(rows, wanted, letters), []
     for row in rows:
-        known = naive_told(row, wanted, letters)
+        known = naive_visible(row, wanted, letters)
         auxiliary = wanted.tasks.auxiliary_of(row["sequence_id"]) if row["trains"] else []
         expected += [naive_row(known, row, question, wanted, letters) for question in (wanted.template, *auxiliary)]
     assert made == expected
@@ -104,15 +104,15 @@ def test_rows_of_auxiliary_questions_equal_those_of_a_naive_loop_after_the_histo
 def test_an_auxiliary_prompt_that_is_too_long_keeps_the_history_of_the_main_one() -> None:
     rows, letters = random_sequences(1, 1, AROUND[1][1]), encoder()
     rows[0] |= {"events": random_events(random.Random(1), 60, AROUND[1][1]), "trains": True}  # noqa: S311
-    (whole,) = in_batch(rows, plan("UTC", 10**6), letters)
-    tight = plan("UTC", len(whole["input_ids"]) + len(letters.completion("Yes")) + 1, auxiliary=["sentiment@1"])
-    main, asked = in_batch(rows, tight, letters)
+    (complete,) = in_batch(rows, plan("UTC", 10**6), letters)
+    tight = plan("UTC", len(complete["input_ids"]) + len(letters.completion("Yes")) + 1, auxiliary=["sentiment@1"])
+    main, auxiliary = in_batch(rows, tight, letters)
     history = main["history_tokens"]
-    assert main["input_ids"] == whole["input_ids"]
+    assert main["input_ids"] == complete["input_ids"]
     assert len(main["input_ids"]) == main["max_tokens"]
-    assert asked["input_ids"][:history] == main["input_ids"][:history]
-    assert asked["history_tokens"] == history
-    assert len(asked["input_ids"]) > asked["max_tokens"]
+    assert auxiliary["input_ids"][:history] == main["input_ids"][:history]
+    assert auxiliary["history_tokens"] == history
+    assert len(auxiliary["input_ids"]) > auxiliary["max_tokens"]
 
 
 def test_rows_of_a_batch_contain_answers_and_reasons_of_every_kind() -> None:
@@ -132,11 +132,11 @@ def test_rows_of_a_batch_contain_answers_and_reasons_of_every_kind() -> None:
 
 def test_events_are_read_only_for_questions_that_are_answered_from_them(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
-    told = Events.rows
+    rows_of = Events.rows
 
     def counted(self: Events, start: int, end: int, fields: Any = None) -> list[Event]:
         read.append(start)
-        return told(self, start, end, fields)
+        return rows_of(self, start, end, fields)
 
     monkeypatch.setattr(Events, "rows", counted)
     rows = random_sequences(1, 40, AROUND[1][1])
@@ -152,7 +152,7 @@ def context_of(wanted: RenderPlan) -> RenderContext:
 
 
 def single(**fields: Any) -> dict[str, Any]:
-    """One event, with whatever is not said left out."""
+    """One event with only the given fields."""
     moment = datetime(2024, 1, 1, tzinfo=UTC)
     return {
         "event_type": "order",
@@ -167,11 +167,11 @@ def single(**fields: Any) -> dict[str, Any]:
 
 def test_parts_of_a_batch_are_bounded_and_contain_every_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, wanted, letters = random_sequences(5, 30, AROUND[1][1]), plan("UTC", 500), encoder()
-    whole = in_batch(rows, wanted, letters)
+    complete = in_batch(rows, wanted, letters)
     monkeypatch.setattr(prompts, "BYTES_OF_A_BATCH", 3000)
     batch = batch_of(rows, wanted)
     parts = [part.to_pylist() for part in sample_batch(batch, wanted, letters, ZoneInfo("UTC"))]
-    assert [row for part in parts for row in part] == whole
+    assert [row for part in parts for row in part] == complete
     assert len(parts) == 3
     assert all(len(part) == 1 or sum(len(row["prompt"].encode()) for row in part) <= 3000 for part in parts)
 
@@ -192,14 +192,14 @@ def test_a_history_is_shared_by_several_questions_and_folded_only_for_the_first(
     histories = context_of(wanted).render(events_in(batch_of([row], wanted), wanted.event_fields))
     prompts_of_row = Prompts(histories, letters, context_of(wanted))
 
-    def asked(question: str) -> Callable[[VisibleHistory], Branch]:
-        return lambda told: Branch(
-            question=wanted.template, phrasing=0, lines=(f"{told.last} {told.folded}", question), computed=None
+    def ask(question: str) -> Callable[[VisibleHistory], Branch]:
+        return lambda visible: Branch(
+            question=wanted.template, phrasing=0, lines=(f"{visible.last} {visible.folded}", question), computed=None
         )
 
-    main = prompts_of_row.add(0, asked("long? " * 100), 1600)
+    main = prompts_of_row.add(0, ask("long? " * 100), 1600)
     for question in ("short?", "longer " * 300):
-        prompts_of_row.add_branch(main, asked(question)(main.visible))
+        prompts_of_row.add_branch(main, ask(question)(main.visible))
     (columns,) = prompts_of_row.columns()
     texts, ids = columns.texts.to_pylist(), columns.input_ids.to_pylist()
     histories_of = [of_prompt[:end] for of_prompt, end in zip(ids, columns.history_tokens.to_pylist(), strict=True)]
@@ -264,24 +264,24 @@ def test_local_dates_of_an_array_equal_those_of_single_moments(zone: str, data: 
     near = st.timedeltas(timedelta(days=-200), timedelta(days=200))
     moments = [around + step for step in data.draw(st.lists(near, max_size=20))]
     hours = [around + timedelta(minutes=20 * step) for step in range(data.draw(st.integers(0, 500)))]
-    told = [moment.replace(tzinfo=UTC) for moment in (*moments, *hours)]
-    found = local_days(pa.array(told, pa.timestamp("us", tz="UTC")), there)
-    assert [local_date_of(day) for day in found.tolist()] == [local_date(moment, there) for moment in told]
-    naive_moments = pa.array([moment.replace(tzinfo=None) for moment in told], pa.timestamp("us"))
+    aware = [moment.replace(tzinfo=UTC) for moment in (*moments, *hours)]
+    found = local_days(pa.array(aware, pa.timestamp("us", tz="UTC")), there)
+    assert [local_date_of(day) for day in found.tolist()] == [local_date(moment, there) for moment in aware]
+    naive_moments = pa.array([moment.replace(tzinfo=None) for moment in aware], pa.timestamp("us"))
     assert local_days(naive_moments, there).tolist() == found.tolist()
 
 
 def lines_of(events: list[dict[str, Any]], settings: Instructions) -> tuple[list[str], list[int]]:
-    """The distinct lines, and the line of each event, of events at one moment, each in a sequence of its own."""
+    """The distinct lines and the line of each event, for events at one moment, each in its own sequence."""
     rows = [{**random_sequences(0, 1, AROUND[1][1])[0], "events": [event]} for event in events]
     wanted = plan("UTC", 500, **settings.model_dump(include={"event_fields"}))
-    told = render_histories(
+    histories = render_histories(
         events_in(batch_of(rows, wanted), wanted.event_fields),
         template=wanted.template,
         settings=settings,
         zone=ZoneInfo("UTC"),
     )
-    return told.lines, told.codes.tolist()
+    return histories.lines, histories.codes.tolist()
 
 
 def test_amounts_share_a_line_exactly_when_they_round_to_the_same_word() -> None:

@@ -1,4 +1,4 @@
-"""Template files: every shipped one renders in every wording, and a file that is not sound says where."""
+"""Template files: every shipped one renders in every phrasing, and an invalid file is rejected with the location."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zigong.recipe import Horizon, Instructions
 
 HORIZON = Horizon(window_months=6, dpd_threshold=30)
 CUES = {"en": "Answer:", "zh": "回答："}
-SHIPPED = {  # a digest of all texts: they are what a version means, so a change of any of them is a new version
+SHIPPED = {  # digest of all texts; a version stands for its texts, so any change needs a new version
     ("behavior_card@1", "en"): "aa597384541d",
     ("behavior_card@1", "zh"): "9e2da3785c4a",
     ("behavior_card@2", "en"): "2682852d09cf",
@@ -83,7 +83,7 @@ def test_sequences_spread_over_all_phrasings_and_each_keeps_its_own(name: str) -
     assert min(found.count(phrasing) for phrasing in range(wordings)) > 300 / wordings / 2
 
 
-SOUND: dict[str, Any] = {
+VALID: dict[str, Any] = {
     "name": "mood",
     "version": 3,
     "task": "mood",
@@ -113,12 +113,12 @@ def slots(**types: str) -> Change:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (english(phrasings=["Late by {days}? A:"]), "en: phrasing 1: the slot 'days' is not declared"),
         (english(phrasings=["Late in {words}? A:"]), "en: phrasing 1: the slot 'words' has no value here"),
         (english(phrasings=["Late? A:"]), "en: phrasing 1: does not use the slot 'window_months'"),
-        (english(phrasings=["Late in {window_months:d}? A:"]), "en: phrasing 1: the slot 'window_months' is no plain"),
+        (english(phrasings=["Late in {window_months:d}? A:"]), "en: phrasing 1: the slot 'window_months' is not a plain"),
         (english(phrasings=["Late in {}? A:"]), "en: phrasing 1: the slot '' is not a plain name"),
         (english(phrasings=["Late in {window_months? A:"]), "en: phrasing 1: .*close every brace"),
         (english(phrasings=["Late in {window_months}?"]), "en: phrasing 1: does not end with the cue 'A:'"),
@@ -148,16 +148,16 @@ def slots(**types: str) -> Change:
         (lambda content: content.update(answer=[]), "answer: expected a section with by, means; found list"),
         (lambda content: content.update(answer={"measure": "count"}), r"answer\.event_type is missing"),
         (lambda content: content["answer"]["means"].pop("bad"), "answer: is by 'outcome' with the meanings"),
-        (lambda content: content["languages"]["en"].pop("start"), r"languages\.en: words profile, summary"),
+        (lambda content: content["languages"]["en"].pop("start"), r"languages\.en: defines profile, summary"),
         (lambda content: content.update(version=4), "holds mood@4"),
         (lambda content: content.pop("task"), "task is missing; required here: name, version, task"),
     ],
 )
-def test_an_invalid_template_is_rejected_with_file_language_and_slot(change: Change, said: str) -> None:
-    assert question_of(SOUND, "en", file="mood@3.yaml").ask(HORIZON) == "Late in 6? A:"
-    content = copy.deepcopy(SOUND)
+def test_an_invalid_template_is_rejected_with_file_language_and_slot(change: Change, message: str) -> None:
+    assert question_of(VALID, "en", file="mood@3.yaml").ask(HORIZON) == "Late in 6? A:"
+    content = copy.deepcopy(VALID)
     change(content)
-    with pytest.raises(ConfigError, match=rf"(?s)template mood@3\.yaml(: )?.*{said}"):
+    with pytest.raises(ConfigError, match=rf"(?s)template mood@3\.yaml(: )?.*{message}"):
         question_of(content, "en", file="mood@3.yaml")
 
 
@@ -169,15 +169,15 @@ def test_a_missing_template_or_language_is_rejected_with_the_available_ones() ->
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"template": "sentiment@1"}, "sentiment@1 does not define start, profile and summary"),
         ({"auxiliary": ["behavior_card@2"]}, "behavior_card@2 has the task 'classification' of the main question"),
         ({"auxiliary": ["repaid_amount@1"], "event_fields": []}, "repaid_amount@1 asks for amounts"),
     ],
 )
-def test_incompatible_questions_are_rejected(settings: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_incompatible_questions_are_rejected(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         load_tasks(Instructions.model_validate(settings))
 
 
@@ -185,7 +185,7 @@ def test_a_share_selects_that_part_of_the_sequences_and_always_the_same() -> Non
     tasks = load_tasks(
         Instructions.model_validate({"auxiliary": ["sentiment@1", {"template": "login_count@1", "share": 0.25}]})
     )
-    asked = [[question.name for question in tasks.auxiliary_of(f"sequence {number}")] for number in range(400)]
-    assert all("sentiment@1" in names for names in asked)
-    assert 60 < sum("login_count@1" in names for names in asked) < 140
-    assert asked == [[q.name for q in tasks.auxiliary_of(f"sequence {number}")] for number in range(400)]
+    selected = [[question.name for question in tasks.auxiliary_of(f"sequence {number}")] for number in range(400)]
+    assert all("sentiment@1" in names for names in selected)
+    assert 60 < sum("login_count@1" in names for names in selected) < 140
+    assert selected == [[q.name for q in tasks.auxiliary_of(f"sequence {number}")] for number in range(400)]

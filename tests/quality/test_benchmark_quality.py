@@ -1,4 +1,4 @@
-"""The ways that the quality benchmark compares find the same violations."""
+"""The tools that the quality benchmark compares find the same violations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BEFORE = datetime(2025, 11, 3, 12, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def slotted(spark: SparkSession) -> DataFrame:
-    """Sound sequences of one event each; more than one in twenty gets a fault."""
+    """Valid sequences of one event each; more than one in twenty gets a fault."""
     event: tuple[Any, ...] = ("repayment", BEFORE, BEFORE, None, None, 0, {})
     certificate = (BEFORE, BEFORE, 1, "h")
     rows = [

@@ -1,4 +1,4 @@
-"""Bins of a reference: deciles, frequent words, and those of each key of a map."""
+"""Bins of a reference: deciles, frequent words, and bins for each key of a map."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The leakage audit finds what was planted, and nothing in a run as it is."""
+"""The leakage audit finds planted leaks, and nothing in an unchanged run."""
 
 from __future__ import annotations
 
