@@ -1,4 +1,4 @@
-"""Repeated samples: every near pair a brute-force search finds, none that it does not, and drops that add up."""
+"""Duplicate samples: near pairs equal those of a brute-force search, and the numbers of dropped samples add up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Pair = tuple[str, str, str]
 
 
 def corpus(texts: int, seed: int) -> list[tuple[Any, ...]]:
-    """Behaviour-like texts of few words: copies of some originals with up to three tokens changed, added or removed."""
+    """Texts with a small vocabulary: copies of some originals with up to three tokens changed, added or removed."""
     chance = random.Random(seed)  # noqa: S311
 
     def words(count: int) -> list[int]:
@@ -50,7 +50,7 @@ def alike(one: Counter[tuple[int, ...]], other: Counter[tuple[int, ...]]) -> flo
 
 
 def brute_force(rows: list[tuple[Any, ...]]) -> dict[Pair, float]:
-    """Every pair of texts by its definition, two samples at a time."""
+    """Every near pair by definition, two samples at a time."""
     texts: dict[tuple[str, str, str], list[tuple[Any, ...]]] = {}
     for row in sorted(rows):
         texts.setdefault((f"{row[3]}|{row[4]}", row[2], row[4]), []).append(row)
@@ -99,13 +99,13 @@ def test_duplicates_do_not_depend_on_order_or_partitions(spark: SparkSession) ->
     rows = corpus(150, seed=2)
     settings = Duplicates(threshold=0.8, exact="drop", near="drop", contamination="drop", max_bucket=3)
 
-    def told(given: list[tuple[Any, ...]], parts: int) -> tuple[list[tuple[str, str]], Repetitions]:
-        frame = spark.createDataFrame(given, COLUMNS).repartition(parts)
+    def found(rows: list[tuple[Any, ...]], parts: int) -> tuple[list[tuple[str, str]], Repetitions]:
+        frame = spark.createDataFrame(rows, COLUMNS).repartition(parts)
         dropped, counts = repeated_samples(frame, settings, "user_id")
         return sorted((row["sample_id"], row["reason"]) for row in dropped.collect()), counts
 
-    first = told(rows, 1)
-    assert told(list(reversed(rows)), 5) == first
+    first = found(rows, 1)
+    assert found(list(reversed(rows)), 5) == first
     assert first[1].crowded_texts > 0
 
 
@@ -152,7 +152,7 @@ def test_by_default_nothing_is_dropped_and_without_near_only_equal_texts_are_fou
 
 
 def test_ten_thousand_equal_and_a_thousand_near_prompts_do_not_cost_all_pairs(spark: SparkSession) -> None:
-    """1,000 near texts share their buckets: all pairs would be half a million."""
+    """1,000 near texts share their buckets; all pairs would be half a million."""
     near = [(f"n{n:05d}", f"v{n}", "train", f"n{n}", "No", [*range(100), 1000 + n]) for n in range(1_000)]
     equal = [(f"z{n:05d}", f"u{n}", "train", "n0", "No", near[0][5]) for n in range(10_000)]
     frame = spark.createDataFrame(near + equal, COLUMNS)

@@ -1,4 +1,4 @@
-"""Tokens apart and as a tree."""
+"""Tokens counted separately and as a tree."""
 
 from __future__ import annotations
 

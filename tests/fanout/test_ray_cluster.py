@@ -1,4 +1,4 @@
-"""The cluster recipe of the operations page: Ray accepts it, and nothing secret stands in it."""
+"""The cluster recipe of the operations page is accepted by Ray and contains no secret."""
 
 from __future__ import annotations
 

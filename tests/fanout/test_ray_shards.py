@@ -130,11 +130,11 @@ def test_a_shard_that_kills_its_worker_and_has_unknown_keys_is_an_infra_error(no
 
 
 @pytest.mark.parametrize(
-    ("size", "said"),
+    ("size", "message"),
     [(1, "die before they start"), pytest.param(4, "died 3 times while they were built", marks=pytest.mark.soak)],
 )
-def test_workers_that_die_before_they_start_blame_no_sample(notes: Path, size: int, said: str) -> None:
-    with pytest.raises(InfraError, match=said):
+def test_workers_that_die_before_they_start_blame_no_sample(notes: Path, size: int, message: str) -> None:
+    with pytest.raises(InfraError, match=message):
         _run(_shards(size), notes, worker=die_at_build, keys_of=lambda shard: shard["numbers"])
 
 

@@ -1,4 +1,4 @@
-"""Scores under other settings from stored parts, and the figures that stand beside them."""
+"""Scores for other settings from stored parts, and the tables for their review."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def test_parts_of_one_target_date_determine_every_decay_gamma_and_checkpoint_set
 def test_with_several_target_dates_only_own_checkpoints_follow(plain: Setting) -> None:
     made = Influence(pairs="all")
     stored, gradients = scored(plain, plain.targets, made)
-    given: dict[str, Any] = {"made": made, "target_dates": gradients.dates, "manifest": plain.manifest}
+    common: dict[str, Any] = {"made": made, "target_dates": gradients.dates, "manifest": plain.manifest}
     parts, dates = np.stack(stored["parts"].to_list()), list(stored["observation_date"])
     own = made.model_copy(update={"checkpoints": "own"})
     expected, _ = scored(plain, plain.targets, own)
-    found = recombined(parts, dates, wanted=own, **given).sum(1)
+    found = recombined(parts, dates, wanted=own, **common).sum(1)
     require_close(found, expected["score"].to_numpy(dtype=float))
     with pytest.raises(ConfigError, match="2 target dates do not determine"):
-        recombined(parts, dates, wanted=made.model_copy(update={"gamma": 0.5}), **given)
+        recombined(parts, dates, wanted=made.model_copy(update={"gamma": 0.5}), **common)
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def test_flipped_signs_are_reported() -> None:
     agreement = checkpoint_agreement(frame, ["p0", "p1", "p2"])
     trusted = CheckpointDiagnostics(checkpoint="p0", class_cosine=0.1, half_cosine=0.9)
     doubtful = CheckpointDiagnostics(checkpoint="p1", class_cosine=-0.97, half_cosine=-0.2)
-    told = sign_warnings(agreement, (trusted, doubtful))
-    assert [text.split(":")[0] for text in told] == [
+    warnings = sign_warnings(agreement, (trusted, doubtful))
+    assert [text.split(":")[0] for text in warnings] == [
         "signs flip between p0 and p1",
         "signs flip between p1 and p2",
         "halves of the target disagree at p1",

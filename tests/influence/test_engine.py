@@ -1,4 +1,4 @@
-"""The engine below the formula: kinds of LoRA, precisions, many vectors, and what it refuses."""
+"""Gradient products: types of LoRA, precisions, many vectors, and unsupported adapters."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_gradient_checkpointing_changes_no_score(plain: Setting, normalise: str)
     calls: list[int] = []
     agent.model.base_model.layers[0].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
     sample_gradients(agent, batch_of(plain.samples, np.array([0, 1])))
-    assert len(calls) == 2  # once forward, once again on the way back
+    assert len(calls) == 2  # once forward, and again in the backward pass
     np.testing.assert_allclose(scores(agent, plain, settings), scores(plain.agent, plain, settings), rtol=1e-5)
 
 

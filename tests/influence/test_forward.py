@@ -65,11 +65,11 @@ def test_branch_derivatives_are_the_products_of_batch_of_one_gradients(
     kind: str, targets: tuple[str, ...], changes: dict[str, Any]
 ) -> None:
     model, pairs = make_decoder(kind, targets=targets, **changes)
-    apart = [one_by_one(model, pairs, samples) for samples in USERS]
+    separate = [one_by_one(model, pairs, samples) for samples in USERS]
     losses, found = _forward(model, pairs, [1, 2], USERS)
-    torch.testing.assert_close(losses, torch.cat([loss for loss, _ in apart]).double(), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(losses, torch.cat([loss for loss, _ in separate]).double(), rtol=1e-6, atol=1e-6)
     for row, seed in zip(found, (1, 2), strict=True):
-        expected = torch.cat([products(gradients, make_vector(pairs, seed)) for _, gradients in apart])
+        expected = torch.cat([products(gradients, make_vector(pairs, seed)) for _, gradients in separate])
         torch.testing.assert_close(row, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -113,16 +113,16 @@ def test_the_explicit_pass_equals_the_jvp_of_the_model() -> None:
 def test_derivatives_do_not_depend_on_which_trees_share_a_batch() -> None:
     model, pairs = make_decoder()
     together = _forward(model, pairs, [1], USERS)[1]
-    apart = torch.cat([_forward(model, pairs, [1], (user,))[1] for user in USERS], dim=1)
-    torch.testing.assert_close(together, apart, rtol=1e-10, atol=1e-11)
+    separate = torch.cat([_forward(model, pairs, [1], (user,))[1] for user in USERS], dim=1)
+    torch.testing.assert_close(together, separate, rtol=1e-10, atol=1e-11)
 
 
 def test_a_branch_does_not_depend_on_the_others() -> None:
     model, pairs = make_decoder()
     samples = USERS[0]
-    whole = _forward(model, pairs, [1], (samples,))[1][0]
+    together = _forward(model, pairs, [1], (samples,))[1][0]
     alone = torch.cat([_forward(model, pairs, [1], (samples.take(np.array([i])),))[1][0] for i in range(len(samples))])
-    torch.testing.assert_close(whole, alone, rtol=1e-10, atol=1e-11)
+    torch.testing.assert_close(together, alone, rtol=1e-10, atol=1e-11)
 
 
 def test_the_weights_are_those_of_the_loaded_checkpoint() -> None:

@@ -1,4 +1,4 @@
-"""Scores that are taken over stand beside computed ones as if all had been computed: bit for bit."""
+"""Reused scores together with computed ones equal scores that are all computed, bit for bit."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def plain_lake(tmp_path_factory: pytest.TempPathFactory) -> ScoredLake:
 
 @pytest.fixture(params=WAYS, ids=lambda way: "-".join(way.values()) or "plain")
 def lake(plain_lake: ScoredLake, request: pytest.FixtureRequest) -> ScoredLake:
-    """Every way to score."""
+    """The lakehouse with each scoring engine."""
     unchanged = write_samples(plain_lake.folder, plain_lake.samples)
     return with_settings(unchanged, Influence.model_validate({"batch_tokens": 500, **request.param}))
 
 
 def scored(lake: ScoredLake, members: pa.Table) -> pa.Table:
-    """Scores of some members, computed in their cells, with their input hashes."""
+    """Scores of the given members, computed by shard, with their input hashes."""
     worker = InfluenceWorker(**lake.arguments())
     shards = [{**cell, "only": members["sample_id"].to_pylist()} for cell in cells_of(members)]
     rows = pa.concat_tables([worker(shard) for shard in shards]).sort_by("sample_id")

@@ -33,7 +33,7 @@ def _scores(setting: Setting, settings: Influence, samples: Samples | None = Non
 
 
 def _require_equal(setting: Setting, settings: Influence) -> None:
-    """Every row against the printed formula, to 1e-5."""
+    """Requires that every row equals the published formula to 1e-5."""
     table = _scores(setting, settings)
     assert table["sample_id"].to_pylist() == list(setting.samples.sample_id)
     expected = [naive_parts(setting, index, settings) for index in range(len(setting.samples))]
@@ -207,8 +207,8 @@ def test_targets_are_capped_by_user_whatever_their_order(plain: Setting) -> None
     targets = make_samples(40, prefix="z")
     capped = whole_users(targets, 15)
     assert 0 < len(capped) <= 15
-    whole = {user: targets.user_id.count(user) for user in set(capped.user_id)}
-    assert {user: capped.user_id.count(user) for user in whole} == whole
+    sizes = {user: targets.user_id.count(user) for user in set(capped.user_id)}
+    assert {user: capped.user_id.count(user) for user in sizes} == sizes
     again = whole_users(targets.take(np.arange(40)[::-1]), 15)
     assert set(again.sample_id) == set(capped.sample_id)
 

@@ -315,5 +315,5 @@ def test_a_time_zone_whose_clock_changes_arrow_does_not_know_is_rejected(monkeyp
     moments = pa.array([datetime(2023, 1, 1, tzinfo=UTC)])
     unmoved = "zigong.instructions.histories.pc.local_timestamp"
     monkeypatch.setattr(unmoved, lambda moments: moments.cast(pa.timestamp("us")))
-    with pytest.raises(InfraError, match="time zone Europe/Lisbon: the machine's files do not list"):
+    with pytest.raises(InfraError, match="time zone Europe/Lisbon: the system's files do not list"):
         local_days(moments, ZoneInfo("Europe/Lisbon"))

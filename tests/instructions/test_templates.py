@@ -118,7 +118,10 @@ def slots(**types: str) -> Change:
         (english(phrasings=["Late by {days}? A:"]), "en: phrasing 1: the slot 'days' is not declared"),
         (english(phrasings=["Late in {words}? A:"]), "en: phrasing 1: the slot 'words' has no value here"),
         (english(phrasings=["Late? A:"]), "en: phrasing 1: does not use the slot 'window_months'"),
-        (english(phrasings=["Late in {window_months:d}? A:"]), "en: phrasing 1: the slot 'window_months' is not a plain"),
+        (
+            english(phrasings=["Late in {window_months:d}? A:"]),
+            "en: phrasing 1: the slot 'window_months' is not a plain",
+        ),
         (english(phrasings=["Late in {}? A:"]), "en: phrasing 1: the slot '' is not a plain name"),
         (english(phrasings=["Late in {window_months? A:"]), "en: phrasing 1: .*close every brace"),
         (english(phrasings=["Late in {window_months}?"]), "en: phrasing 1: does not end with the cue 'A:'"),

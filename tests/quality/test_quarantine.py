@@ -1,4 +1,4 @@
-"""Quarantine: what it holds can be listed and explained, and enters after a mended rule or source, once."""
+"""Quarantined rows can be listed and explained, and enter once after a rule or source is fixed."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_replay_killed_before_its_mark_is_finished_by_the_next_one(
 
 
 def fates(spark: SparkSession, root: Path, published: DataFrame) -> dict[str, int]:
-    """Under a contract that has dropped the rule the rows broke."""
+    """Fates of the rows under a contract without the rule that they broke."""
     contract = table_contract(POINTS)
     rules = tuple(rule for rule in contract.row_rules if rule.name != "reason_states_exclusion")
     rows = kept_out(spark, LakehousePaths.at(str(root)), POINTS, "first")
@@ -129,11 +129,11 @@ def test_a_row_refused_twice_enters_once(spark: SparkSession, tmp_path: Path) ->
 def test_explain_shows_the_rule_and_no_pseudonym(refused: Path) -> None:
     listed = run_command(refused, "ls")
     assert all(word in listed for word in (POINTS, "first", "reason_states_exclusion", "2"))
-    told = run_command(refused, "explain", POINTS, "--run-id", "first")
-    assert "reason_states_exclusion: 2 rows" in told
-    assert "eligible = (reason IS NULL)" in told
-    assert "eligible = False, reason = None" in told
-    assert "x1" not in told
+    output = run_command(refused, "explain", POINTS, "--run-id", "first")
+    assert "reason_states_exclusion: 2 rows" in output
+    assert "eligible = (reason IS NULL)" in output
+    assert "eligible = False, reason = None" in output
+    assert "x1" not in output
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Rules derived from the contracts: what they let through and what they name."""
+"""Rules derived from the contracts: the rows they accept and the reasons they report."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_every_contract_declares_its_key_or_its_absence_and_partitions_by_its_co
 def test_a_planted_leak_of_each_kind_blocks_the_dataset(
     spark: SparkSession, tiny_run: FinishedRun, tmp_path: Path
 ) -> None:
-    """The real dataset passes; with one row changed it does not, and the rule is named."""
+    """The real dataset passes; with one row changed it fails, and the rule is named."""
     run, tables = tiny_run.run, tiny_run.run.manifest()["tables"]
     members = open_pinned(spark, tiny_run.paths, "dataset_members", tables["dataset_members"]).where(
         f"dataset_id = '{run.take(Dataset).dataset_id}'"

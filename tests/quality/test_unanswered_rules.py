@@ -1,4 +1,4 @@
-"""A rule passes only where it was judged and held, or where there is nothing to judge yet."""
+"""A rule passes only if it was judged and satisfied, or if there is nothing to judge yet."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def verdict(folder: Path, *results: RuleResult) -> Verdict:
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Any], None]], None]:
-    """Lets a function change what GX answers."""
+    """Lets a function edit the results of GX."""
     run = gx.Checkpoint.run
 
     def change(edit: Callable[[Any], None]) -> None:

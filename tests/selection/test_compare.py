@@ -1,4 +1,4 @@
-"""What a selection looks like beside the pool."""
+"""A selection compared with the pool."""
 
 from __future__ import annotations
 

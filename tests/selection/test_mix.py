@@ -78,8 +78,8 @@ def test_every_ranking_keeps_sizes_quotas_and_caps(spark: SparkSession, rank: st
         "class_period": ["label", "observation_date"],
     }
     chosen = Counter(tuple(known[key][name] for name in keys[rank]) for key in influence(found))
-    whole = Counter(tuple(row[name] for name in keys[rank]) for row in known.values())
-    assert all(abs(chosen[key] - 30 * whole[key] / 200) < 1 for key in whole)
+    sizes = Counter(tuple(row[name] for name in keys[rank]) for row in known.values())
+    assert all(abs(chosen[key] - 30 * sizes[key] / 200) < 1 for key in sizes)
 
 
 def test_the_cap_keeps_the_best_samples_of_a_user(spark: SparkSession) -> None:
@@ -88,7 +88,7 @@ def test_the_cap_keeps_the_best_samples_of_a_user(spark: SparkSession) -> None:
 
 
 def test_scopes_are_ranked_separately_and_merged_by_quantile(spark: SparkSession) -> None:
-    """Scores of one scope are a million times larger, and neither scope crowds out the other."""
+    """Scores of one scope are a million times larger, but neither scope displaces the other."""
     rows = [
         (f"{scope[0]}{i:02d}", f"u{i}", DATES[0], "main", 0, size * (i - 3.0), scope)
         for scope, size in (("user", 1e6), ("population", 1.0))

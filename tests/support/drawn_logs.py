@@ -1,4 +1,4 @@
-"""Drawn logs as Spark frames, the dates they are observed at, and the same logs after their source mended some days."""
+"""Generated logs as Spark frames, their observation dates, and the same logs after their source corrected some days."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support import naive_history as naive
 
 TIMEZONE = "Europe/Berlin"
 DATES = [date(2023, month, 1) for month in (2, 4, 5, 8, 11)]
-FIXED = (naive.midnight(date(2023, 4, 10)), naive.midnight(date(2023, 4, 20)))  # what the source mends
+FIXED = (naive.midnight(date(2023, 4, 10)), naive.midnight(date(2023, 4, 20)))  # days that the source corrects
 MAPPING = parse_mapping(
     """
     {name: toy, data: private, title: toy, files: {}, events: SELECT 1, profiles: SELECT 1,
@@ -61,7 +61,7 @@ def as_profiles(spark: SparkSession, profiles: list[naive.Profile]) -> DataFrame
 
 
 def mended(log: list[naive.Version]) -> list[naive.Version]:
-    """The log after some versions of the mended days were withdrawn, restated, moved to another user, or invented."""
+    """The log after versions of the corrected days were withdrawn, restated, moved to another user, or added."""
     draw = random.Random(11)  # noqa: S311
     result = []
     for number, version in enumerate(log):

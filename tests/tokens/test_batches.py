@@ -30,9 +30,9 @@ def test_branch_losses_equal_the_losses_of_separate_samples(kind: str) -> None:
 def test_reverse_mode_over_trees_gives_the_sum_of_sample_gradients() -> None:
     model, pairs = make_decoder(targets=("q_proj", "k_proj", "v_proj", "down_proj"))
     weights = [part.weight for pair in pairs for part in pair]
-    apart = [gradient for samples in USERS for gradient in one_by_one(model, pairs, samples)[1]]
+    separate = [gradient for samples in USERS for gradient in one_by_one(model, pairs, samples)[1]]
     for weight in weights:
         weight.requires_grad_(True)
     found = torch.autograd.grad(branch_losses(model, tree_batch(_trees(USERS))).sum(), weights)
-    for one, *parts in zip(found, *apart, strict=True):
+    for one, *parts in zip(found, *separate, strict=True):
         torch.testing.assert_close(one, torch.stack(parts).sum(0), rtol=1e-5, atol=1e-7)

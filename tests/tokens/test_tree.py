@@ -10,7 +10,7 @@ from zigong.errors import DataError
 from zigong.tokens.samples import Samples
 from zigong.tokens.tree import TokenTree, path_mask, token_tree, user_trees
 
-# Few words and short samples, so that prefixes are shared by chance in every way there is.
+# A small vocabulary and short samples, so that prefixes are shared by chance in every possible way.
 WORDS = st.integers(0, 2)
 SAMPLE = st.tuples(st.lists(WORDS, min_size=1, max_size=6), st.lists(WORDS, min_size=1, max_size=3))
 
@@ -101,7 +101,7 @@ def test_trees_of_many_users_contain_every_sample_once_and_one_user_and_split_ea
 def test_samples_before_and_after_folding_form_two_trees() -> None:
     before = monthly_user("u", seed=1, months=6, points=3)
     after = monthly_user("u", seed=2, months=6, points=3)
-    start = [9, 9]  # what every sample begins with
+    start = [9, 9]  # the first tokens of every sample
     prompts = [[*start, *ids] for ids in (*before.input_ids, *after.input_ids)]
     samples = samples_of("u", prompts, [*before.completion_ids, *after.completion_ids])
     trees = user_trees(samples, splits=["train"] * 6)

@@ -34,7 +34,7 @@ CONFIGS: dict[str, PretrainedConfig] = {
 
 
 def random_model(name: str, seed: int) -> PreTrainedModel:
-    """A model of a family with random weights, its final norm among them."""
+    """A model of a family with random weights, including its final norm."""
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(CONFIGS[name]).eval()
     norm = getattr(model.base_model, "norm", None) or model.base_model.ln_f
@@ -96,7 +96,7 @@ def test_a_model_with_an_unknown_final_norm_is_rejected_by_name() -> None:
 def base(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[bool, Path, list[list[int]]]:
-    """A tiny base whose timelines end in either answer, as often as in the other."""
+    """A tiny base whose timelines end in either answer equally often."""
     tokenizer = train_tokenizer([" ".join(WORDS)], [QUESTION, *CHOICES])
     question, *choices = (tokenizer.encode(line, add_special_tokens=False) for line in (QUESTION, *CHOICES))
     generator = np.random.default_rng(1)

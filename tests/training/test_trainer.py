@@ -42,7 +42,7 @@ def _fit(base: Path, samples: Samples, folder: Path, *, seed: int = 3, **changes
 
 
 def _sharing(samples: Samples) -> Samples:
-    """The samples as those of two users, where each prompt begins with the one before it."""
+    """The samples assigned to two users, where each prompt begins with the previous one."""
     columns = {name: getattr(samples, name) for name in samples.__dataclass_fields__}
     prompts = [np.concatenate(samples.input_ids[index % 2 : index + 1 : 2])[:40] for index in range(len(samples))]
     users = tuple(f"user {index % 2}" for index in range(len(samples)))
@@ -213,10 +213,10 @@ def test_a_period_is_never_shorter_than_a_month() -> None:
 def test_a_checkpoint_manifest_that_lacks_a_key_names_it(base: Path, tmp_path: Path) -> None:
     folder = tmp_path / "agent"
     train_agent(base, make_samples(8), make_agent_settings(1), seed=1, torch_threads=1, folder=folder, data={})
-    whole = json.loads((folder / "checkpoints.json").read_text())
+    complete = json.loads((folder / "checkpoints.json").read_text())
     for content, key in (
-        ({k: v for k, v in whole.items() if k != "base_digest"}, "base_digest"),
-        ({**whole, "checkpoints": [{k: v for k, v in whole["checkpoints"][0].items() if k != "eta"}]}, "eta"),
+        ({k: v for k, v in complete.items() if k != "base_digest"}, "base_digest"),
+        ({**complete, "checkpoints": [{k: v for k, v in complete["checkpoints"][0].items() if k != "eta"}]}, "eta"),
     ):
         (folder / "checkpoints.json").write_text(json.dumps(content))
         with pytest.raises(ConfigError, match=f"'{key}'"):
