@@ -24,7 +24,7 @@ def build_dataset(job: Job) -> None:
     cells = f"dataset_id = '{dataset.dataset_id}'"
     job.publish("dataset_members", dataset.members, cells=cells, dropped=dataset.dropped)
     repetitions = dataset.repetitions
-    job.leave(Dataset(dataset_id=dataset.dataset_id, repeated_samples=repetitions.told(job.recipe.duplicates)))
+    job.leave(Dataset(dataset_id=dataset.dataset_id, repeated_samples=repetitions.sentence(job.recipe.duplicates)))
     job.run.add_metrics(repetitions.metrics())
     if repetitions.crowded_texts:
         LOG.warning("near duplicates may be missing", extra={"fields": {"crowded_texts": repetitions.crowded_texts}})

@@ -1,4 +1,4 @@
-"""Repeated samples: every near pair a brute-force search finds, none that it does not, and drops that add up."""
+"""Duplicate samples: near pairs equal those of a brute-force search, and the numbers of dropped samples add up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Pair = tuple[str, str, str]
 
 
 def corpus(texts: int, seed: int) -> list[tuple[Any, ...]]:
-    """Behaviour-like texts of few words: copies of some originals with up to three tokens changed, added or removed."""
+    """Texts with a small vocabulary: copies of some originals with up to three tokens changed, added or removed."""
     chance = random.Random(seed)  # noqa: S311
 
     def words(count: int) -> list[int]:
@@ -50,7 +50,7 @@ def alike(one: Counter[tuple[int, ...]], other: Counter[tuple[int, ...]]) -> flo
 
 
 def brute_force(rows: list[tuple[Any, ...]]) -> dict[Pair, float]:
-    """Every pair of texts by its definition, two samples at a time."""
+    """Every near pair by definition, two samples at a time."""
     texts: dict[tuple[str, str, str], list[tuple[Any, ...]]] = {}
     for row in sorted(rows):
         texts.setdefault((f"{row[3]}|{row[4]}", row[2], row[4]), []).append(row)
@@ -73,7 +73,7 @@ def found_pairs(frame: DataFrame, settings: Duplicates = SETTINGS) -> dict[Pair,
     return pairs
 
 
-def test_near_pairs_are_those_a_brute_force_search_finds(spark: SparkSession) -> None:
+def test_near_pairs_equal_those_of_a_brute_force_search(spark: SparkSession) -> None:
     rows = corpus(500, seed=1)
     expected = brute_force(rows)
     found = found_pairs(spark.createDataFrame(rows, COLUMNS))
@@ -87,7 +87,7 @@ def test_near_pairs_are_those_a_brute_force_search_finds(spark: SparkSession) ->
     assert recall >= 0.99
 
 
-def test_a_pair_at_the_threshold_meets_with_probability_99_percent() -> None:
+def test_a_pair_at_the_threshold_shares_a_bucket_with_probability_99_percent() -> None:
     for threshold in (0.5, 0.7, 0.8, 0.9, 0.95):
         cut = Bands.of(threshold)
         assert cut.recall(threshold) >= 0.99
@@ -95,17 +95,17 @@ def test_a_pair_at_the_threshold_meets_with_probability_99_percent() -> None:
         assert Bands(rows=cut.rows + 1, bands=128 // (cut.rows + 1)).recall(threshold) < 0.99
 
 
-def test_what_is_found_does_not_depend_on_order_or_partitions(spark: SparkSession) -> None:
+def test_duplicates_do_not_depend_on_order_or_partitions(spark: SparkSession) -> None:
     rows = corpus(150, seed=2)
     settings = Duplicates(threshold=0.8, exact="drop", near="drop", contamination="drop", max_bucket=3)
 
-    def told(given: list[tuple[Any, ...]], parts: int) -> tuple[list[tuple[str, str]], Repetitions]:
-        frame = spark.createDataFrame(given, COLUMNS).repartition(parts)
+    def found(rows: list[tuple[Any, ...]], parts: int) -> tuple[list[tuple[str, str]], Repetitions]:
+        frame = spark.createDataFrame(rows, COLUMNS).repartition(parts)
         dropped, counts = repeated_samples(frame, settings, "user_id")
         return sorted((row["sample_id"], row["reason"]) for row in dropped.collect()), counts
 
-    first = told(rows, 1)
-    assert told(list(reversed(rows)), 5) == first
+    first = found(rows, 1)
+    assert found(list(reversed(rows)), 5) == first
     assert first[1].crowded_texts > 0
 
 
@@ -133,7 +133,7 @@ FEW = [
         ),
     ],
 )
-def test_the_smallest_sample_id_survives_and_reasons_are_named(
+def test_the_smallest_sample_id_is_kept_and_reasons_are_recorded(
     spark: SparkSession, dropping: dict[str, str], dropped: dict[str, str]
 ) -> None:
     settings = Duplicates.model_validate({"threshold": 0.8, **dropping})
@@ -151,8 +151,8 @@ def test_by_default_nothing_is_dropped_and_without_near_only_equal_texts_are_fou
     assert counts == Repetitions(exact=1, near=0, held_out_exact={"oot": 1}, held_out_near={}, crowded_texts=0)
 
 
-def test_ten_thousand_equal_prompts_and_a_crowd_of_near_ones_cost_no_square(spark: SparkSession) -> None:
-    """1,000 near texts share their buckets: all pairs would be half a million."""
+def test_ten_thousand_equal_and_a_thousand_near_prompts_do_not_cost_all_pairs(spark: SparkSession) -> None:
+    """1,000 near texts share their buckets; all pairs would be half a million."""
     near = [(f"n{n:05d}", f"v{n}", "train", f"n{n}", "No", [*range(100), 1000 + n]) for n in range(1_000)]
     equal = [(f"z{n:05d}", f"u{n}", "train", "n0", "No", near[0][5]) for n in range(10_000)]
     frame = spark.createDataFrame(near + equal, COLUMNS)

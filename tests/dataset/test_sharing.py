@@ -1,4 +1,4 @@
-"""Tokens apart and as a tree."""
+"""Tokens counted separately and as a tree."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 from zigong.dataset.sharing import PrefixSharing, prefix_sharing
 
 
-def test_a_prompt_counts_from_where_it_leaves_the_one_before(spark: SparkSession) -> None:
+def test_a_prompt_adds_only_the_tokens_after_its_common_prefix_with_the_previous_one(spark: SparkSession) -> None:
     rows = [
         ("a", 1, "s1", [1, 2, 9]),
         ("a", 2, "s2", [1, 2, 3, 9]),  # shares 2
@@ -23,6 +23,6 @@ def test_a_prompt_counts_from_where_it_leaves_the_one_before(spark: SparkSession
     assert found.shared == pytest.approx(0.5)
 
 
-def test_no_prompt_shares_nothing(spark: SparkSession) -> None:
+def test_the_shared_part_of_no_prompts_is_zero(spark: SparkSession) -> None:
     schema = "user_id string, observation_at int, sample_id string, input_ids array<int>"
     assert prefix_sharing(spark.createDataFrame([], schema)).shared == 0.0

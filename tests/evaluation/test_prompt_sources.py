@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from tests.support.prompt_oracle import EVENT, SEQUENCE, encoder, naive_row, naive_told, plan, random_sequences
+from tests.support.prompt_oracle import EVENT, SEQUENCE, encoder, naive_row, naive_visible, plan, random_sequences
 from zigong.dataset.samples import PromptSource, SampleSource, cells_of
 from zigong.evaluation.asked_model import AskedModel
 from zigong.evaluation.prompt_sources import SamplePrompts, SequencePrompts, prompts_of_members
@@ -29,7 +29,7 @@ PUBLISHED = Kept(max_events=120, timezone="Asia/Shanghai")
 
 
 def sample_of(row: dict[str, Any], wanted: RenderPlan, letters: LineEncoder) -> dict[str, Any]:
-    return naive_row(naive_told(row, wanted, letters), row, wanted.template, wanted, letters)
+    return naive_row(naive_visible(row, wanted, letters), row, wanted.template, wanted, letters)
 
 
 COUNTS = pa.struct([(name, pa.int32()) for name in ("events", "kept", "folded")])

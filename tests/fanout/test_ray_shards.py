@@ -43,7 +43,7 @@ def _computed(notes: Path) -> set[str]:
     return names
 
 
-def test_shards_hold_what_the_worker_returned_and_one_actor_builds_once(notes: Path) -> None:
+def test_shards_contain_the_rows_of_the_worker_and_one_actor_builds_once(notes: Path) -> None:
     seen: list[tuple[int, int]] = []
     manifests = _run(_shards(4), notes, progress=lambda *done: seen.append(done))
     assert [item.shard for item in manifests] == [f"part-{index}" for index in range(1, 5)]
@@ -56,7 +56,7 @@ def test_shards_hold_what_the_worker_returned_and_one_actor_builds_once(notes: P
     assert not [file for file in (notes.parent / "stage").iterdir() if file.name.startswith(".")]
 
 
-def test_a_rerun_computes_exactly_what_is_not_whole(notes: Path) -> None:
+def test_a_rerun_computes_exactly_the_incomplete_shards(notes: Path) -> None:
     shards, stage = _shards(5), notes.parent / "stage"
     first = _run(shards, notes)
     assert _computed(notes) == {f"part-{index}" for index in range(1, 6)}
@@ -79,19 +79,19 @@ def test_a_rerun_computes_exactly_what_is_not_whole(notes: Path) -> None:
     assert _computed(notes) == {f"part-{index}" for index in range(1, 6)}
 
 
-def test_a_named_failure_keeps_its_kind_message_and_action(notes: Path) -> None:
+def test_a_zigong_error_keeps_its_type_message_and_action(notes: Path) -> None:
     with pytest.raises(DataError, match="13 is refused") as caught:
         _run([*_shards(1), {"shard": "bad", "numbers": [13]}], notes)
     assert caught.value.action == "leave it out"
     assert not (notes.parent / "stage" / "bad.json").exists()
 
 
-def test_any_other_failure_tells_its_type_message_and_place(notes: Path) -> None:
+def test_any_other_error_reports_its_type_message_and_traceback(notes: Path) -> None:
     with pytest.raises(WorkerError, match=r"(?s)ZeroDivisionError: 0 is no number of ours.*shard_workers\.py"):
         _run([{"shard": "zero", "numbers": [0]}], notes)
 
 
-def test_a_worker_that_cannot_be_built_fails_by_name(notes: Path) -> None:
+def test_a_worker_that_cannot_be_built_raises_its_error(notes: Path) -> None:
     with pytest.raises(DataError, match="cannot be built"):
         _run(_shards(1), notes, worker=refuse_to_build)
 
@@ -106,7 +106,7 @@ def test_a_killed_actor_is_replaced_and_nothing_is_lost(notes: Path) -> None:
 @pytest.mark.parametrize(
     ("size", "deadly"), [(5, ("8",)), pytest.param(20, ("23", "38"), marks=pytest.mark.soak)], ids=["singles", "nested"]
 )
-def test_keys_that_end_their_worker_each_time_stand_alone_and_the_others_are_computed(
+def test_keys_that_end_their_worker_each_time_are_isolated_and_the_others_are_computed(
     notes: Path, size: int, deadly: tuple[str, ...]
 ) -> None:
     shards = [{"shard": f"s{part}", "numbers": [str(size * part + key) for key in range(size)]} for part in range(3)]
@@ -124,17 +124,17 @@ def test_keys_that_end_their_worker_each_time_stand_alone_and_the_others_are_com
     assert not list(notes.iterdir())
 
 
-def test_a_deadly_shard_whose_keys_are_unknown_is_an_infra_error(notes: Path) -> None:
+def test_a_shard_that_kills_its_worker_and_has_unknown_keys_is_an_infra_error(notes: Path) -> None:
     with pytest.raises(InfraError, match="1 shards end their worker each time, first s0"):
         _run([{"shard": "s0", "numbers": ["1"]}], notes, worker=Deadly, arguments={"deadly": ["1"]})
 
 
 @pytest.mark.parametrize(
-    ("size", "said"),
-    [(1, "die before they begin"), pytest.param(4, "died 3 times while they were built", marks=pytest.mark.soak)],
+    ("size", "message"),
+    [(1, "die before they start"), pytest.param(4, "died 3 times while they were built", marks=pytest.mark.soak)],
 )
-def test_workers_that_die_before_they_begin_blame_no_sample(notes: Path, size: int, said: str) -> None:
-    with pytest.raises(InfraError, match=said):
+def test_workers_that_die_before_they_start_blame_no_sample(notes: Path, size: int, message: str) -> None:
+    with pytest.raises(InfraError, match=message):
         _run(_shards(size), notes, worker=die_at_build, keys_of=lambda shard: shard["numbers"])
 
 
@@ -144,6 +144,6 @@ def test_shard_names_are_unique_file_names(notes: Path, names: list[str]) -> Non
         _run([{"shard": name, "numbers": [1]} for name in names], notes)
 
 
-def test_a_relative_stage_folder_is_refused() -> None:
+def test_a_relative_stage_folder_is_rejected() -> None:
     with pytest.raises(ConfigError, match="not absolute"):
         map_shards(_shards(1), Squares, {}, stage_folder=Path("stage"), fingerprint="f", engine=ENGINE)

@@ -13,7 +13,7 @@ ENGINE = Engine(ray_cpus=2, ray_object_store_mb=100)
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 
-def test_the_worker_trains_and_its_result_comes_back(tmp_path: Path) -> None:
+def test_the_worker_trains_and_returns_its_result(tmp_path: Path) -> None:
     def work() -> dict[str, Any]:
         import ray.train
 
@@ -26,7 +26,7 @@ def test_the_worker_trains_and_its_result_comes_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
-def test_a_named_failure_keeps_its_kind_and_action(tmp_path: Path) -> None:
+def test_a_zigong_error_keeps_its_type_and_action(tmp_path: Path) -> None:
     def work() -> dict[str, Any]:
         raise DataError("sample s1 has no tokens", action="quarantine it")
 
@@ -36,7 +36,7 @@ def test_a_named_failure_keeps_its_kind_and_action(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
-def test_any_other_failure_keeps_its_type_and_message(tmp_path: Path) -> None:
+def test_any_other_error_keeps_its_type_and_message(tmp_path: Path) -> None:
     def work() -> dict[str, Any]:
         raise ZeroDivisionError("no steps")
 
@@ -44,6 +44,6 @@ def test_any_other_failure_keeps_its_type_and_message(tmp_path: Path) -> None:
         run_on_ray(work, engine=ENGINE, name="fit", storage=tmp_path / "ray")
 
 
-def test_a_relative_storage_is_refused() -> None:
+def test_a_relative_storage_folder_is_rejected() -> None:
     with pytest.raises(ConfigError, match="not absolute"):
         run_on_ray(dict, engine=ENGINE, name="fit", storage=Path("ray"))

@@ -25,8 +25,8 @@ def _joined() -> Samples:
     columns: dict[str, list[Any]] = {
         name: [value for part in PARTS for value in getattr(part, name)] for name in PARTS[0].__dataclass_fields__
     }
-    whole: dict[str, Any] = {name: tuple(column) for name, column in columns.items()}
-    joined = Samples(**{**whole, "label": np.array(columns["label"])})
+    fields: dict[str, Any] = {name: tuple(column) for name, column in columns.items()}
+    joined = Samples(**{**fields, "label": np.array(columns["label"])})
     return joined.take(np.random.default_rng(1).permutation(len(joined)))
 
 
@@ -35,19 +35,19 @@ def test_each_sample_is_scored_with_the_vector_of_its_bucket_whatever_the_batche
     model, pairs = make_decoder()
     samples = _joined()
     vectors = [make_vector(pairs, seed) for seed in range(3)]
-    buckets = np.arange(len(samples)) % 3  # one user's samples lie in several
+    buckets = np.arange(len(samples)) % 3  # the samples of one user are in several
     buckets[np.array(samples.user_id) == "c"] = 1
     own_losses, gradients = one_by_one(model, pairs, samples)
     along_each = torch.stack([products(gradients, vector) for vector in vectors]).numpy()
     expected = along_each[buckets, np.arange(len(samples))]
     trees = user_trees(samples, splits=["train"] * len(samples))
-    opened = open_forward_mode(model, pairs)
-    found, losses = branch_products(opened, trees, vectors, buckets, batch_tokens=batch_tokens)
+    decoder = open_forward_mode(model, pairs)
+    found, losses = branch_products(decoder, trees, vectors, buckets, batch_tokens=batch_tokens)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
     np.testing.assert_allclose(losses, own_losses.numpy(), rtol=1e-5)
 
 
-def test_batches_of_trees_hold_their_budget_and_every_tree_once() -> None:
+def test_batches_of_trees_respect_the_budget_and_contain_every_tree_once() -> None:
     samples = _joined()
     trees = user_trees(samples, splits=["train"] * len(samples))
     batches = tree_batches(trees, 70)

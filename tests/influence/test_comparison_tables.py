@@ -1,4 +1,4 @@
-"""Scores under other settings from stored parts, and the figures that stand beside them."""
+"""Scores for other settings from stored parts, and the tables for their review."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def require_close(found: np.ndarray, expected: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("made", [Influence(pairs="all"), Influence(pairs="all", decay="sample", gamma=0.6)])
-def test_parts_of_one_target_date_give_every_decay_gamma_and_checkpoint_setting(
+def test_parts_of_one_target_date_determine_every_decay_gamma_and_checkpoint_setting(
     plain: Setting, made: Influence
 ) -> None:
     one_date = plain.targets.take([i for i, day in enumerate(plain.targets.observation_date) if day.month == 9])
@@ -61,26 +61,26 @@ def test_parts_of_one_target_date_give_every_decay_gamma_and_checkpoint_setting(
 def test_with_several_target_dates_only_own_checkpoints_follow(plain: Setting) -> None:
     made = Influence(pairs="all")
     stored, gradients = scored(plain, plain.targets, made)
-    given: dict[str, Any] = {"made": made, "target_dates": gradients.dates, "manifest": plain.manifest}
+    common: dict[str, Any] = {"made": made, "target_dates": gradients.dates, "manifest": plain.manifest}
     parts, dates = np.stack(stored["parts"].to_list()), list(stored["observation_date"])
     own = made.model_copy(update={"checkpoints": "own"})
     expected, _ = scored(plain, plain.targets, own)
-    found = recombined(parts, dates, wanted=own, **given).sum(1)
+    found = recombined(parts, dates, wanted=own, **common).sum(1)
     require_close(found, expected["score"].to_numpy(dtype=float))
-    with pytest.raises(ConfigError, match="2 target dates do not give"):
-        recombined(parts, dates, wanted=made.model_copy(update={"gamma": 0.5}), **given)
+    with pytest.raises(ConfigError, match="2 target dates do not determine"):
+        recombined(parts, dates, wanted=made.model_copy(update={"gamma": 0.5}), **common)
 
 
 @pytest.mark.parametrize(
     "change", [{"pairs": "later"}, {"scope": "user"}, {"normalise": "cosine"}, {"precondition": "adam"}]
 )
-def test_what_needs_new_gradients_does_not_follow_from_parts(plain: Setting, change: dict[str, str]) -> None:
+def test_settings_that_need_new_gradients_do_not_follow_from_parts(plain: Setting, change: dict[str, str]) -> None:
     made = Influence(pairs="all")
     assert not recombinable(made, made.model_copy(update=change), plain.targets.observation_date[:1])
     assert not recombinable(made.model_copy(update={"checkpoints": "own"}), made, plain.targets.observation_date[:1])
 
 
-def test_the_tables_hold_both_decays_both_checkpoint_settings_and_the_sweep(plain: Setting) -> None:
+def test_the_tables_contain_every_decay_both_checkpoint_settings_and_the_sweep(plain: Setting) -> None:
     one_date = plain.targets.take([i for i, day in enumerate(plain.targets.observation_date) if day.month == 9])
     settings = Influence(pairs="all")
     stored, gradients = scored(plain, one_date, settings)
@@ -102,14 +102,14 @@ def test_ranks_are_compared_within_class() -> None:
     assert (top_overlap(first, second, strata, 0.5), top_overlap(first, first, strata, 0.5)) == (0, 1)
 
 
-def test_flipped_signs_are_named() -> None:
+def test_flipped_signs_are_reported() -> None:
     up = [float(i) for i in range(9)]
     frame = pd.DataFrame({"parts": [[a, -a, a + 1] for a in up], "loss": up, "stratum": ["main/0"] * 9})
     agreement = checkpoint_agreement(frame, ["p0", "p1", "p2"])
     trusted = CheckpointDiagnostics(checkpoint="p0", class_cosine=0.1, half_cosine=0.9)
     doubtful = CheckpointDiagnostics(checkpoint="p1", class_cosine=-0.97, half_cosine=-0.2)
-    told = sign_warnings(agreement, (trusted, doubtful))
-    assert [text.split(":")[0] for text in told] == [
+    warnings = sign_warnings(agreement, (trusted, doubtful))
+    assert [text.split(":")[0] for text in warnings] == [
         "signs flip between p0 and p1",
         "signs flip between p1 and p2",
         "halves of the target disagree at p1",

@@ -1,4 +1,4 @@
-"""The engine below the formula: kinds of LoRA, precisions, many vectors, and what it refuses."""
+"""Gradient products: types of LoRA, precisions, many vectors, and unsupported adapters."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_one_vector_contracted_equals_its_products_with_gradients_that_are_built
     torch.testing.assert_close(contraction.products, expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()))
 
 
-def test_no_weight_asks_for_a_gradient_and_none_is_left_behind(plain: Setting) -> None:
+def test_no_weight_requires_a_gradient_and_none_is_left_after_a_pass(plain: Setting) -> None:
     batch = batch_of(plain.samples, everything(plain.samples))
     sample_gradients(plain.agent, batch)
     assert not [name for name, weight in plain.agent.model.named_parameters() if weight.requires_grad]
@@ -122,11 +122,11 @@ def test_gradient_checkpointing_changes_no_score(plain: Setting, normalise: str)
     calls: list[int] = []
     agent.model.base_model.layers[0].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
     sample_gradients(agent, batch_of(plain.samples, np.array([0, 1])))
-    assert len(calls) == 2  # once forward, once again on the way back
+    assert len(calls) == 2  # once forward, and again in the backward pass
     np.testing.assert_allclose(scores(agent, plain, settings), scores(plain.agent, plain, settings), rtol=1e-5)
 
 
-def test_bf16_ranks_nearly_as_fp32_does(plain: Setting) -> None:
+def test_bf16_ranks_nearly_as_fp32(plain: Setting) -> None:
     """A tiny model is the worst case: its gradients average over few numbers."""
     settings = Influence(precision="bf16")
     agent = reopened(plain, precision="bf16")
@@ -154,19 +154,19 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", list(REFUSED))
-def test_what_the_engine_cannot_score_is_refused_by_name(plain: Setting, name: str) -> None:
+def test_an_unsupported_adapter_is_rejected_by_name(plain: Setting, name: str) -> None:
     adapted = get_peft_model(load_model(plain.base), REFUSED[name])
     with pytest.raises(ConfigError, match=name):
         lora_pairs(adapted)
 
 
-def test_a_lora_on_the_output_head_is_refused_by_name(plain: Setting) -> None:
+def test_a_lora_on_the_output_head_is_rejected_by_name(plain: Setting) -> None:
     adapted = get_peft_model(load_model(plain.base), LoraConfig(target_modules=["q_proj", "lm_head"]))
     with pytest.raises(ConfigError, match="lm_head is called 0 times"):
         shared_inputs(adapted.get_base_model(), lora_pairs(adapted))
 
 
-def test_checkpoints_of_different_adapters_are_refused(plain: Setting, tmp_path: Path) -> None:
+def test_checkpoints_of_different_adapters_are_rejected(plain: Setting, tmp_path: Path) -> None:
     samples = make_samples(8, dates=TRAIN[:2])
     for number, alpha in enumerate((6, 7)):
         settings = make_agent_settings(2, lora=LORA.model_copy(update={"alpha": alpha}))

@@ -65,15 +65,15 @@ def test_branch_derivatives_are_the_products_of_batch_of_one_gradients(
     kind: str, targets: tuple[str, ...], changes: dict[str, Any]
 ) -> None:
     model, pairs = make_decoder(kind, targets=targets, **changes)
-    apart = [one_by_one(model, pairs, samples) for samples in USERS]
+    separate = [one_by_one(model, pairs, samples) for samples in USERS]
     losses, found = _forward(model, pairs, [1, 2], USERS)
-    torch.testing.assert_close(losses, torch.cat([loss for loss, _ in apart]).double(), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(losses, torch.cat([loss for loss, _ in separate]).double(), rtol=1e-6, atol=1e-6)
     for row, seed in zip(found, (1, 2), strict=True):
-        expected = torch.cat([products(gradients, make_vector(pairs, seed)) for _, gradients in apart])
+        expected = torch.cat([products(gradients, make_vector(pairs, seed)) for _, gradients in separate])
         torch.testing.assert_close(row, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_in_single_precision_branch_derivatives_hold_to_one_in_a_hundred_thousand() -> None:
+def test_in_single_precision_branch_derivatives_are_accurate_to_1e_5() -> None:
     exact, exact_pairs = make_decoder()
     model, pairs = make_decoder(dtype=torch.float32)
     vector = make_vector(pairs, 1)
@@ -83,7 +83,7 @@ def test_in_single_precision_branch_derivatives_hold_to_one_in_a_hundred_thousan
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()))
 
 
-def test_the_written_out_pass_is_the_jvp_of_the_model() -> None:
+def test_the_explicit_pass_equals_the_jvp_of_the_model() -> None:
     model, pairs = make_decoder(targets=EVERY)
     batch, vector = tree_batch([_tree(user) for user in USERS]), make_vector(pairs, 1)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -113,19 +113,19 @@ def test_the_written_out_pass_is_the_jvp_of_the_model() -> None:
 def test_derivatives_do_not_depend_on_which_trees_share_a_batch() -> None:
     model, pairs = make_decoder()
     together = _forward(model, pairs, [1], USERS)[1]
-    apart = torch.cat([_forward(model, pairs, [1], (user,))[1] for user in USERS], dim=1)
-    torch.testing.assert_close(together, apart, rtol=1e-10, atol=1e-11)
+    separate = torch.cat([_forward(model, pairs, [1], (user,))[1] for user in USERS], dim=1)
+    torch.testing.assert_close(together, separate, rtol=1e-10, atol=1e-11)
 
 
-def test_a_branch_knows_nothing_of_the_others() -> None:
+def test_a_branch_does_not_depend_on_the_others() -> None:
     model, pairs = make_decoder()
     samples = USERS[0]
-    whole = _forward(model, pairs, [1], (samples,))[1][0]
+    together = _forward(model, pairs, [1], (samples,))[1][0]
     alone = torch.cat([_forward(model, pairs, [1], (samples.take(np.array([i])),))[1][0] for i in range(len(samples))])
-    torch.testing.assert_close(whole, alone, rtol=1e-10, atol=1e-11)
+    torch.testing.assert_close(together, alone, rtol=1e-10, atol=1e-11)
 
 
-def test_the_weights_are_those_of_the_checkpoint_in_use() -> None:
+def test_the_weights_are_those_of_the_loaded_checkpoint() -> None:
     model, pairs = make_decoder()
     opened, vector, blocks = open_forward_mode(model, pairs), make_vector(pairs, 1), tree_blocks([_tree(USERS[1])])
     with torch.no_grad():
@@ -145,11 +145,11 @@ def test_the_weights_are_those_of_the_checkpoint_in_use() -> None:
         ("mistral", {"hidden_act": "gelu"}, "activation gelu"),
         ("llama", {"attention_bias": True}, "q_proj of type Linear with a bias"),
         ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "type dynamic"),
-        ("mistral", {"dora": True}, "not one plain LoRA pair"),
+        ("mistral", {"dora": True}, "not a plain LoRA pair"),
         ("mistral", {"targets": ("q_proj", "lm_head")}, "1 LoRA pairs outside"),
         ("mistral", {"dtype": torch.bfloat16}, "bfloat16"),
     ],
 )
-def test_what_the_pass_is_not_written_for_is_refused_by_name(kind: str, changes: dict[str, Any], named: str) -> None:
+def test_an_unsupported_model_is_rejected_by_name(kind: str, changes: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         open_forward_mode(*make_decoder(kind, **changes))

@@ -1,4 +1,4 @@
-"""Whatever is killed, every sample is scored once, with the bits of the undisturbed run."""
+"""Whatever is killed, every sample is scored once, bit for bit as in the undisturbed run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.finished import REPOSITORY
 from tests.support.paced_influence import PacedInfluence
 from tests.support.scored_lake import ScoredLake, make_scored_lake
 from zigong.fanout.shards import map_shards
-from zigong.fanout.staged import staged_rows, whole_shard, write_shard
+from zigong.fanout.staged import complete_shard, staged_rows, write_shard
 from zigong.influence.worker import InfluenceWorker
 from zigong.recipe import Engine
 
@@ -42,7 +42,7 @@ def undisturbed(lake: ScoredLake) -> pa.Table:
 
 
 def workers(notes: Path) -> list[int]:
-    """Living processes that noted themselves."""
+    """Live processes among those that recorded their id."""
     return [int(file.name) for file in notes.iterdir() if is_ray_worker(int(file.name))]
 
 
@@ -50,11 +50,11 @@ def is_ray_worker(pid: int) -> bool:
     try:
         return b"ray::" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
-        return False  # it ended, perhaps between the opening of the file and its reading
+        return False  # it ended, perhaps between opening and reading the file
 
 
 def score(lake: ScoredLake, folder: Path, *, deadly: tuple[str, ...] = (), **more: Any) -> pa.Table:
-    """Scores on Ray in the stage of ``folder``; the deadly samples must be refused."""
+    """Scores on Ray with shards staged in ``folder``; the deadly samples must be refused."""
     (folder / "notes").mkdir(exist_ok=True)
     manifests = map_shards(
         lake.shards(),
@@ -78,13 +78,13 @@ def test_scores_survive_half_written_shards_and_a_killed_worker(
     for shard in lake.shards():
         keys = pc.is_in(undisturbed["sample_id"], pa.array(lake.keys_of(shard)))
         write_shard(undisturbed.filter(keys), shard, stage_folder=stage, fingerprint="f")
-    cut, bare, garbled, lost, *whole = (shard["shard"] for shard in lake.shards())
+    cut, bare, garbled, lost, *complete = (shard["shard"] for shard in lake.shards())
     half = (stage / f"{cut}.parquet").read_bytes()
     (stage / f"{cut}.parquet").write_bytes(half[: len(half) // 2])
     (stage / f"{bare}.json").unlink()
     (stage / f"{garbled}.json").write_text('{"shard": "')
     (stage / f"{lost}.parquet").unlink()
-    before = {name: (stage / f"{name}.parquet").stat().st_mtime_ns for name in whole}
+    before = {name: (stage / f"{name}.parquet").stat().st_mtime_ns for name in complete}
 
     def kill_once(done: int, total: int) -> None:
         alive = workers(tmp_path / "notes") if (tmp_path / "notes").is_dir() else []
@@ -96,11 +96,11 @@ def test_scores_survive_half_written_shards_and_a_killed_worker(
     assert score(lake, tmp_path, progress=kill_once).equals(undisturbed)
     assert killed
     assert len(list((tmp_path / "notes").iterdir())) > len(killed)
-    assert {name: (stage / f"{name}.parquet").stat().st_mtime_ns for name in whole} == before
+    assert {name: (stage / f"{name}.parquet").stat().st_mtime_ns for name in complete} == before
 
 
 @pytest.mark.soak
-def test_a_deadly_sample_is_refused_and_the_others_keep_their_bits(
+def test_a_sample_that_kills_its_worker_is_refused_and_the_others_keep_their_bits(
     lake: ScoredLake, undisturbed: pa.Table, local_ray: None, tmp_path: Path
 ) -> None:
     culprit = lake.keys_of(lake.shards()[1])[2]
@@ -110,7 +110,7 @@ def test_a_deadly_sample_is_refused_and_the_others_keep_their_bits(
 
 @pytest.fixture
 def cluster() -> Iterator[str]:
-    """The address of a local Ray that outlives the drivers which are killed."""
+    """The address of a local Ray that outlives the killed drivers."""
     program = (
         "import ray; c = ray.init(address='local', num_cpus=4, object_store_memory=10**8, include_dashboard=False,"
         " log_to_driver=False); print(c.address_info['gcs_address'], flush=True); input()"
@@ -139,12 +139,12 @@ def start_driver(folder: Path, address: str, actors: int) -> subprocess.Popen[by
             env=environment,
             stdout=log,
             stderr=log,
-            start_new_session=True,  # when a driver dies, Ray ends its process group: that must not be ours
+            start_new_session=True,  # when a driver dies, Ray ends its process group, which must not be ours
         )
 
 
 def damage(stage: Path, chance: np.random.Generator) -> None:
-    """What a machine that loses power may leave: a cut file, or no manifest."""
+    """Simulates a power loss: truncates a file, or removes a manifest."""
     for file in sorted(stage.glob("*.parquet"))[:1]:
         if chance.random() < 0.5:
             file.write_bytes(file.read_bytes()[:100])
@@ -153,7 +153,7 @@ def damage(stage: Path, chance: np.random.Generator) -> None:
 
 
 def disturb(folder: Path, address: str, actors: int, chance: np.random.Generator) -> dict[str, int]:
-    """Runs the driver to its end over ``KILLS`` kills, each some time after a worker has begun."""
+    """Runs the driver to completion through ``KILLS`` kills, each some time after a worker has started."""
     counts = {"worker": 0, "driver": 0}
     driver = start_driver(folder, address, actors)
     while sum(counts.values()) < KILLS:
@@ -165,7 +165,7 @@ def disturb(folder: Path, address: str, actors: int, chance: np.random.Generator
         alive = workers(folder / "notes")
         if driver.poll() is not None or not alive:
             assert driver.returncode in {0, None}, (folder / "driver.log").read_text()[-3000:]
-            shutil.rmtree(folder / "stage")  # it was faster than its kills: once more from the start
+            shutil.rmtree(folder / "stage")  # it finished before all kills: start again
             driver = start_driver(folder, address, actors)
         elif chance.random() < 0.6:
             os.kill(int(chance.choice(alive)), signal.SIGKILL)
@@ -194,7 +194,7 @@ def test_every_sample_is_scored_once_with_the_same_bits_whatever_is_killed(
         moved = ScoredLake(folder=folder, samples=lake.samples)
         for kind, count in disturb(folder, cluster, 1 + run % 3, np.random.default_rng(run)).items():
             kills[kind] += count
-        manifests = [whole_shard(folder / "stage", shard, "f") for shard in moved.shards()]
+        manifests = [complete_shard(folder / "stage", shard, "f") for shard in moved.shards()]
         assert all(item is not None and not item.refused for item in manifests)
         rows = staged_rows(folder / "stage", [item for item in manifests if item], moved.members["sample_id"])
         assert rows.equals(undisturbed), f"run {run}"

@@ -1,4 +1,4 @@
-"""Scores that are taken over stand beside computed ones as if all had been computed: bit for bit."""
+"""Reused scores together with computed ones equal scores that are all computed, bit for bit."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def plain_lake(tmp_path_factory: pytest.TempPathFactory) -> ScoredLake:
 
 @pytest.fixture(params=WAYS, ids=lambda way: "-".join(way.values()) or "plain")
 def lake(plain_lake: ScoredLake, request: pytest.FixtureRequest) -> ScoredLake:
-    """Every way to score."""
+    """The lakehouse with each scoring engine."""
     unchanged = write_samples(plain_lake.folder, plain_lake.samples)
     return with_settings(unchanged, Influence.model_validate({"batch_tokens": 500, **request.param}))
 
 
 def scored(lake: ScoredLake, members: pa.Table) -> pa.Table:
-    """Scores of some members, computed in their cells, with their input hashes."""
+    """Scores of the given members, computed by shard, with their input hashes."""
     worker = InfluenceWorker(**lake.arguments())
     shards = [{**cell, "only": members["sample_id"].to_pylist()} for cell in cells_of(members)]
     rows = pa.concat_tables([worker(shard) for shard in shards]).sort_by("sample_id")
@@ -59,7 +59,7 @@ def test_rescoring_computes_what_changed_and_equals_full_scoring_bit_for_bit(lak
     assert set(merged.filter(moved)["sample_id"].to_pylist()) == changed
 
 
-def test_each_sample_alone_has_the_bits_it_has_among_the_others(lake: ScoredLake) -> None:
+def test_each_sample_scored_alone_has_the_same_bits_as_among_the_others(lake: ScoredLake) -> None:
     members = with_input_hash(lake.members)
     together = scored(lake, members)
     order = np.random.default_rng(2).permutation(SIZE)
@@ -69,7 +69,7 @@ def test_each_sample_alone_has_the_bits_it_has_among_the_others(lake: ScoredLake
 
 
 @pytest.mark.parametrize("column", ["text_hash", "completion_ids", "observation_date", "matured_at"])
-def test_whatever_decides_a_score_decides_the_input_hash(plain_lake: ScoredLake, column: str) -> None:
+def test_every_input_of_a_score_changes_the_input_hash(plain_lake: ScoredLake, column: str) -> None:
     members = plain_lake.members
     other = members[column].take(pa.array(np.roll(np.arange(SIZE), 1)))
     place = members.column_names.index(column)
@@ -80,7 +80,7 @@ def test_whatever_decides_a_score_decides_the_input_hash(plain_lake: ScoredLake,
     assert not all(same)
 
 
-def test_a_former_score_is_taken_over_once_and_only_for_the_same_input() -> None:
+def test_a_former_score_is_reused_once_and_only_for_the_same_input() -> None:
     former = pa.table({"sample_id": ["a", "b", "b", "c"], "input_hash": ["1", "2", "2", "3"], "score": [1.0, 2, 2, 3]})
     members = pa.table({"sample_id": ["a", "b", "c", "d"], "input_hash": ["1", "2", "9", "4"]})
     known = taken_over(members, former)

@@ -1,4 +1,4 @@
-"""The step score_influence in a finished lakehouse: what a second run of it takes over, computes and quarantines."""
+"""The step score_influence in a finished lakehouse: scores that a second run reuses, computes and quarantines."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def root(tiny_run: FinishedRun, tmp_path: Path) -> Path:
 
 
 def second_run(tiny_run: FinishedRun, root: Path, name: str, *changes: str) -> Run:
-    """Another run, which has come as far as the agent."""
+    """Another run, completed up to the agent."""
     recipe = load_recipe(tiny_run.recipe_file, [f"lakehouse.root={root}", *changes])
     run, first = open_run(recipe, root / "_runs", name), tiny_run.run.manifest()
     for table in ("dataset_members", "instruction_samples"):
@@ -72,15 +72,15 @@ def test_a_second_run_computes_only_what_no_run_has_scored_and_has_the_same_bits
     assert counts == {"taken_over": len(before) - 3, "computed": 3, "refused": 0}
 
 
-def test_whole_users_on_token_trees_have_the_scores_of_samples_told_apart(tiny_run: FinishedRun, root: Path) -> None:
-    apart = rows(root, "influence_scores").sort_by("sample_id")
+def test_users_on_token_trees_have_the_scores_of_separate_samples(tiny_run: FinishedRun, root: Path) -> None:
+    separate = rows(root, "influence_scores").sort_by("sample_id")
     run = second_run(tiny_run, root, "trees", "influence.engine=trees", "influence.batch_tokens=1024")
     assert run_step("score_influence", score_influence, run).code == 0
     ours = ds.field("scorer_id") == run.take(InfluenceScores).scorer_id
     found = rows(root, "influence_scores").filter(ours).sort_by("sample_id")
-    assert found["sample_id"].equals(apart["sample_id"])
+    assert found["sample_id"].equals(separate["sample_id"])
     for name in ("score", "loss"):
-        wanted = apart[name].to_numpy()
+        wanted = separate[name].to_numpy()
         np.testing.assert_allclose(found[name].to_numpy(), wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
 
 
@@ -95,8 +95,8 @@ def test_a_sample_that_kills_its_worker_is_quarantined_and_the_others_are_publis
     fatal = partial(PacedInfluence, notes=tmp_path / "notes", deadly=lost[:1])
     monkeypatch.setattr(scorer, "InfluenceWorker", fatal)
     outcome = run_step("score_influence", score_influence, second_run(tiny_run, root, "second"))
-    told = outcome.tables["influence_scores"]
-    assert (told["rows_in"], told["published"], told["quarantined"]) == (len(before), len(before) - 1, 1)
+    counts = outcome.tables["influence_scores"]
+    assert (counts["rows_in"], counts["published"], counts["quarantined"]) == (len(before), len(before) - 1, 1)
     rest = before.filter(ds.field("sample_id") != lost[0])
     assert rows(root, "influence_scores").sort_by("sample_id").equals(rest)
     (row,) = rows(root, "quarantine").filter(ds.field("run_id") == "second").to_pylist()
@@ -106,7 +106,7 @@ def test_a_sample_that_kills_its_worker_is_quarantined_and_the_others_are_publis
 
 @pytest.mark.soak
 def test_a_step_that_is_killed_at_any_moment_publishes_the_same_scores_once(tiny_run: FinishedRun, root: Path) -> None:
-    """The command itself, three kills: while it starts, while it scores, while it commits, as chance has it."""
+    """Kills the command three times at random moments: while it starts, scores or commits."""
     before = rows(root, "influence_scores").sort_by("sample_id")
     shutil.rmtree(root / "tables/influence_scores")
     run = second_run(tiny_run, root, "killed")
@@ -128,7 +128,7 @@ def test_a_step_that_is_killed_at_any_moment_publishes_the_same_scores_once(tiny
 
     begun = time.monotonic()
     assert start().wait() == 0
-    whole = time.monotonic() - begun
+    duration = time.monotonic() - begun
     assert rows(root, "influence_scores").sort_by("sample_id").equals(before)
     shutil.rmtree(root / "tables/influence_scores")
     for part in (root / "_staging" / "killed", run.folder):
@@ -136,7 +136,7 @@ def test_a_step_that_is_killed_at_any_moment_publishes_the_same_scores_once(tiny
     run = second_run(tiny_run, root, "killed")
     for _ in range(3):
         driver = start()
-        time.sleep(whole * chance.uniform(0.1, 0.95))
+        time.sleep(duration * chance.uniform(0.1, 0.95))
         driver.kill()
         driver.wait()
     assert start().wait() == 0

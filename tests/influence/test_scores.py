@@ -33,7 +33,7 @@ def _scores(setting: Setting, settings: Influence, samples: Samples | None = Non
 
 
 def _require_equal(setting: Setting, settings: Influence) -> None:
-    """Every row against the printed formula, to 1e-5."""
+    """Requires that every row equals the published formula to 1e-5."""
     table = _scores(setting, settings)
     assert table["sample_id"].to_pylist() == list(setting.samples.sample_id)
     expected = [naive_parts(setting, index, settings) for index in range(len(setting.samples))]
@@ -87,7 +87,7 @@ def test_scopes_cosines_and_preconditioned_scores_equal_the_loop(
     )
 
 
-def test_with_user_scope_some_answer_to_their_own_tests_and_some_to_the_population(plain: Setting) -> None:
+def test_with_user_scope_samples_use_their_own_tests_or_the_population(plain: Setting) -> None:
     scopes = _scores(plain, Influence(scope="user", pairs="all"))["scope"].to_pylist()
     targeted = set(plain.targets.user_id)
     strangers = make_samples(4, dates=TRAIN[:1])
@@ -97,7 +97,7 @@ def test_with_user_scope_some_answer_to_their_own_tests_and_some_to_the_populati
     assert set(_scores(plain, Influence(scope="user", pairs="all"), unknown)["scope"].to_pylist()) == {"population"}
 
 
-def test_the_loss_is_that_of_the_last_checkpoint_that_took_part(plain: Setting) -> None:
+def test_the_loss_is_that_of_the_last_participating_checkpoint(plain: Setting) -> None:
     table = _scores(plain, Influence(batch_tokens=100))
     use_checkpoint(plain.agent, 2)
     alone = [
@@ -107,13 +107,13 @@ def test_the_loss_is_that_of_the_last_checkpoint_that_took_part(plain: Setting) 
 
 
 @pytest.mark.parametrize("given", [{"scope": "user"}, {"normalise": "cosine"}, {"precondition": "adam"}])
-def test_target_gradients_of_other_settings_are_refused(plain: Setting, given: dict[str, str]) -> None:
+def test_target_gradients_of_other_settings_are_rejected(plain: Setting, given: dict[str, str]) -> None:
     gradients = _gradients(plain, Influence())
     with pytest.raises(DataError, match="other settings"):
         score_samples(plain.agent, gradients, plain.samples, Influence.model_validate(given))
 
 
-def test_second_moments_that_are_missing_or_changed_are_named(plain: Setting, tmp_path: Path) -> None:
+def test_missing_or_changed_second_moments_are_rejected_by_name(plain: Setting, tmp_path: Path) -> None:
     agent_folder = tmp_path / "agent"
     shutil.copytree(plain.manifest.folder, agent_folder)
     agent = open_agent(plain.base, read_checkpoints(agent_folder), torch_threads=1)
@@ -127,7 +127,7 @@ def test_second_moments_that_are_missing_or_changed_are_named(plain: Setting, tm
         target_gradients(agent, plain.targets, adam, business_timezone="UTC")
 
 
-def test_samples_without_eligible_tests_or_checkpoints_say_so(plain: Setting) -> None:
+def test_samples_without_eligible_tests_or_checkpoints_have_a_reason(plain: Setting) -> None:
     own = _scores(plain, Influence(checkpoints="own", pairs="all")).to_pylist()
     early = [row for row, day in zip(own, plain.samples.observation_date, strict=True) if day <= TRAIN[1]]
     assert {row["reason"] for row in early} == {"no checkpoint before the sample's period"}
@@ -169,7 +169,7 @@ def test_target_gradients_survive_the_file(plain: Setting, tmp_path: Path, scope
     assert first.equals(second)
 
 
-def test_gradients_of_another_agent_are_refused(plain: Setting) -> None:
+def test_gradients_of_another_agent_are_rejected(plain: Setting) -> None:
     gradients = _gradients(plain, Influence())
     reordered = CheckpointManifest(
         **{**vars(plain.manifest), "checkpoints": plain.manifest.checkpoints[::-1]}  # the same files in another order
@@ -179,12 +179,12 @@ def test_gradients_of_another_agent_are_refused(plain: Setting) -> None:
         score_samples(other, gradients, plain.samples, Influence())
 
 
-def test_a_base_model_that_the_agent_was_not_trained_on_is_refused(plain: Setting, tmp_path: Path) -> None:
+def test_a_base_model_that_the_agent_was_not_trained_on_is_rejected(plain: Setting, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="differs from the agent's base"):
         open_agent(make_base(tmp_path / "other", seed=9), plain.manifest, torch_threads=1)
 
 
-def test_the_fingerprint_hangs_on_targets_and_settings_but_not_on_batches(plain: Setting) -> None:
+def test_the_fingerprint_depends_on_targets_and_settings_but_not_on_batches(plain: Setting) -> None:
     ids = list(plain.targets.sample_id)
     reference = scorer_fingerprint(plain.manifest, Influence(), ids)
     assert reference == scorer_fingerprint(plain.manifest, Influence(batch_tokens=7), ids[::-1])
@@ -203,16 +203,16 @@ def test_diagnostics_are_the_cosines_of_the_naive_mean_gradients(plain: Setting)
         assert -1 <= one.half_cosine <= 1
 
 
-def test_targets_are_capped_by_whole_users_whatever_their_order(plain: Setting) -> None:
+def test_targets_are_capped_by_user_whatever_their_order(plain: Setting) -> None:
     targets = make_samples(40, prefix="z")
     capped = whole_users(targets, 15)
     assert 0 < len(capped) <= 15
-    whole = {user: targets.user_id.count(user) for user in set(capped.user_id)}
-    assert {user: capped.user_id.count(user) for user in whole} == whole
+    sizes = {user: targets.user_id.count(user) for user in set(capped.user_id)}
+    assert {user: capped.user_id.count(user) for user in sizes} == sizes
     again = whole_users(targets.take(np.arange(40)[::-1]), 15)
     assert set(again.sample_id) == set(capped.sample_id)
 
 
-def test_scoring_without_targets_is_refused(plain: Setting) -> None:
+def test_scoring_without_targets_is_rejected(plain: Setting) -> None:
     with pytest.raises(DataError, match="no target samples"):
         target_gradients(plain.agent, plain.targets.take([]), Influence(), business_timezone="UTC")

@@ -1,4 +1,4 @@
-"""Auxiliary questions through Spark, from sequences to members; and a recipe without them keeps its ids."""
+"""Auxiliary questions through Spark, from sequences to members; a recipe without them keeps its ids."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def midnight(day: date) -> datetime:
 
 
 def fate(user: int) -> tuple[str, int | None]:
-    """Outcome and largest days past due: of each kind, every fifth user."""
+    """Outcome and largest days past due, by user number modulo five."""
     return [("bad", 45), ("good", 0), ("good", None), ("good", 12), ("indeterminate", 0)][user % 5]
 
 
 def sequence(user: int, day: date) -> tuple[Any, ...]:
-    """Two logins and two repayments before T; every sixth user has older events too, every fourth no known income."""
-    told = [
+    """Two logins and two repayments before T; every sixth user also has older events, every fourth no known income."""
+    dated = [
         ("login", 9, None),
         ("repayment", 8, Decimal(40 + user)),
         ("login", 3, None),
@@ -61,7 +61,7 @@ def sequence(user: int, day: date) -> tuple[Any, ...]:
     ]
     events: list[tuple[Any, ...]] = [
         (kind, at, at, amount, "CNY", None, {})
-        for kind, days, amount in told
+        for kind, days, amount in dated
         for at in [midnight(day) - timedelta(days=days)]
     ]
     folded = 30 if user % 6 == 0 else 0
@@ -128,7 +128,7 @@ def plain(rows: DataFrame, *columns: str) -> list[str]:
 
 
 def test_a_recipe_without_auxiliary_questions_keeps_samples_ids_and_bytes() -> None:
-    """Taken from the code before there were auxiliary questions."""
+    """The expected values are from the code before auxiliary questions existed."""
     horizon = Horizon(window_months=6, dpd_threshold=30)
     known = {
         "en": (
@@ -168,7 +168,7 @@ def test_a_recipe_without_auxiliary_questions_keeps_samples_ids_and_bytes() -> N
 
 
 def test_a_recipe_without_auxiliary_questions_keeps_its_dataset_id(spark: SparkSession) -> None:
-    """Taken from the code before there were auxiliary questions."""
+    """The expected values are from the code before auxiliary questions existed."""
     rows, known = [], []
     for user in range(40):
         for day in (DAYS[0], DAYS[2], DAYS[3]):
@@ -176,7 +176,7 @@ def test_a_recipe_without_auxiliary_questions_keeps_its_dataset_id(spark: SparkS
             rows.append((f"s{user:02d}-{day}", f"u{user}", f"u{user}", at, day, 0, ["Yes", "No"], f"h{user}"))
             outcome = "bad" if user % 5 == 0 else "good" if user % 7 else "indeterminate"
             known.append((f"u{user}", at, 1, 30, 0, outcome, at))
-    told = spark.createDataFrame(
+    rendered = spark.createDataFrame(
         rows,
         "sample_id string, user_id string, person_id string, observation_at timestamp, observation_date date, "
         "user_bucket int, choices array<string>, text_hash string",
@@ -190,7 +190,7 @@ def test_a_recipe_without_auxiliary_questions_keeps_its_dataset_id(spark: SparkS
         "string(null) AS unanswered",
     )
     labelled = spark.createDataFrame(known, labels(spark).schema)
-    dataset = build_members(told, labelled, load_recipe(TINY), {"Yes": [7], "No": [8]})
+    dataset = build_members(rendered, labelled, load_recipe(TINY), {"Yes": [7], "No": [8]})
     assert dataset.dataset_id == "ds-62983f40a4ac1545"
     assert dataset.dropped == {"indeterminate": 12}
 
@@ -206,24 +206,24 @@ def test_auxiliary_questions_change_no_main_sample(
     assert plain(dataset.members.where("task = 'classification'"), *columns) == plain(members, *columns)
 
 
-def test_only_train_sequences_are_asked_and_all_questions_share_one_history(samples: DataFrame) -> None:
+def test_only_train_sequences_get_auxiliary_questions_and_all_questions_share_one_history(samples: DataFrame) -> None:
     split = split_column(recipe_with(*AUXILIARY))
     rows = samples.withColumn("split", split).collect()
     histories: dict[str, set[str]] = {}
-    asked: dict[str, set[str]] = {}
+    templates_of: dict[str, set[str]] = {}
     for row in rows:
         assert row[REASONS] == []
         histories.setdefault(row["sequence_id"], set()).add(str(row["input_ids"][: row["history_tokens"]]))
-        asked.setdefault(row["sequence_id"], set()).add(row["template"])
+        templates_of.setdefault(row["sequence_id"], set()).add(row["template"])
     assert {len(ids) for ids in histories.values()} == {1}
     trains = {row["sequence_id"] for row in rows if row["split"] == "train"}
-    assert 0 < len(trains) < len(asked)
-    for name, templates in asked.items():
+    assert 0 < len(trains) < len(templates_of)
+    for name, templates in templates_of.items():
         assert templates == ({"behavior_card@1", *AUXILIARY} if name in trains else {"behavior_card@1"})
     assert len({row["sample_id"] for row in rows}) == len(rows)
 
 
-def test_every_member_has_the_answer_that_its_client_gave(samples: DataFrame, dataset: Dataset) -> None:
+def test_every_member_has_the_answer_of_its_client(samples: DataFrame, dataset: Dataset) -> None:
     joined = dataset.members.join(samples.select("sample_id", "template", "answer_ids"), "sample_id").collect()
     kinds = set()
     for row in joined:
@@ -246,7 +246,7 @@ def test_every_member_has_the_answer_that_its_client_gave(samples: DataFrame, da
     assert kinds >= {(name, place) for name in ("behavior_card@1", *AUXILIARY) for place in (0, 1, 2)}
 
 
-def test_samples_are_members_or_left_out_with_a_reason(samples: DataFrame, dataset: Dataset) -> None:
+def test_every_sample_is_a_member_or_excluded_with_a_reason(samples: DataFrame, dataset: Dataset) -> None:
     assert samples.count() == dataset.members.count() + sum(dataset.dropped.values())
     determined = samples.where("CAST(substring(user_id, 2) AS int) % 5 <> 4")  # the others are indeterminate
     wanted = {row["unanswered"]: row["count"] for row in determined.groupBy("unanswered").count().collect()}
@@ -255,7 +255,7 @@ def test_samples_are_members_or_left_out_with_a_reason(samples: DataFrame, datas
     assert {reason: count for reason, count in dataset.dropped.items() if reason != "indeterminate"} == wanted
 
 
-def test_the_dataset_is_named_by_the_answers_of_its_auxiliary_samples_too(
+def test_the_dataset_id_depends_on_the_answers_of_auxiliary_samples(
     spark: SparkSession, samples: DataFrame, dataset: Dataset, tokenizer_folder: Path
 ) -> None:
     other = samples.withColumn("answer", F.when(F.col("answer") == "low", "high").otherwise(F.col("answer")))
@@ -284,12 +284,12 @@ def test_a_wrong_auxiliary_member_of_each_kind_is_counted(samples: DataFrame, da
     planted = dataset.members
     for rows in plants.values():
         planted = planted.unionByName(rows)
-    # each stands beside the sound row, and breaks that rule as well
+    # each is added to the valid rows, and also breaks that rule
     assert violations(planted) == dict.fromkeys(plants, 1) | {"sample_in_one_split": len(plants)}
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_behaviour_text_says_no_choice_of_any_question_of_the_recipe(language: str) -> None:
+def test_rendered_events_contain_no_choice_of_any_question_of_the_recipe(language: str) -> None:
     settings = recipe_with(*AUXILIARY).instructions.model_copy(update={"language": language})
     tasks = load_tasks(settings)
     assert len(tasks.choices) == 8
@@ -300,5 +300,5 @@ def test_behaviour_text_says_no_choice_of_any_question_of_the_recipe(language: s
         ]
         history = render_history(events, template=tasks.main, settings=settings, zone=ZoneInfo(ZONE))
         for line in history:
-            for said in tasks.choices:
-                assert not re.search(rf"(?<!\w){re.escape(said)}(?!\w)", line), (said, line)
+            for other in tasks.choices:
+                assert not re.search(rf"(?<!\w){re.escape(other)}(?!\w)", line), (other, line)

@@ -1,4 +1,4 @@
-"""Computed answers against a naive reading of the whole history, whatever part of it the prompt still tells."""
+"""Computed answers equal those of a naive pass over the complete history, whatever part of it the prompt shows."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def local_month(event: Event) -> str:
     return f"{event['event_at'].replace(tzinfo=UTC).astimezone(SHANGHAI):%Y-%m}"
 
 
-def newest_whole_months(events: list[Event], most: int) -> list[Event]:
-    """The history policy of user_sequences, told naively."""
+def newest_complete_months(events: list[Event], most: int) -> list[Event]:
+    """A naive version of the history policy of user_sequences."""
     if len(events) <= most:
         return events
     left_out = local_month(events[-most - 1])
@@ -78,14 +78,14 @@ def naive_answer(events: list[Event], kind: str, measure: str, months: set[str])
     kind=st.sampled_from(["login", "order", "repayment"]),
     measure=st.sampled_from(["count", "sum", "largest"]),
 )
-def test_an_answer_is_that_of_the_whole_history_or_it_is_not_given(
+def test_an_answer_equals_that_of_the_complete_history_or_is_absent(
     history: list[tuple[datetime, str, Decimal]], most: int, months: int, kind: str, measure: Any
 ) -> None:
     events = events_of(history)
-    kept = newest_whole_months(events, most)
+    kept = newest_complete_months(events, most)
     folded = events[: len(events) - len(kept)]
-    asked = EventAnswer(measure=measure, event_type=kind, window_months=months)
-    found = event_answer(asked, kept, len(folded), ON, max_events=most, zone=SHANGHAI)
+    spec = EventAnswer(measure=measure, event_type=kind, window_months=months)
+    found = event_answer(spec, kept, len(folded), ON, max_events=most, zone=SHANGHAI)
     if found.answer is None:
         assert found.unanswered == "window_reaches_into_folded_events"
         assert folded
@@ -96,25 +96,25 @@ def test_an_answer_is_that_of_the_whole_history_or_it_is_not_given(
 
 
 @settings(max_examples=300)
-@given(history=histories, months=st.sampled_from(sorted(WINDOWS)), told_from=st.sampled_from(sorted(WINDOWS[4])))
-def test_folding_takes_no_answer_away_whose_window_is_told_whole(
-    history: list[tuple[datetime, str, Decimal]], months: int, told_from: str
+@given(history=histories, months=st.sampled_from(sorted(WINDOWS)), visible_from=st.sampled_from(sorted(WINDOWS[4])))
+def test_folding_keeps_every_answer_whose_window_is_completely_visible(
+    history: list[tuple[datetime, str, Decimal]], months: int, visible_from: str
 ) -> None:
-    """Whole months are folded; where an event of the window's first month is told, all of the window is."""
+    """Months fold completely, so if an event of the window's first month is visible, the complete window is."""
     events = events_of(history)
-    kept = [event for event in events if local_month(event) >= told_from]
-    asked = EventAnswer(measure="count", event_type="login", window_months=months)
-    found = event_answer(asked, kept, len(events) - len(kept) + 1, ON, max_events=100, zone=SHANGHAI)
-    told = bool(kept) and local_month(kept[0]) <= min(WINDOWS[months])
-    assert found.answer == (naive_answer(events, "login", "count", WINDOWS[months]) if told else None)
+    kept = [event for event in events if local_month(event) >= visible_from]
+    spec = EventAnswer(measure="count", event_type="login", window_months=months)
+    found = event_answer(spec, kept, len(events) - len(kept) + 1, ON, max_events=100, zone=SHANGHAI)
+    visible = bool(kept) and local_month(kept[0]) <= min(WINDOWS[months])
+    assert found.answer == (naive_answer(events, "login", "count", WINDOWS[months]) if visible else None)
 
 
-def test_a_sum_of_unknown_amounts_or_of_several_currencies_is_not_given() -> None:
-    asked = EventAnswer(measure="sum", event_type="repayment", window_months=3)
+def test_a_sum_of_unknown_amounts_or_of_several_currencies_is_absent() -> None:
+    spec = EventAnswer(measure="sum", event_type="repayment", window_months=3)
     first, second = events_of([(T - timedelta(days=days), "repayment", Decimal(100)) for days in (5, 9)])
 
     def answer(*events: Event) -> Computed:
-        return event_answer(asked, events, 0, ON, max_events=50, zone=SHANGHAI)
+        return event_answer(spec, events, 0, ON, max_events=50, zone=SHANGHAI)
 
     assert answer(first, second) == Computed(answer="~200")
     assert answer(first, Event(**{**second, "amount": None})) == Computed(unanswered="amount_is_unknown")
@@ -135,24 +135,24 @@ def test_windows_are_calendar_months(day: date, months: int, expected: date) -> 
     assert months_before(day, months) == expected
 
 
-def test_a_profile_answer_is_spelled_as_a_profile_line_tells_it() -> None:
+def test_a_profile_answer_is_formatted_as_in_a_profile_line() -> None:
     template = load_template("behavior_card@1", "en")
-    asked = ProfileAnswer(field="income")
-    assert profile_answer(asked, {"income": "50k - 100k"}, template) == Computed(answer="50k_-_100k")
+    spec = ProfileAnswer(field="income")
+    assert profile_answer(spec, {"income": "50k - 100k"}, template) == Computed(answer="50k_-_100k")
     for profile in ({}, {"income": ""}, {"job": "high"}):
-        assert profile_answer(asked, profile, template) == Computed(unanswered="profile_field_is_unknown")
+        assert profile_answer(spec, profile, template) == Computed(unanswered="profile_field_is_unknown")
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_the_field_that_is_asked_about_is_left_out_of_that_prompt_alone(language: str) -> None:
+def test_only_the_prompt_that_asks_about_a_profile_field_omits_it(language: str) -> None:
     template = load_template("behavior_card@1", language)
-    told = VisibleHistory(last=date(2024, 4, 28), folded=0, read=list)
+    visible = VisibleHistory(last=date(2024, 4, 28), folded=0, read=list)
     profile = {"income": "middling", "job": "baker"}
 
     def lines(name: str, given: dict[str, str] = profile) -> tuple[str, ...]:
         branch = branch_of(
             load_question(name, language),
-            told,
+            visible,
             Observed(sequence_id="s1", on=ON, profile=given, folded=0),
             template=template,
             settings=Instructions(),

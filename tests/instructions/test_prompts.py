@@ -1,4 +1,4 @@
-"""Batches: every row is, byte for byte, what a naive loop over one user's events makes."""
+"""Batches: every row equals, byte for byte, that of a naive loop over one user's events."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.prompt_oracle import (
     in_batch,
     naive,
     naive_row,
-    naive_told,
+    naive_visible,
     plan,
     random_events,
     random_sequences,
@@ -55,7 +55,7 @@ AROUND = (  # a clock set back over midnight between two months; an offset with 
 @pytest.mark.parametrize(("zone", "around"), AROUND, ids=[zone for zone, _ in AROUND])
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("context_length", [150, 700, 10**6])
-def test_rows_of_a_batch_are_those_of_a_naive_loop_over_the_events(
+def test_rows_of_a_batch_equal_those_of_a_naive_loop_over_the_events(
     zone: str, around: datetime, settings: dict[str, Any], context_length: int
 ) -> None:
     rows, wanted, letters = (
@@ -70,7 +70,7 @@ def test_rows_of_a_batch_are_those_of_a_naive_loop_over_the_events(
         assert sample["prompt"] == prompt
         assert (sample["input_ids"], sample["history_tokens"]) == (ids, history_tokens)
         assert sample["text_hash"] == hashlib.sha256(prompt.encode()).hexdigest()
-        assert sample == naive_row(naive_told(row, wanted, letters), row, wanted.template, wanted, letters)
+        assert sample == naive_row(naive_visible(row, wanted, letters), row, wanted.template, wanted, letters)
 
 
 AUXILIARY = (
@@ -86,14 +86,14 @@ AUXILIARY = (
 @pytest.mark.parametrize(
     ("context_length", "template"), [(150, "behavior_card@2"), (700, "behavior_card@1"), (10**6, "behavior_card@2")]
 )
-def test_rows_of_auxiliary_questions_are_those_of_a_naive_loop_behind_the_history_of_the_main_one(
+def test_rows_of_auxiliary_questions_equal_those_of_a_naive_loop_after_the_history_of_the_main_question(
     zone: str, around: datetime, context_length: int, template: str
 ) -> None:
     wanted, letters = plan(zone, context_length, auxiliary=AUXILIARY, template=template), encoder()
     rows = random_sequences(1, 25, around)
     made, expected = in_batch(rows, wanted, letters), []
     for row in rows:
-        known = naive_told(row, wanted, letters)
+        known = naive_visible(row, wanted, letters)
         auxiliary = wanted.tasks.auxiliary_of(row["sequence_id"]) if row["trains"] else []
         expected += [naive_row(known, row, question, wanted, letters) for question in (wanted.template, *auxiliary)]
     assert made == expected
@@ -104,18 +104,18 @@ def test_rows_of_auxiliary_questions_are_those_of_a_naive_loop_behind_the_histor
 def test_an_auxiliary_prompt_that_is_too_long_keeps_the_history_of_the_main_one() -> None:
     rows, letters = random_sequences(1, 1, AROUND[1][1]), encoder()
     rows[0] |= {"events": random_events(random.Random(1), 60, AROUND[1][1]), "trains": True}  # noqa: S311
-    (whole,) = in_batch(rows, plan("UTC", 10**6), letters)
-    tight = plan("UTC", len(whole["input_ids"]) + len(letters.completion("Yes")) + 1, auxiliary=["sentiment@1"])
-    main, asked = in_batch(rows, tight, letters)
+    (complete,) = in_batch(rows, plan("UTC", 10**6), letters)
+    tight = plan("UTC", len(complete["input_ids"]) + len(letters.completion("Yes")) + 1, auxiliary=["sentiment@1"])
+    main, auxiliary = in_batch(rows, tight, letters)
     history = main["history_tokens"]
-    assert main["input_ids"] == whole["input_ids"]
+    assert main["input_ids"] == complete["input_ids"]
     assert len(main["input_ids"]) == main["max_tokens"]
-    assert asked["input_ids"][:history] == main["input_ids"][:history]
-    assert asked["history_tokens"] == history
-    assert len(asked["input_ids"]) > asked["max_tokens"]
+    assert auxiliary["input_ids"][:history] == main["input_ids"][:history]
+    assert auxiliary["history_tokens"] == history
+    assert len(auxiliary["input_ids"]) > auxiliary["max_tokens"]
 
 
-def test_answers_of_all_kinds_and_reasons_stand_in_the_rows_of_a_batch() -> None:
+def test_rows_of_a_batch_contain_answers_and_reasons_of_every_kind() -> None:
     wanted = plan(AROUND[1][0], 10**6, auxiliary=AUXILIARY)
     made = in_batch(random_sequences(1, 200, AROUND[1][1]), wanted, encoder())
     assert {row["unanswered"] for row in made} == {
@@ -130,15 +130,15 @@ def test_answers_of_all_kinds_and_reasons_stand_in_the_rows_of_a_batch() -> None
     }  # fmt: skip
 
 
-def test_events_are_read_only_of_sequences_that_are_asked_about_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_are_read_only_for_questions_that_are_answered_from_them(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
-    told = Events.told
+    rows_of = Events.rows
 
     def counted(self: Events, start: int, end: int, fields: Any = None) -> list[Event]:
         read.append(start)
-        return told(self, start, end, fields)
+        return rows_of(self, start, end, fields)
 
-    monkeypatch.setattr(Events, "told", counted)
+    monkeypatch.setattr(Events, "rows", counted)
     rows = random_sequences(1, 40, AROUND[1][1])
     in_batch(rows, plan("UTC", 10**6, auxiliary=["sentiment@1", "income_band@1"]), encoder())
     assert read == []
@@ -147,12 +147,12 @@ def test_events_are_read_only_of_sequences_that_are_asked_about_them(monkeypatch
     assert read == [start for start, row in zip(starts, rows, strict=True) if row["trains"]]
 
 
-def voice_of(wanted: RenderPlan) -> RenderContext:
+def context_of(wanted: RenderPlan) -> RenderContext:
     return RenderContext(template=wanted.template, settings=wanted.settings, zone=ZoneInfo(wanted.timezone))
 
 
 def single(**fields: Any) -> dict[str, Any]:
-    """One event, with whatever is not said left out."""
+    """One event with only the given fields."""
     moment = datetime(2024, 1, 1, tzinfo=UTC)
     return {
         "event_type": "order",
@@ -165,19 +165,19 @@ def single(**fields: Any) -> dict[str, Any]:
     }
 
 
-def test_parts_of_a_batch_are_bounded_and_together_hold_every_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_of_a_batch_are_bounded_and_contain_every_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, wanted, letters = random_sequences(5, 30, AROUND[1][1]), plan("UTC", 500), encoder()
-    whole = in_batch(rows, wanted, letters)
+    complete = in_batch(rows, wanted, letters)
     monkeypatch.setattr(prompts, "BYTES_OF_A_BATCH", 3000)
     batch = batch_of(rows, wanted)
     parts = [part.to_pylist() for part in sample_batch(batch, wanted, letters, ZoneInfo("UTC"))]
-    assert [row for part in parts for row in part] == whole
+    assert [row for part in parts for row in part] == complete
     assert len(parts) == 3
     assert all(len(part) == 1 or sum(len(row["prompt"].encode()) for row in part) <= 3000 for part in parts)
 
 
 @given(st.lists(st.integers(0, 20), max_size=30), st.integers(1, 40))
-def test_intervals_cover_everything_in_order_and_only_a_heavy_one_breaks_the_limit(
+def test_intervals_cover_all_items_in_order_and_only_a_single_item_exceeds_the_limit(
     weights: list[int], limit: int
 ) -> None:
     found = list(intervals(np.array(weights, dtype=np.int64), limit))
@@ -185,21 +185,21 @@ def test_intervals_cover_everything_in_order_and_only_a_heavy_one_breaks_the_lim
     assert all(part.stop - part.start == 1 or sum(weights[part]) <= limit for part in found)
 
 
-def test_a_history_serves_several_questions_and_is_folded_for_the_first_alone() -> None:
+def test_a_history_is_shared_by_several_questions_and_folded_only_for_the_first() -> None:
     (row,) = random_sequences(3, 1, AROUND[1][1])
     row["events"] = random_events(random.Random(1), 60, AROUND[1][1])  # noqa: S311
     wanted, letters = plan("UTC", 10**6, auxiliary=["login_count@1"]), encoder()
-    histories = voice_of(wanted).told(events_in(batch_of([row], wanted), wanted.event_fields))
-    prompts_of_row = Prompts(histories, letters, voice_of(wanted))
+    histories = context_of(wanted).render(events_in(batch_of([row], wanted), wanted.event_fields))
+    prompts_of_row = Prompts(histories, letters, context_of(wanted))
 
-    def asked(question: str) -> Callable[[VisibleHistory], Branch]:
-        return lambda told: Branch(
-            question=wanted.template, phrasing=0, lines=(f"{told.last} {told.folded}", question), computed=None
+    def ask(question: str) -> Callable[[VisibleHistory], Branch]:
+        return lambda visible: Branch(
+            question=wanted.template, phrasing=0, lines=(f"{visible.last} {visible.folded}", question), computed=None
         )
 
-    main = prompts_of_row.add(0, asked("long? " * 100), 1600)
+    main = prompts_of_row.add(0, ask("long? " * 100), 1600)
     for question in ("short?", "longer " * 300):
-        prompts_of_row.add_behind(main, asked(question)(main.told))
+        prompts_of_row.add_branch(main, ask(question)(main.visible))
     (columns,) = prompts_of_row.columns()
     texts, ids = columns.texts.to_pylist(), columns.input_ids.to_pylist()
     histories_of = [of_prompt[:end] for of_prompt, end in zip(ids, columns.history_tokens.to_pylist(), strict=True)]
@@ -210,13 +210,13 @@ def test_a_history_serves_several_questions_and_is_folded_for_the_first_alone() 
     kept = [len(text.split("\n")) - 2 for text in texts]
     assert 0 < kept[0] < 60
     assert [text.split("\n")[-2] for text in texts] == [f"{last} {60 - kept[0]}"] * 3
-    assert main.told.events == [
+    assert main.visible.events == [
         {name: event[name] for name in ("event_type", "event_at", "amount", "currency")}
         for event in row["events"][60 - kept[0] :]
     ]
 
 
-def test_sequences_without_an_event_are_told_without_a_history() -> None:
+def test_sequences_without_events_are_rendered_without_a_history() -> None:
     rows, wanted, letters = random_sequences(1, 3, AROUND[1][1]), plan("UTC", 500), encoder()
     for row in rows:
         row["events"] = []
@@ -224,7 +224,7 @@ def test_sequences_without_an_event_are_told_without_a_history() -> None:
         assert (sample["prompt"], sample["input_ids"], sample["history_tokens"]) == naive(row, wanted, letters)
 
 
-def test_a_user_of_100_000_events_and_values_of_10_mb_are_told_as_any_other() -> None:
+def test_100_000_events_and_values_of_10_mb_are_rendered_as_any_others() -> None:
     rows, wanted, letters = random_sequences(2, 4, AROUND[1][1]), plan("UTC", 10**8), encoder()
     crowd = [single(event_at=AROUND[1][1] + timedelta(minutes=minute), event_type="login") for minute in range(100_000)]
     huge = [single(attributes={"merchant": letter * 10_000_000, letter * 10_000_000: "a"}) for letter in "éb"]
@@ -238,7 +238,7 @@ def test_a_user_of_100_000_events_and_values_of_10_mb_are_told_as_any_other() ->
 
 
 @pytest.mark.parametrize("fields", [{"event_type": None}, {"event_at": None}])
-def test_an_event_without_type_or_time_is_refused(fields: dict[str, Any]) -> None:
+def test_an_event_without_type_or_time_is_rejected(fields: dict[str, Any]) -> None:
     rows, wanted = random_sequences(1, 1, AROUND[1][1]), plan("UTC", 500)
     rows[0]["events"] = [single(**fields)]
     with pytest.raises(DataError, match=f"null found in {next(iter(fields))} of an event"):
@@ -259,32 +259,32 @@ ZONES = (
 @pytest.mark.parametrize("zone", ZONES)
 @hypothesis_settings(deadline=None, max_examples=25)
 @given(data=st.data())
-def test_local_dates_are_those_of_one_moment_alone(zone: str, data: st.DataObject) -> None:
+def test_local_dates_of_an_array_equal_those_of_single_moments(zone: str, data: st.DataObject) -> None:
     there, around = ZoneInfo(zone), data.draw(st.datetimes(datetime(1850, 1, 1), datetime(2037, 5, 1)))
     near = st.timedeltas(timedelta(days=-200), timedelta(days=200))
     moments = [around + step for step in data.draw(st.lists(near, max_size=20))]
     hours = [around + timedelta(minutes=20 * step) for step in range(data.draw(st.integers(0, 500)))]
-    told = [moment.replace(tzinfo=UTC) for moment in (*moments, *hours)]
-    found = local_days(pa.array(told, pa.timestamp("us", tz="UTC")), there)
-    assert [local_date_of(day) for day in found.tolist()] == [local_date(moment, there) for moment in told]
-    naive_moments = pa.array([moment.replace(tzinfo=None) for moment in told], pa.timestamp("us"))
+    aware = [moment.replace(tzinfo=UTC) for moment in (*moments, *hours)]
+    found = local_days(pa.array(aware, pa.timestamp("us", tz="UTC")), there)
+    assert [local_date_of(day) for day in found.tolist()] == [local_date(moment, there) for moment in aware]
+    naive_moments = pa.array([moment.replace(tzinfo=None) for moment in aware], pa.timestamp("us"))
     assert local_days(naive_moments, there).tolist() == found.tolist()
 
 
 def lines_of(events: list[dict[str, Any]], settings: Instructions) -> tuple[list[str], list[int]]:
-    """The distinct lines, and the line of each event, of events at one moment, each in a sequence of its own."""
+    """The distinct lines and the line of each event, for events at one moment, each in its own sequence."""
     rows = [{**random_sequences(0, 1, AROUND[1][1])[0], "events": [event]} for event in events]
     wanted = plan("UTC", 500, **settings.model_dump(include={"event_fields"}))
-    told = render_histories(
+    histories = render_histories(
         events_in(batch_of(rows, wanted), wanted.event_fields),
         template=wanted.template,
         settings=settings,
         zone=ZoneInfo("UTC"),
     )
-    return told.lines, told.codes.tolist()
+    return histories.lines, histories.codes.tolist()
 
 
-def test_amounts_of_one_word_are_one_line_and_of_two_words_two() -> None:
+def test_amounts_share_a_line_exactly_when_they_round_to_the_same_word() -> None:
     borders = [round(factor**0.5 * 10.0**power * 100) for factor in (2, 10, 50, 100) for power in range(-2, 15)]
     hundredths = sorted({sign * (border + step) for border in borders for step in (-1, 0, 1) for sign in (-1, 1)})
     amounts = [Decimal(number).scaleb(-2) for number in (*hundredths, 10**18 - 1, 1 - 10**18)]
@@ -294,7 +294,7 @@ def test_amounts_of_one_word_are_one_line_and_of_two_words_two() -> None:
     assert len(lines) == len(set(words)) > 100
 
 
-def test_attributes_are_one_line_where_they_say_the_same() -> None:
+def test_attributes_share_a_line_exactly_when_they_render_the_same() -> None:
     maps = [None, {}, {"a": "b"}, {"b": "a"}, {"a": "b", "b": "a"}, {"ab": ""}, {"a": "b"}, {"a": "a", "b": "b"}]
     lines, codes = lines_of([single(attributes=value) for value in maps], Instructions(event_fields=("attributes",)))
     assert [lines[code] for code in codes] == [
@@ -304,16 +304,16 @@ def test_attributes_are_one_line_where_they_say_the_same() -> None:
     assert len(lines) == 6
 
 
-def test_a_moment_that_time_zones_do_not_reach_is_refused() -> None:
+def test_a_moment_after_the_last_year_of_time_zone_files_is_rejected() -> None:
     moments = pa.array([datetime(2037, 12, 31, 23, tzinfo=UTC), datetime(2038, 1, 1, tzinfo=UTC)])
     assert len(local_days(moments[:1], ZoneInfo("America/Sao_Paulo"))) == 1
     with pytest.raises(DataError, match="event_at up to the year 2037, found 2038"):
         local_days(moments, ZoneInfo("America/Sao_Paulo"))
 
 
-def test_a_zone_whose_clocks_arrow_does_not_know_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_time_zone_whose_clock_changes_arrow_does_not_know_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     moments = pa.array([datetime(2023, 1, 1, tzinfo=UTC)])
     unmoved = "zigong.instructions.histories.pc.local_timestamp"
     monkeypatch.setattr(unmoved, lambda moments: moments.cast(pa.timestamp("us")))
-    with pytest.raises(InfraError, match="time zone Europe/Lisbon: the machine's files do not list"):
+    with pytest.raises(InfraError, match="time zone Europe/Lisbon: the system's files do not list"):
         local_days(moments, ZoneInfo("Europe/Lisbon"))

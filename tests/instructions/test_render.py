@@ -1,4 +1,4 @@
-"""Rendering: chronological, gaps instead of dates, and a structure that values cannot change."""
+"""Rendered prompts are chronological, show gaps instead of dates, and have a structure that values cannot change."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def event(kind: str, *when: int, **fields: Unpack[Event]) -> Event:
     return {**fields, "event_type": kind, "event_at": datetime(year, month, day, hour, minute, tzinfo=UTC)}
 
 
-def told(events: list[Event], at: datetime, settings: Instructions, zone: str = "UTC", **changes: object) -> Rendered:
+def rendered(
+    events: list[Event], at: datetime, settings: Instructions, zone: str = "UTC", **changes: object
+) -> Rendered:
     arguments: dict[str, object] = {"profile": {}, "folded": 0, **changes}
     return render_prompt(
         events,
@@ -42,12 +44,12 @@ def told(events: list[Event], at: datetime, settings: Instructions, zone: str = 
     )
 
 
-def test_a_prompt_tells_gaps_fields_summary_profile_and_ends_with_the_question() -> None:
+def test_a_prompt_shows_gaps_fields_summary_and_profile_and_ends_with_the_question() -> None:
     events = [
         event("login", 2024, 1, 1),
         event("statement", 2024, 1, 4, days_past_due=30, amount=Decimal("349.00"), attributes={"kind": "cash"}),
     ]
-    prompt = told(events, datetime(2024, 2, 1, tzinfo=UTC), Instructions(), profile={"b": "2", "a": "1"}, folded=40)
+    prompt = rendered(events, datetime(2024, 2, 1, tzinfo=UTC), Instructions(), profile={"b": "2", "a": "1"}, folded=40)
     assert prompt.text.split("\n") == [
         "start login",
         "+3d statement dpd30 ~500 kind=cash",
@@ -58,34 +60,34 @@ def test_a_prompt_tells_gaps_fields_summary_profile_and_ends_with_the_question()
     ]
 
 
-def test_the_gap_to_t_reads_as_a_next_event_would_begin() -> None:
+def test_the_gap_to_t_is_written_as_the_next_event_would_begin() -> None:
     months = Instructions(gap_unit="month", event_fields=())
     last = datetime(2024, 1, 31, 23, 59, 59, 999999, tzinfo=UTC)
     first = Event(event_type="on_time", event_at=last)
     later = Event(event_type="on_time", event_at=datetime(2024, 2, 29, 23, 59, 59, 999999, tzinfo=UTC))
-    asked = told([first], datetime(2024, 2, 1, tzinfo=UTC), months)
-    grown = told([first, later], datetime(2024, 3, 1, tzinfo=UTC), months)
-    assert asked.branch[0] == "+1mo"
+    at_february = rendered([first], datetime(2024, 2, 1, tzinfo=UTC), months)
+    grown = rendered([first, later], datetime(2024, 3, 1, tzinfo=UTC), months)
+    assert at_february.branch[0] == "+1mo"
     assert grown.history == ("start on_time", "+1mo on_time")
 
 
 def test_samples_of_one_user_share_the_history_as_a_prefix() -> None:
     events = [event("login", 2024, 1, day) for day in (1, 5, 9)]
-    early = told(events[:2], datetime(2024, 1, 6, tzinfo=UTC), Instructions())
-    late = told(events, datetime(2024, 1, 10, tzinfo=UTC), Instructions())
+    early = rendered(events[:2], datetime(2024, 1, 6, tzinfo=UTC), Instructions())
+    late = rendered(events, datetime(2024, 1, 10, tzinfo=UTC), Instructions())
     assert late.history[: len(early.history)] == early.history
 
 
-def test_gaps_are_told_in_business_dates_not_in_utc() -> None:
+def test_gaps_are_counted_in_business_dates_not_in_utc() -> None:
     events = [event("login", 2024, 1, 1, 15), event("login", 2024, 1, 1, 17)]
     at = datetime(2024, 1, 1, 18, tzinfo=UTC)
-    assert told(events, at, Instructions()).history[1] == "+0d login"
-    assert told(events, at, Instructions(), "Asia/Shanghai").history[1] == "+1d login"
+    assert rendered(events, at, Instructions()).history[1] == "+0d login"
+    assert rendered(events, at, Instructions(), "Asia/Shanghai").history[1] == "+1d login"
 
 
-def test_long_gaps_are_told_in_months_and_seasons_by_calendar() -> None:
+def test_long_gaps_are_written_in_months_and_seasons_by_calendar() -> None:
     events = [event("login", 2024, 1, 31), event("login", 2024, 7, 1)]
-    assert told(events, datetime(2024, 7, 2, tzinfo=UTC), Instructions(season="month")).history == (
+    assert rendered(events, datetime(2024, 7, 2, tzinfo=UTC), Instructions(season="month")).history == (
         "start jan login",
         "+6mo jul login",
     )
@@ -96,14 +98,16 @@ def test_no_value_can_add_lines_spaces_or_special_tokens(value: str) -> None:
     escaped = word(value, TEMPLATE)
     assert escaped.split() == [escaped]
     assert not set(escaped) & set("[]{}<>:\n\r\t\x00")
-    prompt = told([event("order", 2024, 1, 1, attributes={"merchant": value})], datetime(2024, 1, 2), Instructions())
+    prompt = rendered(
+        [event("order", 2024, 1, 1, attributes={"merchant": value})], datetime(2024, 1, 2), Instructions()
+    )
     assert len(prompt.lines) == 3
     assert len(prompt.history[0].split()) == 3
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: ascii(attack[:20]))
-def test_behaviour_text_is_one_word_whatever_it_says(attack: str, language: str) -> None:
+def test_event_text_is_one_word_whatever_it_contains(attack: str, language: str) -> None:
     template = load_template("behavior_card@1", language)
     question = template.ask(HORIZON)
 

@@ -1,4 +1,4 @@
-"""Template files: every shipped one renders in every wording, and a file that is not sound says where."""
+"""Template files: every shipped one renders in every phrasing, and an invalid file is rejected with the location."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zigong.recipe import Horizon, Instructions
 
 HORIZON = Horizon(window_months=6, dpd_threshold=30)
 CUES = {"en": "Answer:", "zh": "回答："}
-SHIPPED = {  # a digest of all texts: they are what a version means, so a change of any of them is a new version
+SHIPPED = {  # digest of all texts; a version stands for its texts, so any change needs a new version
     ("behavior_card@1", "en"): "aa597384541d",
     ("behavior_card@1", "zh"): "9e2da3785c4a",
     ("behavior_card@2", "en"): "2682852d09cf",
@@ -45,7 +45,7 @@ def texts_of(name: str, language: str) -> str:
 
 @pytest.mark.parametrize("language", CUES)
 @pytest.mark.parametrize("name", template_names())
-def test_every_template_asks_one_line_in_every_wording_and_ends_with_the_cue(name: str, language: str) -> None:
+def test_every_phrasing_of_a_template_is_one_line_and_ends_with_the_cue(name: str, language: str) -> None:
     question = load_question(name, language)
     lines = [question.ask(HORIZON, phrasing) for phrasing in range(len(question.phrasings))]
     assert len(set(lines)) == len(lines) >= (1 if name == "behavior_card@1" else 2)
@@ -61,12 +61,12 @@ def test_a_shipped_version_never_changes_its_texts(name: str, language: str) -> 
     assert sha256(texts_of(name, language).encode()).hexdigest()[:12] == SHIPPED[name, language]
 
 
-def test_every_version_that_was_ever_shipped_is_still_there() -> None:
+def test_every_version_that_was_ever_shipped_still_exists() -> None:
     assert {name for name, _ in SHIPPED} == set(template_names())
 
 
 @pytest.mark.parametrize("language", CUES)
-def test_numbers_of_the_horizon_stand_in_every_wording_of_the_main_question(language: str) -> None:
+def test_every_phrasing_of_the_main_question_contains_the_numbers_of_the_horizon(language: str) -> None:
     question = load_template("behavior_card@2", language)
     for phrasing in range(len(question.phrasings)):
         line = question.ask(Horizon(window_months=7, dpd_threshold=43), phrasing)
@@ -75,7 +75,7 @@ def test_numbers_of_the_horizon_stand_in_every_wording_of_the_main_question(lang
 
 
 @pytest.mark.parametrize("name", template_names())
-def test_sequences_spread_over_all_wordings_and_keep_theirs(name: str) -> None:
+def test_sequences_spread_over_all_phrasings_and_each_keeps_its_own(name: str) -> None:
     question = load_question(name, "en")
     found = [question.phrasing_of(f"sequence {number}") for number in range(300)]
     assert found == [question.phrasing_of(f"sequence {number}") for number in range(300)]
@@ -83,7 +83,7 @@ def test_sequences_spread_over_all_wordings_and_keep_theirs(name: str) -> None:
     assert min(found.count(phrasing) for phrasing in range(wordings)) > 300 / wordings / 2
 
 
-SOUND: dict[str, Any] = {
+VALID: dict[str, Any] = {
     "name": "mood",
     "version": 3,
     "task": "mood",
@@ -113,21 +113,27 @@ def slots(**types: str) -> Change:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (english(phrasings=["Late by {days}? A:"]), "en: phrasing 1: the slot 'days' is not declared"),
-        (english(phrasings=["Late in {words}? A:"]), "en: phrasing 1: nothing fills the slot 'words' here"),
+        (english(phrasings=["Late in {words}? A:"]), "en: phrasing 1: the slot 'words' has no value here"),
         (english(phrasings=["Late? A:"]), "en: phrasing 1: does not use the slot 'window_months'"),
-        (english(phrasings=["Late in {window_months:d}? A:"]), "en: phrasing 1: the slot 'window_months' is no plain"),
-        (english(phrasings=["Late in {}? A:"]), "en: phrasing 1: the slot '' is no plain name"),
+        (
+            english(phrasings=["Late in {window_months:d}? A:"]),
+            "en: phrasing 1: the slot 'window_months' is not a plain",
+        ),
+        (english(phrasings=["Late in {}? A:"]), "en: phrasing 1: the slot '' is not a plain name"),
         (english(phrasings=["Late in {window_months? A:"]), "en: phrasing 1: .*close every brace"),
         (english(phrasings=["Late in {window_months}?"]), "en: phrasing 1: does not end with the cue 'A:'"),
-        (english(phrasings=["{window_months}\n A:"]), r"languages\.en\.phrasings\.0: is no single stripped line"),
+        (
+            english(phrasings=["{window_months}\n A:"]),
+            r"languages\.en\.phrasings\.0: expected a single line without surrounding white space",
+        ),
         (
             english(phrasings=["{window_months} A:"] * 2),
-            r"languages\.en\.phrasings: expected at least one phrasing and none twice",
+            r"languages\.en\.phrasings: expected at least one phrasing and no duplicates",
         ),
-        (english(profile="profile {folded}"), "en: profile: nothing fills the slot 'folded' here"),
+        (english(profile="profile {folded}"), "en: profile: the slot 'folded' has no value here"),
         (english(summary="earlier"), "en: never uses the slot 'folded'"),
         (english(choices={"bad": True, "good": False}), r"languages\.en\.choices\.bad: .*quote it"),
         (english(choices={"bad": "No", "good": "No"}), "en: choices: .* are not different"),
@@ -145,20 +151,20 @@ def slots(**types: str) -> Change:
         (lambda content: content.update(answer=[]), "answer: expected a section with by, means; found list"),
         (lambda content: content.update(answer={"measure": "count"}), r"answer\.event_type is missing"),
         (lambda content: content["answer"]["means"].pop("bad"), "answer: is by 'outcome' with the meanings"),
-        (lambda content: content["languages"]["en"].pop("start"), r"languages\.en: words profile, summary"),
+        (lambda content: content["languages"]["en"].pop("start"), r"languages\.en: defines profile, summary"),
         (lambda content: content.update(version=4), "holds mood@4"),
         (lambda content: content.pop("task"), "task is missing; required here: name, version, task"),
     ],
 )
-def test_a_template_that_is_not_sound_names_file_language_and_slot(change: Change, said: str) -> None:
-    assert question_of(SOUND, "en", file="mood@3.yaml").ask(HORIZON) == "Late in 6? A:"
-    content = copy.deepcopy(SOUND)
+def test_an_invalid_template_is_rejected_with_file_language_and_slot(change: Change, message: str) -> None:
+    assert question_of(VALID, "en", file="mood@3.yaml").ask(HORIZON) == "Late in 6? A:"
+    content = copy.deepcopy(VALID)
     change(content)
-    with pytest.raises(ConfigError, match=rf"(?s)template mood@3\.yaml(: )?.*{said}"):
+    with pytest.raises(ConfigError, match=rf"(?s)template mood@3\.yaml(: )?.*{message}"):
         question_of(content, "en", file="mood@3.yaml")
 
 
-def test_a_missing_template_or_language_names_what_there_is() -> None:
+def test_a_missing_template_or_language_is_rejected_with_the_available_ones() -> None:
     with pytest.raises(ConfigError, match=r"(?s)no template 'behavior_card@9'.*behavior_card@1, behavior_card@2"):
         load_question("behavior_card@9", "en")
     with pytest.raises(ConfigError, match=r"(?s)sentiment@1\.yaml has no language 'fr'.*en, zh"):
@@ -166,23 +172,23 @@ def test_a_missing_template_or_language_names_what_there_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
-        ({"template": "sentiment@1"}, "sentiment@1 has no words for start, profile and summary"),
+        ({"template": "sentiment@1"}, "sentiment@1 does not define start, profile and summary"),
         ({"auxiliary": ["behavior_card@2"]}, "behavior_card@2 has the task 'classification' of the main question"),
         ({"auxiliary": ["repaid_amount@1"], "event_fields": []}, "repaid_amount@1 asks for amounts"),
     ],
 )
-def test_questions_that_do_not_go_together_are_refused(settings: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_incompatible_questions_are_rejected(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         load_tasks(Instructions.model_validate(settings))
 
 
-def test_a_share_asks_that_part_of_the_sequences_and_always_the_same() -> None:
+def test_a_share_selects_that_part_of_the_sequences_and_always_the_same() -> None:
     tasks = load_tasks(
         Instructions.model_validate({"auxiliary": ["sentiment@1", {"template": "login_count@1", "share": 0.25}]})
     )
-    asked = [[question.name for question in tasks.auxiliary_of(f"sequence {number}")] for number in range(400)]
-    assert all("sentiment@1" in names for names in asked)
-    assert 60 < sum("login_count@1" in names for names in asked) < 140
-    assert asked == [[q.name for q in tasks.auxiliary_of(f"sequence {number}")] for number in range(400)]
+    selected = [[question.name for question in tasks.auxiliary_of(f"sequence {number}")] for number in range(400)]
+    assert all("sentiment@1" in names for names in selected)
+    assert 60 < sum("login_count@1" in names for names in selected) < 140
+    assert selected == [[q.name for q in tasks.auxiliary_of(f"sequence {number}")] for number in range(400)]

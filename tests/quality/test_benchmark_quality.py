@@ -1,4 +1,4 @@
-"""The ways that the quality benchmark compares find the same violations."""
+"""The tools that the quality benchmark compares find the same violations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BEFORE = datetime(2025, 11, 3, 12, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def slotted(spark: SparkSession) -> DataFrame:
-    """Sound sequences of one event each; more than one in twenty gets a fault."""
+    """Valid sequences of one event each; more than one in twenty gets a fault."""
     event: tuple[Any, ...] = ("repayment", BEFORE, BEFORE, None, None, 0, {})
     certificate = (BEFORE, BEFORE, 1, "h")
     rows = [
@@ -29,7 +29,7 @@ def slotted(spark: SparkSession) -> DataFrame:
 
 
 @pytest.mark.soak
-def test_every_way_finds_what_was_planted(slotted: DataFrame, tmp_path: Path) -> None:
+def test_every_compared_tool_finds_the_planted_faults(slotted: DataFrame, tmp_path: Path) -> None:
     rows = planted.planted(slotted).cache()
     wanted = {rule.name: 0 for rule in contract().row_rules} | {"has_rows": 0, "few_rows_are_refused": 1}
     wanted |= planted.planted_counts(slotted)

@@ -1,4 +1,4 @@
-"""Published tables judged on demand, and drift against a reference that somebody pinned."""
+"""Published tables are judged on demand, and drift is measured against a pinned reference."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def late(spark: SparkSession, days: int) -> DataFrame:
-    """Forty clients, each some days past due, spread over ten days from ``days`` on."""
+    """Forty clients with days past due spread over ten days from ``days`` on."""
     number = F.substring("user_id", 2, 2).cast("int")
     return points(spark, GOOD).withColumn("days_past_due", (days + number % 10).cast("int"))
 
@@ -34,13 +34,13 @@ def command(root: Path, *words: str) -> tuple[int, str]:
 
 
 def drift_of(root: Path, run_id: str) -> dict[str, object]:
-    said = json.loads((root / "_runs" / run_id / "quality" / "verdicts" / f"{POINTS}.json").read_text())
-    (found,) = (item for item in said["results"] if item["rule"] == DRIFT)
-    return {"verdict": said["verdict"], "passed": found["passed"], "note": found["note"]}
+    content = json.loads((root / "_runs" / run_id / "quality" / "verdicts" / f"{POINTS}.json").read_text())
+    (found,) = (item for item in content["results"] if item["rule"] == DRIFT)
+    return {"verdict": content["verdict"], "passed": found["passed"], "note": found["note"]}
 
 
 @pytest.mark.soak
-def test_drift_is_told_against_the_pinned_reference_and_blocks_nothing(spark: SparkSession, tmp_path: Path) -> None:
+def test_drift_is_reported_against_the_pinned_reference_and_does_not_block(spark: SparkSession, tmp_path: Path) -> None:
     for run_id, days in (("first", 0), ("same", 0), ("shifted", 20)):
         job_at(tmp_path, run_id).publish(POINTS, late(spark, days), cells=CELLS)
     passed = {"verdict": "passed", "passed": True}
@@ -48,32 +48,32 @@ def test_drift_is_told_against_the_pinned_reference_and_blocks_nothing(spark: Sp
     assert drift_of(tmp_path, "same") == {**passed, "note": ""}
     assert drift_of(tmp_path, "shifted") == {"verdict": "passed", "passed": False, "note": ""}
 
-    code, told = command(tmp_path, "pin", POINTS, "--run-id", "shifted")
-    assert (code, "40 rows in" in told) == (0, True)
+    code, output = command(tmp_path, "pin", POINTS, "--run-id", "shifted")
+    assert (code, "40 rows in" in output) == (0, True)
     job_at(tmp_path, "again").publish(POINTS, late(spark, 20), cells=CELLS)
     assert drift_of(tmp_path, "again") == {**passed, "note": ""}
 
 
 @pytest.mark.soak
-def test_a_table_that_was_changed_by_hand_fails_its_check_by_the_name_of_the_rule(
-    spark: SparkSession, tmp_path: Path
-) -> None:
+def test_the_check_of_a_manually_changed_table_fails_and_names_the_rule(spark: SparkSession, tmp_path: Path) -> None:
     job = job_at(tmp_path, "first")
     job.publish(POINTS, late(spark, 0), cells=CELLS)
-    code, told = command(tmp_path, "check", POINTS, "--run-id", "first")
-    assert code == 0, told
-    assert "key_is_unique" in told
+    code, output = command(tmp_path, "check", POINTS, "--run-id", "first")
+    assert code == 0, output
+    assert "key_is_unique" in output
 
     late(spark, 0).limit(1).write.format("delta").mode("append").save(job.paths.table(POINTS))
     job.run.pin(POINTS, 2)
-    code, told = command(tmp_path, "check", POINTS, "--run-id", "first")
+    code, output = command(tmp_path, "check", POINTS, "--run-id", "first")
     assert code == 3
-    assert "key_is_unique: expected at most 0, observed 1" in " ".join(told.split())
+    assert "key_is_unique: expected at most 0, observed 1" in " ".join(output.split())
 
 
 @pytest.mark.parametrize(("words", "message"), [(("check", "nothing"), "no table"), (("pin", "releases"), "psi")])
 @pytest.mark.usefixtures("spark")
-def test_what_cannot_be_judged_is_refused_by_name(tmp_path: Path, words: tuple[str, str], message: str) -> None:
+def test_a_table_that_cannot_be_judged_is_rejected_by_name(
+    tmp_path: Path, words: tuple[str, str], message: str
+) -> None:
     job_at(tmp_path, "first")
-    code, told = command(tmp_path, *words, "--run-id", "first")
-    assert (code, message in told) == (2, True)
+    code, output = command(tmp_path, *words, "--run-id", "first")
+    assert (code, message in output) == (2, True)

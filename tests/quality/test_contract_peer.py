@@ -1,8 +1,8 @@
-"""datacontract-cli, another reader of ODCS, accepts every contract and judges published tables as the contract says.
+"""datacontract-cli, another ODCS reader, accepts every contract and judges published tables by their contract.
 
-It runs from an environment of its own (`make contract-env`), over the Parquet files of a table's newest version: its
-Delta reader fetches an extension of DuckDB from the network. It skips our custom rules, checks no relationship to a
-table of another contract, and tells no types of Parquet.
+It runs from a separate environment (`make contract-env`), over the Parquet files of a table's newest version, since its
+Delta reader fetches a DuckDB extension from the network. It skips our custom rules, relationships to tables of other
+contracts, and Parquet types.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ pytestmark = [
 
 
 def peer_checks(folder: Path, *arguments: str) -> dict[str, str]:
-    """Runs the peer; its checks by name, with their results."""
-    told = folder / "told.json"
-    told.unlink(missing_ok=True)
-    command = [str(PEER), *arguments, "--output-format", "json", "--output", str(told)]
+    """Runs the peer; returns the results of its checks by name."""
+    report = folder / "checks.json"
+    report.unlink(missing_ok=True)
+    command = [str(PEER), *arguments, "--output-format", "json", "--output", str(report)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert told.is_file(), done.stdout + done.stderr
-    content: dict[str, Any] = json.loads(told.read_text())
+    assert report.is_file(), done.stdout + done.stderr
+    content: dict[str, Any] = json.loads(report.read_text())
     return {check["name"]: check["result"] for check in content["checks"]}
 
 
@@ -57,7 +57,7 @@ def mix(samples: list[str], shares: list[str]) -> pa.Table:
 
 
 def judged(paths: LakehousePaths, folder: Path) -> dict[str, str]:
-    """The peer's verdict on the newest version of the table: on its files alone, which the log names."""
+    """The peer's verdict on the newest version of the table, read from the files that the log lists."""
     source, files = Path(paths.table(TABLE)), folder / "newest"
     shutil.rmtree(files, ignore_errors=True)
     for uri in DeltaTable(str(source)).file_uris():
@@ -72,20 +72,20 @@ def judged(paths: LakehousePaths, folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", table_names())
-def test_the_peer_finds_nothing_wrong_with_a_contract(tmp_path: Path, name: str) -> None:
+def test_the_peer_accepts_every_contract(tmp_path: Path, name: str) -> None:
     contract = tmp_path / f"{name}.yaml"
     contract.write_text(contract_text(name))
     checks = peer_checks(tmp_path, "lint", str(contract), "--all-errors")
     assert set(checks.values()) == {"passed"}, checks
 
 
-def test_the_peer_refuses_what_is_no_odcs(tmp_path: Path) -> None:
+def test_the_peer_rejects_a_file_that_is_not_odcs(tmp_path: Path) -> None:
     contract = tmp_path / "wrong.yaml"
     contract.write_text(contract_text(TABLE).replace("logicalType: string", "logicalType: words", 1))
     assert "failed" in peer_checks(tmp_path, "lint", str(contract)).values()
 
 
-def test_the_peer_judges_a_published_table_as_its_contract_says(spark: SparkSession, tmp_path: Path) -> None:
+def test_the_peer_judges_a_published_table_by_its_contract(spark: SparkSession, tmp_path: Path) -> None:
     paths = LakehousePaths.at(str(tmp_path / "lake"))
     create_if_missing(paths, table_contract(TABLE))
     path = paths.table(TABLE)

@@ -1,4 +1,4 @@
-"""Data Docs, verdicts and references tell aggregates: nothing of a client is in them."""
+"""Data Docs, verdicts and references contain aggregates only, and no value of a client."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def texts(folder: Path) -> dict[Path, str]:
     return {file: file.read_text(errors="replace") for file in folder.rglob("*") if file.is_file()}
 
 
-def test_planted_markers_of_good_and_of_broken_rows_reach_no_page(spark: SparkSession, tmp_path: Path) -> None:
+def test_no_page_contains_planted_markers_of_good_or_broken_rows(spark: SparkSession, tmp_path: Path) -> None:
     good = points(spark, [f"{MARKER}{number}" for number in range(30)], last_event_type=MARKER)
     warned = good.withColumn("days_past_due", F.lit(7))
     refused = points(spark, [f"{MARKER}-x"], eligible=False, last_event_type=MARKER)
@@ -43,15 +43,15 @@ def test_planted_markers_of_good_and_of_broken_rows_reach_no_page(spark: SparkSe
         folder = tmp_path / "_runs" / name / "quality"
         page = build_docs(open_context(folder))
         assert page is not None
-        told = texts(folder)
-        pages = {file: text for file, text in told.items() if file.suffix == ".html"}
+        files = texts(folder)
+        pages = {file: text for file, text in files.items() if file.suffix == ".html"}
         assert any("key_is_unique" in text for text in pages.values())
         assert [file for file, text in pages.items() if FETCHED.search(text)] == []
-        assert [file for file, text in told.items() if MARKER in text] == []
+        assert [file for file, text in files.items() if MARKER in text] == []
     assert [file for file, text in texts(tmp_path / "_quality").items() if MARKER in text] == []
 
 
-def test_the_index_leads_to_the_results_of_each_table_and_its_pages_say_what_a_rule_means(tmp_path: Path) -> None:
+def test_the_index_links_to_the_results_of_each_table_and_pages_describe_the_rules(tmp_path: Path) -> None:
     context = open_context(tmp_path / "quality")
     rules = {"last_event_before_t": 3.0, "key_is_unique": 0.0, "few_rows_are_refused": 0.5}
     contract = table_contract(POINTS)
@@ -66,24 +66,24 @@ def test_the_index_leads_to_the_results_of_each_table_and_its_pages_say_what_a_r
     (page,) = re.findall(r'href="([^"]+)"', row)
     assert f">{POINTS}</a></td><td>night</td>" in row
     assert row.endswith('<td class="n">3</td><td class="n broken">1</td>')
-    told = " ".join((index.parent / page).read_text().split())
-    assert "(allowed: at most 0.05)" in told
-    assert "(allowed: no row stays)" in told
-    assert "maximum value must be" not in told
+    page_text = " ".join((index.parent / page).read_text().split())
+    assert "(allowed: at most 0.05)" in page_text
+    assert "(allowed: no broken row is kept)" in page_text
+    assert "maximum value must be" not in page_text
 
 
-def test_a_verdict_file_names_every_rule_with_its_fingerprint_and_what_was_seen(tiny_run: FinishedRun) -> None:
+def test_a_verdict_file_lists_every_rule_with_fingerprint_and_observation(tiny_run: FinishedRun) -> None:
     folder = tiny_run.run.folder / "quality" / "verdicts"
-    said = json.loads((folder / "behavior_events.json").read_text())
-    assert (said["verdict"], said["run_id"]) == ("passed", tiny_run.run_id)
-    rules = {item["rule"]: item for item in said["results"]}
-    assert rules["has_rows"]["observed"] == said["rows_kept"] > 0
-    assert len({item["fingerprint"] for item in said["results"]}) == len(rules)
+    content = json.loads((folder / "behavior_events.json").read_text())
+    assert (content["verdict"], content["run_id"]) == ("passed", tiny_run.run_id)
+    rules = {item["rule"]: item for item in content["results"]}
+    assert rules["has_rows"]["observed"] == content["rows_kept"] > 0
+    assert len({item["fingerprint"] for item in content["results"]}) == len(rules)
     assert rules["as_many_rows_as_before"]["note"] == "no earlier verdict to compare with"
     assert json.loads((folder / "dataset.json").read_text())["verdict"] == "passed"
 
 
-def test_nothing_of_the_clients_of_a_real_run_is_in_its_quality_folder(tiny_run: FinishedRun) -> None:
+def test_the_quality_folder_of_a_real_run_contains_no_client_data(tiny_run: FinishedRun) -> None:
     versions = tiny_run.run.manifest()["tables"]
     columns = ["sample_id", "sequence_id", "user_id", "person_id", "prompt"]
     samples = arrow_pinned(
@@ -94,7 +94,7 @@ def test_nothing_of_the_clients_of_a_real_run_is_in_its_quality_folder(tiny_run:
     assert len(secret) > 100
     folder = tiny_run.run.folder / "quality"
     build_docs(open_context(folder))
-    told = texts(folder)
-    assert any(file.suffix == ".html" for file in told)
-    whole = "\n".join(told.values())
-    assert [value for value in secret if value in whole] == []
+    files = texts(folder)
+    assert any(file.suffix == ".html" for file in files)
+    content = "\n".join(files.values())
+    assert [value for value in secret if value in content] == []

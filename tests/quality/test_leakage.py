@@ -1,4 +1,4 @@
-"""The leakage audit finds what was planted, and nothing in a run as it is."""
+"""The leakage audit finds planted leaks, and nothing in an unchanged run."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def found_in(sequences: DataFrame, events: DataFrame) -> list[tuple[str, str]]:
     return sorted({(row["rule"], row["user_id"]) for row in leakage_violations(sequences, events).collect()})
 
 
-def test_certificates_of_a_run_hold_against_the_log(tables: tuple[DataFrame, DataFrame]) -> None:
+def test_certificates_of_a_run_agree_with_the_log(tables: tuple[DataFrame, DataFrame]) -> None:
     assert found_in(*tables) == []
 
 
-def test_an_event_learnt_after_t_is_found_in_the_row_that_used_it(tables: tuple[DataFrame, DataFrame]) -> None:
+def test_an_event_known_only_after_t_is_found_in_the_row_that_used_it(tables: tuple[DataFrame, DataFrame]) -> None:
     sequences, events = tables
     victim = sequences.orderBy("user_id", "observation_at").first()
     assert victim is not None
@@ -59,7 +59,7 @@ def test_a_planted_future_event_is_found_in_the_row_itself(tables: tuple[DataFra
     ]
 
 
-def test_the_command_counts_rows_and_says_that_all_hold(tiny_run: FinishedRun, spark: SparkSession) -> None:
+def test_the_command_counts_rows_and_reports_that_all_are_valid(tiny_run: FinishedRun, spark: SparkSession) -> None:
     answer = CliRunner().invoke(app, ["audit-leakage", tiny_run.run_id, "--root", tiny_run.root])
     assert answer.exit_code == 0, answer.output
     rows = tiny_run.run.metrics()["rows.user_sequences.published"]

@@ -1,4 +1,4 @@
-"""Rules bite: each has a row or a measurement that breaks it and others that do not, and faults in rules are found."""
+"""Every rule has rows or measurements that break it and others that do not, and faults in rules are found."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REPORT = Path(__file__).parents[2] / "build" / "mutation.json"
 
 @pytest.fixture(scope="module")
 def for_small_frames(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Settings under which Spark spends less on planning and compiling: each frame here has a few rows."""
+    """Settings that reduce Spark's planning and compiling: each frame here has a few rows."""
     conf = request.getfixturevalue("spark").conf
     small = {
         "spark.sql.shuffle.partitions": "1",
@@ -46,21 +46,23 @@ def test_every_row_rule_is_broken_by_its_bad_rows_and_by_no_other(spark: SparkSe
     cases = Cases(table)
     rows, rules = cases.of_rows(), cases.contract.row_rules
     frame = conform(frame_of(spark, [case.row for case in rows], types_of(cases)), cases.contract)
-    told = [rule for rule in rules if rule.severity != "quarantine"]
-    found = frame.select(REASONS, *(holds(rule.condition).alias(rule.name) for rule in told)).collect()
+    counted = [rule for rule in rules if rule.severity != "quarantine"]
+    found = frame.select(REASONS, *(holds(rule.condition).alias(rule.name) for rule in counted)).collect()
     for case, row in zip(rows, found, strict=True):
-        assert {*row[REASONS], *(rule.name for rule in told if not row[rule.name])} == case.breaks, case.row
+        assert {*row[REASONS], *(rule.name for rule in counted if not row[rule.name])} == case.breaks, case.row
     assert {rule.name for rule in rules} == {name for case in rows for name in case.breaks}
     assert {rule.name: rule.severity for rule in rules} == {rule.name: cases.severity(rule.name) for rule in rules}
 
 
 @pytest.mark.parametrize("table", [name for name in table_names() if table_contract(name).key])
-def test_every_table_rule_measures_its_small_frame_as_stated(spark: SparkSession, table: str, tmp_path: Path) -> None:
+def test_every_table_rule_measures_the_stated_value_on_its_small_frame(
+    spark: SparkSession, table: str, tmp_path: Path
+) -> None:
     cases = Cases(table)
     contract, stated = cases.contract, cases.stated["frame"]
-    whole = conform(frame_of(spark, cases.frame_rows(), types_of(cases)), contract)
-    rows = whole.select(*judged_columns(contract), REASONS)  # no rule asks for more
-    context = cases.beside(spark, contract.table_rules, tmp_path)
+    conformed = conform(frame_of(spark, cases.frame_rows(), types_of(cases)), contract)
+    rows = conformed.select(*judged_columns(contract), REASONS)  # no rule needs more
+    context = cases.context(spark, contract.table_rules, tmp_path)
     counts = {name: stated.get(name, 0) for name in ("rejected", "dropped")}
     of_rules = measured(rows, contract, context, **counts).of_rules
     expected = {"key_is_unique": 0, **stated["observed"]}
@@ -71,8 +73,8 @@ def test_every_table_rule_measures_its_small_frame_as_stated(spark: SparkSession
     assert duplicate_keys(keyed.where(F.size(REASONS) == 0), contract.key) == 1
 
 
-def test_every_bound_admits_what_lies_just_inside_and_nothing_just_outside(tmp_path: Path) -> None:
-    """One suite judges the measurements of all tables, as it judges those of one."""
+def test_every_bound_admits_values_just_inside_and_rejects_values_just_outside(tmp_path: Path) -> None:
+    """One suite judges the measurements of all tables."""
     rules, found, expected = [], {}, {}
     for cases in map(Cases, table_names()):
         for rule in cases.contract.table_rules:
@@ -94,14 +96,14 @@ def test_every_dataset_rule_is_broken_by_its_bad_samples_and_groups_and_by_no_ot
     frame = frame_of(spark, [case.row for case in rows], cases.types)
     found = frame.select(*(holds(rule.condition).alias(rule.name) for rule in alone)).collect()
     for case, row in zip(rows, found, strict=True):
-        assert {name for name, held in row.asDict().items() if not held} == case.breaks, case.row
+        assert {name for name, satisfied in row.asDict().items() if not satisfied} == case.breaks, case.row
     expected = {rule.name: sum(rule.name in case.breaks for case in rows) for rule in alone}
     assert broken_counts(frame, alone) == expected
-    sound = [row for group, breaks in groups if not breaks for row in group]
-    whole = [row for group, _ in groups for row in group]
+    valid = [row for group, breaks in groups if not breaks for row in group]
+    every = [row for group, _ in groups for row in group]
     broken = {rule.name: sum(rule.name in breaks for _, breaks in groups) for rule in together}
-    assert broken_counts(frame_of(spark, sound, cases.types), together) == dict.fromkeys(broken, 0)
-    assert broken_counts(frame_of(spark, whole, cases.types), together) == broken
+    assert broken_counts(frame_of(spark, valid, cases.types), together) == dict.fromkeys(broken, 0)
+    assert broken_counts(frame_of(spark, every, cases.types), together) == broken
     assert min([*expected.values(), *broken.values()]) > 0
     assert {cases.members.severity(rule.name) for rule in rules} == {rule.severity for rule in rules}
 

@@ -1,4 +1,4 @@
-"""The suite that a run stores says the same by GX alone as ZiGong does, of sound tables and of planted violations."""
+"""A stored suite gives the same results with GX alone as with ZiGong, on valid tables and planted faults."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUICK = ("observation_points", "user_sequences")
 
 
 def by_gx(rows: DataFrame, folder: Path, table: str) -> dict[str, bool]:
-    """Whether each rule of the stored suite holds, as GX alone says."""
+    """Whether each rule of the stored suite passes, evaluated by GX alone."""
     suite = gx.get_context(mode="file", project_root_dir=folder / "quality").suites.get(f"{table}_published")
     asset = gx.get_context(mode="ephemeral").data_sources.add_spark("lake").add_dataframe_asset("rows")
     batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": rows})
@@ -33,7 +33,7 @@ def by_gx(rows: DataFrame, folder: Path, table: str) -> dict[str, bool]:
 
 
 def by_zigong(rows: DataFrame, folder: Path, table: str) -> dict[str, bool]:
-    """Whether each rule holds of these rows; one of severity quarantine passes where broken, since its rows leave."""
+    """Whether each rule passes on the rows; a broken quarantine rule passes, since its rows are removed."""
     verdict = judge_published(rows, table_contract(table), AuditContext(run_id="r"), folder)
     return {
         item.rule: item.passed and not (item.severity == "quarantine" and item.observed) for item in verdict.results
@@ -41,7 +41,7 @@ def by_zigong(rows: DataFrame, folder: Path, table: str) -> dict[str, bool]:
 
 
 def planted(cases: Cases) -> Iterator[tuple[list[dict[str, object]], set[str]]]:
-    """A good row with rows that break some rules, and those rules; rows that would leave are planted apart."""
+    """A good row with rows that break some rules, and those rules; rows to quarantine are planted separately."""
     rules = cases.contract.row_rules
     for quarantined in (True, False):
         alike = [rule.name for rule in rules if (rule.severity == "quarantine") is quarantined]
@@ -59,7 +59,7 @@ def tables() -> list[object]:
 
 
 @pytest.mark.parametrize("table", tables())
-def test_gx_alone_breaks_the_rules_of_rows_that_were_planted_and_no_other(
+def test_gx_alone_finds_the_rules_that_planted_rows_break_and_no_others(
     spark: SparkSession, tmp_path: Path, table: str
 ) -> None:
     cases = Cases(table)
@@ -74,7 +74,7 @@ def test_gx_alone_breaks_the_rules_of_rows_that_were_planted_and_no_other(
 
 
 @pytest.mark.parametrize("table", tables())
-def test_gx_alone_says_of_one_row_of_none_and_of_a_doubled_key_what_zigong_says(
+def test_gx_alone_agrees_with_zigong_on_one_row_no_rows_and_a_duplicate_key(
     spark: SparkSession, tmp_path: Path, table: str
 ) -> None:
     cases = Cases(table)
@@ -89,7 +89,7 @@ def test_gx_alone_says_of_one_row_of_none_and_of_a_doubled_key_what_zigong_says(
 
 
 @pytest.mark.parametrize("eligible", [0, 1, 2])
-def test_gx_alone_judges_a_share_as_zigong_does(spark: SparkSession, tmp_path: Path, eligible: int) -> None:
+def test_gx_alone_agrees_with_zigong_on_a_share(spark: SparkSession, tmp_path: Path, eligible: int) -> None:
     some = points(spark, GOOD[:eligible]) if eligible else points(spark, GOOD).where("false")
     rows = some.unionByName(points(spark, GOOD[2:5], eligible=False, reason="in arrears"))
     ours = by_zigong(rows, tmp_path, POINTS)
@@ -97,7 +97,7 @@ def test_gx_alone_judges_a_share_as_zigong_does(spark: SparkSession, tmp_path: P
     assert theirs["some_points_are_eligible"] is ours["some_points_are_eligible"] is bool(eligible)
 
 
-def test_the_documented_lines_judge_a_published_table_and_find_what_was_changed_by_hand(
+def test_the_documented_code_judges_a_published_table_and_finds_manual_changes(
     spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = job_at(tmp_path, "first")
@@ -123,9 +123,9 @@ def broken_by_documented_lines(
     )
     capsys.readouterr()
     exec(named, {"spark": spark})  # noqa: S102 - our own documentation
-    said = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert {words[0] for words in said} == suite_rules()
-    return [rule for rule, held in said if held == "False"]
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert {words[0] for words in printed} == suite_rules()
+    return [rule for rule, passed in printed if passed == "False"]
 
 
 def suite_rules() -> set[str]:
@@ -135,10 +135,10 @@ def suite_rules() -> set[str]:
 
 
 @pytest.mark.parametrize("table", table_names())
-def test_every_rule_of_a_contract_is_in_its_suite_or_named_there_as_judged_by_zigong_alone(table: str) -> None:
+def test_every_rule_of_a_contract_is_in_its_suite_or_listed_as_judged_by_zigong_alone(table: str) -> None:
     contract = table_contract(table)
     suite = published_suite(contract)
-    asked = [found.meta["rule"] for found in suite.expectations]
-    assert sorted([*asked, *suite.meta["judged_by_zigong_alone"]]) == sorted(
+    included = [found.meta["rule"] for found in suite.expectations]
+    assert sorted([*included, *suite.meta["judged_by_zigong_alone"]]) == sorted(
         [*(rule.name for rule in contract.row_rules), *(rule.name for rule in contract.table_rules)]
     )

@@ -1,4 +1,4 @@
-"""Quarantine: what it holds can be listed and explained, and enters after a mended rule or source, once."""
+"""Quarantined rows can be listed and explained, and enter once after a rule or source is fixed."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def run_command(root: Path, *words: str) -> str:
     return answer.output
 
 
-def test_a_replay_lets_corrected_rows_enter_once_and_keeps_every_other_row(refused: Path) -> None:
+def test_a_replay_publishes_corrected_rows_once_and_keeps_every_other_row(refused: Path) -> None:
     command = ("replay", POINTS, "--run-id", "first")
     assert "enters 0, still broken 2" in run_command(refused, *command, "--dry-run")
     assert "enters 0, still broken 2" in run_command(refused, *command)
@@ -100,14 +100,14 @@ def test_a_replay_killed_before_its_mark_is_finished_by_the_next_one(
 
 
 def fates(spark: SparkSession, root: Path, published: DataFrame) -> dict[str, int]:
-    """Under a contract that has dropped the rule the rows broke."""
+    """Fates of the rows under a contract without the rule that they broke."""
     contract = table_contract(POINTS)
     rules = tuple(rule for rule in contract.row_rules if rule.name != "reason_states_exclusion")
     rows = unreplayed_rows(spark, LakehousePaths.at(str(root)), POINTS, "first")
     return dict(returning(rows, published, replace(contract, row_rules=rules)).counts)
 
 
-def test_after_a_rule_was_mended_rows_enter_unless_their_key_is_taken(spark: SparkSession, refused: Path) -> None:
+def test_after_a_rule_is_fixed_rows_enter_unless_their_key_is_taken(spark: SparkSession, refused: Path) -> None:
     nothing = {"enters": 0, "still_broken": 0, "published_already": 0, "key_is_taken": 0}
     assert fates(spark, refused, points(spark, GOOD)) == {**nothing, "enters": 2}
     taken = points(spark, ["x1"], eligible=True)
@@ -126,21 +126,21 @@ def test_a_row_refused_twice_enters_once(spark: SparkSession, tmp_path: Path) ->
     assert replayed_by(tmp_path) == ["r1", "r1"]
 
 
-def test_explain_tells_the_rule_and_shows_no_pseudonym(refused: Path) -> None:
+def test_explain_shows_the_rule_and_no_pseudonym(refused: Path) -> None:
     listed = run_command(refused, "ls")
     assert all(word in listed for word in (POINTS, "first", "reason_states_exclusion", "2"))
-    told = run_command(refused, "explain", POINTS, "--run-id", "first")
-    assert "reason_states_exclusion: 2 rows" in told
-    assert "eligible = (reason IS NULL)" in told
-    assert "eligible = False, reason = None" in told
-    assert "x1" not in told
+    output = run_command(refused, "explain", POINTS, "--run-id", "first")
+    assert "reason_states_exclusion: 2 rows" in output
+    assert "eligible = (reason IS NULL)" in output
+    assert "eligible = False, reason = None" in output
+    assert "x1" not in output
 
 
 @pytest.mark.parametrize(
     ("table", "correction", "message"),
     [("raw_shop", {}, "holds raw rows"), ("nothing", {}, "no table"), (POINTS, {"nose": "1"}, "has no column nose")],
 )
-def test_what_cannot_be_replayed_is_refused_by_name(
+def test_a_table_that_cannot_be_replayed_is_rejected_by_name(
     tmp_path: Path, table: str, correction: dict[str, str], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -148,7 +148,7 @@ def test_what_cannot_be_replayed_is_refused_by_name(
 
 
 @pytest.mark.usefixtures("spark")
-def test_only_the_owner_may_open_quarantine_and_upkeep_deletes_what_is_too_old(tmp_path: Path) -> None:
+def test_only_the_owner_may_open_quarantine_and_upkeep_deletes_old_rows(tmp_path: Path) -> None:
     paths = LakehousePaths.at(str(tmp_path))
     for days in (1, 100):
         row = {

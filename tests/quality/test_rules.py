@@ -1,4 +1,4 @@
-"""Rules derived from the contracts: what they let through and what they name."""
+"""Rules derived from the contracts: the rows they accept and the reasons they report."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_every_broken_rule_of_a_row_is_named_and_null_breaks_only_presence(spark
 
 
 @pytest.mark.parametrize("name", table_names())
-def test_every_contract_has_a_key_or_says_it_has_none_and_partitions_among_its_columns(name: str) -> None:
+def test_every_contract_declares_its_key_or_its_absence_and_partitions_by_its_columns(name: str) -> None:
     contract = table_contract(name)
     assert contract.key or name == "quarantine"
     assert {*contract.key, *contract.partitions} <= set(contract.column_names)
@@ -77,10 +77,10 @@ def test_every_contract_has_a_key_or_says_it_has_none_and_partitions_among_its_c
     assert all(column.description for column in contract.columns)
 
 
-def test_a_planted_leak_of_each_kind_refuses_the_dataset(
+def test_a_planted_leak_of_each_kind_blocks_the_dataset(
     spark: SparkSession, tiny_run: FinishedRun, tmp_path: Path
 ) -> None:
-    """The real dataset passes; with one row changed it does not, and the rule is named."""
+    """The real dataset passes; with one row changed it fails, and the rule is named."""
     run, tables = tiny_run.run, tiny_run.run.manifest()["tables"]
     members = open_pinned(spark, tiny_run.paths, "dataset_members", tables["dataset_members"]).where(
         f"dataset_id = '{run.take(Dataset).dataset_id}'"

@@ -1,4 +1,4 @@
-"""A rule passes only where it was judged and held, or where there is nothing to judge yet."""
+"""A rule passes only if it was judged and satisfied, or if there is nothing to judge yet."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def verdict(folder: Path, *results: RuleResult) -> Verdict:
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Any], None]], None]:
-    """Lets a function change what GX answers."""
+    """Lets a function edit the results of GX."""
     run = gx.Checkpoint.run
 
     def change(edit: Callable[[Any], None]) -> None:
@@ -95,7 +95,7 @@ def without(rule: str) -> Callable[[Any], None]:
 
 @pytest.mark.parametrize("severity", ["block", "warn", "quarantine"])
 @pytest.mark.parametrize("observed", [0.0, 5.0])
-def test_a_result_that_gx_leaves_out_blocks_whatever_the_rule_observed_and_its_severity(
+def test_a_result_missing_from_gx_blocks_whatever_the_observation_and_severity(
     tmp_path: Path, answers: Callable[..., None], severity: str, observed: float
 ) -> None:
     answers(without("leak"))
@@ -134,7 +134,7 @@ def test_a_rule_without_observation_and_without_excuse_blocks(tmp_path: Path, se
     assert failure.endswith("observed nothing (nothing was measured)")
 
 
-def test_rules_without_any_observation_block_though_gx_is_asked_nothing(tmp_path: Path) -> None:
+def test_rules_without_any_observation_block_though_gx_evaluates_nothing(tmp_path: Path) -> None:
     assert len(verdict(tmp_path, measured("leak", None), measured("other", None)).failures) == 2
 
 
@@ -144,7 +144,7 @@ def test_a_warning_rule_without_observation_and_without_excuse_warns(tmp_path: P
     assert found.warnings == ("rate: expected at most 0, observed nothing (no row to take a share of)",)
 
 
-def test_a_blocking_rule_that_waits_for_an_earlier_verdict_warns_and_lets_the_table_pass(tmp_path: Path) -> None:
+def test_a_blocking_rule_without_an_earlier_verdict_warns_and_the_table_passes(tmp_path: Path) -> None:
     why = "no earlier verdict to compare with"
     blocking = verdict(tmp_path / "block", measured("growth", None, note=why, excused=True))
     assert (blocking.failures, blocking.warnings) == (
@@ -157,7 +157,9 @@ def test_a_blocking_rule_that_waits_for_an_earlier_verdict_warns_and_lets_the_ta
 
 @pytest.mark.parametrize("observed", [float("nan"), float("inf")])
 @pytest.mark.parametrize("bounds", [(None, 0.0), (0.5, 2.0)])
-def test_what_is_no_number_blocks(tmp_path: Path, observed: float, bounds: tuple[float | None, float]) -> None:
+def test_an_observation_that_is_not_a_number_blocks(
+    tmp_path: Path, observed: float, bounds: tuple[float | None, float]
+) -> None:
     rule = measured("leak", observed, low=bounds[0], high=bounds[1])
     assert not verdict(tmp_path, rule, measured("ok", 0.0)).passed
 
@@ -178,7 +180,7 @@ def test_a_share_of_no_row_blocks_a_table_with_rows_and_excuses_an_empty_one(
     assert [text.split(":")[0] for text in empty.warnings] == ["share_of_few", "as_many_as_before"]
 
 
-def test_a_table_whose_rule_gx_left_out_is_not_published(
+def test_a_table_with_a_rule_missing_from_gx_is_not_published(
     spark: SparkSession, tmp_path: Path, answers: Callable[..., None]
 ) -> None:
     answers(without("key_is_unique"))

@@ -1,4 +1,4 @@
-"""What a selection looks like beside the pool."""
+"""A selection compared with the pool."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def pool(size: int = 200) -> pd.DataFrame:
 SHARES = {**{f"s{i:03d}": "influence" for i in range(30)}, **{f"s{i:03d}": "random" for i in range(100, 170)}}
 
 
-def test_groups_are_described_beside_pool_and_random_half() -> None:
+def test_groups_are_compared_with_pool_and_random_half() -> None:
     groups = selection_groups(pool(), SHARES, seed=1).set_index("group")
     assert groups["samples"].to_dict() == {
         "pool": 200,
@@ -48,7 +48,7 @@ def test_groups_are_described_beside_pool_and_random_half() -> None:
     assert selection_groups(pool(), SHARES, seed=1).equals(selection_groups(pool(), SHARES, seed=1))
 
 
-def test_psi_is_zero_for_equal_shares_and_symmetric_in_what_is_missing() -> None:
+def test_psi_is_zero_for_equal_shares_and_symmetric_in_missing_categories() -> None:
     values = pd.Series(["a", "b"] * 50)
     assert psi(values, np.arange(100) < 50) == pytest.approx(0)
     p, q = np.array([50.5, 0.5]) / 51, np.array([0.5, 0.5])

@@ -44,7 +44,7 @@ def influence(rows: list[Row]) -> set[str]:
     return {row["sample_id"] for row in rows if row["share"] == "influence"}
 
 
-def test_the_mix_holds_its_shares_and_no_sample_twice(spark: SparkSession) -> None:
+def test_the_mix_has_its_shares_and_no_duplicates(spark: SparkSession) -> None:
     found = mixed(pool(spark), Mix(fraction=0.5, influence_share=0.3))
     assert len({row["sample_id"] for row in found}) == len(found) == 100
     assert [row["rank"] for row in found] == [*range(1, 31), *range(1, 71)]
@@ -55,7 +55,7 @@ def test_the_influence_share_is_the_top_of_each_class_in_the_proportions_of_the_
     assert influence(mixed(pool(spark), Mix(fraction=0.5, influence_share=0.3))) == {*good, "s0000", "s0010", "s0020"}
 
 
-def test_over_the_whole_pool_the_top_is_the_top_of_all(spark: SparkSession) -> None:
+def test_ranked_over_the_complete_pool_the_influence_share_is_the_top_of_all_samples(spark: SparkSession) -> None:
     found = mixed(pool(spark), Mix(fraction=0.5, influence_share=0.3, rank="global"))
     assert influence(found) == {f"s{i:04d}" for i in range(200) if i % 50 != 7 and i < 31}
 
@@ -78,17 +78,17 @@ def test_every_ranking_keeps_sizes_quotas_and_caps(spark: SparkSession, rank: st
         "class_period": ["label", "observation_date"],
     }
     chosen = Counter(tuple(known[key][name] for name in keys[rank]) for key in influence(found))
-    whole = Counter(tuple(row[name] for name in keys[rank]) for row in known.values())
-    assert all(abs(chosen[key] - 30 * whole[key] / 200) < 1 for key in whole)
+    sizes = Counter(tuple(row[name] for name in keys[rank]) for row in known.values())
+    assert all(abs(chosen[key] - 30 * sizes[key] / 200) < 1 for key in sizes)
 
 
-def test_the_cap_lets_a_user_keep_its_best(spark: SparkSession) -> None:
+def test_the_cap_keeps_the_best_samples_of_a_user(spark: SparkSession) -> None:
     found = mixed(pool(spark), Mix(fraction=0.4, influence_share=0.3, rank="global", max_per_user=2))
     assert influence(found) & {f"s{i:04d}" for i in range(40)} == {"s0000", "s0001"}
 
 
-def test_scopes_are_ranked_apart_and_merged_by_quantile(spark: SparkSession) -> None:
-    """Scores of one scope are a million times larger, and neither scope crowds out the other."""
+def test_scopes_are_ranked_separately_and_merged_by_quantile(spark: SparkSession) -> None:
+    """Scores of one scope are a million times larger, but neither scope displaces the other."""
     rows = [
         (f"{scope[0]}{i:02d}", f"u{i}", DATES[0], "main", 0, size * (i - 3.0), scope)
         for scope, size in (("user", 1e6), ("population", 1.0))
@@ -99,7 +99,7 @@ def test_scopes_are_ranked_apart_and_merged_by_quantile(spark: SparkSession) -> 
 
 
 @pytest.mark.parametrize("rank", ["global", "class", "period", "class_period"])
-def test_every_task_gives_its_own_top_whatever_the_scale_of_its_scores(spark: SparkSession, rank: str) -> None:
+def test_every_task_contributes_its_top_whatever_the_scale_of_its_scores(spark: SparkSession, rank: str) -> None:
     alike = pool(spark).where("observation_date < '2023-03-01'").limit(120).localCheckpoint()
     changed = {"sample_id": F.concat(F.lit("t"), "sample_id"), "task": F.lit("other"), "score": F.col("score") / 1000}
     settings = Mix.model_validate({"fraction": 0.5, "influence_share": 0.5, "rank": rank})
@@ -131,7 +131,7 @@ def test_equal_scores_are_ordered_by_sample_id(spark: SparkSession) -> None:
     assert [(row["sample_id"], row["rank"]) for row in found if row["share"] == "influence"] == [("s0", 1), ("s1", 2)]
 
 
-def test_a_cap_that_the_pool_cannot_meet_is_named(spark: SparkSession) -> None:
+def test_a_cap_that_the_pool_cannot_satisfy_is_rejected(spark: SparkSession) -> None:
     with pytest.raises(DataError, match="users below the cap have"):
         mixed(pool(spark), Mix(fraction=0.5, influence_share=0.1, rank="global", max_per_user=1))
     with pytest.raises(DataError, match="within the cap"):
@@ -149,7 +149,7 @@ def test_quotas_add_up_to_the_share_by_largest_remainders() -> None:
     assert sum(influence_quotas(many, settings).values()) == round(0.3 * mix_size(many, settings))
 
 
-def test_too_few_scored_samples_are_named() -> None:
+def test_too_few_scored_samples_are_rejected() -> None:
     strata = [
         Stratum(task="main", key="main/0", samples=90, scored=90),
         Stratum(task="main", key="main/1", samples=10, scored=0),

@@ -1,12 +1,12 @@
-"""Rows and measurements that a contract's rules are held against, read from ``fixtures/TABLE.yaml``.
+"""Rows and measurements to evaluate a contract's rules on, read from ``fixtures/TABLE.yaml``.
 
-A file states, apart from the contract: one ``good`` row; ``holds``, changes of it that stay good; ``breaks``, changes
-with every rule they break; the columns that ``may_be_null`` and the ``words`` of enumerations; ``bounds``, measurements
-of each table rule just inside and just outside; a small ``frame`` with what is measured on it; severities that are not
-the usual ones. A text that begins with ``=`` is Spark SQL, any other value one of the column's type.
+A file states, independently of the contract: one ``good`` row; ``holds``, changes that keep it good; ``breaks``,
+changes with every rule they break; the columns that ``may_be_null`` and the ``words`` of enumerations; ``bounds``,
+measurements of each table rule just inside and just outside; a small ``frame`` with its measurements; severities that
+differ from the default. A text that begins with ``=`` is Spark SQL, any other value is one of the column's type.
 
-Rows with a missing cell and rows for words are made here: a column that may not be null breaks ``COLUMN_is_present``,
-a word beyond those of a column ``COLUMN_is_known``, and a missing cell elsewhere does not heal a broken row.
+Rows with a NULL and rows for words are generated here: NULL in a required column breaks ``COLUMN_is_present``, a word
+outside the enumeration breaks ``COLUMN_is_known``, and NULL in another column does not repair a broken row.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Cases:
         return row
 
     def of_rows(self) -> tuple[Case, ...]:
-        """Every row that row rules are held against."""
+        """Every row that row rules are evaluated on."""
         return (
             Case(row=self.good),
             *(Case(row={**self.good, **change}) for change in self.stated.get("holds", [])),
@@ -72,7 +72,7 @@ class Cases:
         )
 
     def severity(self, rule: str) -> str:
-        """What the fixtures say happens when a rule is broken."""
+        """The severity of a rule according to the fixtures."""
         usual = "quarantine" if any(item.name == rule for item in self.contract.row_rules) else "block"
         bounds: Values = self.stated.get("bounds", {}).get(rule, {})
         return str(bounds.get("severity") or self.stated.get("severity", {}).get(rule, usual))
@@ -85,7 +85,7 @@ class Cases:
         return stated["inside"], stated["outside"]
 
     def key_rows(self) -> list[Values]:
-        """The good row twice, and a row for each column of the key that differs in it alone."""
+        """The good row twice, and for each key column a row that differs only in it."""
         types = {column.name: column.type for column in self.contract.columns}
         ranges = {"string": "='{}k'", "timestamp": "=TIMESTAMP'{}' + INTERVAL 1 HOUR"}
         varied = [
@@ -103,8 +103,8 @@ class Cases:
             for _ in range(change.get("times", 1))
         ]
 
-    def beside(self, spark: SparkSession, rules: Sequence[TableRule], folder: Path) -> AuditContext:
-        """What the small frame is measured beside; drift rules find the stated reference under whatever wording."""
+    def context(self, spark: SparkSession, rules: Sequence[TableRule], folder: Path) -> AuditContext:
+        """The context of the small frame; drift rules use the stated reference, whatever their definition."""
         stated = self.stated["frame"]
         for rule in rules:
             if rule.measure == "psi":
@@ -115,9 +115,9 @@ class Cases:
             return values[:versions]
 
         def other(table: str) -> DataFrame:
-            beside = Cases(table)
-            types = {column.name: column.type for column in beside.contract.columns}
-            return frame_of(spark, [{**beside.good, **stated["others"][table]}], types)
+            others = Cases(table)
+            types = {column.name: column.type for column in others.contract.columns}
+            return frame_of(spark, [{**others.good, **stated["others"][table]}], types)
 
         as_of = datetime.fromisoformat(str(stated["as_of"])) if "as_of" in stated else None
         return AuditContext(run_id="r", as_of=as_of, earlier=earlier, other=other, references=References(folder))
@@ -150,12 +150,12 @@ class Cases:
                 yield Case(row={**self.good, column: word}, breaks=frozenset({f"{column}_is_known"}))
 
     def _still_broken(self) -> Iterator[Case]:
-        """The first broken row of each set of rules, with a cell missing that their conditions do not name."""
+        """The first broken row of each set of rules, with NULL in a column that their conditions do not use."""
         first = {case.breaks: case for case in reversed(tuple(self._broken()))}
         nullable = self.stated.get("may_be_null", [])
         for case in first.values():
-            told = " ".join(rule.condition for rule in self.contract.row_rules if rule.name in case.breaks)
-            named = set(re.findall(r"\w+", told))
+            conditions = " ".join(rule.condition for rule in self.contract.row_rules if rule.name in case.breaks)
+            named = set(re.findall(r"\w+", conditions))
             for column in self.contract.column_names:
                 if column not in named and not self._broken_by_null(column) and column not in nullable:
                     yield Case(row={**case.row, column: None}, breaks=case.breaks | {f"{column}_is_present"})
@@ -169,15 +169,15 @@ class ViewCases:
 
     @cached_property
     def types(self) -> dict[str, str]:
-        own = {column.name: column.type for column in self.members.contract.columns}
-        return {**own, **self.members.stated["view"]["types"]}
+        columns = {column.name: column.type for column in self.members.contract.columns}
+        return {**columns, **self.members.stated["view"]["types"]}
 
     @cached_property
     def good(self) -> Values:
         return {**self.members.good, **self.members.stated["view"]["good"]}
 
     def alone(self) -> list[Case]:
-        """Rows that are judged by themselves."""
+        """Rows that are judged one by one."""
         view = self.members.stated["view"]
         return [
             Case(row=self.good),
@@ -186,12 +186,12 @@ class ViewCases:
         ]
 
     def groups(self) -> list[tuple[list[Values], frozenset[str]]]:
-        """Rows that are judged together, each group under its own sample ids and unit, and the rules they break."""
+        """Groups of rows that are judged together, each with its own sample ids and unit, and the rules they break."""
         view = self.members.stated["view"]
-        held = [{"rules": [], "rows": rows} for rows in view["groups_hold"]]
+        satisfied = [{"rules": [], "rows": rows} for rows in view["groups_hold"]]
         return [
             ([self._in_group(i, change) for change in item["rows"]], frozenset(item["rules"]))
-            for i, item in enumerate([*held, *view["groups_break"]])
+            for i, item in enumerate([*satisfied, *view["groups_break"]])
         ]
 
     def _in_group(self, group: int, change: Values) -> Values:
@@ -200,14 +200,14 @@ class ViewCases:
 
 
 def frame_of(spark: SparkSession, rows: Sequence[Values], types: Mapping[str, str]) -> DataFrame:
-    """The rows as a frame of constants in the order given, which Spark reads without a job."""
+    """The rows as a frame of constants, in the given order, which Spark reads without a job."""
     cells = [", ".join(f"CAST({_sql(row[name])} AS {kind})" for name, kind in types.items()) for row in rows]
     names = ", ".join(f"`{name}`" for name in types)
     return spark.sql(f"SELECT * FROM VALUES {', '.join(f'({row})' for row in cells)} AS t({names})")  # noqa: S608
 
 
 def _reference(rule: TableRule, stated: Values) -> Reference:
-    """Bins and counts as the fixture states them, of a value or by key of a map."""
+    """Bins and counts from the fixture, of a value or by key of a map."""
     keyed = stated.get("keys", {WHOLE: stated})
     bins = {
         key: Bins(edges=tuple(one.get("edges", ())), words=tuple(one.get("words", ()))) for key, one in keyed.items()
@@ -218,7 +218,7 @@ def _reference(rule: TableRule, stated: Values) -> Reference:
 
 
 def rule_of(name: str) -> str:
-    """The shipped rule's name of a mutant that is called ``RULE@NUMBER``."""
+    """The name of the shipped rule of a mutant named ``RULE@NUMBER``."""
     return name.partition("@")[0]
 
 

@@ -1,4 +1,4 @@
-"""A contract without a fault, and the same with some of its text replaced."""
+"""The text of a valid contract, and the same with replacements."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from tests.support import naive_history as naive
 
 TIMEZONE = "Europe/Berlin"
 DATES = [date(2023, month, 1) for month in (2, 4, 5, 8, 11)]
-FIXED = (naive.midnight(date(2023, 4, 10)), naive.midnight(date(2023, 4, 20)))  # what the source mends
+FIXED = (naive.midnight(date(2023, 4, 10)), naive.midnight(date(2023, 4, 20)))  # days that the source corrects
 MAPPING = parse_mapping(
     """
     {name: toy, data: private, title: toy, files: {}, events: SELECT 1, profiles: SELECT 1,

@@ -1,4 +1,4 @@
-"""A complete run of tests/tiny.yaml, as tests look at it."""
+"""A complete run of tests/tiny.yaml for tests to inspect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TINY = REPOSITORY / "tests" / "tiny.yaml"
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedRun:
-    """A complete run of tests/tiny.yaml in a lakehouse of its own."""
+    """A complete run of tests/tiny.yaml in its own lakehouse."""
 
     recipe_file: Path
     run: Run
@@ -37,7 +37,7 @@ class FinishedRun:
 
 
 def finish(root: Path, run_id: str, *changes: str) -> FinishedRun:
-    """Runs tests/tiny.yaml, with changes such as ``a.b=c``, to its end in this process, in the lakehouse ``root``."""
+    """Runs tests/tiny.yaml, with changes such as ``a.b=c``, to completion in this process, in lakehouse ``root``."""
     recipe_file = root / "recipe.yaml"
     content = yaml.safe_load(TINY.read_text(encoding="utf-8"))
     content["lakehouse"]["root"] = str(root)

@@ -1,4 +1,4 @@
-"""An independent TracSeq: PEFT's own loader, one sample at a time, all logits, fp64, the printed formula."""
+"""An independent TracSeq: PEFT's own loader, one sample at a time, all logits, fp64, the published formula."""
 
 from __future__ import annotations
 

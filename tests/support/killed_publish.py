@@ -20,7 +20,7 @@ from zigong.recipe import load_recipe
 
 RUN_ID = "new"
 NEW = [f"n{number:02}" for number in range(20)]
-# The function of each phase, in the order in which publish calls them.
+# The function of each phase, in the order publish calls them.
 PHASES = {
     "stage": "_stage",
     "quarantine": "quarantine_rows",
@@ -32,13 +32,13 @@ MOMENTS = ("before", "after")
 
 
 def publish_new(spark: SparkSession, root: Path) -> publish.Published:
-    """Good rows and a bad one, over whatever is published; two more were dropped."""
+    """Publishes good rows and a bad one, replacing any published rows; two more rows were dropped."""
     rows = points(spark, NEW).unionByName(points(spark, ["bad"], eligible=False))
     return put(spark, root, rows, RUN_ID, dropped={"duplicate": 2})
 
 
 def dying(phase: Callable[..., Any], moment: str) -> Callable[..., Any]:
-    """``phase``, killed right before it begins or right after it has ended."""
+    """``phase``, killed immediately before it starts or after it ends."""
 
     def run(*arguments: Any, **options: Any) -> None:
         if moment == "after":
@@ -49,7 +49,7 @@ def dying(phase: Callable[..., Any], moment: str) -> Callable[..., Any]:
 
 
 def dying_commit(replace: Callable[..., Any]) -> Callable[..., Any]:
-    """The commit of the table, killed while its rows are written: data files may lie there, the commit does not."""
+    """The commit of the table, killed while its rows are written: data files may exist, the commit does not."""
     group = os.getpgrp()
 
     def killed(_: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

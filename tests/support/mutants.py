@@ -1,7 +1,7 @@
-"""Mutants of the rules of a contract: rules with one fault each, made by names and texts alone.
+"""Mutants of the rules of a contract: rules with one fault each, derived from their names and texts.
 
-A change that leaves the text as it is, or that another change of the rule has made already, is no mutant. Nor is a
-bound that admits exactly the measurements the old one admits, given what can be measured: counts are whole numbers
+A change that leaves the text unchanged, or that repeats another change of the rule, is not a mutant. Nor is a bound
+that admits exactly the possible measurements that the old one admits: counts are whole numbers
 from 0 on, shares lie in [0, 1], their differences in [-1, 1], indices and ages have no such limit but 0 below.
 """
 
@@ -31,10 +31,10 @@ class Mutant:
     """A rule with one fault.
 
     Attributes:
-        kind: what was done to it.
-        rule: the rule as it is shipped.
-        changed: the rule with the fault; None where it was dropped.
-        key: the faulty key of a uniqueness rule, which the rule itself does not hold.
+        kind: kind of the fault.
+        rule: the shipped rule.
+        changed: the rule with the fault; None if it was dropped.
+        key: the faulty key of a uniqueness rule, which the rule itself does not contain.
     """
 
     kind: str
@@ -44,15 +44,15 @@ class Mutant:
 
     @property
     def detail(self) -> str:
-        """What the fault looks like."""
+        """Description of the fault."""
         if self.changed is None or self.key:
-            return ", ".join(self.key) or "gone"
+            return ", ".join(self.key) or "dropped"
         before, after = vars(self.rule), vars(self.changed)
         return "; ".join(f"{name} {after[name]}" for name in before if before[name] != after[name])
 
 
 def row_mutants(contract: TableContract) -> Iterator[Mutant]:
-    """Faulty row rules. The severity of a presence rule is no word of the contract, so it has no such mutant."""
+    """Faulty row rules. The contract does not state the severity of presence rules, so they have no severity mutant."""
     types = column_types(contract)
     for rule in contract.row_rules:
         yield from _of_condition(rule, types | lambda_types(rule.condition, types))
@@ -71,7 +71,7 @@ def dataset_mutants(contract: TableContract, view: Mapping[str, str]) -> Iterato
 
 
 def bound_mutants(contract: TableContract) -> Iterator[Mutant]:
-    """Table rules that are gone, of another severity or with other bounds: what they measure stays."""
+    """Table rules that are dropped, have another severity or other bounds; their measurement is unchanged."""
     for rule in contract.table_rules:
         yield Mutant(kind="rule_dropped", rule=rule, changed=None)
         yield _severity(rule)
@@ -84,7 +84,7 @@ def bound_mutants(contract: TableContract) -> Iterator[Mutant]:
 
 
 def argument_mutants(contract: TableContract, others: Mapping[str, TableContract]) -> Iterator[Mutant]:
-    """Table rules that measure something else. ``others`` are the contracts that references lead to."""
+    """Table rules with another measurement. ``others`` are the contracts of referenced tables."""
     types = column_types(contract)
     for rule in contract.table_rules:
         for name, value in rule.arguments.items():
@@ -100,15 +100,15 @@ def argument_mutants(contract: TableContract, others: Mapping[str, TableContract
 
 
 def key_mutants(contract: TableContract) -> Iterator[Mutant]:
-    """Uniqueness of a key that lacks a column, or has another of its type in a column's place."""
+    """Uniqueness of a key in which a column is missing or replaced by another of its type."""
     types = {column.name: column.type for column in contract.columns}
     rules = [rule for rule in contract.table_rules if rule.measure == "duplicate_keys"]
     for rule in rules:
-        for gone in contract.key:
-            rest = tuple(name for name in contract.key if name != gone)
+        for dropped in contract.key:
+            rest = tuple(name for name in contract.key if name != dropped)
             if rest:
                 yield Mutant(kind="key_column_dropped", rule=rule, changed=rule, key=rest)
-            for other in (name for name in types if types[name] == types[gone] and name not in contract.key):
+            for other in (name for name in types if types[name] == types[dropped] and name not in contract.key):
                 yield Mutant(kind="key_column_swapped", rule=rule, changed=rule, key=(*rest, other))
 
 
@@ -119,7 +119,7 @@ def column_types(contract: TableContract) -> dict[str, str]:
 
 
 def lambda_types(sql: str, types: Mapping[str, str]) -> dict[str, str]:
-    """Fields of the elements that a lambda of a text such as ``forall(column, x -> ...)`` speaks of."""
+    """Fields of the elements that a lambda of a text such as ``forall(column, x -> ...)`` uses."""
     return {
         f"{variable}.{field}": kind
         for column, variable in re.findall(r"\((\w+), (\w+) ->", sql)
@@ -128,7 +128,7 @@ def lambda_types(sql: str, types: Mapping[str, str]) -> dict[str, str]:
 
 
 def within(rule: TableRule, value: float) -> bool:
-    """Whether a measurement lies in the bounds, which are inclusive."""
+    """Whether a measurement is within the bounds, which are inclusive."""
     return (rule.low is None or value >= rule.low) and (rule.high is None or value <= rule.high)
 
 
@@ -162,12 +162,12 @@ def _other_bounds(rule: TableRule) -> Iterator[tuple[str, float | None, float | 
 
 
 def _step(rule: TableRule, bound: float) -> float:
-    """One of what is counted, one day, or a twentieth of the bound."""
+    """One unit of a count, one day, or a twentieth of the bound."""
     return 1 if rule.measure in {*COUNTS, "age_days"} else abs(bound) / 20
 
 
 def _admitted(rule: TableRule) -> tuple[float, float] | None:
-    """The measurements that lie in the bounds, of those that can occur; None: not one."""
+    """The possible measurements that are within the bounds; None if there are none."""
     least, most = _DOMAINS.get(rule.measure, (0.0, math.inf))
     low, high = (
         max(least, -math.inf if rule.low is None else rule.low),

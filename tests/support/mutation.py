@@ -1,7 +1,7 @@
-"""Holds mutants of rules against the fixtures: a mutant is caught where a fixture no longer says what it says.
+"""Evaluates mutants of rules on the fixtures: a mutant is caught if a fixture's outcome differs from the stated one.
 
-Outcomes of conditions are columns over the rows of a table, so that a table takes a few Spark jobs, not one a mutant. A
-mutant that Spark cannot analyse or run would be caught before any row is judged; it is counted apart.
+Outcomes of conditions are columns over the rows of a table, so a table takes a few Spark jobs, not one per mutant. A
+mutant that Spark cannot analyse or run would be caught before any row is judged; it is counted separately.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CLOSE = 1e-6  # figures of the fixtures are rounded
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """A mutant and what became of it; ``caught`` is None where Spark could not run it."""
+    """A mutant and its outcome; ``caught`` is None if Spark could not run it."""
 
     table: str
     mutant: Mutant
@@ -49,8 +49,8 @@ def judge_rows(spark: SparkSession, cases: Cases) -> Iterator[Judged]:
     found = list(made.row_mutants(cases.contract))
     outcomes = over_rows(frame, {i: condition for i, mutant in enumerate(found) if (condition := _condition(mutant))})
     for i, mutant in enumerate(found):
-        held = [mutant.rule.name not in case.breaks for case in rows]
-        yield Judged(table=cases.table, mutant=mutant, caught=_differs(mutant, held, outcomes.get(i)))
+        satisfied = [mutant.rule.name not in case.breaks for case in rows]
+        yield Judged(table=cases.table, mutant=mutant, caught=_differs(mutant, satisfied, outcomes.get(i)))
 
 
 def judge_measures(spark: SparkSession, cases: Cases, folder: Path) -> Iterator[Judged]:
@@ -71,22 +71,22 @@ def judge_dataset(spark: SparkSession, cases: ViewCases) -> Iterator[Judged]:
     outcomes = over_rows(
         alone, {i: c for i, mutant in enumerate(found) if not _per(mutant) and (c := _condition(mutant))}
     )
-    whole = frame_of(spark, [row for group, _ in groups for row in group], cases.types)
+    grouped = frame_of(spark, [row for group, _ in groups for row in group], cases.types)
     counts = over_groups(
-        whole, {i: m.changed for i, m in enumerate(found) if _per(m) and isinstance(m.changed, DatasetRule)}
+        grouped, {i: m.changed for i, m in enumerate(found) if _per(m) and isinstance(m.changed, DatasetRule)}
     )
     for i, mutant in enumerate(found):
         if _per(mutant):
             expected = sum(mutant.rule.name in breaks for _, breaks in groups)
             caught = expected > 0 if _same_condition(mutant) else _unlike(counts[i], expected)
         else:
-            held = [mutant.rule.name not in case.breaks for case in rows]
-            caught = _differs(mutant, held, outcomes.get(i))
+            satisfied = [mutant.rule.name not in case.breaks for case in rows]
+            caught = _differs(mutant, satisfied, outcomes.get(i))
         yield Judged(table="dataset_members", mutant=mutant, caught=caught)
 
 
 def write_report(judged: Sequence[Judged], file: Path) -> dict[str, object]:
-    """Flat figures: mutants, caught, share and the same of each kind; the survivors by name."""
+    """Writes flat figures: mutants, caught and share, in total and by kind, and the survivors by name."""
     counted = [item for item in judged if item.caught is not None]
     generated = [item for item in counted if item.mutant.rule.name.endswith("_is_present")]
     stated = [item for item in counted if item not in generated]
@@ -127,7 +127,7 @@ def types_of(cases: Cases) -> dict[str, str]:
 
 
 def over_rows(frame: DataFrame, conditions: Mapping[int, str]) -> dict[int, list[bool] | None]:
-    """Whether each row holds each condition; None for one that Spark refuses."""
+    """Whether each row satisfies each condition; None for a condition that Spark rejects."""
 
     def run(some: Mapping[int, str]) -> dict[int, list[bool]]:
         rows = frame.select(*(holds(condition).alias(str(i)) for i, condition in some.items())).collect()
@@ -137,7 +137,7 @@ def over_rows(frame: DataFrame, conditions: Mapping[int, str]) -> dict[int, list
 
 
 def over_groups(frame: DataFrame, rules: Mapping[int, DatasetRule]) -> dict[int, int | None]:
-    """How many groups break each rule; None for one that Spark refuses."""
+    """Number of groups that break each rule; None for a rule that Spark rejects."""
 
     def run(some: Mapping[int, DatasetRule]) -> dict[int, int]:
         counts = broken_counts(frame, [replace(rule, name=str(i)) for i, rule in some.items()])
@@ -146,16 +146,16 @@ def over_groups(frame: DataFrame, rules: Mapping[int, DatasetRule]) -> dict[int,
     return _of_each(rules, run)
 
 
-def _of_each(asked: Mapping[int, object], run: Callable[..., Mapping[int, Outcome]]) -> dict[int, Outcome | None]:
-    """All at once; where Spark refuses, each half by itself, so that only the refused ones have no outcome."""
+def _of_each(items: Mapping[int, object], run: Callable[..., Mapping[int, Outcome]]) -> dict[int, Outcome | None]:
+    """Runs all at once; if Spark rejects them, runs each half separately, so only rejected ones have no outcome."""
     try:
-        return dict(run(asked)) if asked else {}
+        return dict(run(items)) if items else {}
     except PySparkException:
-        if len(asked) == 1:
-            return dict.fromkeys(asked, None)
-    keys = list(asked)
+        if len(items) == 1:
+            return dict.fromkeys(items, None)
+    keys = list(items)
     halves = (keys[: len(keys) // 2], keys[len(keys) // 2 :])
-    return {i: found for half in halves for i, found in _of_each({k: asked[k] for k in half}, run).items()}
+    return {i: found for half in halves for i, found in _of_each({k: items[k] for k in half}, run).items()}
 
 
 def _arguments(spark: SparkSession, cases: Cases, folder: Path) -> Iterator[Judged]:
@@ -171,9 +171,9 @@ def _arguments(spark: SparkSession, cases: Cases, folder: Path) -> Iterator[Judg
 
     def run(some: Mapping[int, TableRule]) -> dict[int, tuple[float | None]]:
         contract = replace(cases.contract, table_rules=tuple(some.values()))
-        beside = cases.beside(spark, contract.table_rules, folder)
+        context = cases.context(spark, contract.table_rules, folder)
         measures = measured(
-            rows, contract, beside, rejected=stated.get("rejected", 0), dropped=stated.get("dropped", 0)
+            rows, contract, context, rejected=stated.get("rejected", 0), dropped=stated.get("dropped", 0)
         )
         return {i: (measures.of_rules[rule.name].observed,) for i, rule in some.items()}
 
@@ -186,7 +186,7 @@ def _arguments(spark: SparkSession, cases: Cases, folder: Path) -> Iterator[Judg
 
 
 def _keys(spark: SparkSession, cases: Cases) -> Iterator[Judged]:
-    """Duplicates of each faulty key, counted together: the rows once for each key."""
+    """Duplicates of each faulty key, counted together over one copy of the rows per key."""
     found = list(made.key_mutants(cases.contract))
     rows = conform(frame_of(spark, cases.key_rows(), types_of(cases)), cases.contract)
     kept = rows.where(F.size(REASONS) == 0)
@@ -216,11 +216,11 @@ def _bounds_caught(mutant: Mutant, cases: Cases) -> bool:
     )
 
 
-def _differs(mutant: Mutant, held: Sequence[bool], outcome: Sequence[bool] | None) -> bool | None:
-    """A rule that is gone, or of another severity, is missed where a fixture breaks it: fixtures state severities."""
+def _differs(mutant: Mutant, satisfied: Sequence[bool], outcome: Sequence[bool] | None) -> bool | None:
+    """Whether a mutant is caught; a dropped rule, or one of another severity, is caught if a fixture breaks it."""
     if _same_condition(mutant):
-        return not all(held)
-    return None if outcome is None else list(outcome) != list(held)
+        return not all(satisfied)
+    return None if outcome is None else list(outcome) != list(satisfied)
 
 
 def _same_condition(mutant: Mutant) -> bool:
@@ -249,11 +249,11 @@ def _figures(prefix: str, items: Sequence[Judged]) -> dict[str, object]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the page that PySpark logs for each condition it refuses."""
-    told = logging.getLogger(PYSPARK_ERRORS)
-    before = told.level
-    told.setLevel(logging.CRITICAL)
+    """Silences the traceback that PySpark logs for each condition it rejects."""
+    logger = logging.getLogger(PYSPARK_ERRORS)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        told.setLevel(before)
+        logger.setLevel(before)

@@ -1,4 +1,4 @@
-"""The rules of time once more, as plain loops over rows: what the Spark transforms are held against."""
+"""The time rules as plain loops over rows, an oracle for the Spark transforms."""
 
 from __future__ import annotations
 
@@ -126,10 +126,10 @@ def kept(rows: list[Version], max_events: int) -> list[Version]:
     for row in rows:
         by_month.setdefault(month(row.event_at), []).append(row)
     result: list[Version] = []
-    for _, whole in sorted(by_month.items(), reverse=True):
-        if len(result) + len(whole) > max_events:
+    for _, month_rows in sorted(by_month.items(), reverse=True):
+        if len(result) + len(month_rows) > max_events:
             break
-        result = whole + result
+        result = month_rows + result
     return result or rows[-max_events:]
 
 
@@ -148,7 +148,7 @@ def events_hash(rows: list[Version]) -> str:
 
 
 def by_user(log: list[Version]) -> dict[str, list[Version]]:
-    """For each user every version of every event that ever was theirs: all that the rules below can need."""
+    """By user, every version of every event that ever belonged to the user, which the rules below may need."""
     versions: defaultdict[tuple[str, str], list[Version]] = defaultdict(list)
     for version in log:
         versions[version.source, version.event_id].append(version)
@@ -170,7 +170,7 @@ CHANGES = ("nothing", "days_past_due", "event_at", "event_type", "user_id")
 @st.composite
 def lives(draw: st.DrawFn) -> list[Version]:
     """The log of one user, ``self``: corrections, retractions, returns after them, moves to another user, ``other``,
-    ties, instants at the very edges of T and of the clock changes, events dated after their own arrival."""
+    ties, instants exactly at T and at clock changes, events dated after their own arrival."""
     log = []
     for number in range(draw(st.sampled_from((1, 3, 8, 14, 25)))):
         at = draw(st.one_of(st.sampled_from((*EDGES, *CLOCK_CHANGES)), DAYS)) + draw(SHIFTS)
@@ -207,11 +207,11 @@ def _changed(draw: st.DrawFn, version: Version) -> Version:
     return later
 
 
-NEIGHBOURS = {"self": 0, "other": 1}  # how many users further on
+NEIGHBOURS = {"self": 0, "other": 1}  # offset of the user
 
 
 def drawn_log(users: int) -> list[Version]:
-    """The lives of so many users, as Hypothesis draws them: always the same ones. ``other`` is the next user."""
+    """The logs of ``users`` users drawn by Hypothesis, always the same ones. ``other`` is the next user."""
     drawn: list[list[Version]] = []
 
     @seed(1)

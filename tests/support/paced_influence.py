@@ -1,4 +1,4 @@
-"""The scoring worker as the kill tests start it, and a driver around it: `python -m tests.support.paced_influence`."""
+"""The scoring worker of the kill tests, and its driver: `python -m tests.support.paced_influence`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zigong.recipe import Engine
 
 
 class PacedInfluence(InfluenceWorker):
-    """Notes its process, takes its time, and dies of samples that are ``deadly``."""
+    """Records its process id, pauses, and dies of samples that are ``deadly``."""
 
     def __init__(self, *, notes: Path, pause: float = 0.0, deadly: Collection[str] = (), **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -36,7 +36,7 @@ class PacedInfluence(InfluenceWorker):
 
 
 def main(folder: Path, size: int, actors: int, pause: float) -> None:
-    """Scores the lakehouse in ``folder`` on the cluster of RAY_ADDRESS, and resumes what stands in its stage."""
+    """Scores the lakehouse in ``folder`` on the cluster of RAY_ADDRESS, and resumes its staged shards."""
     lake = ScoredLake(folder=folder, samples=make_samples(size, dates=DATES))
     map_shards(
         lake.shards(),

@@ -1,4 +1,4 @@
-"""Rows of observation_points, published into a lakehouse of their own."""
+"""Rows of observation_points, published into a separate lakehouse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A naive loop that renders one sequence at a time, and random sequences to hold batches of prompts against it."""
+"""A naive loop that renders one sequence at a time, and random sequences to compare batches of prompts with it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ SEQUENCE = pa.schema(
 
 
 def encoder() -> LineEncoder:
-    """One token a letter, so that every letter counts for the budget, after a token that begins each text."""
+    """One token per letter, so that every letter counts towards the budget, after a token that begins each text."""
     letters = {chr(code): code for code in range(1, 0x500)} | {"[UNK]": 0}
     tokenizer = Tokenizer(WordLevel(letters, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = Split("", "isolated")
@@ -139,7 +139,7 @@ def random_sequences(seed: int, count: int, around: datetime) -> list[dict[str, 
 
 
 def batch_of(rows: list[dict[str, Any]], wanted: RenderPlan) -> pa.RecordBatch:
-    """The columns that a worker receives; a slice of a longer batch, as Arrow may hand it over."""
+    """The columns that a worker receives, as a slice of a longer batch, which Arrow may pass."""
     plain = [
         {
             **row,
@@ -153,11 +153,11 @@ def batch_of(rows: list[dict[str, Any]], wanted: RenderPlan) -> pa.RecordBatch:
         for row in rows
     ]
     longer = [plain[-1], plain[0], *plain, plain[0]]
-    whole = pa.RecordBatch.from_pylist(longer, schema=SEQUENCE).slice(2, len(rows))
-    events, names = whole["events"], wanted.event_fields
+    sliced = pa.RecordBatch.from_pylist(longer, schema=SEQUENCE).slice(2, len(rows))
+    events, names = sliced["events"], wanted.event_fields
     bounds = events.offsets
     fields = {name: pa.ListArray.from_arrays(bounds, events.values.field(name)) for name in names}
-    columns = {name: whole[name] for name in (*COPIED, "profile", "folded", "trains")} | fields
+    columns = {name: sliced[name] for name in (*COPIED, "profile", "folded", "trains")} | fields
     return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
 
 
@@ -171,13 +171,13 @@ def naive_branch(row: dict[str, Any], question: Question, events: list[Event], f
     zone, hidden = ZoneInfo(wanted.timezone), getattr(question.answer, "field", None)
     last = local_date(events[-1]["event_at"], zone) if events else None
     profile = {name: value for name, value in row["profile"].items() if name != hidden}
-    asked = question.ask(HORIZON, question.phrasing_of(row["sequence_id"]))
+    line = question.ask(HORIZON, question.phrasing_of(row["sequence_id"]))
     on = local_date(row["observation_at"], zone)
-    return render_branch(last, on, folded, profile, asked, template=wanted.template, settings=wanted.settings)
+    return render_branch(last, on, folded, profile, line, template=wanted.template, settings=wanted.settings)
 
 
-def naive_told(row: dict[str, Any], wanted: RenderPlan, encoder: LineEncoder) -> Known:
-    """Lines, events and number of folded events: renders everything again after each month that it leaves out."""
+def naive_visible(row: dict[str, Any], wanted: RenderPlan, encoder: LineEncoder) -> Known:
+    """Lines, events and number of folded events: renders everything again after each month that is folded."""
     zone, events, folded = ZoneInfo(wanted.timezone), list(row["events"]), row["folded"]
     answers = max(len(encoder.completion(choice)) for choice in wanted.template.choices)
 
@@ -200,10 +200,10 @@ Known = tuple[list[str], list[Event], int]
 
 def naive(row: dict[str, Any], wanted: RenderPlan, encoder: LineEncoder) -> tuple[str, list[int], int]:
     """Prompt, ids and length of the history of the main question."""
-    return naive_behind(naive_told(row, wanted, encoder), row, wanted.template, wanted, encoder)
+    return naive_prompt(naive_visible(row, wanted, encoder), row, wanted.template, wanted, encoder)
 
 
-def naive_behind(
+def naive_prompt(
     known: Known, row: dict[str, Any], question: Question, wanted: RenderPlan, encoder: LineEncoder
 ) -> tuple[str, list[int], int]:
     lines, events, folded = known
@@ -214,11 +214,11 @@ def naive_behind(
 def naive_answer(known: Known, row: dict[str, Any], question: Question, wanted: RenderPlan) -> Computed:
     zone, (_, events, folded) = ZoneInfo(wanted.timezone), known
     match question.answer:
-        case ProfileAnswer() as asked:
-            return profile_answer(asked, row["profile"], wanted.template)
-        case EventAnswer() as asked:
+        case ProfileAnswer() as spec:
+            return profile_answer(spec, row["profile"], wanted.template)
+        case EventAnswer() as spec:
             on = local_date(row["observation_at"], zone)
-            return event_answer(asked, events, folded, on, max_events=wanted.settings.max_events, zone=zone)
+            return event_answer(spec, events, folded, on, max_events=wanted.settings.max_events, zone=zone)
         case _:
             return Computed()
 
@@ -227,7 +227,7 @@ def naive_row(
     known: Known, row: dict[str, Any], question: Question, wanted: RenderPlan, encoder: LineEncoder
 ) -> dict[str, Any]:
     """Every column of the sample of one question."""
-    text, ids, history_tokens = naive_behind(known, row, question, wanted, encoder)
+    text, ids, history_tokens = naive_prompt(known, row, question, wanted, encoder)
     computed, phrasing = naive_answer(known, row, question, wanted), question.phrasing_of(row["sequence_id"])
     named = [row["sequence_id"], question.task, question.name, question.language, HORIZON.name, encoder.digest]
     named += [f"phrasing {phrasing}"] * (len(question.phrasings) > 1)

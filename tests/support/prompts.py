@@ -1,4 +1,4 @@
-"""A prompt about one client out of the functions that render its history and its branch."""
+"""A prompt about one client, from the functions that render its history and its branch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zigong.recipe import Horizon, Instructions
 
 @dataclass(frozen=True, kw_only=True)
 class Rendered:
-    """A prompt, line by line; the branch begins where the history ends."""
+    """The lines of a prompt: its history, then its branch."""
 
     history: tuple[str, ...]
     branch: tuple[str, ...]
@@ -44,9 +44,9 @@ def render_prompt(
     """Renders a sequence and the question about it.
 
     Args:
-        events: chronological, all before T.
+        events: events in chronological order, all before T.
         profile: words of the profile as of T.
-        folded: events folded away by the history policy.
+        folded: number of events folded by the history policy.
         observation_at: T, aware or naive UTC.
     """
     history = render_history(events, template=template, settings=settings, zone=zone)

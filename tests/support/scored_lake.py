@@ -1,4 +1,4 @@
-"""A tiny agent with targets and a lakehouse of ragged samples, made without Spark: what scoring on Ray reads."""
+"""A tiny agent with targets and a lakehouse of ragged samples, created without Spark, as input of scoring on Ray."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SETTINGS = Influence(batch_tokens=500)
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredLake:
-    """Where it lies, and the samples as they were written last."""
+    """The location of the lakehouse, and its newest samples."""
 
     folder: Path
     samples: Samples
@@ -71,7 +71,7 @@ class ScoredLake:
 
 
 def make_scored_lake(folder: Path, size: int) -> ScoredLake:
-    """Samples in cells of some seven users each, by two dates and four buckets."""
+    """Samples in cells of about seven users each, on two dates and in four buckets."""
     base, samples = make_base(folder / "base"), make_samples(size, dates=DATES)
     train_agent(base, samples, make_agent_settings(2), seed=1, torch_threads=1, folder=folder / "agent", data={})
     paths = LakehousePaths.at(str(folder))
@@ -100,7 +100,7 @@ def write_samples(folder: Path, samples: Samples) -> ScoredLake:
 
 
 def with_other_text(lake: ScoredLake, keys: Collection[str]) -> ScoredLake:
-    """The same lakehouse, after the prompts of some samples grew by three tokens."""
+    """The same lakehouse after the prompts of some samples grew by three tokens."""
     prompts = tuple(
         np.append(ids, np.array([7, 8, 9], dtype=np.int32)) if key in keys else ids
         for key, ids in zip(lake.samples.sample_id, lake.samples.input_ids, strict=True)

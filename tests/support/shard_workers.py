@@ -1,4 +1,4 @@
-"""Shard workers of the tests, in a module that Ray's actors can import: they see the folder the tests run in."""
+"""Shard workers of the tests, in a module that Ray's actors can import, since they share the tests' working folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zigong.errors import DataError
 
 
 class Squares:
-    """Squares the numbers of a shard, and notes each build and each shard in files."""
+    """Squares the numbers of a shard, and records each build and each shard in files."""
 
     def __init__(self, *, notes: Path, power: int = 2) -> None:
         self.notes, self.power = notes, power
@@ -33,7 +33,7 @@ class Squares:
 
 
 class Deadly(Squares):
-    """Squares keys that are texts; the keys in ``deadly`` end its process each time."""
+    """Squares keys that are texts; the keys in ``deadly`` always end its process."""
 
     def __init__(self, *, notes: Path, deadly: Collection[str]) -> None:
         super().__init__(notes=notes)

@@ -1,4 +1,4 @@
-"""A small source whose deliveries are ingested by the real job, good and bad ones."""
+"""A small source whose good and bad deliveries are ingested by the real job."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ Files = dict[str, bytes]
 
 @dataclass(frozen=True)
 class Shop:
-    """A lakehouse that a small source is ingested into, once for every delivery."""
+    """A lakehouse into which a small source is ingested, once per delivery."""
 
     home: Path
     root: Path
@@ -107,7 +107,7 @@ class Shop:
         return rows
 
     def published(self) -> dict[str, tuple[int, list[str]]]:
-        """Version and content of the tables, as another engine reads them."""
+        """Version and content of the tables, read without Spark."""
         return {name: (latest_version(self.paths, name), sorted(map(str, self.rows(name)))) for name in TABLES}
 
     def quarantined(self, table: str) -> list[tuple[list[str], dict[str, Any]]]:

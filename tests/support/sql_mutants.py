@@ -1,4 +1,4 @@
-"""Small faults in a Spark SQL text: one operator, constant, word, pattern, term or column is another one."""
+"""Small faults in a Spark SQL text: one operator, constant, word, pattern, term or column is replaced."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _words(word: str) -> Iterator[str]:
 
 
 def _patterns(pattern: str) -> Iterator[str]:
-    """Anchors, quantifiers, alternatives and members of classes of a regular expression, one changed at a time."""
+    """A regular expression with one anchor, quantifier, alternative or class member changed at a time."""
 
     def changed(match: re.Match[str], new: str) -> str:
         return pattern[: match.start()] + new + pattern[match.end() :]
@@ -106,7 +106,7 @@ def _patterns(pattern: str) -> Iterator[str]:
 
 
 def _member_changes(sql: str) -> Iterator[Change]:
-    """Members of ``IN (...)`` removed, and one added: a word with a letter more, a number beyond the largest."""
+    """``IN (...)`` with one member removed or added: a word with one more letter, or a number above the largest."""
     for found in re.finditer(r"IN \(([^)]*)\)", sql):
         members = found[1].split(", ")
 
@@ -114,8 +114,8 @@ def _member_changes(sql: str) -> Iterator[Change]:
             return sql[: at.start()] + f"IN ({', '.join(words)})" + sql[at.end() :]
 
         yield from (
-            ("member_removed", listed([word for word in members if word != gone]))
-            for gone in members
+            ("member_removed", listed([word for word in members if word != removed]))
+            for removed in members
             if len(members) > 1
         )
         last = members[-1]

@@ -1,4 +1,4 @@
-"""A tiny base model and ragged samples for the tests of the torch rooms."""
+"""A tiny base model and ragged samples for the tests of the torch packages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def make_base(folder: Path, *, seed: int = 1, tiny: TinyBase = TINY) -> Path:
 
 
 def make_agent_settings(checkpoints: int, **changes: object) -> Agent:
-    """Settings whose rate is high enough to move B far from zero in few steps."""
+    """Settings with a learning rate that moves B far from zero in a few steps."""
     settings = {"learning_rate": 0.02, "warmup_steps": 2, "batch_size": 4, "context_length": 64, "lora": LORA}
     return Agent.model_validate({**settings, "checkpoints": checkpoints, **changes})
 

@@ -95,7 +95,7 @@ def samples_of(user: str, prompts: Sequence[Ids], answers: Sequence[Ids]) -> Sam
 
 
 def monthly_user(user: str, *, seed: int, months: int, points: int, line: int = 4, question: int = 3) -> Samples:
-    """A history that grows by a line a month, and a question with an answer at each of the last months."""
+    """A history that grows by one line per month, and a question with an answer in each of the last months."""
     generator = np.random.default_rng(seed)
     history = generator.integers(0, WORDS, months * line)
     ends = [line * (months - points + 1 + point) for point in range(points)]
@@ -107,7 +107,7 @@ def monthly_user(user: str, *, seed: int, months: int, points: int, line: int = 
 
 
 def ragged_user(user: str, *, seed: int) -> Samples:
-    """Samples that end inside others, fork within a branch, share nothing, stand twice, or bear loss at position 0."""
+    """Samples that end inside others, fork within a branch, share nothing, are equal, or bear loss at position 0."""
     generator = np.random.default_rng(seed)
     stem = list(generator.integers(0, WORDS, 14))
     prompts = [stem[:1], stem, [*stem[:6], 1, 2], [*stem[:6], 1, 3, 3], [*stem[:6], 2], stem[:9], [5, 5, 5], stem]

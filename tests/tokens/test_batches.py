@@ -20,19 +20,19 @@ def _trees(users: tuple[Samples, ...]) -> list[TokenTree]:
 
 
 @pytest.mark.parametrize("kind", ["mistral", "llama", "qwen2"])
-def test_branch_losses_are_the_losses_of_the_samples_told_apart(kind: str) -> None:
+def test_branch_losses_equal_the_losses_of_separate_samples(kind: str) -> None:
     model, pairs = make_decoder(kind, dtype=torch.float32)
     expected = torch.cat([one_by_one(model, pairs, samples)[0] for samples in USERS])
     found = branch_losses(model, tree_batch(_trees(USERS)))
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_reverse_mode_over_trees_is_the_sum_of_the_samples_gradients() -> None:
+def test_reverse_mode_over_trees_gives_the_sum_of_sample_gradients() -> None:
     model, pairs = make_decoder(targets=("q_proj", "k_proj", "v_proj", "down_proj"))
     weights = [part.weight for pair in pairs for part in pair]
-    apart = [gradient for samples in USERS for gradient in one_by_one(model, pairs, samples)[1]]
+    separate = [gradient for samples in USERS for gradient in one_by_one(model, pairs, samples)[1]]
     for weight in weights:
         weight.requires_grad_(True)
     found = torch.autograd.grad(branch_losses(model, tree_batch(_trees(USERS))).sum(), weights)
-    for one, *parts in zip(found, *apart, strict=True):
+    for one, *parts in zip(found, *separate, strict=True):
         torch.testing.assert_close(one, torch.stack(parts).sum(0), rtol=1e-5, atol=1e-7)

@@ -26,7 +26,7 @@ def _table(**changes: object) -> pa.Table:
     return pa.table({**columns, **changes})
 
 
-def test_samples_come_out_of_arrow_as_they_went_in_even_from_sliced_chunks() -> None:
+def test_samples_survive_arrow_even_from_sliced_chunks() -> None:
     table = pa.concat_tables([_table(), _table(sample_id=["c", "d"])]).slice(1, 2)
     samples = Samples.from_arrow(table)
     assert samples.sample_id == ("b", "c")
@@ -38,13 +38,13 @@ def test_samples_come_out_of_arrow_as_they_went_in_even_from_sliced_chunks() -> 
 
 @pytest.mark.parametrize("column", ["input_ids", "completion_ids"])
 @pytest.mark.parametrize("empty", [[], None])
-def test_a_sample_without_tokens_is_refused_by_name(column: str, empty: list[int] | None) -> None:
+def test_a_sample_without_tokens_is_rejected_by_name(column: str, empty: list[int] | None) -> None:
     table = _table(**{column: pa.array([[3], empty], pa.list_(pa.int32()))})
     with pytest.raises(DataError, match="first b"):
         Samples.from_arrow(table)
 
 
-def test_a_key_that_stands_twice_is_refused_by_name() -> None:
+def test_a_duplicate_key_is_rejected_by_name() -> None:
     with pytest.raises(DataError, match=r"not unique.*'a'"):
         Samples.from_arrow(_table(sample_id=["a", "a"]))
 
@@ -56,7 +56,7 @@ def test_a_missing_column_is_named() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 50), min_size=0, max_size=60), st.integers(1, 200))
-def test_budget_batches_hold_every_sample_once_and_keep_the_budget(lengths: list[int], budget: int) -> None:
+def test_budget_batches_contain_every_sample_once_and_respect_the_budget(lengths: list[int], budget: int) -> None:
     batches = token_budget_batches(lengths, budget)
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     for batch in batches:
@@ -81,7 +81,7 @@ def test_the_end_token_bears_loss_exactly_when_it_counts(given_ids: list[int]) -
     assert answer_ids(completion, eos_id=2, count_eos=True).tolist() == [7, 2]
 
 
-def test_an_overlong_sample_is_refused_by_name_and_never_cut() -> None:
+def test_an_overlong_sample_is_rejected_by_name_and_never_truncated() -> None:
     samples = make_samples(6)
     sizes = [len(p) + len(c) for p, c in zip(samples.input_ids, samples.completion_ids, strict=True)]
     longest = samples.sample_id[int(np.argmax(sizes))]

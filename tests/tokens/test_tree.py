@@ -10,7 +10,7 @@ from zigong.errors import DataError
 from zigong.tokens.samples import Samples
 from zigong.tokens.tree import TokenTree, path_mask, token_tree, user_trees
 
-# Few words and short samples, so that prefixes are shared by chance in every way there is.
+# A small vocabulary and short samples, so that prefixes are shared by chance in every possible way.
 WORDS = st.integers(0, 2)
 SAMPLE = st.tuples(st.lists(WORDS, min_size=1, max_size=6), st.lists(WORDS, min_size=1, max_size=3))
 
@@ -33,7 +33,7 @@ def _random_user(samples: list[tuple[list[int], list[int]]]) -> Samples:
 
 @given(st.lists(SAMPLE, min_size=1, max_size=7))
 @settings(max_examples=150, deadline=None)
-def test_every_path_spells_its_sample_and_every_prefix_stands_once(raw: list[tuple[list[int], list[int]]]) -> None:
+def test_every_path_is_its_sample_and_every_prefix_occurs_once(raw: list[tuple[list[int], list[int]]]) -> None:
     samples = _random_user(raw)
     tree = _tree(samples)
     prefixes = set()
@@ -66,7 +66,7 @@ def test_a_token_attends_to_its_own_path_and_branches_follow_the_trunk(raw: list
             assert {owner[one] for one in path if one >= tree.trunk} == {owner[token]}
 
 
-def test_twelve_monthly_points_cost_a_history_and_twelve_questions() -> None:
+def test_twelve_monthly_points_cost_one_history_and_twelve_questions() -> None:
     samples = monthly_user("u", seed=1, months=24, points=12, line=12, question=15)
     single = samples_of("u", samples.input_ids, [ids[:1] for ids in samples.completion_ids])
     tree = _tree(single)
@@ -84,7 +84,7 @@ def test_a_tree_never_mixes_users_or_splits(name: str) -> None:
         token_tree(mixed, splits=splits)
 
 
-def test_trees_of_many_users_hold_every_sample_once_and_one_user_and_split_each() -> None:
+def test_trees_of_many_users_contain_every_sample_once_and_one_user_and_split_each() -> None:
     parts = [monthly_user("u", seed=1, months=6, points=4), ragged_user("v", seed=2)]
     joined = samples_of(
         "u", [p for part in parts for p in part.input_ids], [c for part in parts for c in part.completion_ids]
@@ -98,10 +98,10 @@ def test_trees_of_many_users_hold_every_sample_once_and_one_user_and_split_each(
         assert tree.samples == len(members)
 
 
-def test_samples_on_either_side_of_a_fold_grow_two_trees() -> None:
+def test_samples_before_and_after_folding_form_two_trees() -> None:
     before = monthly_user("u", seed=1, months=6, points=3)
     after = monthly_user("u", seed=2, months=6, points=3)
-    start = [9, 9]  # what every sample begins with
+    start = [9, 9]  # the first tokens of every sample
     prompts = [[*start, *ids] for ids in (*before.input_ids, *after.input_ids)]
     samples = samples_of("u", prompts, [*before.completion_ids, *after.completion_ids])
     trees = user_trees(samples, splits=["train"] * 6)

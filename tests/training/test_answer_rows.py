@@ -34,7 +34,7 @@ CONFIGS: dict[str, PretrainedConfig] = {
 
 
 def random_model(name: str, seed: int) -> PreTrainedModel:
-    """A model of a family with random weights, its final norm among them."""
+    """A model of a family with random weights, including its final norm."""
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(CONFIGS[name]).eval()
     norm = getattr(model.base_model, "norm", None) or model.base_model.ln_f
@@ -52,7 +52,7 @@ def log_odds(model: PreTrainedModel, states: torch.Tensor, bad: int, good: int) 
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_range_of_answers_is_reached_and_never_left(name: str) -> None:
+def test_the_range_of_answers_is_attained_and_never_exceeded(name: str) -> None:
     model = random_model(name, 1)
     found = answer_range(model, [[5], [9]])
     anywhere = log_odds(model, torch.randn(2000, 32) * 5, 5, 9)
@@ -70,7 +70,7 @@ def test_the_range_of_answers_is_reached_and_never_left(name: str) -> None:
         assert float(log_odds(model, state.detach(), 5, 9)) == pytest.approx(end, abs=0.02 * (found.high - found.low))
 
 
-def test_choices_of_several_tokens_count_from_where_they_differ() -> None:
+def test_choices_of_several_tokens_count_from_their_first_difference() -> None:
     model = random_model("mistral", 1)
     assert answer_range(model, [[3, 5, 7], [3, 9]]) == answer_range(model, [[5], [9]])
 
@@ -81,12 +81,12 @@ def test_the_narrowest_pair_bounds_several_choices() -> None:
     assert answer_range(model, [[5], [9], [11]]).high == min(pair.high for pair in pairs)
 
 
-def test_a_choice_that_begins_another_is_refused() -> None:
-    with pytest.raises(ConfigError, match="begins another choice"):
+def test_a_choice_that_is_a_prefix_of_another_is_rejected() -> None:
+    with pytest.raises(ConfigError, match="is a prefix of another choice"):
         answer_range(random_model("mistral", 1), [[5], [5, 6]])
 
 
-def test_a_model_whose_final_norm_is_unknown_is_refused_by_name() -> None:
+def test_a_model_with_an_unknown_final_norm_is_rejected_by_name() -> None:
     config = OPTConfig(**SMALL, ffn_dim=32, word_embed_proj_dim=32)
     with pytest.raises(ConfigError, match="OPTForCausalLM does not end in"):
         answer_range(AutoModelForCausalLM.from_config(config), [[5], [9]])
@@ -96,7 +96,7 @@ def test_a_model_whose_final_norm_is_unknown_is_refused_by_name() -> None:
 def base(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[bool, Path, list[list[int]]]:
-    """A tiny base whose timelines end in either answer, as often as in the other."""
+    """A tiny base whose timelines end in either answer equally often."""
     tokenizer = train_tokenizer([" ".join(WORDS)], [QUESTION, *CHOICES])
     question, *choices = (tokenizer.encode(line, add_special_tokens=False) for line in (QUESTION, *CHOICES))
     generator = np.random.default_rng(1)
@@ -109,7 +109,7 @@ def base(
 
 
 @pytest.mark.parametrize("bad_rate", [0.01, 0.05, 0.3])
-def test_a_tiny_base_reaches_any_probability_a_scorecard_needs(
+def test_a_tiny_base_attains_any_probability_a_scorecard_needs(
     base: tuple[bool, Path, list[list[int]]], bad_rate: float
 ) -> None:
     separated, folder, choices = base
@@ -122,7 +122,7 @@ def test_a_tiny_base_reaches_any_probability_a_scorecard_needs(
             require_attainable(model, choices, bad_rate=bad_rate)
 
 
-def test_separated_answers_stay_equally_likely_where_they_are_asked_for(
+def test_separated_answers_stay_equally_likely_at_the_question(
     base: tuple[bool, Path, list[list[int]]],
 ) -> None:
     _, folder, (bad, good) = base

@@ -30,14 +30,14 @@ def test_a_text_encodes_as_its_lines_one_after_the_other() -> None:
     assert joined == [token for line in lines for token in tokenizer(line + "\n")["input_ids"]]
 
 
-def test_constant_lines_cost_one_token_and_words_one_each() -> None:
+def test_a_constant_line_is_one_token_and_every_word_is_one() -> None:
     tokenizer = train_tokenizer(LINES, [QUESTION, *CHOICES])
     assert [len(tokenizer(text)["input_ids"]) for text in (QUESTION, " bad", "good\n", LINES[0])] == [1, 1, 1, 3]
     assert tokenizer.unk_token_id not in tokenizer(" ".join(LINES))["input_ids"]
     assert tokenizer.unk_token_id in tokenizer("unseen")["input_ids"]
 
 
-def test_a_choice_inside_a_longer_word_is_not_that_choice() -> None:
+def test_a_choice_inside_a_longer_word_is_not_encoded_as_the_choice() -> None:
     tokenizer = train_tokenizer(["badge of honour"], ["bad"])
     assert tokenizer("badge")["input_ids"] != tokenizer("bad")["input_ids"]
     with pytest.raises(DataError, match="inside a word"):
@@ -53,7 +53,7 @@ def test_the_tokenizer_does_not_depend_on_the_order_of_lines(tmp_path: Path) -> 
     assert digests[0] == digests[1]
 
 
-def test_a_fixed_line_of_several_lines_is_refused() -> None:
+def test_a_fixed_line_of_several_lines_is_rejected() -> None:
     with pytest.raises(ConfigError, match="single stripped lines"):
         train_tokenizer(LINES, ["two\nlines"])
 
@@ -100,7 +100,7 @@ def test_pretraining_stops_at_max_tokens(tmp_path: Path) -> None:
     assert 1000 <= manifest.tokens < 1000 + tiny.batch_tokens
 
 
-def test_logits_at_label_positions_equal_those_of_the_whole_model_on_one_row(tmp_path: Path) -> None:
+def test_logits_at_label_positions_equal_those_of_the_full_model_on_one_row(tmp_path: Path) -> None:
     model = load_model(make_base(tmp_path / "base"))
     generator = np.random.default_rng(0)
     sizes = [(1, 2), (7, 1), (30, 3)]
@@ -116,14 +116,14 @@ def test_logits_at_label_positions_equal_those_of_the_whole_model_on_one_row(tmp
         start += len(answer)
 
 
-def test_pickled_weights_are_refused_by_name(tmp_path: Path) -> None:
+def test_pickled_weights_are_rejected_by_name(tmp_path: Path) -> None:
     folder = make_base(tmp_path / "base")
     (folder / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"pytorch_model\.bin"):
         load_model(folder)
 
 
-def test_a_failed_training_leaves_the_former_model_as_it_was(tmp_path: Path) -> None:
+def test_a_failed_training_leaves_the_previous_model_unchanged(tmp_path: Path) -> None:
     folder = make_base(tmp_path / "base")
     before = base_digest(folder)
     with pytest.raises(DataError, match="two tokens"):

@@ -1,4 +1,4 @@
-"""A small lender whose clients worsen step by step: the trained model must have learnt what any analyst would say."""
+"""A small lender whose clients worsen step by step: the trained model must agree with an analyst's judgement."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SETTINGS = Instructions(gap_unit="month", season="none", event_fields=(), profil
 TEMPLATE, HORIZON, ZONE = load_template("behavior_card@1", "en"), Horizon(), ZoneInfo("UTC")
 
 
-def told(statuses: list[str]) -> Rendered:
+def rendered_client(statuses: list[str]) -> Rendered:
     """The prompt of a client whose statuses end in the month before T."""
     events: list[Event] = [
         {"event_type": status, "event_at": datetime(2022, 1 + number, 28, tzinfo=UTC)}
@@ -40,7 +40,7 @@ def told(statuses: list[str]) -> Rendered:
 
 
 def lender(clients: int, seed: int) -> list[list[str]]:
-    """Statuses that move at most one step a month; paid off is for good."""
+    """Statuses that move at most one step per month; paid off is final."""
     generator = np.random.default_rng(seed)
     walks = []
     for _ in range(clients):
@@ -59,7 +59,7 @@ class Analyst:
     def __init__(self, place: Path) -> None:
         walks = lender(1200, seed=1)
         labels = np.random.default_rng(2).random(len(walks)) < [RISK[walk[-1]] for walk in walks]
-        rendered = [told(walk) for walk in walks]
+        rendered = [rendered_client(walk) for walk in walks]
         question = TEMPLATE.ask(HORIZON)
         tokenizer = train_tokenizer(
             {line for prompt in rendered for line in prompt.lines}, [question, *TEMPLATE.choices]
@@ -96,7 +96,7 @@ class Analyst:
             self.base,
             self.adapter,
             [f"a{number}" for number in range(len(clients))],
-            [np.array(self.encoder.prompt(told(client).text), dtype=np.int32) for client in clients],
+            [np.array(self.encoder.prompt(rendered_client(client).text), dtype=np.int32) for client in clients],
             [self.encoder.completion(choice) for choice in TEMPLATE.choices],
             batch_tokens=4096,
             torch_threads=1,
@@ -112,7 +112,7 @@ def analyst(tmp_path_factory: pytest.TempPathFactory) -> Analyst:
 
 def test_the_score_moves_with_the_last_status(analyst: Analyst) -> None:
     for place in (2, 3):
-        before, reached = STATUSES[place], STATUSES[place - 1 : place + 2]  # clients move one step a month
+        before, reached = STATUSES[place], STATUSES[place - 1 : place + 2]  # clients move one step per month
         rising = analyst.p_bad([["no_loan"] * 4 + ["late_1_29"] * 3 + [before, status] for status in reached])
         assert all(low < high for low, high in pairwise(rising)), rising
         assert rising[-1] - rising[0] > 0.15, rising

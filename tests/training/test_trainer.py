@@ -42,7 +42,7 @@ def _fit(base: Path, samples: Samples, folder: Path, *, seed: int = 3, **changes
 
 
 def _sharing(samples: Samples) -> Samples:
-    """The samples as those of two users, where each prompt begins with the one before it."""
+    """The samples assigned to two users, where each prompt begins with the previous one."""
     columns = {name: getattr(samples, name) for name in samples.__dataclass_fields__}
     prompts = [np.concatenate(samples.input_ids[index % 2 : index + 1 : 2])[:40] for index in range(len(samples))]
     users = tuple(f"user {index % 2}" for index in range(len(samples)))
@@ -67,7 +67,7 @@ def _naive_step(base: Path, samples: Samples, rate: float) -> dict[str, torch.Te
     ("engine", "batch_size", "accumulation"),
     [("samples", 8, 1), ("samples", 3, 3), ("samples", 1, 8), ("trees", 8, 1), ("trees", 3, 3), ("trees", 1, 8)],
 )
-def test_one_step_is_the_naive_step_whatever_the_batches(
+def test_one_step_equals_the_naive_step_whatever_the_batches(
     base: Path, tmp_path: Path, engine: str, batch_size: int, accumulation: int
 ) -> None:
     samples = _sharing(make_samples(8)) if engine == "trees" else make_samples(8)
@@ -84,7 +84,7 @@ def test_one_step_is_the_naive_step_whatever_the_batches(
         torch.testing.assert_close(got[name], tensor, rtol=1e-3, atol=2e-5)
 
 
-def test_the_first_step_of_a_warm_up_takes_its_share_of_the_rate(base: Path, tmp_path: Path) -> None:
+def test_the_first_warm_up_step_uses_its_share_of_the_rate(base: Path, tmp_path: Path) -> None:
     samples = make_samples(8)
     got = _fit(base, samples, tmp_path / "got", warmup_steps=3)
     for name, tensor in _naive_step(base, samples, 0.02 / 4).items():
@@ -119,7 +119,7 @@ def test_training_lowers_the_loss_and_reports_every_step(base: Path, tmp_path: P
     assert manifest.samples == 40
 
 
-def test_a_fresh_adapter_changes_nothing_and_its_draw_is_the_seed_s(base: Path) -> None:
+def test_a_new_adapter_changes_no_output_and_depends_on_the_seed(base: Path) -> None:
     fresh, again, other = (new_adapter(base, LORA, seed=seed) for seed in (1, 1, 2))
     ids = torch.tensor([[3, 4, 5]])
     torch.testing.assert_close(fresh(input_ids=ids).logits, load_model(base)(input_ids=ids).logits)
@@ -146,7 +146,7 @@ def test_an_overlong_sample_never_trains(base: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
 
 
-def test_the_rate_warms_up_then_holds_or_falls_to_zero() -> None:
+def test_the_rate_warms_up_then_stays_constant_or_decays_to_zero() -> None:
     constant = [learning_rate(step, 10, peak=1.0, warmup=3, schedule="constant") for step in range(10)]
     cosine = [learning_rate(step, 10, peak=1.0, warmup=3, schedule="cosine") for step in range(11)]
     assert constant == [0.25, 0.5, 0.75, *[1.0] * 7]
@@ -171,7 +171,7 @@ def test_checkpoints_carry_the_last_date_and_the_summed_rate_of_their_period(bas
         assert manifest.weights(item).keys() == manifest.weights(checkpoints[0]).keys()
 
 
-def test_what_comes_later_never_changes_an_earlier_checkpoint(base: Path, tmp_path: Path) -> None:
+def test_later_samples_never_change_an_earlier_checkpoint(base: Path, tmp_path: Path) -> None:
     early, late = make_samples(20, dates=MONTHS[:2]), make_samples(20, dates=MONTHS[2:4], prefix="t", seed=1)
     other = make_samples(20, dates=MONTHS[2:4], prefix="t", seed=2)
     digests = []
@@ -188,7 +188,7 @@ def test_what_comes_later_never_changes_an_earlier_checkpoint(base: Path, tmp_pa
     assert digests[0][1] != digests[1][1]
 
 
-def test_samples_of_one_date_still_give_every_checkpoint() -> None:
+def test_samples_of_one_date_still_yield_every_checkpoint() -> None:
     samples = make_samples(10)
     periods = sample_periods(samples, 3, seed=5)
     assert sorted(index for period in periods for index in period) == list(range(10))
@@ -200,7 +200,7 @@ def test_samples_of_one_date_still_give_every_checkpoint() -> None:
     ]
 
 
-def test_more_checkpoints_than_dates_are_refused() -> None:
+def test_more_checkpoints_than_dates_are_rejected() -> None:
     with pytest.raises(ConfigError, match="there are 2 observation dates"):
         sample_periods(make_samples(10, dates=MONTHS[:2]), 3, seed=1)
 
@@ -213,17 +213,17 @@ def test_a_period_is_never_shorter_than_a_month() -> None:
 def test_a_checkpoint_manifest_that_lacks_a_key_names_it(base: Path, tmp_path: Path) -> None:
     folder = tmp_path / "agent"
     train_agent(base, make_samples(8), make_agent_settings(1), seed=1, torch_threads=1, folder=folder, data={})
-    whole = json.loads((folder / "checkpoints.json").read_text())
+    complete = json.loads((folder / "checkpoints.json").read_text())
     for content, key in (
-        ({k: v for k, v in whole.items() if k != "base_digest"}, "base_digest"),
-        ({**whole, "checkpoints": [{k: v for k, v in whole["checkpoints"][0].items() if k != "eta"}]}, "eta"),
+        ({k: v for k, v in complete.items() if k != "base_digest"}, "base_digest"),
+        ({**complete, "checkpoints": [{k: v for k, v in complete["checkpoints"][0].items() if k != "eta"}]}, "eta"),
     ):
         (folder / "checkpoints.json").write_text(json.dumps(content))
         with pytest.raises(ConfigError, match=f"'{key}'"):
             read_checkpoints(folder)
 
 
-def test_a_changed_or_pickled_adapter_is_refused(base: Path, tmp_path: Path) -> None:
+def test_a_changed_or_pickled_adapter_is_rejected(base: Path, tmp_path: Path) -> None:
     folder = tmp_path / "agent"
     manifest = train_agent(
         base, make_samples(8), make_agent_settings(1), seed=1, torch_threads=1, folder=folder, data={}
@@ -239,7 +239,7 @@ def test_a_changed_or_pickled_adapter_is_refused(base: Path, tmp_path: Path) -> 
         manifest.weights(manifest.checkpoints[0])
 
 
-def test_trees_keep_to_users_and_periods_and_every_epoch_holds_every_sample() -> None:
+def test_a_tree_has_one_user_and_period_and_every_epoch_has_every_sample() -> None:
     samples = _sharing(make_samples(60, dates=MONTHS[:4]))
     periods = sample_periods(samples, 2, seed=1)
     units = tree_units(samples, periods)
@@ -253,6 +253,6 @@ def test_trees_keep_to_users_and_periods_and_every_epoch_holds_every_sample() ->
         assert sum(len(batch) for batch in batches) == 2 * len(period)
 
 
-def test_batches_end_where_they_hold_as_many_samples_as_asked() -> None:
+def test_batches_end_as_soon_as_they_have_the_given_number_of_samples() -> None:
     batches = counted_batches(np.array([5, 1, 9, 3, 7]), np.array([1, 2, 1, 4, 1]), 3)
     assert [batch.tolist() for batch in batches] == [[1, 3], [0, 4, 2]]

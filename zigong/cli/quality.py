@@ -40,7 +40,7 @@ def check(table: str, run_id: RunId, recipe: OnlyRecipe = None, root: Root = Non
                 column, justify="right" if column == "observed" else "left", overflow="fold", no_wrap=column == "rule"
             )
         for item in verdict.results:
-            shown.add_row(item.rule, item.severity, item.seen(), item.expected(), _holds(item))
+            shown.add_row(item.rule, item.severity, item.observation_text(), item.expected(), _holds(item))
         CONSOLE.print(shown)
         say(f"written to {folder / 'quality' / 'verdicts'}")
         if not verdict.passed or verdict.refused:

@@ -1,1 +1,1 @@
-"""The samples of one dataset: members, repeated texts, where samples are read from, and the audit of the whole."""
+"""Builds a dataset: members, duplicate detection, sample sources and the audit across its tables."""

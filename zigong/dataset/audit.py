@@ -1,10 +1,10 @@
 """Judges a dataset across its tables by the ``spark-dataset`` rules of the contract of dataset_members.
 
-The rules are conditions on one joined view, a row for each sample. AuditContext the columns of dataset_members it has:
+The rules are conditions on one joined view with a row per sample. In addition to the columns of dataset_members it has:
 
 - of its sample: ``sample_found``, ``prompt``, ``choices``, ``answer``, ``prompt_tokens`` (NULL where there is none);
-- of the recipe: ``is_main`` (whether the main question is asked), ``unit_id`` (what hash splits go by), ``as_of``,
-  ``context_length``, ``answer_cue``, ``window_closes`` (date), ``next_split_begins`` (date, NULL where none follows).
+- of the recipe: ``is_main`` (whether it has the main question), ``unit_id`` (unit of hash splits), ``as_of``,
+  ``context_length``, ``answer_cue``, ``window_closes`` (date), ``next_split_begins`` (date, NULL for the last split).
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ Spans = Mapping[str, date]
 def judge_dataset(
     members: DataFrame, samples: DataFrame, recipe: Recipe, closes_before: Spans, *, run_folder: Path, run_id: str
 ) -> Verdict:
-    """Measures and judges a dataset: no sample breaks a rule, and no split that is needed is empty.
+    """Measures and judges a dataset: no sample breaks a rule, and no required split is empty.
 
     Args:
         members: rows of one dataset_id.
-        samples: the instruction samples they name.
+        samples: the instruction samples of these members.
         closes_before: per split, the local date by which its label windows must have closed.
     """
     contract = table_contract("dataset_members")
@@ -47,16 +47,19 @@ def judge_dataset(
     sizes, rules = split_sizes(members, recipe), split_rules(recipe)
     found = {**broken_counts(view, contract.dataset_rules), **{rule.name: sizes[rule.name] for rule in rules}}
     measured = {name: Measured(value=float(count), observed=float(count)) for name, count in found.items()}
-    context, asked = open_context(run_folder / "quality"), pending_results((*contract.dataset_rules, *rules), measured)
-    results = judged(context, NAME, asked, run_id=run_id)
+    context, pending = (
+        open_context(run_folder / "quality"),
+        pending_results((*contract.dataset_rules, *rules), measured),
+    )
+    results = judged(context, NAME, pending, run_id=run_id)
     verdict = Verdict(kept=sum(sizes.values()), refused=0, results=results)
     write_verdict(run_folder, NAME, verdict, run_id=run_id, rules_version=contract.rules_version)
     return verdict
 
 
 def joined_view(members: DataFrame, samples: DataFrame, recipe: Recipe, closes_before: Spans) -> DataFrame:
-    """The view that the rules speak of."""
-    told = samples.select(
+    """The view that the rules are evaluated on."""
+    sample_columns = samples.select(
         "sample_id",
         F.lit(True).alias("_found"),
         "prompt",
@@ -67,7 +70,7 @@ def joined_view(members: DataFrame, samples: DataFrame, recipe: Recipe, closes_b
     )
     local = F.from_utc_timestamp("observation_at", recipe.business_timezone)
     cues = {question.name: question.cue for question in load_tasks(recipe.instructions).questions}
-    return members.join(told, "sample_id", "left").select(
+    return members.join(sample_columns, "sample_id", "left").select(
         *members.columns,
         F.coalesce("_found", F.lit(False)).alias("sample_found"),
         *("prompt", "choices", "answer", "prompt_tokens"),
@@ -87,13 +90,13 @@ def broken_counts(view: DataFrame, rules: Sequence[DatasetRule]) -> dict[str, in
     counts: dict[str, int] = _counted(view, alone) if alone else {}
     for per in dict.fromkeys(rule.per for rule in rules if rule.per):
         grouped = [rule for rule in rules if rule.per == per]
-        held = [holds(rule.condition).alias(rule.name) for rule in grouped]
-        counts |= _counted(view.groupBy(per).agg(*held), [_of_group(rule) for rule in grouped])
+        satisfied = [holds(rule.condition).alias(rule.name) for rule in grouped]
+        counts |= _counted(view.groupBy(per).agg(*satisfied), [_of_group(rule) for rule in grouped])
     return counts
 
 
 def split_rules(recipe: Recipe) -> tuple[TableRule, ...]:
-    """Splits that must hold samples of the main question."""
+    """Rules that every required split has samples of the main question."""
     return tuple(
         TableRule(name=f"split_{name}", measure="rows", low=1, description=f"split {name} has samples to use")
         for name in ("train", "target", "select", final_split(recipe))
@@ -101,7 +104,7 @@ def split_rules(recipe: Recipe) -> tuple[TableRule, ...]:
 
 
 def split_sizes(members: DataFrame, recipe: Recipe) -> dict[str, int]:
-    """Samples of the main question in each split, named as the rules are."""
+    """Number of samples of the main question in each split, by rule name."""
     counted = members.where(F.col("task") == main_task(recipe)).groupBy("split").count().collect()
     found = {f"split_{row['split']}": int(row["count"]) for row in counted}
     return {**{rule.name: 0 for rule in split_rules(recipe)}, **found}
@@ -113,7 +116,7 @@ def _counted(rows: DataFrame, rules: Sequence[DatasetRule]) -> dict[str, int]:
 
 
 def _of_group(rule: DatasetRule) -> DatasetRule:
-    """The rule on the groups, whose condition was computed under its name."""
+    """The rule on groups, whose condition is the column of that name."""
     return DatasetRule(name=rule.name, condition=f"`{rule.name}`")
 
 

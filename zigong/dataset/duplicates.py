@@ -1,9 +1,9 @@
-"""Samples that say again what another sample says: within train, and between train and the held-out splits.
+"""Finds duplicate samples: within train, and between train and the held-out splits.
 
-A text is a prompt with its answer. Equal texts are found by hash; near-equal ones by MinHash over the distinct texts
-only, and every pair that is reported was compared in full. Texts of one split unit are never near duplicates of each
-other: the samples of a client at neighbouring dates share most of their history by design. Behaviour has few words, so
-equal texts of different clients are ordinary data; what becomes of them is for the recipe to say.
+A text is a prompt with its answer. Equal texts are found by hash, near-equal ones by MinHash over the distinct texts;
+the similarity of every reported pair is computed exactly. Texts of one split unit are never near duplicates of each
+other, since the samples of a client at adjacent dates share most of their history by design. Event text has a small
+vocabulary, so equal texts of different clients are normal data; the recipe decides whether they are kept.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _BUCKET = ["completion", "band", "bucket"]
 
 @dataclass(frozen=True, kw_only=True)
 class Repetitions:
-    """How many train samples repeat something.
+    """Number of train samples that repeat another sample.
 
     Attributes:
         exact: samples with the text of a train sample with a smaller id.
         near: samples whose text is near a train text with a smaller first id.
-        held_out_exact: by held-out split, samples whose text stands there too.
-        held_out_near: by held-out split, samples whose text is near one that stands there, and does not itself.
-        crowded_texts: texts that were too many in a bucket; pairs among them may be missing.
+        held_out_exact: by held-out split, samples whose text is also in that split.
+        held_out_near: by held-out split, samples whose text is near, but not equal to, a text in that split.
+        crowded_texts: texts that exceeded the size limit of a bucket; pairs among them may be missing.
     """
 
     exact: int
@@ -41,7 +41,7 @@ class Repetitions:
     crowded_texts: int
 
     def metrics(self) -> dict[str, float]:
-        """The counts as flat figures."""
+        """The counts as a flat mapping of metrics."""
         held_out = {"exact": self.held_out_exact, "near": self.held_out_near}
         return {
             "duplicates.exact": self.exact,
@@ -50,17 +50,17 @@ class Repetitions:
             **{f"contamination.{kind}.{s}": n for kind, by_split in held_out.items() for s, n in by_split.items()},
         }
 
-    def told(self, settings: Duplicates) -> str:
-        """The counts in a sentence, for the report."""
+    def sentence(self, settings: Duplicates) -> str:
+        """The counts as a sentence for the report."""
         within = f"{self.exact:,} train samples equal another ({settings.exact}), {self.near:,} are near another unit's"
         splits = sorted({*self.held_out_exact, *self.held_out_near})
-        beside = [
+        held_out = [
             f"{self.held_out_exact.get(split, 0):,} equal and {self.held_out_near.get(split, 0):,} are near {split}"
             for split in splits
         ]
         crowd = f"; {self.crowded_texts:,} crowded texts were not compared with all" if self.crowded_texts else ""
         return (
-            f"{within} ({settings.near}); {', '.join(beside) or 'none is held out'} ({settings.contamination}){crowd}"
+            f"{within} ({settings.near}); {', '.join(held_out) or 'none is held out'} ({settings.contamination}){crowd}"
         )
 
 
@@ -69,9 +69,8 @@ class NearPairs:
     """Pairs of texts at or above the threshold.
 
     Attributes:
-        pairs: text, split where it stands, other_text (a train text), similarity. Within train, text has the smaller
-            first id.
-        crowded: texts (text, split) beyond ``max_bucket`` of a bucket, which were compared with its first texts only.
+        pairs: text, its split, other_text (a train text), similarity. Within train, text has the smaller first id.
+        crowded: texts (text, split) beyond the first ``max_bucket`` of a bucket, which were compared with these only.
     """
 
     pairs: DataFrame
@@ -86,8 +85,8 @@ def distinct_texts(members: DataFrame, unit: str) -> DataFrame:
         unit: user_id or person_id.
 
     Returns:
-        text, split, completion, first_id (its smallest sample_id), samples, one_unit (null where several units have
-        the text), input_ids.
+        text, split, completion, first_id (its smallest sample_id), samples, one_unit (null if several units have the
+        text), input_ids.
     """
     of_one = F.min(unit).eqNullSafe(F.max(unit))
     return (
@@ -106,7 +105,7 @@ def near_pairs(texts: DataFrame, settings: Duplicates) -> NearPairs:
     """Pairs of different texts with the same answer, of different units, at least one of them in train.
 
     Args:
-        texts: as ``distinct_texts`` gives them.
+        texts: as returned by ``distinct_texts``.
     """
     sketches = _sketches(texts, settings)
     banded = sketches.select(
@@ -138,43 +137,43 @@ def repeated_samples(members: DataFrame, settings: Duplicates, unit: str) -> tup
 
     Args:
         members: as for ``distinct_texts``.
-        settings: what is looked for, and what is dropped.
+        settings: which duplicates are searched for, and which are dropped.
         unit: user_id or person_id.
 
     Returns:
         The samples to drop from train (sample_id, reason: ``contaminated``, ``exact_duplicate`` or ``near_duplicate``,
-        the first that holds), and the counts, which do not depend on what is dropped. The survivor is the sample with
-        the smallest id; a near duplicate is dropped for any near train text with a smaller first id, itself dropped as
-        near or not, so that no two near texts stay.
+        the first that applies), and the counts, which do not depend on what is dropped. The sample with the smallest id
+        is kept. A near duplicate is dropped if any near train text has a smaller first id, even one that is dropped as
+        near itself, so no two near texts are kept.
     """
     texts = distinct_texts(members, unit).localCheckpoint()
     train = texts.where(F.col("split") == TRAIN).select("text", "first_id", "samples")
     same = texts.where(F.col("split") != TRAIN).join(train.select("text"), "text").select("text", "split")
     found = None if settings.near == "ignore" else near_pairs(texts, settings)
     pairs = train.sparkSession.createDataFrame([], PAIR_COLUMNS) if found is None else found.pairs.localCheckpoint()
-    beside = pairs.where(F.col("split") != TRAIN).select(F.col("other_text").alias("text"), "split").distinct()
-    beside = beside.join(same, ["text", "split"], "left_anti")
+    near_held_out = pairs.where(F.col("split") != TRAIN).select(F.col("other_text").alias("text"), "split").distinct()
+    near_held_out = near_held_out.join(same, ["text", "split"], "left_anti")
     within = pairs.where(F.col("split") == TRAIN).select("text", "other_text")
-    judged = _judged(train, same.unionByName(beside), within, settings).localCheckpoint()
+    judged = _judged(train, same.unionByName(near_held_out), within, settings).localCheckpoint()
     counts = judged.agg(F.sum(F.col("samples") - 1), F.sum(F.when(F.col("near"), F.col("samples")))).first()
     repetitions = Repetitions(
         exact=int(counts[0] or 0) if counts else 0,
         near=int(counts[1] or 0) if counts else 0,
         held_out_exact=_samples_by_split(train, same),
-        held_out_near=_samples_by_split(train, beside),
+        held_out_near=_samples_by_split(train, near_held_out),
         crowded_texts=found.crowded.count() if found else 0,
     )
     return _dropped(members, judged, settings), repetitions
 
 
 def _judged(train: DataFrame, held_out: DataFrame, within: DataFrame, settings: Duplicates) -> DataFrame:
-    """Train texts with what is true of them; a text that is dropped as contaminated makes no other a near duplicate."""
+    """Train texts with their flags; a text that is dropped as contaminated makes no other text a near duplicate."""
     contaminated = held_out.select("text", F.lit(True).alias("contaminated")).distinct()
     if settings.contamination == "drop":
         within = within.join(contaminated.select("text"), "text", "left_anti")
     near = within.select(F.col("other_text").alias("text"), F.lit(True).alias("near")).distinct()
-    told = train.join(contaminated, "text", "left").join(near, "text", "left")
-    return told.select("text", "first_id", "samples", *(F.coalesce(c, F.lit(False)).alias(c) for c in _FLAGS))
+    flagged = train.join(contaminated, "text", "left").join(near, "text", "left")
+    return flagged.select("text", "first_id", "samples", *(F.coalesce(c, F.lit(False)).alias(c) for c in _FLAGS))
 
 
 _FLAGS = ("contaminated", "near")
@@ -200,19 +199,19 @@ def _samples_by_split(train: DataFrame, held_out: DataFrame) -> dict[str, int]:
 
 
 def _sketches(texts: DataFrame, settings: Duplicates) -> DataFrame:
-    wanted = texts.select("text", "split", "completion", "first_id", "one_unit", "input_ids")
+    needed = texts.select("text", "split", "completion", "first_id", "one_unit", "input_ids")
     sketcher = Sketcher(shingle_tokens=settings.shingle_tokens, cut=Bands.of(settings.threshold))
     added = "shingles array<bigint>, buckets array<bigint>"
     schema = f"text string, split string, completion string, first_id string, one_unit string, {added}"
-    # Read by the buckets and by both sides of the comparison: without the checkpoint each would sketch again.
-    return wanted.mapInArrow(sketcher, schema).localCheckpoint()
+    # Read by the buckets and by both sides of the comparison; without the checkpoint each would recompute the sketches.
+    return needed.mapInArrow(sketcher, schema).localCheckpoint()
 
 
 def _met(anchors: DataFrame, banded: DataFrame, threshold: float) -> DataFrame:
-    """Pairs that share a bucket and can be near: (text, split) of the anchor and other_text of train, each once.
+    """Distinct pairs that share a bucket and can be near: (text, split) of the anchor, and other_text of train.
 
-    Every text of a bucket meets only the bucket's first texts, so a crowded bucket costs as many pairs as it has
-    texts times ``max_bucket``, not the square.
+    Every text is paired only with the first texts of its bucket, so a crowded bucket of n texts costs at most
+    n * ``max_bucket`` pairs instead of n^2.
     """
     other = banded.where(F.col("split") == TRAIN).select(
         *_BUCKET,

@@ -1,4 +1,4 @@
-"""Instruction samples and labels to the members of one dataset: who trains, who is held out, and with what answer."""
+"""Builds the members of one dataset from instruction samples and labels: the split and the answer of each sample."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from zigong.instructions.tasks import Tasks, load_tasks
 from zigong.instructions.template_files import LabelAnswer
 from zigong.recipe import DateRange, Recipe
 
-HASH_CELLS = 4096  # resolution at which the cap cuts the hash line
+HASH_CELLS = 4096  # resolution of the hash range at which ``max_train_samples`` is applied
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A dataset before it is published.
+    """A dataset before publication.
 
     Attributes:
         members: rows of the contract dataset_members.
-        dropped: labelled samples that are in no split, by reason.
+        dropped: number of labelled samples that are in no split, by reason.
         repetitions: train samples that repeat another sample.
     """
 
@@ -38,9 +38,9 @@ class Dataset:
 def build_members(
     samples: DataFrame, labels: DataFrame, recipe: Recipe, completion_ids: dict[str, list[int]]
 ) -> Dataset:
-    """Joins samples with the labels of the first horizon and gives each a split and an answer.
+    """Joins samples with the labels of the first horizon and assigns each a split and an answer.
 
-    Auxiliary samples stand beside the main sample of their client and date: with its label, and in train alone.
+    Auxiliary samples have the label of the main sample of their client and date, and are in train only.
 
     Args:
         samples: rows of instruction_samples.
@@ -49,10 +49,10 @@ def build_members(
     """
     horizon, tasks = recipe.labels.horizons[0], load_tasks(recipe.instructions)
     main = F.col("task") == tasks.main.task
-    asked = labels.where(
+    first_horizon = labels.where(
         (F.col("window_months") == horizon.window_months) & (F.col("dpd_threshold") == horizon.dpd_threshold)
     ).select("user_id", "observation_at", "outcome", "max_days_past_due", "matured_at")
-    labelled = samples.join(asked, ["user_id", "observation_at"], "inner")
+    labelled = samples.join(first_horizon, ["user_id", "observation_at"], "inner")
     placed = labelled.withColumn("split", split_column(recipe))
     fated = placed.withColumn("reason", F.coalesce(_exclusion(recipe), _auxiliary_exclusion(main))).cache()
     threshold = _cap_threshold(fated.where("reason IS NULL AND split = 'train'").where(main), recipe)
@@ -79,14 +79,14 @@ def _by_reason(dropped: DataFrame) -> dict[str, int]:
 
 
 def _answered(members: DataFrame, tasks: Tasks) -> DataFrame:
-    """Members with label and completion; where no choice is offered, the answer was computed."""
+    """Members with label and completion; questions without choices have a computed answer."""
     label = (F.col("outcome") == "bad").cast("int")
     completion = F.coalesce("answer", F.col("choices")[_place_of_answer(tasks)])
     return members.withColumn("label", label).withColumn("completion", completion)
 
 
 def split_column(recipe: Recipe) -> Column:
-    """The split of a sample, by its date or by the hash of its unit; null where the recipe gives none."""
+    """The split of a sample, by its date or by the hash of its unit; null if the recipe assigns none."""
     split = recipe.split
     held_out = F.when(_share(recipe, "target") < split.target_share, "target").otherwise("select")
     if split.by == "user_hash":
@@ -103,14 +103,14 @@ def split_column(recipe: Recipe) -> Column:
 
 
 def may_pretrain(recipe: Recipe) -> Column:
-    """Whether a user's timeline may train the base: the held-out units stay unseen."""
+    """Whether a user's timeline may be used to pre-train the base; held-out units are excluded."""
     if recipe.split.by == "user_hash":
         return split_column(recipe) == "train"
     return _share(recipe, "test") >= recipe.split.test_share
 
 
 def _exclusion(recipe: Recipe) -> Column:
-    """Why a labelled sample is in no split; the label must be mature at the data's as-of date."""
+    """Reason why a labelled sample is in no split; the label must be mature at the data's as-of date."""
     as_of = F.to_utc_timestamp(F.lit(recipe.as_of.isoformat()), recipe.business_timezone)
     return (
         F.when(F.col("outcome") == "indeterminate", "indeterminate")
@@ -120,12 +120,12 @@ def _exclusion(recipe: Recipe) -> Column:
 
 
 def _auxiliary_exclusion(main: Column) -> Column:
-    """Why an auxiliary sample is left out: nobody is evaluated on it, and not every answer can be computed."""
+    """Reason why an auxiliary sample is excluded: it is not in train, or its answer cannot be computed."""
     return F.when(~main & (F.col("split") != "train"), "auxiliary_outside_train").otherwise(F.col("unanswered"))
 
 
 def _place_of_answer(tasks: Tasks) -> Column:
-    """Where the answer that the label gives stands among the choices."""
+    """Index of the label's answer among the choices."""
     bad, late = F.col("outcome") == "bad", F.coalesce(F.col("max_days_past_due"), F.lit(0)) > 0
     by_delay = F.when(bad, 0).when(late, 1).otherwise(2)
     delayed = [q.name for q in tasks.questions if isinstance(q.answer, LabelAnswer) and q.answer.by == "delay"]
@@ -139,14 +139,14 @@ def _within(dates: DateRange | None) -> Column:
 
 
 def _share(recipe: Recipe, salt: str) -> Column:
-    """A uniform number in [0, 1) of the split unit; each use has its own salt."""
+    """A uniform number in [0, 1) for the split unit; each use has its own salt."""
     unit = F.col("person_id" if recipe.split.unit == "person_id" else "user_id")
     digest = F.sha2(F.concat_ws("|", F.lit(salt), F.lit(str(recipe.split.seed)), unit), 256)
     return F.conv(F.substring(digest, 1, 8), 16, 10).cast("double") / F.lit(float(2**32))
 
 
 def _cap_threshold(train: DataFrame, recipe: Recipe) -> Column:
-    """The largest hash below which at most ``max_train_samples`` lie; units stay whole."""
+    """The largest hash threshold below which there are at most ``max_train_samples``; units are never split."""
     cap = recipe.split.max_train_samples
     if cap is None:
         return F.lit(1.0)
@@ -162,7 +162,7 @@ def _cap_threshold(train: DataFrame, recipe: Recipe) -> Column:
 def _dataset_id(members: DataFrame, main: Column, recipe: Recipe) -> str:
     """Digest of the settings and of every member, independent of row order and of table versions.
 
-    The label says the answer to the main question; of the other questions the answer counts as well.
+    The label determines the answer to the main question; for other questions the answer is included in the digest.
     """
     content_of = ("sample_id", "label", "split", "text_hash")
     row_hash = F.when(main, F.xxhash64(*content_of)).otherwise(F.xxhash64(*content_of, "completion"))
@@ -189,7 +189,7 @@ def _contracted(members: DataFrame, dataset_id: str, completion_ids: dict[str, l
 
 
 def final_split(recipe: Recipe) -> str:
-    """The split that the result is told on: out of time, or held-out users where a source has one T."""
+    """The split that results are reported on: out of time, or held-out users if a source has a single T."""
     return "oot" if recipe.split.by == "time" else "test"
 
 

@@ -1,7 +1,7 @@
-"""MinHash sketches of token ids: near-equal texts meet in a bucket, so that only those pairs are compared.
+"""MinHash sketches of token ids: near-equal texts share a bucket, and only texts of one bucket are compared.
 
 Broder (1997) for the signature, Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, 3.4 for the bands.
-Everything is a fixed function of the ids: no random state, no dependence on order or partitions.
+Sketches are a deterministic function of the ids: no random state, no dependence on order or partitions.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ Hashes = NDArray[np.uint64]
 
 @dataclass(frozen=True, kw_only=True)
 class Bands:
-    """How a signature is cut: two texts meet where all hashes of one band agree."""
+    """Division of a signature into bands: two texts share a bucket if all hashes of one band are equal."""
 
     rows: int
     bands: int
 
     @classmethod
     def of(cls, threshold: float) -> Bands:
-        """The longest bands in which texts of similarity ``threshold`` still meet with probability 0.99."""
+        """The longest bands with which texts of similarity ``threshold`` share a bucket with probability 0.99."""
         cuts = [cls(rows=rows, bands=SIGNATURE // rows) for rows in range(1, SIGNATURE + 1)]
         return max((cut for cut in cuts if cut.recall(threshold) >= WANTED_RECALL), key=lambda cut: cut.rows)
 
     def recall(self, similarity: float) -> float:
-        """Probability that two texts of a similarity meet in at least one band."""
+        """Probability that two texts of a given similarity share a bucket in at least one band."""
         return float(1 - (1 - similarity**self.rows) ** self.bands)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sketcher:
-    """Adds to Arrow batches what texts are compared by.
+    """Adds shingles and buckets to Arrow batches.
 
     Attributes:
         shingle_tokens: consecutive tokens of a shingle.
@@ -68,17 +68,17 @@ class Sketcher:
 def numbered_shingles(
     ids: NDArray[np.integer], lengths: NDArray[np.integer], shingle_tokens: int
 ) -> tuple[Hashes, NDArray[np.int64]]:
-    """Hashes of the shingles of many texts, each told apart from its repetitions.
+    """Hashes of the shingles of many texts; repetitions of a shingle have distinct hashes.
 
-    The n-th occurrence of a shingle in a text has a hash of its own, so that the similarity of two texts is the Jaccard
-    similarity of bags: behaviour has few words, and as sets a text of three months would equal one of thirty.
+    The n-th occurrence of a shingle in a text has its own hash, so the similarity of two texts is the Jaccard
+    similarity of multisets. As sets, a text of three months could equal one of thirty: the vocabulary is small.
 
     Args:
-        ids: token ids of all texts, one after the other.
+        ids: token ids of all texts, concatenated.
         lengths: tokens per text; a text shorter than a shingle is padded to one.
 
     Returns:
-        The hashes, text by text, and the number of each text's; shapes [sum of counts] and [texts].
+        The hashes, text by text, and the number of hashes of each text; shapes [sum of counts] and [texts].
     """
     counts = np.maximum(lengths.astype(np.int64) - shingle_tokens + 1, 1)
     text = np.repeat(np.arange(len(lengths)), counts)
@@ -99,7 +99,7 @@ def numbered_shingles(
 def bucket_hashes(shingles: Hashes, counts: NDArray[np.int64], cut: Bands) -> Hashes:
     """The bucket of every text in every band; shape [texts, bands]."""
     starts = np.cumsum(counts) - counts
-    # A multiplication by an odd number permutes the 64-bit numbers, and the shingles' hashes are already mixed.
+    # Multiplication by an odd number permutes the 64-bit numbers, and the shingle hashes are already mixed.
     numbers = np.arange(1, 2 * SIGNATURE + 1, dtype=np.uint64)
     factors, offsets = np.split(_mixed(numbers * _GOLDEN), 2)
     buckets = np.zeros((len(counts), cut.bands), dtype=np.uint64)
@@ -111,7 +111,7 @@ def bucket_hashes(shingles: Hashes, counts: NDArray[np.int64], cut: Bands) -> Ha
 
 
 def _mixed(numbers: Hashes) -> Hashes:
-    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014): every bit of the result depends on every bit given."""
+    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014): every output bit depends on every input bit."""
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return numbers ^ (numbers >> np.uint64(31))

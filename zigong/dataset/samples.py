@@ -1,4 +1,4 @@
-"""Labelled samples as Arrow: the members of a dataset joined with their prompts, at pinned versions."""
+"""Reads labelled samples as Arrow: members of a dataset joined with their prompts, at pinned table versions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MEMBER_COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class PromptSource:
-    """Where prompts stand: small enough to travel to workers, which read for themselves."""
+    """Location of prompts; small enough to send to workers, which read the tables themselves."""
 
     root: str
     samples_version: int
@@ -39,20 +39,20 @@ class PromptSource:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleSource(PromptSource):
-    """Where a dataset's members stand, and their prompts."""
+    """Location of a dataset's members and of their prompts."""
 
     dataset_id: str
     members_version: int
 
     def members(self, splits: Sequence[str]) -> pa.Table:
-        """Members of some splits, without prompts, in order of sample_id."""
+        """Members of the given splits, without prompts, sorted by sample_id."""
         chosen = (ds.field("dataset_id") == self.dataset_id) & ds.field("split").isin(list(splits))
         paths = LakehousePaths(root=self.root)
         found = arrow_pinned(paths, "dataset_members", self.members_version, columns=MEMBER_COLUMNS, where=chosen)
         return found.sort_by("sample_id")
 
     def labelled(self, splits: Sequence[str], extra: Sequence[str] = ()) -> pa.Table:
-        """Members of some splits with ``input_ids`` and ``extra`` columns of their samples."""
+        """Members of the given splits with ``input_ids`` and ``extra`` columns of their samples."""
         return self.with_prompts(self.members(splits), extra)
 
     def with_prompts(self, members: pa.Table, extra: Sequence[str] = ()) -> pa.Table:
@@ -69,17 +69,17 @@ class SampleSource(PromptSource):
             members["user_bucket"].unique()
         )
         paths = LakehousePaths(root=self.root)
-        told = arrow_pinned(
+        samples = arrow_pinned(
             paths, "instruction_samples", self.samples_version, columns=("sample_id", *columns), where=cells
         )
-        places = pd.Index(told["sample_id"].to_pandas()).get_indexer(members["sample_id"].to_pandas())
+        places = pd.Index(samples["sample_id"].to_pandas()).get_indexer(members["sample_id"].to_pandas())
         if (places < 0).any():
             missing = members["sample_id"][int((places < 0).argmax())]
             raise DataError(
                 f"{(places < 0).sum()} members of {self.dataset_id} have no instruction sample, first {missing}",
                 action="rebuild the dataset from the current instruction samples (build_dataset)",
             )
-        found = told.take(pa.array(places))
+        found = samples.take(pa.array(places))
         for name in columns:
             members = members.append_column(name, found[name])
         return members
@@ -91,7 +91,7 @@ def of_task(members: pa.Table, task: str) -> pa.Table:
 
 
 def cells_of(table: pa.Table) -> list[dict[str, Any]]:
-    """The (observation_date, user_bucket) cells of a table as shards: fixed sets of keys of one version."""
+    """The (observation_date, user_bucket) cells of a table as shards, each a fixed set of keys of one version."""
     found = table.group_by(["observation_date", "user_bucket"]).aggregate([([], "count_all")]).to_pylist()
     cells = sorted((row["observation_date"].isoformat(), row["user_bucket"], row["count_all"]) for row in found)
     return [
@@ -101,7 +101,7 @@ def cells_of(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def user_cells_of(table: pa.Table) -> list[dict[str, Any]]:
-    """The user buckets of a table as shards, all dates together: whole users."""
+    """The user buckets of a table as shards over all dates, so that no user is split."""
     found = table.group_by(["user_bucket"]).aggregate([([], "count_all")]).sort_by("user_bucket").to_pylist()
     return [
         {"shard": f"users_{row['user_bucket']:04d}", "user_bucket": row["user_bucket"], "rows": row["count_all"]}
@@ -110,7 +110,7 @@ def user_cells_of(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def in_cell(shard: Mapping[str, Any]) -> ds.Expression:
-    """Rows of one cell, or of one user bucket; where the shard names ``only`` some samples, those."""
+    """Rows of one cell or one user bucket, restricted to the samples listed under ``only`` if the shard has it."""
     cell = ds.field("user_bucket") == shard["user_bucket"]
     if "observation_date" in shard:
         cell &= ds.field("observation_date") == date.fromisoformat(shard["observation_date"])
@@ -128,14 +128,14 @@ def prompts_of_cell(
     """Columns sample_id, user_id and input_ids of one template in one shard of instruction_samples, by sample_id.
 
     Args:
-        among: members; where they are given, only their prompts.
+        among: members; if given, only their prompts are returned.
     """
-    asked = in_cell(shard) & (ds.field("template") == template)
+    condition = in_cell(shard) & (ds.field("template") == template)
     if among is not None:
         here = cell_of(among, shard)
-        asked &= ds.field("observation_date").isin(here["observation_date"].unique())
-        asked &= ds.field("sample_id").isin(here["sample_id"].unique())
+        condition &= ds.field("observation_date").isin(here["observation_date"].unique())
+        condition &= ds.field("sample_id").isin(here["sample_id"].unique())
     paths = LakehousePaths(root=source.root)
     columns = ("sample_id", "user_id", "input_ids")
-    found = arrow_pinned(paths, "instruction_samples", source.samples_version, columns=columns, where=asked)
+    found = arrow_pinned(paths, "instruction_samples", source.samples_version, columns=columns, where=condition)
     return found.sort_by("sample_id")

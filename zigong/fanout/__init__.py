@@ -1,1 +1,1 @@
-"""The only room that opens Ray: clusters, shards that actors compute and stage, and Ray Train."""
+"""The only package that uses Ray: clusters, shards that actors compute and stage, and Ray Train."""

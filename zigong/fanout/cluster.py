@@ -1,4 +1,4 @@
-"""Joins or starts a Ray cluster, and carries errors across its processes."""
+"""Connects to or starts a Ray cluster, and transfers errors between its processes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ MEBIBYTE = 1024 * 1024
 
 
 def open_ray(engine: Engine) -> None:
-    """Joins the cluster that RAY_ADDRESS names, else starts a local one with the engine's limits.
+    """Connects to the cluster at RAY_ADDRESS, or starts a local one with the engine's limits.
 
-    Does nothing where this process is connected already.
+    Does nothing if this process is already connected.
 
     Raises:
         InfraError: the cluster does not answer or does not start.
@@ -48,18 +48,18 @@ def open_ray(engine: Engine) -> None:
 
 
 class WorkerError(Exception):
-    """What a worker raised that is no error of ours: its type and message, and the traceback of its process."""
+    """An error of a worker that is not a ZigongError: its type, message and traceback."""
 
 
 def failure(error: Exception) -> dict[str, str]:
-    """A failure as JSON: it crosses processes as data, never as a pickled object."""
+    """Describes an error as JSON, so that it crosses processes as data and never as a pickled object."""
     if isinstance(error, ZigongError):
         return {"kind": error.kind, "message": error.message, "action": error.action}
     return {"raised": f"{type(error).__name__}: {error}", "traceback": "".join(traceback.format_exception(error))}
 
 
 def raise_if_failed(outcome: Mapping[str, Any]) -> None:
-    """Raises the failure that :func:`failure` described: in its own kind, or as a WorkerError."""
+    """Raises the error that :func:`failure` described: with its own type if it is a ZigongError, else a WorkerError."""
     if "raised" in outcome:
         raise WorkerError(f"{outcome['raised']}\n{outcome['traceback']}")
     if "kind" not in outcome:
@@ -69,13 +69,13 @@ def raise_if_failed(outcome: Mapping[str, Any]) -> None:
 
 
 def original_error(error: BaseException) -> Exception:
-    """What user code raised beneath Ray's wrappers; Ray's own failures become an InfraError."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, Exception) and not type(seen).__module__.startswith("ray."):
-            return seen
+    """The error that user code raised, without Ray's wrappers; Ray's own failures become an InfraError."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, Exception) and not type(inner).__module__.startswith("ray."):
+            return inner
         # Ray Core keeps the cause in `cause`, Ray Train in `_base_exc`
-        seen = getattr(seen, "cause", None) or getattr(seen, "_base_exc", None) or seen.__cause__
+        inner = getattr(inner, "cause", None) or getattr(inner, "_base_exc", None) or inner.__cause__
     return InfraError(
         f"Ray failed: {error}", action="check memory and the cluster, then run the step again: it resumes"
     )

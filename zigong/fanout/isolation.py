@@ -1,4 +1,4 @@
-"""Finds the key that ends the process of whoever computes it, and computes the others."""
+"""Isolates keys whose computation ends the worker process, and computes the others."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from zigong.errors import InfraError
 from zigong.fanout.rounds import ShardWork, compute
 from zigong.fanout.staged import Shard, read_shard, remove_shard
 
-ATTEMPTS_APART = 2  # one death alone may be chance
+ISOLATED_ATTEMPTS = 2  # a single death may be accidental
 PARTS = 16  # a shard of n keys costs about log(n) / log(PARTS) rounds
-MAX_ISOLATED_KEYS = 20  # more keys than this, and the fault lies in the workers
+MAX_ISOLATED_KEYS = 20  # with more keys than this, the workers themselves are at fault
 
 
 @dataclass(kw_only=True)
 class _Suspect:
-    """A shard whose worker died at every attempt, and what became of its keys."""
+    """A shard whose worker died at every attempt, and the state of its keys."""
 
     shard: Shard
     computed: list[Shard] = field(default_factory=list)
@@ -26,12 +26,12 @@ class _Suspect:
 
 
 def isolate(work: ShardWork, shards: Sequence[Shard], keys_of: Callable[[Shard], Sequence[str]] | None) -> None:
-    """Computes suspect shards in ever smaller parts; a key that stands alone and ends its worker again is refused.
+    """Computes suspect shards in ever smaller parts; a single key that ends its worker again is refused.
 
-    Each shard is staged whole in the end, as if it had been computed at once, less the refused keys.
+    In the end each shard is staged completely, as if it had been computed at once, without the refused keys.
 
     Raises:
-        InfraError: the keys are not known, or more keys than ``MAX_ISOLATED_KEYS`` end their worker.
+        InfraError: the keys are unknown, or more than ``MAX_ISOLATED_KEYS`` keys end their worker.
     """
     if keys_of is None:
         raise InfraError(
@@ -41,8 +41,8 @@ def isolate(work: ShardWork, shards: Sequence[Shard], keys_of: Callable[[Shard],
     suspects = {shard["shard"]: _Suspect(shard=shard) for shard in shards}
     open_parts: list[Shard] = [part for shard in shards for part in _parts(shard, shard["shard"], keys_of(shard))]
     while open_parts:
-        missing = [part for part in open_parts if work.whole(part) is None]
-        dead = compute(work, missing, attempts=ATTEMPTS_APART, finished=lambda _: None)
+        missing = [part for part in open_parts if work.manifest(part) is None]
+        dead = compute(work, missing, attempts=ISOLATED_ATTEMPTS, finished=lambda _: None)
         for part in open_parts:
             if part not in dead:
                 suspects[part["of"]].computed.append(part)
@@ -59,7 +59,7 @@ def isolate(work: ShardWork, shards: Sequence[Shard], keys_of: Callable[[Shard],
 
 
 def _parts(shard: Shard, of: str, keys: Sequence[str]) -> list[Shard]:
-    """At most ``PARTS`` parts of equal size, in the order of the keys."""
+    """At most ``PARTS`` parts of equal size, in key order."""
     size = -(-len(keys) // PARTS)
     chunks = [list(keys[start : start + size]) for start in range(0, len(keys), size)]
     return [

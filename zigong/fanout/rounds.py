@@ -1,4 +1,4 @@
-"""Computes shards on an actor pool of Ray Data, round after round, until each is staged or has proved deadly."""
+"""Computes shards on a Ray Data actor pool, in rounds, until each is staged or ends its worker at every attempt."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ import ray.data
 
 from zigong.errors import InfraError
 from zigong.fanout.cluster import failure, original_error, raise_if_failed
-from zigong.fanout.staged import Shard, ShardManifest, whole_shard, write_shard
+from zigong.fanout.staged import Shard, ShardManifest, complete_shard, write_shard
 from zigong.recipe import Engine
 
 BUILDS = ".*.build"
-SHARDS_IN_FLIGHT = 2  # per actor: the one it computes and the next
+SHARDS_IN_FLIGHT = 2  # per actor: the current one and the next
 
 
 class ShardWorker(Protocol):
-    """What an actor builds once and calls for each of its shards."""
+    """A worker, which an actor builds once and calls for each of its shards."""
 
     def __call__(self, shard: Shard) -> pa.Table:
         """Computes one shard; the first column is its key."""
@@ -32,14 +32,14 @@ class ShardWorker(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ShardWork:
-    """How shards are computed and where they are staged.
+    """The computation of shards and the folder in which they are staged.
 
     Attributes:
         worker: importable class (or factory); each actor calls it once.
         arguments: its keyword arguments.
-        stage_folder: absolute; every node of the cluster must see it. Gets ``NAME.parquet`` and ``NAME.json``.
-        fingerprint: of everything the rows depend on but the shard; shards of another fingerprint are computed anew.
-        engine: limits.
+        stage_folder: absolute path that every node can access; ``NAME.parquet`` and ``NAME.json`` are written there.
+        fingerprint: digest of all inputs of the rows except the shard; a shard with another fingerprint is recomputed.
+        engine: resource limits.
     """
 
     worker: Callable[..., ShardWorker]
@@ -48,22 +48,22 @@ class ShardWork:
     fingerprint: str
     engine: Engine
 
-    def whole(self, shard: Shard) -> ShardManifest | None:
-        """The manifest of a shard that is there, else None."""
-        return whole_shard(self.stage_folder, shard, self.fingerprint)
+    def manifest(self, shard: Shard) -> ShardManifest | None:
+        """The manifest of a completely staged shard, else None."""
+        return complete_shard(self.stage_folder, shard, self.fingerprint)
 
     def write(self, table: pa.Table, shard: Shard, *, refused: Sequence[str] = ()) -> None:
         """Stages a shard."""
         write_shard(table, shard, stage_folder=self.stage_folder, fingerprint=self.fingerprint, refused=refused)
 
     def forget_deaths(self) -> None:
-        """Removes the notes that the deaths of an earlier run left."""
+        """Removes the start records that an earlier run left."""
         for pattern in (BUILDS, ".*.starts"):
             for file in self.stage_folder.glob(pattern):
                 file.unlink()
 
     def starts(self, shard: Shard) -> Path:
-        """Where actors note that they begin with a shard, one line each: a start without an end is a death."""
+        """File in which actors record each start of a shard, one per line; a start without a result is a death."""
         return self.stage_folder / f".{shard['shard']}.starts"
 
 
@@ -72,12 +72,12 @@ def compute(
 ) -> list[Shard]:
     """Computes shards in rounds, each with fresh actors, and returns those whose worker died at every attempt.
 
-    An actor that dies is restarted and its shards tried again by Ray, ``attempts`` times in all. Ray counts an attempt
-    for the shard that waits behind a deadly one as well; one that was never begun is left to the next round.
+    Ray restarts an actor that dies and retries its shards, ``attempts`` times in total. Ray also counts an attempt for
+    the shard queued behind the one that ended the worker; a shard that was never started goes to the next round.
 
     Raises:
-        ZigongError: what a worker raised, in its own kind; WorkerError: whatever else it raised.
-        InfraError: workers die before they begin with a shard.
+        ZigongError: a worker raised it; any other error of a worker is a WorkerError.
+        InfraError: workers die before they start a shard.
     """
     waiting, suspects = list(shards), []
     while waiting:
@@ -86,12 +86,12 @@ def compute(
         for row in _outcomes(work, waiting, retries=attempts - 1):
             raise_if_failed(json.loads(row["outcome"]))
             finished(known.pop(row["shard"]))
-        left = [shard for shard in known.values() if work.whole(shard) is None]
+        left = [shard for shard in known.values() if work.manifest(shard) is None]
         for shard in [shard for name, shard in known.items() if shard not in left]:
-            finished(shard)  # its worker died after the last write
+            finished(shard)  # staged, but its worker died before it returned
         if len(left) == len(waiting) and sum(_begun(work, shard) for shard in left) == begun:
             raise InfraError(
-                f"workers die before they begin; {len(left)} shards are not computed, first {left[0]['shard']}",
+                f"workers die before they start; {len(left)} shards are not computed, first {left[0]['shard']}",
                 action="read the logs of the cluster (memory is the usual cause), then run the step again: it resumes",
             )
         suspects += [shard for shard in left if _begun(work, shard) >= attempts]
@@ -105,11 +105,11 @@ def _begun(work: ShardWork, shard: Shard) -> int:
 
 
 def _outcomes(work: ShardWork, shards: Sequence[Shard], *, retries: int) -> Iterator[dict[str, Any]]:
-    """Rows of finished shards, as they come; a shard that Ray gave up has none."""
+    """Rows of finished shards in completion order; a shard that Ray gave up has none."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.max_errored_blocks = -1  # what a worker raises comes as a row, so an errored block is a lost worker
+    context.max_errored_blocks = -1  # errors of workers are returned as rows, so an errored block is a lost worker
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its errors are raised here
     actors = min(_actors(work.engine), len(shards))
     described = ray.data.from_items([{"shard": json.dumps(shard)} for shard in shards], override_num_blocks=len(shards))
@@ -121,7 +121,7 @@ def _outcomes(work: ShardWork, shards: Sequence[Shard], *, retries: int) -> Iter
         compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=SHARDS_IN_FLIGHT),
         num_cpus=work.engine.ray_cpus_per_actor,
         num_gpus=work.engine.ray_gpus_per_actor or None,
-        max_restarts=-1,  # a pool whose actors Ray gave up would wait for ever; retries and builds are bounded instead
+        max_restarts=-1,  # a pool without actors would wait forever; retries and builds are limited instead
         max_task_retries=retries,
     )
     try:
@@ -131,7 +131,7 @@ def _outcomes(work: ShardWork, shards: Sequence[Shard], *, retries: int) -> Iter
 
 
 def _actors(engine: Engine) -> int:
-    """As many as the recipe says, else one per GPU share of the cluster, else one per CPU group of a local Ray."""
+    """The number in the recipe, else one per GPU share of the cluster, else one per CPU group of a local Ray."""
     if engine.ray_actors is not None:
         return engine.ray_actors
     if engine.ray_gpus_per_actor:
@@ -140,7 +140,7 @@ def _actors(engine: Engine) -> int:
 
 
 class ShardWriter:
-    """The actor: builds its worker at the first shard, and writes what it returns."""
+    """The actor: builds its worker at the first shard, and writes the tables it returns."""
 
     def __init__(self, *, work: ShardWork, most_builds: int) -> None:
         self._work = work
@@ -148,7 +148,7 @@ class ShardWriter:
         self._worker: ShardWorker | None = None
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Computes and writes the one shard of a batch; what its worker raises travels as a row."""
+        """Computes and writes the single shard of a batch; an error of its worker is returned as a row."""
         (description,) = batch["shard"].to_pylist()
         shard, outcome = json.loads(description), dict[str, str]()
         try:
@@ -157,13 +157,13 @@ class ShardWriter:
             with self._work.starts(shard).open("a", encoding="utf-8") as starts:
                 starts.write("begun\n")
             self._work.write(self._worker(shard), shard)
-        except Exception as error:  # raised again by the driver: only a lost process may count as one
+        except Exception as error:  # raised again by the driver, so that only a lost process counts as a death
             outcome = failure(error)
         self._work.starts(shard).unlink(missing_ok=True)
         return pa.table({"shard": [shard["shard"]], "outcome": [json.dumps(outcome)]})
 
     def _build(self) -> ShardWorker:
-        """Builds the worker; a note that stays behind tells that a process ended in the middle of it."""
+        """Builds the worker; a remaining marker file shows that a process ended during a build."""
         if len(list(self._work.stage_folder.glob(BUILDS))) >= self._most_builds:
             raise InfraError(
                 f"workers died {self._most_builds} times while they were built",

@@ -1,7 +1,7 @@
-"""Fans shards out over Ray Data actors; each writes its own file, so a rerun continues where the last one stopped.
+"""Distributes shards over Ray Data actors; each shard is a separate file, so a rerun resumes where the last stopped.
 
-Ray commits nothing: it leaves one parquet file and one manifest per shard, and the lakehouse makes the one commit. What
-a shard holds does not depend on the number of workers.
+Ray commits nothing: it writes one Parquet file and one manifest per shard, and the lakehouse commits once. The rows of
+a shard do not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from zigong.fanout.rounds import ShardWork, ShardWorker, compute
 from zigong.fanout.staged import Shard, ShardManifest
 from zigong.recipe import Engine
 
-RETRIES = 2  # of a shard whose actor died
+RETRIES = 2  # per shard whose actor died
 
 
 def map_shards(
@@ -31,26 +31,26 @@ def map_shards(
     progress: Callable[[int, int], None] | None = None,
     keys_of: Callable[[Shard], Sequence[str]] | None = None,
 ) -> list[ShardManifest]:
-    """Computes every shard that is not there yet and returns the manifests of all, in the order of ``shards``.
+    """Computes every shard that is not staged yet and returns the manifests of all, in the order of ``shards``.
 
     Args:
-        shards: JSON-able descriptions, each with a unique ``shard`` name that can be a file name; ``rows``, where it is
-            given, is the size that progress counts.
-        worker: see :class:`ShardWork`, as are the next four.
+        shards: JSON-serialisable descriptions, each with a unique ``shard`` name that is a valid file name; ``rows``,
+            if present, is the size used for progress.
+        worker: see :class:`ShardWork`, also for the next four.
         worker_arguments: its keyword arguments.
-        stage_folder: absolute.
-        fingerprint: of everything the rows depend on but the shard.
-        engine: limits; one CPU of a local Ray stays free for reading.
-        progress: called with rows done and rows in all.
-        keys_of: the keys of a shard. Where it is given, a shard whose worker dies every time is divided until the key
-            that ends the process stands alone; its manifest refuses that key. The worker must know ``only``, the keys
-            of a shard that it is to compute.
+        stage_folder: absolute path.
+        fingerprint: digest of all inputs of the rows except the shard.
+        engine: resource limits; one CPU of a local Ray is reserved for reading.
+        progress: called with the rows done and the total number of rows.
+        keys_of: returns the keys of a shard. If given, a shard whose worker dies at every attempt is divided until the
+            key that ends the process is isolated; the manifest lists that key as refused. The worker must support
+            ``only``, the keys of a shard to compute.
 
     Raises:
         ConfigError: shard names are missing or not unique, or the folder is not absolute.
-        ZigongError: what a worker raised, in its own kind.
-        InfraError: Ray lost workers more often than it may.
-        WorkerError: whatever else a worker raised, by type, message and traceback.
+        ZigongError: a worker raised it.
+        InfraError: Ray lost workers more often than allowed.
+        WorkerError: a worker raised another error; it has type, message and traceback.
     """
     require_names(shards)
     if not stage_folder.is_absolute():
@@ -64,7 +64,7 @@ def map_shards(
         engine=engine,
     )
     count = _Count(shards, progress)
-    missing = [shard for shard in shards if work.whole(shard) is None]
+    missing = [shard for shard in shards if work.manifest(shard) is None]
     count.begin(missing)
     if missing:
         open_ray(engine)
@@ -74,15 +74,15 @@ def map_shards(
             isolate(work, suspects, keys_of)
             for shard in suspects:
                 count.add(shard)
-    manifests = [work.whole(shard) for shard in shards]
+    manifests = [work.manifest(shard) for shard in shards]
     lost = [shard["shard"] for shard, manifest in zip(shards, manifests, strict=True) if manifest is None]
     if lost:
-        raise InfraError(f"{len(lost)} shards are not whole, first {lost[0]}", action="run the step again: it resumes")
+        raise InfraError(f"{len(lost)} shards are incomplete, first {lost[0]}", action="run the step again: it resumes")
     return [manifest for manifest in manifests if manifest is not None]
 
 
 def require_names(shards: Sequence[Shard]) -> None:
-    """Raises a ConfigError unless every shard has a name of its own that can be a file name."""
+    """Raises a ConfigError unless every shard has a unique name that is a valid file name."""
     names = [str(shard.get("shard", "")) for shard in shards]
     wrong = [name for name in names if not name or Path(name).name != name or name.startswith(".")]
     if wrong or len(set(names)) != len(names):
@@ -92,7 +92,7 @@ def require_names(shards: Sequence[Shard]) -> None:
 
 
 class _Count:
-    """Rows that are done, of all."""
+    """Counts finished rows for progress."""
 
     def __init__(self, shards: Sequence[Shard], progress: Callable[[int, int], None] | None) -> None:
         self._report = progress or (lambda _, __: None)

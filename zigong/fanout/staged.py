@@ -1,4 +1,4 @@
-"""Shards that workers staged: written whole or not at all, verified, and read for the one commit."""
+"""Staged shards: written atomically, verified, and read for a single commit."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ Shard = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class ShardManifest:
-    """What one shard's file holds.
+    """Description of one shard's file.
 
     Attributes:
-        shard: its name.
-        rows: rows of the file.
-        keys: distinct values of its first column.
+        shard: name of the shard.
+        rows: number of rows of the file.
+        keys: number of distinct values of its first column.
         checksum: SHA-256 of the file.
-        fingerprint: of everything the rows depend on, but the shard: model, checkpoints, settings, input versions.
+        fingerprint: digest of all inputs of the rows except the shard: model, checkpoints, settings, input versions.
         shard_digest: SHA-256 of the shard's description.
-        refused: keys of the shard that are not in the file, because each of them alone ended its worker's process.
+        refused: keys of the shard that are not in the file, because each ended its worker's process.
     """
 
     shard: str
@@ -46,7 +46,7 @@ class ShardManifest:
 def write_shard(
     table: pa.Table, shard: Shard, *, stage_folder: Path, fingerprint: str, refused: Sequence[str] = ()
 ) -> ShardManifest:
-    """Writes a shard's file and then its manifest, each through a temporary name."""
+    """Writes a shard's file and then its manifest, each atomically through a temporary name."""
     file, manifest_file = _files(stage_folder, shard)
     manifest_file.unlink(missing_ok=True)
     with promoted_file(file) as partial:
@@ -64,8 +64,8 @@ def write_shard(
     return manifest
 
 
-def whole_shard(stage_folder: Path, shard: Shard, fingerprint: str) -> ShardManifest | None:
-    """The manifest of a shard whose file is there, unchanged, and of this fingerprint; else None."""
+def complete_shard(stage_folder: Path, shard: Shard, fingerprint: str) -> ShardManifest | None:
+    """The manifest of a shard whose file exists, is unchanged and has this fingerprint; else None."""
     file, manifest_file = _files(stage_folder, shard)
     if not (file.is_file() and manifest_file.is_file()):
         return None
@@ -83,7 +83,7 @@ def remove_shard(stage_folder: Path, shard: Shard) -> None:
 
 
 def read_shard(stage_folder: Path, shard: Shard) -> pa.Table:
-    """The rows of a whole shard."""
+    """The rows of a complete shard."""
     return pq.read_table(_files(stage_folder, shard)[0])
 
 
@@ -92,7 +92,7 @@ def _files(stage_folder: Path, shard: Shard) -> tuple[Path, Path]:
 
 
 def _read_manifest(file: Path) -> ShardManifest | None:
-    """A manifest, or None where the file holds none: a half-written shard is computed again, it is no error."""
+    """The manifest, or None if the file does not hold one: a partly written shard is recomputed, not an error."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         return ShardManifest(**{**content, "refused": tuple(content["refused"])})
@@ -103,15 +103,15 @@ def _read_manifest(file: Path) -> ShardManifest | None:
 def staged_rows(
     folder: Path, manifests: Sequence[ShardManifest], expected: pa.ChunkedArray, *, key: str = "sample_id"
 ) -> pa.Table:
-    """The rows of all shards, sorted by key, after both anti-joins with the keys that had to come.
+    """The rows of all shards, sorted by key, after anti-joins in both directions with the expected keys.
 
     Args:
-        folder: where the shards were staged.
-        manifests: of the shards.
-        expected: keys that had to be computed, each once. Those that a manifest refuses are not in the rows.
+        folder: folder of the staged shards.
+        manifests: manifests of the shards.
+        expected: distinct keys to compute. The rows do not include keys that a manifest lists as refused.
 
     Raises:
-        DataError: a key is missing, came twice, was never asked for, or is both computed and refused.
+        DataError: a key is missing, duplicated, unexpected, or both computed and refused.
     """
     files = [str(folder / f"{manifest.shard}.parquet") for manifest in manifests if manifest.rows]
     nothing = pa.table({key: pa.array([], expected.type)})
@@ -119,12 +119,12 @@ def staged_rows(
     refused = pa.array([name for manifest in manifests for name in manifest.refused], expected.type)
     found = pa.concat_arrays([*rows[key].chunks, refused])
     missing = pc.sum(pc.invert(pc.is_in(expected, found))).as_py() or 0
-    strange = pc.sum(pc.invert(pc.is_in(found, expected.combine_chunks()))).as_py() or 0
-    twice = len(found) - pc.count_distinct(found).as_py()
-    if missing or strange or twice:
+    unknown = pc.sum(pc.invert(pc.is_in(found, expected.combine_chunks()))).as_py() or 0
+    duplicated = len(found) - pc.count_distinct(found).as_py()
+    if missing or unknown or duplicated:
         raise DataError(
             f"{folder.name}: expected {len(expected)} keys, found {len(found)}, of which {len(refused)} refused: "
-            f"{missing} missing, {strange} unknown, {twice} twice",
+            f"{missing} missing, {unknown} unknown, {duplicated} duplicated",
             action="run the step again with a new run id; if it persists, report the versions in the run's manifest",
         )
     return rows

@@ -18,19 +18,19 @@ from zigong.recipe import Engine
 
 
 def run_on_ray(work: Callable[[], dict[str, Any]], *, engine: Engine, name: str, storage: Path) -> dict[str, Any]:
-    """Runs ``work`` once on a Ray Train worker with one CPU and returns what it returned.
+    """Runs ``work`` once on a Ray Train worker with one CPU and returns its result.
 
     Args:
-        work: the training; paths inside it are absolute, and what it returns is JSON-able.
-        engine: limits of a local Ray.
-        name: of the run, a folder under ``storage``.
-        storage: absolute folder for Ray Train's own files; every node must see it.
+        work: the training; its paths are absolute, and its result is JSON-serialisable.
+        engine: resource limits of a local Ray.
+        name: name of the run and of its folder under ``storage``.
+        storage: absolute folder for Ray Train's own files; every node must be able to access it.
 
     Raises:
         ConfigError: ``storage`` is not absolute.
-        ZigongError: what ``work`` raised, in its own kind.
+        ZigongError: ``work`` raised it.
         InfraError: Ray lost the worker.
-        Exception: whatever else ``work`` raised, as it was.
+        Exception: any other error that ``work`` raised, unchanged.
     """
     if not storage.is_absolute():
         raise ConfigError(f"storage {storage} is not absolute", action="give an absolute path")

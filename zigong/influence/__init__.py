@@ -1,1 +1,1 @@
-"""TracSeq: gradient capture, score and decay."""
+"""TracSeq: gradient capture, scores and decay."""

@@ -1,4 +1,4 @@
-"""Scores of many users' samples by forward mode over their token trees, each sample along its own vector."""
+"""Scores samples of many users by forward mode over their token trees, each sample along its own vector."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def tree_parts(
         targets: gradients of the targets.
         samples: trainable samples of any users.
         first_dates: [N] index of each sample's first eligible test date.
-        checkpoints: those that take part; other columns are 0.
+        checkpoints: indices of the participating checkpoints; other columns are 0.
         settings: recipe section ``influence``.
     """
     parts, losses = np.zeros((len(samples), len(agent.adapters))), np.zeros(len(samples))
@@ -63,16 +63,16 @@ def branch_products(
 ) -> tuple[Floats, Floats]:
     """<gradient of each sample's loss, its vector> at the weights in use [N], and the losses [N].
 
-    Serves what :class:`zigong.influence.sinks.Contraction` serves: the plain product with one vector per
-    checkpoint and bucket of maturity. Branches of one tree may lie in different buckets; the pass then carries one
-    derivative for each of them over the shared tokens, at half the cost of a first one.
+    Computes the same as :class:`zigong.influence.sinks.Contraction`: the product with one vector per checkpoint and
+    bucket of maturity. Branches of one tree may be in different buckets; the pass then computes one derivative per
+    bucket over the shared tokens, each additional one at half the cost of the first.
 
     Args:
         opened: the decoder, with the checkpoint's weights in use.
         trees: of N samples in all; indices run over ``chosen``.
-        vectors: of all buckets.
-        chosen: [N] which vector each sample is scored with.
-        batch_tokens: tokens of one pass.
+        vectors: vectors of all buckets.
+        chosen: [N] index of the vector of each sample.
+        batch_tokens: largest number of tokens of one pass.
     """
     products, losses = np.zeros(len(chosen)), np.zeros(len(chosen))
     grouped: dict[tuple[int, ...], list[Tree]] = {}
@@ -91,9 +91,9 @@ def branch_products(
 
 
 def tree_batches(trees: Sequence[Tree], budget: int) -> list[list[Tree]]:
-    """Divides trees into batches of at most ``budget`` tokens; a larger tree is a batch of its own.
+    """Divides trees into batches of at most ``budget`` tokens; a larger tree is a separate batch.
 
-    Trees of like trunks stand together, and among them those of like branches, since blocks are padded to the largest.
+    Trees are grouped by size of trunk, then of branches, since blocks are padded to the largest.
     """
     batches: list[list[Tree]] = []
     room = 0

@@ -1,4 +1,4 @@
-"""The agent in memory: k adapters that are swapped inside one frozen model, and products of its samples' gradients."""
+"""The agent in memory: k adapters that are swapped in one frozen model, and gradients of its samples."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OpenAgent:
-    """The agent in memory: one model, and the k adapters that are swapped inside it.
+    """The agent in memory: one model, and the k adapters that are swapped in it.
 
     Attributes:
         manifest: names, order, t_i and eta_i of the checkpoints.
         model: the base model with one LoRA adapter; every parameter is frozen and dropout is off.
         pairs: its LoRA layers.
-        groups: which pairs read the same tensor, in the order of their calls.
-        adapters: weights of every checkpoint, in the order of the manifest.
+        groups: pairs that read the same tensor, in call order.
+        adapters: weights of every checkpoint, in manifest order.
     """
 
     manifest: CheckpointManifest
@@ -48,15 +48,15 @@ class OpenAgent:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the LoRA pairs."""
+        """Names of the LoRA pairs."""
         return tuple(pair.name for pair in self.pairs)
 
     @cached_property
     def forward_mode(self) -> ForwardMode:
-        """The model for passes over token trees; a second copy of its projections, made when first asked for.
+        """The model for passes over token trees; a second copy of its projections, created on first use.
 
         Raises:
-            ConfigError: the architecture, the adapter or the precision is one that forward mode does not know.
+            ConfigError: forward mode does not support the architecture, the adapter or the precision.
         """
         return open_forward_mode(self.model, [(pair.a, pair.b) for pair in self.pairs])
 
@@ -79,15 +79,15 @@ def open_agent(
 
     Args:
         base_folder: the base model the agent was trained on.
-        manifest: of the agent.
+        manifest: manifest of the agent.
         torch_threads: threads of one operation.
-        precision: of the passes; scores are summed in fp32 or fp64.
-        gradient_checkpointing: keep one tensor a layer and compute the rest again on the way back.
-        device: where the passes run.
+        precision: precision of the passes; scores are summed in fp32 or fp64.
+        gradient_checkpointing: keep one tensor per layer and recompute the others in the backward pass.
+        device: device of the passes.
 
     Raises:
         ConfigError: a file is missing or pickled, or the adapters train something other than A and B of linear layers.
-        DataError: base model or an adapter is not the one that the manifest names, or the adapters differ in kind.
+        DataError: base model or an adapter differs from the manifest, or the adapters differ in their settings.
     """
     found = base_digest(base_folder)
     if found != manifest.base_digest:
@@ -96,7 +96,7 @@ def open_agent(
             action="score with the base model that the agent was trained on",
         )
     torch.set_num_threads(torch_threads)
-    _require_one_kind(manifest)
+    _require_same_settings(manifest)
     weights = [manifest.weights(checkpoint) for checkpoint in manifest.checkpoints]
     adapted = load_adapted(base_folder, manifest.folder / manifest.checkpoints[0].adapter)
     adapted.requires_grad_(False)
@@ -118,7 +118,7 @@ def open_agent(
     )
 
 
-def _require_one_kind(manifest: CheckpointManifest) -> None:
+def _require_same_settings(manifest: CheckpointManifest) -> None:
     first, *others = [read_json(manifest.folder / item.adapter / CONFIG) for item in manifest.checkpoints]
     for item, config in zip(manifest.checkpoints[1:], others, strict=True):
         differing = sorted(key for key in first.keys() | config.keys() if first.get(key) != config.get(key))
@@ -130,7 +130,7 @@ def _require_one_kind(manifest: CheckpointManifest) -> None:
 
 
 def _checkpoint_layers(model: PreTrainedModel) -> None:
-    """Only the decoder layers are told that they train: dropout inside them stays off."""
+    """Enables gradient checkpointing: only the decoder layers are in training mode, and their dropout stays off."""
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     for module in model.modules():
         if isinstance(module, GradientCheckpointingLayer):
@@ -138,7 +138,7 @@ def _checkpoint_layers(model: PreTrainedModel) -> None:
 
 
 def use_checkpoint(agent: OpenAgent, index: int) -> None:
-    """Puts the weights of one checkpoint into the model."""
+    """Loads the weights of one checkpoint into the model."""
     with torch.no_grad():
         for pair, (weight_a, weight_b) in zip(agent.pairs, agent.adapters[index], strict=True):
             pair.a.weight.copy_(weight_a)
@@ -146,10 +146,10 @@ def use_checkpoint(agent: OpenAgent, index: int) -> None:
 
 
 def pass_through(agent: OpenAgent, batch: LabelledBatch, sink: Sink) -> Tensor:
-    """One forward and one backward pass of the SUM of the samples' losses, whose factors ``sink`` takes.
+    """One forward and one backward pass of the SUM of the samples' losses; passes the factors to ``sink``.
 
     Returns:
-        Each sample's own mean loss over its label tokens, [N].
+        Mean loss of each sample over its label tokens, [N].
     """
     with captured(agent.pairs, agent.groups, sink):
         losses = sample_losses(agent.model, batch.to(agent.model.device))
@@ -158,7 +158,7 @@ def pass_through(agent: OpenAgent, batch: LabelledBatch, sink: Sink) -> Tensor:
 
 
 def sample_gradients(agent: OpenAgent, batch: LabelledBatch) -> Matrices:
-    """Gradient of each sample's loss with respect to the LoRA weights in use: (A [N, r, D], B [N, O, r]) in fp32."""
+    """Gradient of each sample's loss with respect to the loaded LoRA weights: (A [N, r, D], B [N, O, r]) in fp32."""
     sink = Collection(len(agent.pairs))
     pass_through(agent, batch, sink)
     return sink.gradients

@@ -1,4 +1,4 @@
-"""Small tables that stand beside the scores: settings side by side, a sweep of gamma, agreement between checkpoints."""
+"""Small tables to review scores: other settings, a sweep of gamma, and agreement between checkpoints."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def comparison_tables(
     manifest: CheckpointManifest,
     top_share: float,
 ) -> tuple[dict[str, pd.DataFrame], tuple[str, ...]]:
-    """The tables of this module by name, and what they warn of.
+    """The tables of this module by name, and their warnings.
 
     Args:
-        scored: columns ``parts``, ``loss``, ``stratum``, ``observation_date`` of the samples that have a score; within
-            a stratum, task and label together, ranks are compared.
+        scored: columns ``parts``, ``loss``, ``stratum``, ``observation_date`` of the samples that have a score; ranks
+            are compared within a stratum (task and label).
         settings: recipe section ``influence``.
-        targets: what they were scored against.
-        manifest: of the agent.
+        targets: targets of the scores.
+        manifest: manifest of the agent.
         top_share: share of each stratum that counts as its top.
     """
     if scored.empty:
@@ -51,7 +51,7 @@ def comparison_tables(
 
 
 def with_strata(scores: pa.Table, members: pa.Table) -> pd.DataFrame:
-    """The scores that are there, with what :func:`comparison_tables` needs to know of their samples.
+    """The scores that are not null, with the columns that :func:`comparison_tables` needs.
 
     Args:
         scores: columns of influence_scores.
@@ -71,24 +71,24 @@ def settings_side_by_side(
     manifest: CheckpointManifest,
     top_share: float,
 ) -> pd.DataFrame:
-    """Every decay with both checkpoint settings, and a sweep of gamma, against the scores as they stand.
+    """Compares every decay with both checkpoint settings, and a sweep of gamma, with the given scores.
 
     Args:
         scored: columns ``parts``, ``stratum``, ``observation_date`` of the samples that have a score.
-        settings: of these scores.
+        settings: settings of these scores.
         target_dates: observation dates of the targets.
-        manifest: of the agent.
+        manifest: manifest of the agent.
         top_share: share of each stratum that counts as its top.
 
     Returns:
         One row per setting whose scores follow from the stored parts (:mod:`zigong.influence.recombine`): decay,
-        checkpoints, gamma, scored, rank_correlation with the scores as they stand and top_overlap, both within stratum.
+        checkpoints, gamma, scored, rank_correlation with the given scores and top_overlap, both within stratum.
     """
-    whole: list[dict[str, object]] = [
+    decays: list[dict[str, object]] = [
         {"decay": decay, "checkpoints": used} for decay, used in product(DECAYS, ("all", "own"))
     ]
     sweep: list[dict[str, object]] = [{"gamma": gamma} for gamma in GAMMAS if settings.decay != "none"]
-    wanted = [settings.model_copy(update=change) for change in (*whole, *sweep)]
+    wanted = [settings.model_copy(update=change) for change in (*decays, *sweep)]
     parts, dates = np.stack(scored["parts"].to_list()), list(scored["observation_date"])
     reference, strata = parts.sum(1), scored["stratum"].to_numpy(dtype=str)
     rows = []
@@ -111,11 +111,11 @@ def settings_side_by_side(
 
 
 def checkpoint_agreement(scored: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Rank correlation of parts within stratum: of each pair of checkpoints, and of each checkpoint with the loss.
+    """Rank correlation of parts within stratum, for each pair of checkpoints and each checkpoint with the loss.
 
     Args:
         scored: columns ``parts``, ``loss`` and ``stratum`` of the samples that have a score.
-        names: of the checkpoints.
+        names: names of the checkpoints.
 
     Returns:
         Columns first, second ("loss" too) and rank_correlation; below 0 the two rank against each other.
@@ -125,14 +125,14 @@ def checkpoint_agreement(scored: pd.DataFrame, names: Sequence[str]) -> pd.DataF
     columns["loss"] = scored["loss"].to_numpy()
     rows = []
     for first, second in combinations(columns, 2):
-        both = (columns[first] != 0) & (columns[second] != 0)  # 0: the checkpoint took no part
+        both = (columns[first] != 0) & (columns[second] != 0)  # 0: the checkpoint did not participate
         found = rank_correlation(columns[first][both], columns[second][both], strata[both])
         rows.append({"first": first, "second": second, "rank_correlation": found})
     return pd.DataFrame(rows)
 
 
 def rank_correlation(first: Floats, second: Floats, strata: Strata) -> float:
-    """Spearman's correlation within each stratum, averaged by the size of the strata; NaN where none can be had."""
+    """Spearman's correlation within each stratum, averaged by stratum size; NaN if it is undefined in all of them."""
     found, sizes = [], []
     for stratum in np.unique(strata):
         frame = pd.DataFrame({"first": first[strata == stratum], "second": second[strata == stratum]}).rank()
@@ -143,7 +143,7 @@ def rank_correlation(first: Floats, second: Floats, strata: Strata) -> float:
 
 
 def top_overlap(first: Floats, second: Floats, strata: Strata, share: float) -> float:
-    """Share of the top of each stratum by ``first`` that is in its top by ``second`` too; ``share`` by chance."""
+    """Share of each stratum's top by ``first`` that is also in its top by ``second``; by chance it is ``share``."""
     both = total = 0
     for stratum in np.unique(strata):
         members = np.flatnonzero(strata == stratum)
@@ -154,17 +154,17 @@ def top_overlap(first: Floats, second: Floats, strata: Strata, share: float) -> 
 
 
 def sign_warnings(agreement: pd.DataFrame, diagnostics: Sequence[CheckpointDiagnostics]) -> tuple[str, ...]:
-    """What speaks against using the scores, by name; empty when nothing was found."""
-    told = []
+    """Warnings against using the scores; empty if there are none."""
+    warnings = []
     for row in agreement.to_dict("records"):
         if row["rank_correlation"] < 0 and row["second"] != "loss":
-            told.append(f"signs flip between {row['first']} and {row['second']}: {row['rank_correlation']:+.2f}")
+            warnings.append(f"signs flip between {row['first']} and {row['second']}: {row['rank_correlation']:+.2f}")
     for item in diagnostics:
         if item.half_cosine is not None and item.half_cosine < 0:
-            told.append(f"halves of the target disagree at {item.checkpoint}: {item.half_cosine:+.2f}")
+            warnings.append(f"halves of the target disagree at {item.checkpoint}: {item.half_cosine:+.2f}")
         if item.class_cosine is not None and item.class_cosine < -0.5:
-            told.append(
+            warnings.append(
                 f"the class means oppose each other at {item.checkpoint} ({item.class_cosine:+.2f}): the population "
                 "mean is their imbalance, rank within each class"
             )
-    return tuple(told)
+    return tuple(warnings)

@@ -1,4 +1,4 @@
-"""Which tests a training sample answers to, through which checkpoints, and with what weight."""
+"""Selects the tests and checkpoints that a training sample is scored with, and their weights."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ NO_EARLIER_CHECKPOINT = "no checkpoint before the sample's period"
 
 @dataclass(frozen=True, kw_only=True)
 class Bucket:
-    """What samples share that can be scored with one vector per checkpoint.
+    """Common properties of samples that can be scored with one vector per checkpoint.
 
     Attributes:
         first_date: index of the first eligible test date; all later ones are eligible too.
-        checkpoints: indices of the checkpoints that take part.
+        checkpoints: indices of the participating checkpoints.
     """
 
     first_date: int
@@ -31,14 +31,15 @@ class Bucket:
 def periods_between(earlier: date, later: date, months_per_period: float) -> float:
     """T - t as a number of periods: calendar months between the dates, divided by the months of a period.
 
-    Days do not count, so two dates of one month are 0 apart; a fraction is kept where a period has several months.
+    Days are ignored, so two dates of one month have distance 0; the result can be fractional if a period has several
+    months.
 
     Raises:
-        DataError: ``later`` lies before ``earlier``: the decay would amplify.
+        DataError: ``later`` is before ``earlier``, so the decay would amplify.
     """
     if later < earlier:
         raise DataError(
-            f"a test at {later} lies before {earlier}: the decay has no negative age",
+            f"a test at {later} is before {earlier}: the decay needs an age of at least 0",
             action="score later targets, or set influence.decay: none",
         )
     return months_between(earlier, later) / months_per_period
@@ -54,10 +55,10 @@ def bucket_of(
     """The bucket of a training sample, or the reason why it has none.
 
     Args:
-        observation_date: of the training sample.
-        matured_at: of the training sample.
+        observation_date: observation date of the training sample.
+        matured_at: moment when the training sample's label matured.
         target_moments: observation moments of the tests, sorted.
-        manifest: of the agent. Period p holds the dates after t_(p-1) up to t_p.
+        manifest: manifest of the agent. Period p has the dates after t_(p-1) up to t_p.
         settings: ``pairs`` later: tests at or after ``matured_at``; all: every test. ``checkpoints`` all: every one;
             own: only the last one before the sample's own period.
     """
@@ -73,10 +74,10 @@ def bucket_of(
 
 
 def target_weight(target_date: date, checkpoint: int, manifest: CheckpointManifest, settings: Influence) -> float:
-    """eta_i times the decay of one test date at one checkpoint, without what :func:`sample_weight` adds.
+    """eta_i times the decay of one test date at one checkpoint, without the factor of :func:`sample_weight`.
 
-    With ``decay: sample`` the age T - t of the sample is T - t_i plus (t_i - t), so the sample's part stands apart and
-    the tests still fold into one vector.
+    With ``decay: sample`` the age T - t of the sample is (T - t_i) + (t_i - t), so the sample's factor can be separated
+    and the tests still fold into one vector.
     """
     item = manifest.checkpoints[checkpoint]
     if settings.decay == "none":
@@ -91,12 +92,12 @@ def target_weight(target_date: date, checkpoint: int, manifest: CheckpointManife
 def sample_weight(
     observation_date: date, first_target: date, manifest: CheckpointManifest, settings: Influence
 ) -> float:
-    """The part of the decay that hangs on the sample's own date; 1 but for ``decay: sample`` over all checkpoints.
+    """The factor of the decay that depends on the sample's date; 1 unless ``decay: sample`` uses all checkpoints.
 
-    With ``checkpoints: own`` the sample's time is that of its one checkpoint, so both decays coincide.
+    With ``checkpoints: own`` the sample's time is that of its only checkpoint, so both decays are equal.
 
     Raises:
-        DataError: a test that counts for the sample lies before it.
+        DataError: an eligible test of the sample is before it.
     """
     if settings.decay != "sample" or settings.checkpoints == "own":
         return 1.0

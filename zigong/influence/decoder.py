@@ -1,4 +1,4 @@
-"""A decoder of Mistral's or Llama's form opened for forward mode: its weights as the written-out pass wants them."""
+"""Prepares the weights of a Mistral- or Llama-like decoder for the explicit forward-mode pass."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from zigong.influence.dual import DualLinear
 from zigong.influence.factorised import Matrices
 
 ARCHITECTURES = ("mistral", "llama")
-ROTARY_TYPES = ("default", "linear", "llama3", "yarn")  # whose angles do not hang on the length of the batch
+ROTARY_TYPES = ("default", "linear", "llama3", "yarn")  # types whose angles do not depend on the length of the batch
 PROJECTIONS = {"self_attn": ("q_proj", "k_proj", "v_proj", "o_proj"), "mlp": ("gate_proj", "up_proj", "down_proj")}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Lora:
-    """A LoRA pair of one projection, with its place in ``Matrices``."""
+    """A LoRA pair of one projection, with its index in ``Matrices``."""
 
     place: int
     a: nn.Linear
@@ -32,14 +32,14 @@ class _Lora:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Projection:
-    """One projection: its frozen weight in the form the pass wants it, and its LoRA pair.
+    """One projection: its frozen weight as the pass uses it, and its LoRA pair.
 
     Attributes:
-        weight: [O, D]; columns times the weight of the norm before it, rows times ``factor`` and reordered by ``rows``.
-        norm: [D], 1 where no norm stands before it.
+        weight: [O, D]; columns times the weight of the preceding norm, rows times ``factor`` and reordered by ``rows``.
+        norm: [D], 1 if no norm precedes it.
         rows: [O] order of the output.
-        factor: of the output.
-        lora: None where it has none.
+        factor: factor of the output.
+        lora: its LoRA pair; None if it has none.
     """
 
     weight: Tensor
@@ -59,7 +59,7 @@ class _Layer:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LayerWeights:
-    """The projections of one decoder layer at one checkpoint, those that read the same input joined."""
+    """The projections of one decoder layer at one checkpoint; projections of the same input are joined."""
 
     qkv: DualLinear
     o: DualLinear
@@ -69,49 +69,49 @@ class LayerWeights:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ForwardMode:
-    """A decoder opened for forward mode; see :func:`open_forward_mode`."""
+    """A decoder prepared for forward mode; see :func:`open_forward_mode`."""
 
     model: PreTrainedModel
     layers: tuple[_Layer, ...]
 
 
 def open_forward_mode(model: PreTrainedModel, pairs: Sequence[tuple[nn.Linear, nn.Linear]]) -> ForwardMode:
-    """Checks that the pass fits the model, and folds norms, scales and the order of rotary halves into its weights.
+    """Checks that the pass supports the model, and folds norms, scales and the order of rotary halves into its weights.
 
     Args:
         model: the base model with one LoRA adapter in it, in fp32 or fp64.
         pairs: its LoRA pairs, in the order of the vectors' ``Matrices``.
 
     Raises:
-        ConfigError: the architecture, the adapter or the type of the numbers is another one.
+        ConfigError: the architecture, the adapter or the number type is not supported.
     """
-    _require_known_form(model)
+    _require_supported_form(model)
     places = {id(a): place for place, (a, _) in enumerate(pairs)}
     opened = ForwardMode(model=model, layers=tuple(_opened_layer(layer, places) for layer in _decoder_layers(model)))
     found = sum(part.lora is not None for layer in opened.layers for group in vars(layer).values() for part in group)
     if found != len(pairs):
-        raise _unknown(f"{len(pairs) - found} LoRA pairs outside the decoder's projections")
+        raise _unsupported(f"{len(pairs) - found} LoRA pairs outside the decoder's projections")
     return opened
 
 
-def _require_known_form(model: PreTrainedModel) -> None:
+def _require_supported_form(model: PreTrainedModel) -> None:
     config = model.config
     if config.model_type not in ARCHITECTURES:
-        raise _unknown(f"the architecture {config.model_type}")
+        raise _unsupported(f"the architecture {config.model_type}")
     if config.hidden_act != "silu":
-        raise _unknown(f"the activation {config.hidden_act}")
+        raise _unsupported(f"the activation {config.hidden_act}")
     if getattr(config, "sliding_window", None) is not None:
-        raise _unknown(f"a sliding window of {config.sliding_window}")
+        raise _unsupported(f"a sliding window of {config.sliding_window}")
     if config.rope_parameters["rope_type"] not in ROTARY_TYPES:
-        raise _unknown(f"rotary positions of type {config.rope_parameters['rope_type']}")
+        raise _unsupported(f"rotary positions of type {config.rope_parameters['rope_type']}")
     if model.dtype not in (torch.float32, torch.float64):
-        raise _unknown(f"weights of type {model.dtype}")
+        raise _unsupported(f"weights of type {model.dtype}")
 
 
-def _unknown(found: str) -> ConfigError:
+def _unsupported(found: str) -> ConfigError:
     return ConfigError(
-        f"forward mode is written for {' and '.join(ARCHITECTURES)} in fp32, found {found}",
-        action="score sample by sample: the materialised engine takes every LoRA model",
+        f"forward mode supports {' and '.join(ARCHITECTURES)} in fp32, found {found}",
+        action="score sample by sample (influence.engine: samples), which supports every LoRA model",
     )
 
 
@@ -146,10 +146,10 @@ def _opened_projection(
     base: Any = module.get_base_layer() if adapted else module
     biased = getattr(base, "bias", None) is not None
     if type(base) is not nn.Linear or biased:
-        raise _unknown(f"{name} of type {type(base).__name__}" + (" with a bias" if biased else ""))
+        raise _unsupported(f"{name} of type {type(base).__name__}" + (" with a bias" if biased else ""))
     outputs, inputs = base.weight.shape
     rows = torch.arange(outputs)
-    if head is not None:  # x_i and x_(i + d/2), which turn together, become neighbours: one complex number
+    if head is not None:  # x_i and x_(i + d/2), which rotate together, become adjacent: one complex number
         rows = rows.view(-1, 2, head // 2).transpose(1, 2).flatten()
     scale = torch.ones(inputs, dtype=base.weight.dtype) if norm is None else norm.detach()
     return _Projection(
@@ -164,9 +164,9 @@ def _opened_projection(
 def _lora(name: str, module: Any, places: dict[int, int]) -> _Lora:
     (adapter,) = module.active_adapters if len(module.active_adapters) == 1 else ("",)
     if not adapter or adapter in module.lora_variant or module.lora_bias[adapter] or module.merged:
-        raise _unknown(f"an adapter of {name} that is not one plain LoRA pair")
+        raise _unsupported(f"an adapter of {name} that is not a plain LoRA pair")
     if id(module.lora_A[adapter]) not in places:
-        raise _unknown(f"an adapter of {name} that is not among the given pairs")
+        raise _unsupported(f"an adapter of {name} that is not among the given pairs")
     return _Lora(
         place=places[id(module.lora_A[adapter])],
         a=module.lora_A[adapter],
@@ -176,9 +176,9 @@ def _lora(name: str, module: Any, places: dict[int, int]) -> _Lora:
 
 
 def layer_weights(opened: ForwardMode, vectors: Sequence[Matrices]) -> tuple[LayerWeights, ...]:
-    """The weights in use, LoRA pairs merged, and how they move along K vectors.
+    """The loaded weights with merged LoRA pairs, and their derivatives along K vectors.
 
-    Valid until another checkpoint is put into the model.
+    Valid until another checkpoint is loaded into the model.
 
     Args:
         opened: the decoder.
@@ -191,7 +191,7 @@ def layer_weights(opened: ForwardMode, vectors: Sequence[Matrices]) -> tuple[Lay
 
 
 def _joined(group: Sequence[_Projection], vectors: Sequence[Matrices]) -> DualLinear:
-    """The projections of a group below one another, with their low-rank products in blocks."""
+    """The stacked projections of a group, with their low-rank products as blocks."""
     weights, downs, ups = [], [], []
     outputs = [len(part.rows) for part in group]
     for index, part in enumerate(group):

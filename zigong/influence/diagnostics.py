@@ -1,4 +1,4 @@
-"""How far the targets' mean gradient can be trusted, checkpoint by checkpoint."""
+"""Diagnoses the reliability of the targets' mean gradient at each checkpoint."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from zigong.training.checkpoints import CheckpointManifest
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointDiagnostics:
-    """How trustworthy the targets' mean gradient is at one checkpoint.
+    """Reliability of the targets' mean gradient at one checkpoint.
 
     Attributes:
-        checkpoint: its name.
-        class_cosine: cosine of the mean gradients of bad and good targets. Near -1, the mean over both is only their
-            imbalance. None where a class is absent.
-        half_cosine: cosine of the mean gradients of two random halves. Near 0, the mean is noise. None where a half
-            is empty.
+        checkpoint: name of the checkpoint.
+        class_cosine: cosine of the mean gradients of bad and good targets. Near -1, the mean over both reflects only
+            their imbalance. None if a class is absent.
+        half_cosine: cosine of the mean gradients of two random halves. Near 0, the mean is noise. None if a half is
+            empty.
     """
 
     checkpoint: str
@@ -43,7 +43,7 @@ def target_diagnostics(targets: TargetGradients, manifest: CheckpointManifest) -
 
 
 def diagnostic_figures(targets: TargetGradients, manifest: CheckpointManifest) -> dict[str, float]:
-    """The diagnostics that are known, as flat figures."""
+    """The available diagnostics as a flat mapping of metrics."""
     return {
         f"influence.{found.checkpoint}.{name}": value
         for found in target_diagnostics(targets, manifest)

@@ -1,7 +1,7 @@
-"""Values and their directional derivatives side by side: the layers of a Llama-like decoder in forward mode.
+"""Dual tensors of values and directional derivatives: the layers of a Llama-like decoder in forward mode.
 
-A dual tensor [1 + K, ...] holds a value first and then its derivatives along K vectors. Each function applies one
-layer to both: the value as the layer has it, each derivative by the product rule. Nothing is kept for a backward pass.
+A dual tensor [1 + K, ...] holds a value and then its derivatives along K vectors. Each function applies one layer to
+both: to the value as usual, to each derivative by the product rule. Nothing is stored for a backward pass.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ Mixture = Callable[[Tensor, Tensor], Tensor]  # weights [..., Q, S'], values [..
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DualLinear:
-    """A linear layer y = x W^T whose weight moves along K vectors by products of low rank.
+    """A linear layer y = x W^T whose weight has low-rank derivatives along K vectors.
 
     Attributes:
         weight: W [O, D].
-        down: [K, r', D], None where the weight does not move.
+        down: [K, r', D]; None if the weight is constant.
         up: [K, r', O]; the derivative of W along vector k is (down_k^T up_k)^T.
     """
 
@@ -74,7 +74,7 @@ def dual_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, *, scores: Sco
         q: queries, already divided by the square root of their size.
         k: keys.
         v: values.
-        bias: added to the scores; -inf closes.
+        bias: added to the scores; -inf masks a pair.
         scores: products of queries and keys.
         mixture: weighted sums of values.
     """

@@ -5,11 +5,11 @@ gB = s dy^T h and gA = (s dy B)^T x, summed over its positions. Their product wi
 
     <gA, VA> + <gB, VB> = sum_s <(s dy B)_s, (x VA^T)_s> + sum_s <(s dy VB)_s, h_s>,
 
-contracted on the r side: no per-sample gradient exists. Against many vectors gA and gB are built, one layer at a time,
-and multiplied with all of them at once.
+contracted over r: per-sample gradients are never materialised. With many vectors, gA and gB are built one layer at a
+time and multiplied with all of them at once.
 
-Only dl/dx travels back. Base weights, A and B ask for no gradient, layers that read the same x (q, k, v) share the
-products with it, and the first layer of the model sends nothing further back.
+Only dl/dx is propagated back. Base weights, A and B require no gradient, layers that read the same x (q, k, v) share
+the products with it, and the first layer of the model propagates nothing.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ Matrices = tuple[tuple[Tensor, Tensor], ...]  # one (A [r, D], B [O, r]) for eac
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Factors:
-    """What a backward pass knows of one pair: gA = left^T x and gB = dy^T (s h) for each sample.
+    """Factors of one pair in a backward pass: gA = left^T x and gB = dy^T (s h) for each sample.
 
     Attributes:
-        index: of the pair.
+        index: index of the pair.
         x: [N, S, D]; None unless the sink materialises.
         h: [N, S, r], x A^T.
         left: [N, S, r], s dy B.
@@ -56,10 +56,10 @@ class Factors:
 
 
 class Sink(Protocol):
-    """Who takes the factors.
+    """Consumer of the factors.
 
     Attributes:
-        vector: contracted beside the passes, or None.
+        vector: vector to contract with during the passes, or None.
         materialises: whether ``take`` needs x.
     """
 
@@ -67,17 +67,17 @@ class Sink(Protocol):
     materialises: bool
 
     def take(self, factors: Factors) -> None:
-        """Called once for every pair in a backward pass."""
+        """Called once per pair in a backward pass."""
 
 
 @contextmanager
 def captured(pairs: Sequence[LoraPair], groups: Sequence[Sequence[int]], sink: Sink) -> Iterator[None]:
-    """Lets the LoRA layers compute through :class:`_SharedInput` while the block runs; ``sink`` takes the factors.
+    """Routes the LoRA layers through :class:`_SharedInput` in the with block, and passes the factors to ``sink``.
 
     Args:
         pairs: all LoRA layers of the model.
-        groups: which of them read the same tensor, in the order of their calls.
-        sink: what to do with the factors.
+        groups: pairs that read the same tensor, in call order.
+        sink: consumer of the factors.
     """
     gate = torch.ones((), requires_grad=True)
     for group in groups:
@@ -106,7 +106,7 @@ def _forward(
         stash.x = x
         stash.outputs = _SharedInput.apply(x, gate, pairs, group, sink)
     if stash.x is not x:
-        raise RuntimeError(f"{pairs[group[place]].name} was found to share its input, but got another one")
+        raise RuntimeError(f"{pairs[group[place]].name} was found to share its input, but received another one")
     output = stash.outputs[place]
     if place == len(group) - 1:
         stash.x, stash.outputs = None, ()
@@ -114,10 +114,10 @@ def _forward(
 
 
 class _SharedInput(torch.autograd.Function):
-    """All LoRA layers of one input: their outputs forward, dl/dx and the factors backward.
+    """All LoRA layers of one input: computes their outputs forward, and dl/dx and the factors backward.
 
-    ``gate`` is a scalar that asks for a gradient and gets none: it makes autograd visit the first layer, whose x asks
-    for none.
+    ``gate`` is a scalar that requires a gradient but receives none: it makes autograd visit the first layer, whose x
+    requires none.
     """
 
     @staticmethod

@@ -1,8 +1,8 @@
 """Forward mode over token trees: the derivative of every branch's loss along given vectors, in one pass.
 
-Reverse mode gives the gradient of a sum and cannot tell the branches of a tree apart; forward mode gives one number per
-branch and vector, at the cost of one more forward pass per vector. Written out for decoders of Mistral's and Llama's
-form: pre-norm, rotary positions, causal attention, SwiGLU, no biases.
+Reverse mode gives the gradient of a sum and cannot separate the branches of a tree; forward mode gives one number per
+branch and vector, at the cost of one more forward pass per vector. Implemented for Mistral- and Llama-like decoders:
+pre-norm, rotary positions, causal attention, SwiGLU, no biases.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ def branch_derivatives(
 ) -> tuple[Tensor, Tensor]:
     """Losses of all branches, and their derivatives along the vectors.
 
-    The last layer works at label positions only: nothing reads the rest of it.
+    The last layer is computed at label positions only, since nothing reads its other outputs.
 
     Args:
         opened: the decoder.
-        weights: of its layers, from :func:`layer_weights`.
+        weights: weights of its layers, from :func:`layer_weights`.
         blocks: the trees.
-        vectors: K.
+        vectors: K, the number of vectors.
 
     Returns:
-        Each sample's own mean loss over its label tokens [N], and <its gradient, vector> [K, N], both fp64.
+        Mean loss of each sample over its label tokens [N], and <its gradient, vector> [K, N], both fp64.
     """
     backbone: Any = opened.model.base_model
     x = backbone.embed_tokens(blocks.input_ids)
@@ -62,7 +62,7 @@ def branch_derivatives(
 
 
 def _attended(layer: Any, weight: LayerWeights, x: Tensor, turns: Tensor, blocks: TreeBlocks, *, last: bool) -> Tensor:
-    """What attention of one layer mixes: [1 + K, T, H d], or [1 + K, M, H d] at the labels in the last layer."""
+    """Attention output of one layer: [1 + K, T, H d], or [1 + K, M, H d] at the labels in the last layer."""
     attention = layer.self_attn
     size, groups = attention.head_dim, attention.num_key_value_groups
     joined = dual_linear(dual_normed(x, layer.input_layernorm.variance_epsilon), weight.qkv)
@@ -91,7 +91,7 @@ def _products(q: Tensor, k: Tensor) -> Tensor:
 
 
 def _mixed_in_blocks(q: Tensor, k: Tensor, v: Tensor, blocks: TreeBlocks) -> Tensor:
-    """Attention of the trunks over themselves, and of the branches over trunk and own path: [1 + K, B, H, R, d]."""
+    """Attention of trunks over themselves, and of branches over the trunk and their own path: [1 + K, B, H, R, d]."""
     trunk, branches = blocks.trunk, blocks.branches
     mixed = [
         dual_attention(

@@ -1,4 +1,4 @@
-"""The LoRA layers of a model as the engine sees them: which can be scored, and which of them read the same tensor."""
+"""Finds the LoRA layers of a model that can be scored, and which of them read the same tensor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from zigong.errors import ConfigError
 
 ADAPTER = "default"
-ACTION = "train a plain LoRA on linear layers, or score with a library that knows this kind"
+ACTION = "train a plain LoRA on linear layers, or score with a library that supports this type"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -22,7 +22,7 @@ class LoraPair:
     """One linear layer with its LoRA: y = x W^T + bias + scale * (x A^T) B^T.
 
     Attributes:
-        name: of the layer in PEFT's model.
+        name: name of the layer in PEFT's model.
         layer: PEFT's module.
         base: the frozen linear layer W [O, D].
         a: A [r, D].
@@ -39,7 +39,7 @@ class LoraPair:
 
 
 def lora_pairs(adapted: PeftModel) -> tuple[LoraPair, ...]:
-    """All LoRA layers of a model, in the order of its modules.
+    """All LoRA layers of a model, in module order.
 
     Raises:
         ConfigError: the adapter trains something other than A and B of linear layers; the message names it.
@@ -66,10 +66,10 @@ def lora_pairs(adapted: PeftModel) -> tuple[LoraPair, ...]:
 
 
 def refuse_unknown_kinds(config: LoraConfig) -> None:
-    """Refuses adapters whose gradient is not that of A and B alone.
+    """Rejects adapters that train anything other than A and B.
 
     Raises:
-        ConfigError: names the setting.
+        ConfigError: the adapter has such a setting; the message names it.
     """
     kinds: Mapping[str, bool] = {
         "use_dora": bool(config.use_dora),
@@ -85,14 +85,14 @@ def refuse_unknown_kinds(config: LoraConfig) -> None:
 
 
 def shared_inputs(model: PreTrainedModel, pairs: tuple[LoraPair, ...]) -> tuple[tuple[int, ...], ...]:
-    """Groups of consecutive pairs that read the same tensor, such as q, k and v; found by one pass over two tokens.
+    """Groups of consecutive pairs that read the same tensor, such as q, k and v, found with one pass over two tokens.
 
     Raises:
         ConfigError: a pair is not called once per pass on [N, S, D]: an output head, or an expert of a mixture.
     """
     calls: list[tuple[int, Tensor]] = []
     handles = [
-        pair.layer.register_forward_pre_hook(lambda _, given, index=index: calls.append((index, given[0])))
+        pair.layer.register_forward_pre_hook(lambda _, inputs, index=index: calls.append((index, inputs[0])))
         for index, pair in enumerate(pairs)
     ]
     with torch.no_grad():
@@ -103,7 +103,7 @@ def shared_inputs(model: PreTrainedModel, pairs: tuple[LoraPair, ...]) -> tuple[
         shapes = [tuple(x.shape) for called, x in calls if called == index]
         if len(shapes) != 1 or len(shapes[0]) != 3:
             raise ConfigError(
-                f"{pair.name} is called {len(shapes)} times a pass on {shapes}, expected once on [N, tokens, width]",
+                f"{pair.name} is called {len(shapes)} times per pass on {shapes}, expected once on [N, tokens, width]",
                 action="take output heads and experts out of lora.targets",
             )
     groups: list[list[int]] = []

@@ -14,12 +14,12 @@ from zigong.training.optimise import ADAM_EPS
 def preconditioners(agent: OpenAgent, settings: Influence) -> tuple[Matrices, ...] | None:
     """1 / (sqrt(v) + eps) of every checkpoint's LoRA weights, or None with ``precondition: none``.
 
-    v are the agent's AdamW second moments, corrected for their bias, as they stood when the checkpoint was saved: a
-    step along a gradient g moved the weights by about eta g / (sqrt(v) + eps). The factor goes to the test side alone.
+    v are the agent's bias-corrected AdamW second moments when the checkpoint was saved: a step along a gradient g moved
+    the weights by about eta g / (sqrt(v) + eps). The factor is applied to test gradients only.
 
     Raises:
         ConfigError: a checkpoint has no second moments, or their file is missing.
-        DataError: the file is not the one that the manifest describes.
+        DataError: the file's digest differs from the manifest's.
     """
     if settings.precondition == "none":
         return None

@@ -1,10 +1,10 @@
-"""Scores under other decays, gammas and checkpoint settings from stored parts, without a new gradient.
+"""Recomputes scores for other decays, gammas and checkpoint settings from stored parts, without new gradients.
 
 A part of checkpoint i is gamma^(T - t_i) eta_i times the mean over tests of the gradients' products. With ONE target
-date T the factor stands before the mean, so it can be divided out and another one put in its place: any gamma, decay
-and checkpoint setting follows exactly. With several target dates a mean over different powers of gamma cannot be taken
-apart: only ``checkpoints: own`` follows from ``all``, under the same decay and gamma. From ``own`` nothing else
-follows, and neither pairs, scope, normalisation nor preconditioner can be changed afterwards: those need new gradients.
+date T the factor is outside the mean, so it can be replaced by another one: any gamma, decay and checkpoint setting
+follows exactly. With several target dates a mean over different powers of gamma cannot be separated: only
+``checkpoints: own`` follows from ``all``, with the same decay and gamma. Nothing else follows from ``own``, and pairs,
+scope, normalisation and preconditioner cannot be changed afterwards, since they need new gradients.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PASSES = {"engine", "batch_tokens", "gradient_checkpointing"}
 
 
 def recombinable(made: Influence, wanted: Influence, target_dates: Sequence[date]) -> bool:
-    """Whether parts made with one setting give the scores of another; see the module."""
+    """Whether parts computed with settings ``made`` determine the scores of ``wanted``; see the module docstring."""
     fixed = set(Influence.model_fields) - FREE - PASSES
     if any(getattr(made, name) != getattr(wanted, name) for name in fixed):
         return False
@@ -49,24 +49,24 @@ def recombined(
     target_dates: Sequence[date],
     manifest: CheckpointManifest,
 ) -> Floats:
-    """Parts [N, k] as ``wanted`` would have made them; rows without a checkpoint of their own are NaN.
+    """Parts [N, k] under the settings ``wanted``; rows without their own checkpoint are NaN.
 
     Args:
         parts: [N, k] as stored; every row has been scored.
         dates: observation dates of the samples.
         made: settings of the stored parts.
-        wanted: settings of the answer.
+        wanted: settings of the returned parts.
         target_dates: observation dates of the targets.
-        manifest: of the agent.
+        manifest: manifest of the agent.
 
     Raises:
-        ConfigError: the stored parts do not hold what ``wanted`` needs.
+        ConfigError: ``wanted`` cannot be computed from the stored parts.
     """
     if not recombinable(made, wanted, target_dates):
         raise ConfigError(
-            f"parts made with {made.decay}/{made.gamma}/{made.checkpoints} for {len(target_dates)} target dates do not "
-            f"give {wanted.decay}/{wanted.gamma}/{wanted.checkpoints}",
-            action="score anew with these settings",
+            f"parts computed with {made.decay}/{made.gamma}/{made.checkpoints} for {len(target_dates)} target dates "
+            f"do not determine {wanted.decay}/{wanted.gamma}/{wanted.checkpoints}",
+            action="score again with these settings",
         )
     found = parts
     if len(target_dates) == 1:

@@ -1,4 +1,4 @@
-"""Which published scores still hold, so that only the rest is computed."""
+"""Reuses published scores that are still valid, so that only the others are computed."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import arrow_pinned
 
 PUBLISHED_SCORES = pa.schema([*SCORES, ("input_hash", pa.string())])
-CRASHED = "scorer_crashed"  # the reason of a sample that ends the process which scores it
+CRASHED = "scorer_crashed"  # reason of a sample that ends the process that scores it
 HASHED = ("text_hash", "completion_ids", "observation_date", "matured_at")
 
 
 def with_input_hash(samples: pa.Table) -> pa.Table:
-    """Adds ``input_hash``, the SHA-256 of all that a sample's score is computed from but the scorer.
+    """Adds ``input_hash``, the SHA-256 of all inputs of a sample's score except the scorer.
 
     Args:
-        samples: sample_id and the columns of ``HASHED``; ``text_hash`` stands for the token ids of the prompt, since
-            sample_id hangs on the tokenizer.
+        samples: sample_id and the columns of ``HASHED``; ``text_hash`` represents the token ids of the prompt, since
+            sample_id depends on the tokenizer.
     """
     rows = zip(*(samples[name].to_pylist() for name in HASHED), strict=True)
     hashes = [hashlib.sha256("|".join(map(str, row)).encode()).hexdigest() for row in rows]
@@ -32,7 +32,7 @@ def with_input_hash(samples: pa.Table) -> pa.Table:
 
 
 def identities(samples: pa.Table) -> list[str]:
-    """sample_id and input_hash of each sample as one text: what a sample is, and what it says."""
+    """sample_id and input_hash of each sample as one text: its key and its contents."""
     return [
         f"{key}:{digest}"
         for key, digest in zip(samples["sample_id"].to_pylist(), samples["input_hash"].to_pylist(), strict=True)
@@ -40,10 +40,10 @@ def identities(samples: pa.Table) -> list[str]:
 
 
 def former_scores(paths: LakehousePaths, version: int | None, scorer_id: str) -> pa.Table:
-    """What former runs of the same scorer published, in the columns of ``PUBLISHED_SCORES``.
+    """Scores that former runs of the same scorer published, in the columns of ``PUBLISHED_SCORES``.
 
     Args:
-        version: of influence_scores; None: nothing is taken over.
+        version: version of influence_scores; None: no score is reused.
     """
     if version is None:
         return PUBLISHED_SCORES.empty_table()
@@ -53,7 +53,7 @@ def former_scores(paths: LakehousePaths, version: int | None, scorer_id: str) ->
 
 
 def taken_over(members: pa.Table, former: pa.Table) -> pa.Table:
-    """The rows of former scores that hold for members as they are now, each sample once, sorted by sample_id.
+    """The former scores that are valid for the current members, one per sample, sorted by sample_id.
 
     Args:
         members: sample_id and input_hash of the samples that need a score.
@@ -61,9 +61,9 @@ def taken_over(members: pa.Table, former: pa.Table) -> pa.Table:
     """
     wanted = pa.array(identities(members), pa.string())
     known = former.sort_by("sample_id")
-    held = known.filter(pc.is_in(pa.array(identities(known), pa.string()), wanted))
-    keys = held["sample_id"].to_pylist()
-    return held.take(pa.array([i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]], pa.int64()))
+    valid = known.filter(pc.is_in(pa.array(identities(known), pa.string()), wanted))
+    keys = valid["sample_id"].to_pylist()
+    return valid.take(pa.array([i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]], pa.int64()))
 
 
 def without(members: pa.Table, scored: pa.Table) -> pa.Table:
@@ -72,29 +72,29 @@ def without(members: pa.Table, scored: pa.Table) -> pa.Table:
 
 
 def all_scores(known: pa.Table, computed: pa.Table, wanted: pa.Table) -> pa.Table:
-    """Scores taken over and scores computed, in the columns of ``PUBLISHED_SCORES``.
+    """Reused and computed scores, in the columns of ``PUBLISHED_SCORES``.
 
     Args:
         known: rows of :func:`taken_over`.
         computed: rows of :func:`zigong.influence.score.score_samples`, sorted by sample_id.
-        wanted: the samples they were computed of, with their input_hash, sorted by sample_id.
+        wanted: the scored samples with their input_hash, sorted by sample_id.
     """
     hashes = without(wanted, without(wanted, computed))["input_hash"]
     return pa.concat_tables([known, computed.append_column("input_hash", hashes)], promote_options="default")
 
 
 def with_constants(table: pa.Table, columns: Mapping[str, str]) -> pa.Table:
-    """Adds columns that have one value in every row."""
+    """Adds columns with a constant value."""
     for name, value in columns.items():
         table = table.append_column(name, pa.repeat(value, len(table)))
     return table
 
 
 def crashed(refused: pa.Table, named: Mapping[str, str]) -> pa.Table:
-    """Samples without a score as rows for quarantine: columns reasons and payload.
+    """Quarantine rows of samples without a score: columns reasons and payload.
 
     Args:
-        named: what the payloads say of every sample.
+        named: fields that the payload of every sample contains.
     """
     payloads = [
         json.dumps({**named, **row}, sort_keys=True)

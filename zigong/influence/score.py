@@ -59,7 +59,7 @@ SCORES = pa.schema(
 
 @dataclass(frozen=True, kw_only=True)
 class _Tests:
-    """The tests that some samples answer to: those of one user, or (None) the whole population."""
+    """The tests that samples are scored against: those of one user, or (None) of the population."""
 
     user_id: str | None
     bucket: Bucket
@@ -70,25 +70,25 @@ def score_samples(
 ) -> pa.Table:
     """Scores training samples against the targets.
 
-    Every batch is read once and all adapters pass through it. Against the population, batches hold samples of one
-    bucket, so that one vector per checkpoint serves them all; against their own users' tests, every sample
-    of a batch has a vector of its own. With ``engine: trees`` the samples of a user are scored together by forward
-    mode over their token tree, to 1e-5 of the same scores.
+    Every batch is read once and processed with all adapters. Against the population, a batch holds samples of one
+    bucket, so that one vector per checkpoint suffices; against their own users' tests, every sample of a batch has its
+    own vector. With ``engine: trees`` the samples of a user are scored together by forward mode over their token tree;
+    the scores agree to 1e-5.
 
     Args:
         agent: the opened agent.
-        targets: gradients of the targets at the same checkpoints, made with the same settings.
+        targets: gradients of the targets at the same checkpoints, computed with the same settings.
         samples: training samples.
         settings: recipe section ``influence``.
-        by_length_class: pad every sample to a width of its own length class, which costs a few per cent: then, on CPUs
-            with the same ``torch_threads``, a sample's bits do not depend on the samples that are scored with it. Of no
-            account with ``engine: trees``, where the bits hang on all samples given.
+        by_length_class: pad every sample to the width of its length class, which costs a few per cent: then, on CPUs
+            with the same ``torch_threads``, a sample's bits do not depend on the samples that are scored with it.
+            Ignored with ``engine: trees``, where the bits depend on all samples.
 
     Returns:
         One row per sample, in their order: sample_id, score, parts (contribution of each checkpoint, whose sum is the
-        score; 0 for those that ``checkpoints: own`` leaves out), loss (at the last checkpoint that took part), tokens
-        (of prompt and answer), scope, reason. Without an eligible test or checkpoint score and loss are null, parts is
-        empty and reason says why.
+        score; 0 for those that ``checkpoints: own`` excludes), loss (at the last participating checkpoint), tokens
+        (of prompt and answer), scope, reason. Without an eligible test or checkpoint, score and loss are null, parts is
+        empty and reason explains why.
 
     Raises:
         DataError: a sample is too long or bears no loss, an age is negative, or a score is not finite.
@@ -127,7 +127,7 @@ def score_samples(
 def _tests_of(
     samples: Samples, index: int, targets: TargetGradients, agent: OpenAgent, settings: Influence
 ) -> _Tests | str:
-    """Whose tests a sample answers to, or why there are none."""
+    """The tests that a sample is scored against, or the reason why there are none."""
     day, matured_at = samples.observation_date[index], samples.matured_at[index]
     user_id = samples.user_id[index]
     if settings.scope == "user" and (moments := targets.moments_of(user_id)):
@@ -139,7 +139,7 @@ def _tests_of(
 
 
 def _by(tests: list[_Tests | str], key: Callable[[Bucket], K], *, own: bool) -> Mapping[K, list[int]]:
-    """The samples that answer to their own users' tests, or those that answer to the population, grouped."""
+    """Groups the samples that are scored against their own users' tests, or those scored against the population."""
     members: defaultdict[K, list[int]] = defaultdict(list)
     for index, item in enumerate(tests):
         if isinstance(item, _Tests) and (item.user_id is not None) == own:
@@ -158,7 +158,7 @@ def _batches(
 def _products(
     agent: OpenAgent, batch: LabelledBatch, vectors: Matrices, settings: Influence, *, shared: bool
 ) -> tuple[Floats, Floats]:
-    """Products [N] with each sample's vector, or a shared one, divided by norms for cosines, and losses [N]."""
+    """Products [N] with each sample's own or a shared vector, divided by norms for cosines, and losses [N]."""
     if shared and settings.normalise == "dot":
         contraction = Contraction(len(batch), tuple((a[0], b[0]) for a, b in vectors))
         losses = pass_through(agent, batch, contraction)
@@ -176,7 +176,7 @@ def _bucket_parts(
     settings: Influence,
     divided: Divided,
 ) -> tuple[Parts, Floats]:
-    """Contributions [N, k] and losses [N] of samples that share their eligible tests and checkpoints."""
+    """Contributions [N, k] and losses [N] of samples with the same eligible tests and checkpoints."""
     manifest, first_target = agent.manifest, targets.dates[bucket.first_date]
     vectors: dict[int, Matrices] = {
         checkpoint: tuple(
@@ -203,7 +203,7 @@ def _user_parts(
     settings: Influence,
     divided: Divided,
 ) -> tuple[Parts, Floats]:
-    """Contributions [N, k] and losses [N] of samples that answer to their own users' tests."""
+    """Contributions [N, k] and losses [N] of samples that are scored against their own users' tests."""
     parts, losses = np.zeros((len(samples), len(agent.adapters))), np.zeros(len(samples))
     for indices, batch in divided(samples):
         eligible = [targets.groups_of(samples.user_id[i], tests[int(i)].bucket.first_date) for i in indices]
@@ -222,7 +222,7 @@ def _user_parts(
 def _weights(
     targets: TargetGradients, groups: list[int], day: date, checkpoint: int, agent: OpenAgent, settings: Influence
 ) -> list[float]:
-    """What the sums of a sample's eligible groups count: decay and eta, divided by the number of tests."""
+    """Weights of the sums of a sample's eligible groups: decay times eta, divided by the number of tests."""
     chosen = [targets.groups[group] for group in groups]
     count = sum(group.count for group in chosen)
     first = min(group.observation_date for group in chosen)

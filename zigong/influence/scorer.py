@@ -1,4 +1,4 @@
-"""One scoring of training samples: the scorer is opened once, then the samples are scored in shards on Ray."""
+"""Scores training samples: the scorer is opened once, then the samples are scored in shards on Ray."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from zigong.tokens.samples import Samples, whole_users
 
 @dataclass(frozen=True, kw_only=True)
 class Scorer:
-    """What scores: the agent, and the gradients of the targets.
+    """The agent and the gradients of the targets.
 
     Attributes:
-        fingerprint: of everything that decides a score except the scored sample.
+        fingerprint: digest of everything that determines a score except the scored sample.
     """
 
     agent: OpenAgent
@@ -39,18 +39,18 @@ class Scorer:
 
     @property
     def scorer_id(self) -> str:
-        """Its name in tables."""
+        """Id of the scorer in tables."""
         return f"tracseq-{self.fingerprint[:16]}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What scores look like under other settings.
+    """Comparison of scores with other settings.
 
     Attributes:
-        tables: by name.
-        warnings: what speaks against using the scores.
-        figures: diagnostics of the targets, flat.
+        tables: tables by name.
+        warnings: warnings against using the scores.
+        figures: diagnostics of the targets as a flat mapping.
     """
 
     tables: dict[str, pd.DataFrame]
@@ -59,7 +59,7 @@ class Comparison:
 
 
 def open_scorer(task: ScoringTask, *, business_timezone: str) -> Scorer:
-    """Opens the agent, computes the gradients of the targets and writes them to the task's file for the workers."""
+    """Opens the agent, computes the target gradients and writes them to the task's file for the workers."""
     agent, settings = task.open_agent(), task.settings
     labelled = with_input_hash(task.source.labelled(["target"], ("text_hash",)))
     targets = whole_users(Samples.from_arrow(labelled), settings.max_targets)
@@ -84,13 +84,13 @@ def computed_scores(
     engine: Engine,
     progress: Callable[[int, int], None],
 ) -> pa.Table:
-    """The scores of the wanted samples, sorted by sample_id; those that end their worker's process are left out.
+    """The scores of the wanted samples, sorted by sample_id, without samples that end their worker's process.
 
     Args:
-        wanted: some of :func:`training_samples`.
-        stage_folder: where the shards are staged; those of the same scorer and samples that lie there are taken.
-        engine: limits of the workers.
-        progress: called with rows done and rows in all.
+        wanted: a subset of :func:`training_samples`.
+        stage_folder: folder of the staged shards; existing shards of the same scorer and samples are reused.
+        engine: resource limits of the workers.
+        progress: called with the rows done and the total number of rows.
     """
     source = task.source
     manifests = map_shards(
@@ -112,9 +112,9 @@ def compared(
     """Compares scores with those of other settings.
 
     Args:
-        members: of :func:`training_samples`.
-        scores: in the columns of influence_scores.
-        settings: they were made with.
+        members: members from :func:`training_samples`.
+        scores: scores in the columns of influence_scores.
+        settings: settings of the scores.
         top_share: share of each stratum that counts as its top.
     """
     targets, manifest = scorer.gradients, scorer.agent.manifest
@@ -127,11 +127,11 @@ def compared(
 def _shards_of(
     source: SampleSource, wanted: pa.Table, divided: Callable[[pa.Table], list[dict[str, Any]]]
 ) -> list[dict[str, Any]]:
-    """The cells of the wanted samples; a cell that is not wanted whole names those that are."""
-    whole = {shard["shard"]: shard["rows"] for shard in divided(source.members(["train"]))}
+    """The shards of the wanted samples; a shard of which only a part is wanted lists its keys under ``only``."""
+    complete = {shard["shard"]: shard["rows"] for shard in divided(source.members(["train"]))}
     return [
         shard
-        if shard["rows"] == whole[shard["shard"]]
+        if shard["rows"] == complete[shard["shard"]]
         else {**shard, "only": cell_of(wanted, shard)["sample_id"].to_pylist()}
         for shard in divided(wanted)
     ]

@@ -1,4 +1,4 @@
-"""What becomes of per-sample gradients: contracted with one vector, multiplied with each its own, or kept."""
+"""Consumers of per-sample gradients: contract with one vector, multiply each with its own vector, or collect."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Contraction:
         self.products = torch.zeros(samples, dtype=torch.float64, device=device)
 
     def take(self, factors: Factors) -> None:
-        """Adds the pair's share, summed in fp32 at least."""
+        """Adds the pair's share, summed in at least fp32."""
         if factors.x_vector is None or factors.dy_vector is None:
             raise ValueError("a contraction needs its vector")
         through_a = factors.left.float() * factors.x_vector.float()
@@ -28,14 +28,14 @@ class Contraction:
 
 
 class Matched:
-    """Products [N, 1] of each sample's gradient, which is built one layer at a time and dropped, with its own vector.
+    """Products [N, 1] of each sample's gradient, built one layer at a time and then dropped, with its own vector.
 
-    A product's bits depend on that sample's gradient and vector alone, which those of one product of matrices, all
-    samples with all vectors, would not: how it sums depends on both its sizes.
+    The bits of a product depend only on the sample's gradient and vector. A single matrix product of all samples with
+    all vectors would not have this property: its order of summation depends on the sizes.
 
     Args:
-        samples: N.
-        stacked: (A [N, r, D], B [N, O, r]) of each pair, of any device; [1, ...] is one vector for all samples.
+        samples: N, the number of samples.
+        stacked: (A [N, r, D], B [N, O, r]) of each pair, on any device; [1, ...] is one vector for all samples.
         norms: whether ``scaled`` divides by the norms of the samples' gradients.
     """
 
@@ -49,7 +49,7 @@ class Matched:
 
     @property
     def scaled(self) -> Tensor:
-        """The products, divided by the norms of the samples' gradients where they were wanted."""
+        """The products, divided by the norms of the samples' gradients if ``norms`` is set."""
         return self._products if self._squares is None else _normed(self._products, self._squares)
 
     def take(self, factors: Factors) -> None:
@@ -66,12 +66,12 @@ def _normed(products: Tensor, squares: Tensor) -> Tensor:
 
 
 def _summed(matrices: Tensor) -> Tensor:
-    """Sums [N, ., .] to [N], in steps: one sum to a single number would be divided among threads."""
+    """Sums [N, ., .] to [N] in two steps: a full reduction to one number would be divided among threads."""
     return matrices.sum(2).sum(1)
 
 
 class Collection:
-    """Every sample's gradients, kept: (A [N, r, D], B [N, O, r]) of each pair in fp32."""
+    """Collects every sample's gradients: (A [N, r, D], B [N, O, r]) of each pair in fp32."""
 
     vector: Matrices | None = None
     materialises = True
@@ -81,20 +81,20 @@ class Collection:
         self._pairs = pairs
 
     def take(self, factors: Factors) -> None:
-        """Keeps the pair's gradients."""
+        """Stores the pair's gradients."""
         a, b = materialised(factors)
         self._found[factors.index] = (a.float(), b.float())
 
     @property
     def gradients(self) -> Matrices:
-        """In the order of the pairs."""
+        """The gradients in the order of the pairs."""
         return tuple(self._found[index] for index in range(self._pairs))
 
 
 def materialised(factors: Factors) -> tuple[Tensor, Tensor]:
     """(gA [N, r, D], gB [N, O, r]) of each sample."""
     if factors.x is None:
-        raise ValueError("a sink that materialises keeps x")
+        raise ValueError("expected factors with x: the sink must set materialises")
     a = torch.bmm(factors.left.transpose(1, 2), factors.x)
     b = torch.bmm(factors.dy.transpose(1, 2), factors.h * factors.scale)
     return a, b

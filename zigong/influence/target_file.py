@@ -1,4 +1,4 @@
-"""Target gradients as safetensors: computed once, read by every scoring process."""
+"""Reads and writes target gradients as safetensors: computed once, read by every scoring process."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def save_targets(targets: TargetGradients, file: Path) -> None:
 
 
 def read_targets(file: Path) -> TargetGradients:
-    """Reads what :func:`save_targets` wrote.
+    """Reads the file that :func:`save_targets` wrote.
 
     Raises:
         ConfigError: the file is missing.

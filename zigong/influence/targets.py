@@ -1,4 +1,4 @@
-"""Gradients of the target samples: summed by group at every checkpoint, and folded into one vector each."""
+"""Gradients of the target samples: summed by group at every checkpoint, and folded into one vector per checkpoint."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from zigong.training.checkpoints import CheckpointManifest
 
 @dataclass(frozen=True, kw_only=True)
 class TargetGroup:
-    """Targets whose gradients are summed: one date, one label, one of two halves by the hash of sample_id.
+    """Targets whose gradients are summed: of one date, one label and one of two halves by the hash of sample_id.
 
-    With ``scope: user`` also of one user; ``user_id`` is None otherwise.
+    With ``scope: user`` also of one user; otherwise ``user_id`` is None.
     """
 
     observation_date: date
@@ -44,15 +44,15 @@ class TargetGroup:
 class TargetGradients:
     """Sums of the targets' gradients, per checkpoint and group.
 
-    A target's gradient is multiplied by the preconditioner first and, with ``normalise: cosine``, divided by its norm
-    then: so a mean of cosines is one product too, divided by the norm of the sample's own gradient.
+    A target's gradient is first multiplied by the preconditioner and then, with ``normalise: cosine``, divided by its
+    norm, so a mean of cosines is also one product, divided by the norm of the sample's gradient.
 
     Attributes:
-        fingerprint: of agent and targets, see :func:`target_fingerprint`.
+        fingerprint: digest of agent and targets, see :func:`target_fingerprint`.
         target_ids: keys of the targets, sorted.
-        names: of the LoRA pairs.
-        groups: what the first dimension of ``sums`` runs over, in the order of their dates.
-        sums: per checkpoint and LoRA pair (A [G, r, D], B [G, O, r]).
+        names: names of the LoRA pairs.
+        groups: the groups of the first dimension of ``sums``, sorted by date.
+        sums: sums per checkpoint and LoRA pair (A [G, r, D], B [G, O, r]).
     """
 
     fingerprint: str
@@ -63,20 +63,20 @@ class TargetGradients:
 
     @property
     def dates(self) -> tuple[date, ...]:
-        """The observation dates of the targets, sorted, once."""
+        """The distinct observation dates of the targets, sorted."""
         return tuple(sorted({group.observation_date for group in self.groups}))
 
     @property
     def moments(self) -> tuple[datetime, ...]:
-        """The observation moments of the targets, sorted, once."""
+        """The distinct observation moments of the targets, sorted."""
         return tuple(sorted({group.observation_at for group in self.groups}))
 
     def moments_of(self, user_id: str) -> tuple[datetime, ...]:
-        """The observation moments of one user's targets, sorted, once; empty where the user has none."""
+        """The distinct observation moments of one user's targets, sorted; empty if the user has none."""
         return self._users.get(user_id, ((), ()))[0]
 
     def groups_of(self, user_id: str, first_date: int) -> list[int]:
-        """The groups of one user's targets from its date number ``first_date`` on, in ascending order."""
+        """The groups of one user's targets from its date with index ``first_date`` on, in ascending order."""
         moments, groups = self._users[user_id]
         return [group for group in groups if self.groups[group].observation_at >= moments[first_date]]
 
@@ -93,7 +93,7 @@ class TargetGradients:
 
 
 def target_fingerprint(manifest: CheckpointManifest, target_ids: Sequence[str], settings: Influence) -> str:
-    """SHA-256 of what decides the sums: base model, adapters, targets and how gradients are made. Decay has no part."""
+    """SHA-256 of the inputs of the sums: base model, adapters, targets and gradient settings, but not the decay."""
     content = {
         "adapters": [item.adapter_digest for item in manifest.checkpoints],
         "second_moments": [item.second_moments_digest for item in manifest.checkpoints],
@@ -106,7 +106,7 @@ def target_fingerprint(manifest: CheckpointManifest, target_ids: Sequence[str], 
 
 
 def scorer_fingerprint(manifest: CheckpointManifest, settings: Influence, target_ids: Sequence[str]) -> str:
-    """SHA-256 of everything that decides a score except the scored sample: agent, targets and settings."""
+    """SHA-256 of everything that determines a score except the scored sample: agent, targets and settings."""
     content = {
         "targets": target_fingerprint(manifest, target_ids, settings),
         "checkpoints": [[item.eta, item.last_observation_date.isoformat()] for item in manifest.checkpoints],
@@ -123,12 +123,12 @@ def target_gradients(
 
     Args:
         agent: the opened agent.
-        targets: the z'; their order is of no account.
+        targets: the tests z', in any order.
         settings: recipe section ``influence``.
-        business_timezone: T of a date is its midnight there; decides which targets are later than a maturity.
+        business_timezone: T of a date is midnight in this zone; determines which targets are later than a maturity.
 
     Raises:
-        DataError: there is no target, or one is too long or bears no loss.
+        DataError: there is no target, or a target is too long or bears no loss.
     """
     if not len(targets):
         raise DataError("there are no target samples to score against", action="check the split: target is empty")
@@ -183,7 +183,7 @@ def _group_sums(
     settings: Influence,
     factors: tuple[Matrices, ...] | None,
 ) -> Matrices:
-    """Sums [G, ...] over the targets of each group; ``place`` [N] is a target's group."""
+    """Sums [G, ...] over the targets of each group; ``place`` [N] is the group of each target."""
     use_checkpoint(agent, checkpoint)
     count = int(place.max()) + 1
     shapes = [(pair.a.weight.shape, pair.b.weight.shape) for pair in agent.pairs]
@@ -215,14 +215,14 @@ def _norms(gradients: Matrices) -> Tensor:
 def folded_vector(
     targets: TargetGradients, manifest: CheckpointManifest, settings: Influence, *, first_date: int, checkpoint: int
 ) -> Matrices:
-    """v_i = mean over eligible tests of gamma^(T - t_i) * eta_i * their gradient at checkpoint i.
+    """v_i = mean over eligible tests of gamma^(T - t_i) * eta_i * gradient of the test at checkpoint i.
 
     Args:
         targets: sums of the tests' gradients.
-        manifest: of the agent.
+        manifest: manifest of the agent.
         settings: recipe section ``influence``.
         first_date: index of the first eligible test date.
-        checkpoint: i.
+        checkpoint: i, the index of the checkpoint.
     """
     eligible = set(targets.dates[first_date:])
     count = sum(group.count for group in targets.groups if group.observation_date in eligible)
@@ -243,7 +243,7 @@ def folded_vector(
 def weighted_sums(
     targets: TargetGradients, checkpoint: int, groups: Sequence[list[int]], weights: Sequence[list[float]]
 ) -> Matrices:
-    """One vector per sample at a checkpoint: the sums of the sample's groups, weighted; (A [N, r, D], B [N, O, r])."""
+    """One vector per sample at a checkpoint: weighted sums of the sample's groups (A [N, r, D], B [N, O, r])."""
     rows = [(own, torch.tensor(of_own)[:, None, None]) for own, of_own in zip(groups, weights, strict=True)]
 
     def folded(sums: Tensor) -> Tensor:

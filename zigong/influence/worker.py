@@ -1,4 +1,4 @@
-"""What a scoring actor does: opens the agent once, then scores one cell of the training samples after the other."""
+"""The scoring actor: opens the agent once, then scores shards of the training samples one by one."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from zigong.training.checkpoints import read_checkpoints
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringTask:
-    """Everything that scoring needs; small enough to travel to workers, which read for themselves.
+    """Everything that scoring needs; small enough to send to workers, which read the data themselves.
 
     Attributes:
-        targets_file: where the gradients of the targets lie.
+        targets_file: file of the target gradients.
     """
 
     source: SampleSource
@@ -34,7 +34,7 @@ class ScoringTask:
     torch_threads: int
 
     def open_agent(self) -> OpenAgent:
-        """The agent with its base and all its checkpoints."""
+        """Opens the agent with its base and all its checkpoints."""
         return open_agent(
             self.base_folder,
             read_checkpoints(self.agent_folder),
@@ -45,9 +45,9 @@ class ScoringTask:
 
 
 class InfluenceWorker:
-    """Scores shards; a shard is one (observation_date, user_bucket) cell of the training samples, or some of it.
+    """Scores shards; a shard is one (observation_date, user_bucket) cell of the training samples, or a part of it.
 
-    A sample's scores do not depend on the shard it came in: see ``by_length_class`` of :func:`score_samples`.
+    A sample's score does not depend on its shard: see ``by_length_class`` of :func:`score_samples`.
     """
 
     def __init__(self, *, task: ScoringTask) -> None:
@@ -57,6 +57,6 @@ class InfluenceWorker:
         self._members = task.source.members(["train"])
 
     def __call__(self, shard: Mapping[str, Any]) -> pa.Table:
-        """Scores of one cell, one row per sample."""
+        """Scores of one shard, one row per sample."""
         samples = Samples.from_arrow(self._task.source.with_prompts(cell_of(self._members, shard)))
         return score_samples(self._agent, self._targets, samples, self._task.settings, by_length_class=True)

@@ -1,1 +1,1 @@
-"""Sequences to instruction text and token ids; one render and one encode for every consumer."""
+"""Renders sequences as instruction text and token ids; training, scoring and serving share one code path."""

@@ -1,4 +1,4 @@
-"""How sequences reach a worker: as lists of the needed fields, in Arrow batches of bounded numbers of events."""
+"""Sends sequences to Spark workers: lists of the needed fields, in Arrow batches of a bounded number of events."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ InBatches = Callable[[pa.RecordBatch], Iterator[pa.RecordBatch]]
 
 
 def event_lists(fields: Sequence[str]) -> list[Column]:
-    """A list per field of the events: no other is read or sent to a worker."""
+    """One list column per event field; no other field is read or sent to a worker."""
     return [F.col(f"events.{name}").alias(name) for name in fields]
 
 
 def in_batches(opened: Callable[[], InBatches]) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """Batches of Spark in parts of bounded numbers of events, through what ``opened`` returns on the worker."""
+    """Splits Spark's batches into parts of a bounded number of events and maps each with ``opened()``.
+
+    Args:
+        opened: called once on the worker; returns the function that maps a part.
+    """
 
     def transform(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         render = opened()

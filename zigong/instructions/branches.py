@@ -1,4 +1,4 @@
-"""One history, several branches: every question about a sequence stands behind the same lines."""
+"""One history, several branches: every question about a sequence follows the same history lines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zigong.recipe import Horizon, Instructions
 
 @dataclass(frozen=True, kw_only=True)
 class Observed:
-    """A sequence apart from its events.
+    """The data of a sequence other than its events.
 
     Attributes:
         on: local date of T.
@@ -33,12 +33,12 @@ class Observed:
 
 @dataclass(frozen=True, kw_only=True)
 class VisibleHistory:
-    """The part of a history that the prompts of a sequence tell, the same for every question.
+    """The part of a history that the prompts of a sequence show, the same for every question.
 
     Attributes:
-        last: local date of the newest event; None: no event is told.
-        folded: older events of the sequence that are not told, so that its main prompt fits the context.
-        read: the events that are told, with the fields that answers are computed from.
+        last: local date of the newest event; None: no event is shown.
+        folded: number of older events omitted so that the main prompt fits the context.
+        read: returns the visible events, with the fields that answers are computed from.
     """
 
     last: date | None
@@ -47,18 +47,18 @@ class VisibleHistory:
 
     @cached_property
     def events(self) -> Sequence[Event]:
-        """The events that are told; read once, and only where a question is answered from them."""
+        """The visible events; read once, and only if a question is answered from them."""
         return self.read()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Branch:
-    """One question behind a history.
+    """One question that follows a history.
 
     Attributes:
-        phrasing: index of the wording.
+        phrasing: index of the phrasing.
         lines: from the gap to T to the question.
-        computed: the answer known as of T; None where the label gives it.
+        computed: the answer computed from data known as of T; None if the label determines it.
     """
 
     question: Question
@@ -69,7 +69,7 @@ class Branch:
 
 def branch_of(
     question: Question,
-    told: VisibleHistory,
+    visible: VisibleHistory,
     observed: Observed,
     *,
     template: Template,
@@ -77,21 +77,23 @@ def branch_of(
     horizon: Horizon,
     zone: ZoneInfo,
 ) -> Branch:
-    """The branch of a question; a profile field that is asked for is left out of its profile line.
+    """The branch of a question; the profile line omits a profile field that the question asks about.
 
     Args:
-        template: the main template, which words the lines around every question.
+        template: the main template, which provides the lines around every question.
     """
-    profile, folded = observed.profile, observed.folded + told.folded
+    profile, folded = observed.profile, observed.folded + visible.folded
     match question.answer:
-        case ProfileAnswer() as asked:
-            computed: Computed | None = profile_answer(asked, profile, template)
-            profile = {name: value for name, value in profile.items() if name != asked.field}
-        case EventAnswer() as asked:
-            computed = event_answer(asked, told.events, folded, observed.on, max_events=settings.max_events, zone=zone)
+        case ProfileAnswer() as spec:
+            computed: Computed | None = profile_answer(spec, profile, template)
+            profile = {name: value for name, value in profile.items() if name != spec.field}
+        case EventAnswer() as spec:
+            computed = event_answer(
+                spec, visible.events, folded, observed.on, max_events=settings.max_events, zone=zone
+            )
         case LabelAnswer():
             computed = None
     phrasing = question.phrasing_of(observed.sequence_id)
     line = question.ask(horizon, phrasing)
-    lines = render_branch(told.last, observed.on, folded, profile, line, template=template, settings=settings)
+    lines = render_branch(visible.last, observed.on, folded, profile, line, template=template, settings=settings)
     return Branch(question=question, phrasing=phrasing, lines=lines, computed=computed)

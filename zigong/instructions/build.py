@@ -1,4 +1,4 @@
-"""Sequences to instruction samples, in Arrow batches on the Spark workers."""
+"""Builds instruction samples from sequences, in Arrow batches on the Spark workers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from zigong.instructions.render import local_date
 from zigong.instructions.templates import Question
 from zigong.recipe import Recipe
 
-NAMED_TYPES = {  # others are strings
+NAMED_TYPES = {  # all other columns are strings
     "phrasing": pa.int32(),
     "choices": pa.list_(pa.string()),
     "answer_ids": pa.list_(pa.int32()),
@@ -53,17 +53,18 @@ def instruction_samples(sequences: DataFrame, plan: RenderPlan, *, trains: Colum
     Args:
         sequences: rows of user_sequences.
         plan: questions, horizon, time zone and tokenizer.
-        trains: whether a sequence is in the train split, which alone is asked the auxiliary questions; None: nobody is.
+        trains: whether a sequence is in the train split; only train sequences get auxiliary questions. None: no
+            sequence does.
 
     Returns:
         Rows of the contract instruction_samples: one per sequence and question.
     """
     contract = table_contract("instruction_samples")
-    nobody = trains is None or not plan.tasks.auxiliary
-    asked = F.lit(False) if nobody else F.coalesce(trains, F.lit(False))
+    main_only = trains is None or not plan.tasks.auxiliary
+    auxiliary = F.lit(False) if main_only else F.coalesce(trains, F.lit(False))
     lists = event_lists(plan.event_fields)
-    wanted = sequences.select(*COPIED, "profile", "counts.folded", asked.alias("trains"), *lists)
-    return wanted.mapInArrow(in_batches(_Sampler(plan, list(contract.column_names))), contract.ddl)
+    needed = sequences.select(*COPIED, "profile", "counts.folded", auxiliary.alias("trains"), *lists)
+    return needed.mapInArrow(in_batches(_Sampler(plan, list(contract.column_names))), contract.ddl)
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class _Sampler:
     columns: list[str]
 
     def __call__(self) -> InBatches:
-        """Opened once a task on a worker: the tokenizer is read there, never shipped."""
+        """Called once per task on a worker, which reads the tokenizer from disk."""
         encoder, zone = LineEncoder.of(self.plan.tokenizer_folder), ZoneInfo(self.plan.timezone)
         return lambda batch: (part.select(self.columns) for part in sample_batch(batch, self.plan, encoder, zone))
 
@@ -80,24 +81,24 @@ class _Sampler:
 def sample_batch(
     batch: pa.RecordBatch, plan: PromptSpec, encoder: LineEncoder, zone: ZoneInfo
 ) -> Iterator[pa.RecordBatch]:
-    """Sequences as rows of instruction_samples: one per question, behind one history, the main one first.
+    """Rows of instruction_samples: one per sequence and question, the main question first.
 
-    The history of a sequence is folded until the prompt of the main question fits; an auxiliary question stands behind
-    the same history, and one whose prompt is too long there goes to quarantine. So auxiliary questions never change
-    what the main prompt tells. A service asks about one user with a batch of one sequence.
+    The history of a sequence is folded until the prompt of the main question fits. Auxiliary questions follow the same
+    history, and a prompt that is too long goes to quarantine, so auxiliary questions never change the main prompt.
+    The service renders one user as a batch of one sequence.
 
     Args:
         batch: the columns COPIED, profile, folded, trains, and one list column per ``event_fields`` of the plan.
     """
-    voice = RenderContext(template=plan.template, settings=plan.settings, zone=zone)
-    prompts = Prompts(voice.told(events_in(batch, plan.event_fields)), encoder, voice)
+    context = RenderContext(template=plan.template, settings=plan.settings, zone=zone)
+    prompts = Prompts(context.render(events_in(batch, plan.event_fields)), encoder, context)
     max_tokens = _max_tokens(plan.template, plan, encoder)
     sequences = batch.select(["sequence_id", "observation_at", "profile", "folded", "trains"]).to_pylist()
     for number, row in enumerate(sequences):
         ask = partial(_branch, observed=_observed(row, row["folded"], zone), plan=plan, zone=zone)
         main = prompts.add(number, partial(ask, plan.template), max_tokens)
         for question in plan.tasks.auxiliary_of(row["sequence_id"]) if row["trains"] else ():
-            prompts.add_behind(main, ask(question, main.told))
+            prompts.add_branch(main, ask(question, main.visible))
     for columns in prompts.columns():
         rows = batch.select(list(COPIED)).take(columns.rows)
         of_row = zip(rows["sequence_id"].to_pylist(), columns.branches, strict=True)
@@ -114,7 +115,7 @@ def sample_batch(
 
 
 def _named(sequence_id: str, branch: Branch, plan: PromptSpec, encoder: LineEncoder) -> Row:
-    """What a sample is asked, its computed answer, and its name."""
+    """The columns of a sample that describe it: its id, its question and its computed answer."""
     question, computed = branch.question, branch.computed or Computed()
     answer_ids = None if computed.answer is None else encoder.completion(computed.answer)
     identity = [sequence_id, question.task, question.name, question.language, plan.horizon.name, encoder.digest]
@@ -136,7 +137,7 @@ def _named(sequence_id: str, branch: Branch, plan: PromptSpec, encoder: LineEnco
 
 
 def _max_tokens(question: Question, plan: PromptSpec, encoder: LineEncoder, answer_ids: list[int] | None = None) -> int:
-    """What the context leaves for a prompt: its longest answer is set aside, and one end token, which may count."""
+    """Longest prompt that fits the context together with its longest answer and an end token, in tokens."""
     answers = [encoder.completion(choice) for choice in question.choices] or [answer_ids or []]
     return plan.context_length - 1 - max(map(len, answers))
 
@@ -151,11 +152,11 @@ def _observed(row: Mapping[str, Any], folded: int, zone: ZoneInfo) -> Observed:
 
 
 def _branch(
-    question: Question, told: VisibleHistory, *, observed: Observed, plan: PromptSpec, zone: ZoneInfo
+    question: Question, visible: VisibleHistory, *, observed: Observed, plan: PromptSpec, zone: ZoneInfo
 ) -> Branch:
     return branch_of(
         question,
-        told,
+        visible,
         observed,
         template=plan.template,
         settings=plan.settings,

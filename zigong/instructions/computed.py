@@ -1,4 +1,4 @@
-"""Answers computed from what was known as of T, each in one fixed spelling."""
+"""Answers computed from data known as of T, each in one fixed format."""
 
 from __future__ import annotations
 
@@ -23,52 +23,53 @@ class Computed:
     unanswered: str | None = None
 
 
-def profile_answer(asked: ProfileAnswer, profile: Mapping[str, str], template: Template) -> Computed:
-    """The word of a profile field, as a profile line would tell it."""
-    value = profile.get(asked.field)
+def profile_answer(spec: ProfileAnswer, profile: Mapping[str, str], template: Template) -> Computed:
+    """The word of a profile field, formatted as in a profile line."""
+    value = profile.get(spec.field)
     return Computed(answer=word(value, template)) if value else Computed(unanswered="profile_field_is_unknown")
 
 
 def event_answer(
-    asked: EventAnswer, events: Sequence[Event], folded: int, on: date, *, max_events: int, zone: ZoneInfo
+    spec: EventAnswer, events: Sequence[Event], folded: int, on: date, *, max_events: int, zone: ZoneInfo
 ) -> Computed:
     """A number from the events of one type with a local date in ``[on - window_months, on)``.
 
-    A count is told in digits; a sum or a largest amount as amounts are told in the text, and as ~0 without events.
+    A count is written in digits; a sum or a largest amount is rounded as amounts in the text are, and is ~0 without
+    events.
 
     Args:
-        asked: event type, measure and window.
-        events: the events a prompt tells, chronological, as of T.
-        folded: older events that it does not tell.
+        spec: event type, measure and window.
+        events: the events that the prompt shows, chronological, as of T.
+        folded: number of older events that it omits.
         on: the local date of T.
-        max_events: the most events a sequence keeps.
+        max_events: largest number of events that a sequence keeps.
     """
-    first = months_before(on, asked.window_months)
-    if folded and not _told_whole(events, first, max_events, zone):
+    first = months_before(on, spec.window_months)
+    if folded and not _window_is_visible(events, first, max_events, zone):
         return Computed(unanswered="window_reaches_into_folded_events")
-    found = [e for e in events if e["event_type"] == asked.event_type and first <= local_date(e["event_at"], zone) < on]
-    if asked.measure == "count":
+    found = [e for e in events if e["event_type"] == spec.event_type and first <= local_date(e["event_at"], zone) < on]
+    if spec.measure == "count":
         return Computed(answer=str(len(found)))
     amounts = [amount for event in found if (amount := event.get("amount")) is not None]
     if len(amounts) < len(found):
         return Computed(unanswered="amount_is_unknown")
     if len({event.get("currency") for event in found}) > 1:
         return Computed(unanswered="several_currencies")
-    number = sum(amounts, Decimal(0)) if asked.measure == "sum" else max(amounts, default=Decimal(0))
+    number = sum(amounts, Decimal(0)) if spec.measure == "sum" else max(amounts, default=Decimal(0))
     return Computed(answer=round_number(float(number)))
 
 
 def months_before(day: date, months: int) -> date:
-    """The same day so many calendar months earlier; T is the first of a month."""
+    """The same day of the month, ``months`` calendar months earlier; T is the first of a month."""
     count = day.year * 12 + day.month - 1 - months
     return date(count // 12, count % 12 + 1, day.day)
 
 
-def _told_whole(events: Sequence[Event], first: date, max_events: int, zone: ZoneInfo) -> bool:
-    """Whether no folded event can lie at or after ``first``.
+def _window_is_visible(events: Sequence[Event], first: date, max_events: int, zone: ZoneInfo) -> bool:
+    """Whether every folded event is before ``first``.
 
-    Whole calendar months fold, so folded events lie before the month of the oldest event that is told. Only where the
-    newest month alone has more than ``max_events``, a part of that month itself is folded.
+    Months fold completely, so folded events are older than the month of the oldest visible event. The exception is a
+    newest month with more than ``max_events`` events, which is folded in part.
     """
     if not events:
         return False

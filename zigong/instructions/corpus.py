@@ -1,4 +1,4 @@
-"""The text a tiny base learns from: rendered timelines, and the words its tokenizer must know."""
+"""The pre-training text of a tiny base: rendered timelines, and the words its tokenizer must contain."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AMOUNTS = [step * 10.0**power for power in range(-2, 12) for step in (1, 2, 5)]
 
 
 def history_lines(timelines: DataFrame, settings: Instructions, *, cutoff: date, timezone: str) -> DataFrame:
-    """Renders whole timelines for pre-training.
+    """Renders complete timelines for pre-training.
 
     Args:
         timelines: columns ``user_id`` and ``events``, known before ``cutoff``.
@@ -39,9 +39,9 @@ def history_lines(timelines: DataFrame, settings: Instructions, *, cutoff: date,
     Returns:
         Columns ``user_id`` and ``lines array<string>``; the last line is the gap to the cut-off, as before a question.
     """
-    wanted = timelines.where(F.size("events") > 0).select("user_id", *event_lists(event_columns(settings)))
+    needed = timelines.where(F.size("events") > 0).select("user_id", *event_lists(event_columns(settings)))
     historian = _Historian(settings, cutoff, timezone)
-    return wanted.mapInArrow(in_batches(historian), "user_id string, lines array<string>")
+    return needed.mapInArrow(in_batches(historian), "user_id string, lines array<string>")
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,16 @@ class _Historian:
     timezone: str
 
     def __call__(self) -> InBatches:
-        voice = RenderContext(
+        context = RenderContext(
             template=load_tasks(self.settings).main, settings=self.settings, zone=ZoneInfo(self.timezone)
         )
 
         def lines(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-            told = voice.told(events_in(batch, event_columns(self.settings)))
-            bounds = told.events.bounds
-            last = [local_date_of(day) for day in told.days[bounds[1:] - 1].tolist()]
-            gaps = [render_time(day, self.cutoff, template=voice.template, settings=voice.settings) for day in last]
-            text = lists_of(pa.array(told.lines, pa.string()), told.codes, np.diff(bounds), gaps)
+            histories = context.render(events_in(batch, event_columns(self.settings)))
+            bounds = histories.events.bounds
+            last = [local_date_of(day) for day in histories.days[bounds[1:] - 1].tolist()]
+            gaps = [render_time(day, self.cutoff, template=context.template, settings=context.settings) for day in last]
+            text = lists_of(pa.array(histories.lines, pa.string()), histories.codes, np.diff(bounds), gaps)
             yield pa.RecordBatch.from_arrays([batch["user_id"], text], names=["user_id", "lines"])
 
         return lines
@@ -79,22 +79,22 @@ def read_lines(folder: Path) -> Lines:
 
 
 def fixed_lines(recipe: Recipe) -> list[str]:
-    """Constant text of the prompts: each of these costs one token."""
+    """The constant texts of the prompts, each of which is one token."""
     tasks = load_tasks(recipe.instructions)
-    asked = [
+    questions = [
         question.ask(horizon, phrasing)
         for question in tasks.questions
         for horizon in recipe.labels.horizons
         for phrasing in range(len(question.phrasings))
     ]
-    return [*asked, *tasks.choices]
+    return [*questions, *tasks.choices]
 
 
 def known_answers(profiles: DataFrame, recipe: Recipe) -> Answers:
-    """The answers of each question of a recipe, by its name: choices, words of a profile field, or numbers.
+    """The possible answers of each question, by question name: choices, words of a profile field, or numbers.
 
     Args:
-        profiles: rows of user_profiles; only what was known before the train cut-off gives words.
+        profiles: rows of user_profiles; only rows known before the train cut-off are used.
     """
     tasks = load_tasks(recipe.instructions)
     known = _profile_values(profiles, recipe)
@@ -117,12 +117,12 @@ def vocabulary_lines(lines: Lines, profiles: DataFrame, recipe: Recipe, answers:
     """Every distinct line the tokenizer must encode without unknown words.
 
     Args:
-        profiles: rows of user_profiles; only what was known before the train cut-off gives words.
-        answers: of ``known_answers``; the choices among them are fixed lines.
+        profiles: rows of user_profiles; only rows known before the train cut-off are used.
+        answers: from ``known_answers``; the choices among them are fixed lines.
     """
     tasks = load_tasks(recipe.instructions)
     template = tasks.main
-    distinct = {line for told in lines for line in told}
+    distinct = {line for timeline in lines for line in timeline}
     distinct |= {
         template.summary.format(folded=round_number(step * 10**power)) for step in (1, 2, 5) for power in range(6)
     }
@@ -134,26 +134,27 @@ def vocabulary_lines(lines: Lines, profiles: DataFrame, recipe: Recipe, answers:
 
 
 def encoded(lines: Lines, encoder: LineEncoder, recipe: Recipe, answers: Answers) -> list[list[int]]:
-    """Token ids of each timeline with a question and an arbitrary answer behind it.
+    """Token ids of each timeline followed by a question and an arbitrary answer.
 
-    Questions and answers alternate over users in the order of their pseudonyms and carry no label: the base learns that
-    a question is answered, by which words, and nothing about whom. Whole timelines until ``base.tiny.max_tokens``.
+    Questions and answers alternate over users in the order of their pseudonyms and carry no label: the base learns
+    which words answer a question, and nothing about any user. Timelines are complete; the last one is the first that
+    reaches ``base.tiny.max_tokens``.
     """
     endings = _endings(encoder, recipe, answers)
     limit = recipe.base.tiny.max_tokens if recipe.base.tiny else None
     timelines: list[list[int]] = []
     total = 0
-    for number, told in enumerate(lines):
+    for number, timeline in enumerate(lines):
         if limit is not None and total >= limit:
             break
         turn, question = divmod(number, len(endings))
-        timelines.append(encoder.history(told) + endings[question][turn % len(endings[question])])
+        timelines.append(encoder.history(timeline) + endings[question][turn % len(endings[question])])
         total += len(timelines[-1])
     return timelines
 
 
 def _endings(encoder: LineEncoder, recipe: Recipe, answers: Answers) -> list[list[list[int]]]:
-    """Token ids of every wording and answer of each question that has an answer."""
+    """Token ids of every combination of phrasing and answer, for each question that has an answer."""
     horizon = recipe.labels.horizons[0]
     endings = [
         [
@@ -167,7 +168,7 @@ def _endings(encoder: LineEncoder, recipe: Recipe, answers: Answers) -> list[lis
 
 
 def answer_tokens(encoder: LineEncoder, recipe: Recipe) -> list[list[int]]:
-    """Token ids of the choices of each question that offers some; a fixed line costs one token."""
+    """Token ids of the choices of each question that has choices; each choice is one token."""
     questions = load_tasks(recipe.instructions).questions
     return [
         [encoder.completion(choice)[0] for choice in question.choices] for question in questions if question.choices

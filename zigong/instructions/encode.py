@@ -1,6 +1,6 @@
-"""The one encoding of rendered lines as token ids: line by line, so that shared text is shared tokens.
+"""Encodes rendered lines as token ids, line by line, so that equal text gives equal tokens.
 
-Training, scoring and serving receive ids from here and nowhere else.
+Training, scoring and serving all use this encoder.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from tokenizers import Tokenizer
 from zigong.errors import ConfigError
 from zigong.files.digests import file_digest
 
-LINES_REMEMBERED = 200_000
+CACHED_LINES = 200_000
 
 
 class LineEncoder:
-    """Encodes lines with a tokenizer file; remembers lines, since behaviour repeats itself.
+    """Encodes lines with a tokenizer file and caches them, since event lines repeat.
 
-    A tokenizer whose post-processor begins a text with BOS (Mistral, Llama) begins every prompt with it.
+    If the tokenizer's post-processor prepends BOS (Mistral, Llama), every prompt begins with it.
 
     Args:
         tokenizer: a fast tokenizer.
-        digest: names it in sample ids.
+        digest: identifies the tokenizer in sample ids.
 
     Attributes:
-        begin: ids that begin every prompt.
+        begin: ids at the beginning of every prompt.
     """
 
     def __init__(self, tokenizer: Tokenizer, digest: str = "") -> None:
         self._tokenizer = tokenizer
         self.begin: list[int] = tokenizer.encode("", add_special_tokens=True).ids
-        self._line = lru_cache(maxsize=LINES_REMEMBERED)(self._encode)
+        self._line = lru_cache(maxsize=CACHED_LINES)(self._encode)
         self.digest = digest
 
     @classmethod
@@ -50,20 +50,20 @@ class LineEncoder:
         return cls(Tokenizer.from_file(str(file)), file_digest(file))
 
     def line(self, line: str) -> tuple[int, ...]:
-        """Ids of one history line with its line end."""
+        """Ids of one history line with its newline."""
         return self._line(line + "\n")
 
     def history(self, lines: Iterable[str]) -> list[int]:
-        """Ids of history lines, each with its line end."""
+        """Ids of history lines, each with its newline."""
         return [*self.begin, *(token for line in lines for token in self.line(line))]
 
     def branch(self, lines: Iterable[str]) -> list[int]:
-        """Ids of the lines that follow a history; the last one, the question, keeps the line open."""
+        """Ids of the lines that follow a history; the last line, the question, has no newline."""
         *before, question = lines
         return [*(token for line in before for token in self._line(line + "\n")), *self._line(question)]
 
     def prompt(self, text: str) -> list[int]:
-        """Ids of a whole rendered prompt."""
+        """Ids of a complete rendered prompt."""
         *before, question = text.split("\n")
         return [*self.history(before), *self._line(question)]
 
@@ -72,7 +72,7 @@ class LineEncoder:
         return list(self._line(" " + answer))
 
     def knows(self, text: str) -> bool:
-        """Whether a text encodes without the token that stands for unknown words; byte-level tokenizers know any."""
+        """Whether a text encodes without the unknown token; byte-level tokenizers encode any text."""
         return self._unknown is None or self._unknown not in self._encode(text)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Which event types sequences tell of."""
+"""Lists the event types that sequences contain."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 
 
 def event_types(sequences: DataFrame) -> list[str]:
-    """The distinct event types of some sequences, sorted.
+    """The distinct event types of the given sequences, sorted.
 
     Args:
         sequences: rows of user_sequences.

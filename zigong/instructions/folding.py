@@ -1,4 +1,4 @@
-"""Which months fold until a prompt fits: one rule for a single user and for batches."""
+"""Folds the oldest months until a prompt fits; the same rule serves a single user and batches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 Integers = npt.NDArray[np.int64]
 
 
-class Priced(Protocol):
+class Measured(Protocol):
     """A prompt whose length in tokens is known."""
 
     @property
@@ -19,11 +19,11 @@ class Priced(Protocol):
         """Tokens of history and branch."""
 
 
-P = TypeVar("P", bound=Priced)
+P = TypeVar("P", bound=Measured)
 
 
 def fold_steps(months: npt.NDArray[np.int64]) -> Integers:
-    """The step at which each event would fold: months fold whole, in the order in which their first events stand.
+    """The step at which each event is folded: months fold completely, in the order of their first events.
 
     Args:
         months: calendar month of each event.
@@ -32,18 +32,18 @@ def fold_steps(months: npt.NDArray[np.int64]) -> Integers:
     return np.argsort(np.argsort(first))[inverse]
 
 
-def folded_to_fit(steps: Integers, told: Callable[[int], P], max_tokens: int, *, first: int = 0) -> P:
-    """The prompt with the fewest months folded that fits; the one of the newest month alone where none does.
+def folded_to_fit(steps: Integers, prompt_from: Callable[[int], P], max_tokens: int, *, first: int = 0) -> P:
+    """The prompt with the fewest folded months that fits; if none fits, the prompt of the newest month alone.
 
     Args:
-        steps: of the events, by ``fold_steps``.
-        told: the prompt without the events of steps below its argument.
-        max_tokens: tokens that a prompt may have.
-        first: the caller knows that with fewer steps folded no prompt fits.
+        steps: fold step of each event, from ``fold_steps``.
+        prompt_from: returns the prompt without the events whose step is below its argument.
+        max_tokens: largest number of tokens of a prompt.
+        first: step to start from; the caller knows that no prompt fits at an earlier one.
     """
     last = int(steps.max(initial=0))
     for step in range(min(first, last), last):
-        prompt = told(step)
+        prompt = prompt_from(step)
         if prompt.tokens <= max_tokens:
             return prompt
-    return told(last)
+    return prompt_from(last)

@@ -1,8 +1,8 @@
-"""Histories of many sequences at once, in Arrow columns: every distinct line is rendered once.
+"""Renders the histories of many sequences at once, in Arrow columns: every distinct line is rendered once.
 
-Behaviour repeats itself: of a million events a few thousand lines differ. Everything a line depends on becomes a column
-of whole numbers, equal combinations are found by comparing them, never by a hash alone, and one event of each is handed
-to ``render_line``, which is also what renders a single user.
+Events repeat: a million events have a few thousand distinct lines. Everything a line depends on is encoded as a column
+of integers, equal combinations are found by comparing them (never by a hash alone), and one event of each combination
+is passed to ``render_line``, which also renders a single user.
 """
 
 from __future__ import annotations
@@ -29,40 +29,40 @@ Integers = npt.NDArray[np.int64]
 ALWAYS = ("event_type", "event_at")
 AMOUNT = pa.decimal128(18, 2)
 LARGEST_AMOUNT = 10**18 - 1  # in hundredths
-LAST_YEAR = 2037  # up to which the files of time zones list every change of clocks
+LAST_YEAR = 2037  # last year for which time zone files list every clock change
 EPOCH = date(1970, 1, 1).toordinal()
 EPOCH_WEEKDAY = 3  # a Thursday
 
 
 @dataclass(frozen=True, kw_only=True)
 class Events:
-    """The events of some sequences, one after the other.
+    """The events of several sequences, concatenated.
 
     Attributes:
-        columns: one row per event, at least in the columns of ``event_columns``.
-        bounds: sequence i has the events from ``bounds[i]`` up to ``bounds[i + 1]``.
+        columns: one row per event, with at least the columns of ``event_columns``.
+        bounds: sequence i has the events ``bounds[i]`` (included) to ``bounds[i + 1]`` (excluded).
     """
 
     columns: pa.RecordBatch
     bounds: Integers
 
-    def told(self, start: int, end: int, fields: Collection[str] | None = None) -> list[Event]:
-        """The events of an interval as the row-at-a-time functions take them.
+    def rows(self, start: int, end: int, fields: Collection[str] | None = None) -> list[Event]:
+        """The events of an interval as rows, for functions that process one event at a time.
 
         Args:
             fields: read only these; None: all.
         """
         columns = self.columns if fields is None else self.columns.select(list(fields))
-        rows: list[Event] = columns.slice(start, end - start).to_pylist()
-        return rows
+        events: list[Event] = columns.slice(start, end - start).to_pylist()
+        return events
 
 
 @dataclass(frozen=True, kw_only=True)
 class Histories:
-    """The rendered histories of some sequences.
+    """The rendered histories of several sequences.
 
     Attributes:
-        events: what was rendered.
+        events: the rendered events.
         days: local date of each event, in days since 1970.
         lines: the distinct lines.
         codes: the line of each event, as an index of ``lines``.
@@ -84,10 +84,10 @@ def events_in(batch: pa.RecordBatch, fields: Collection[str]) -> Events:
 
     Args:
         batch: one list column per field; the lists of a row are parallel.
-        fields: of an event, those of ``event_columns`` among them.
+        fields: event fields, including those of ``event_columns``.
 
     Raises:
-        DataError: a list is null, or the type or the time of an event.
+        DataError: a list, or the type or time of an event, is null.
     """
     lists = {name: batch[name] for name in fields}
     columns = pa.RecordBatch.from_pydict({name: column.flatten() for name, column in lists.items()})
@@ -99,9 +99,9 @@ def events_in(batch: pa.RecordBatch, fields: Collection[str]) -> Events:
 
 
 def render_histories(events: Events, *, template: Template, settings: Instructions, zone: ZoneInfo) -> Histories:
-    """Renders the line of every event after the one before it in its sequence.
+    """Renders the line of every event, given the previous event of its sequence.
 
-    Equals ``render_history`` of each sequence, line for line.
+    The result equals ``render_history`` of each sequence, line by line.
     """
     days = local_days(events.columns["event_at"], zone)
     opens = np.zeros(len(days), dtype=bool)
@@ -111,7 +111,7 @@ def render_histories(events: Events, *, template: Template, settings: Instructio
     for column in (*_when(previous, days, opens, settings), *_what(events.columns, settings)):
         codes = _combined(codes, column)
     examples = _first_positions(codes)
-    told = events.columns.take(pa.array(examples)).to_pylist()
+    rows = events.columns.take(pa.array(examples)).to_pylist()
     lines = [
         render_line(
             None if opens[position] else local_date_of(int(previous[position])),
@@ -120,18 +120,18 @@ def render_histories(events: Events, *, template: Template, settings: Instructio
             template=template,
             settings=settings,
         )
-        for position, event in zip(examples, told, strict=True)
+        for position, event in zip(examples, rows, strict=True)
     ]
     return Histories(events=events, days=days, lines=lines, codes=codes)
 
 
 def local_date_of(day: int) -> date:
-    """The date of a number of days since 1970."""
+    """The date that is ``day`` days after 1 January 1970."""
     return date.fromordinal(EPOCH + day)
 
 
 def months_of(days: Integers) -> Integers:
-    """Calendar months since January 1970 of days since 1970."""
+    """Converts days since 1970 to calendar months since January 1970."""
     return days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
 
 
@@ -139,8 +139,8 @@ def local_days(moments: pa.Array, zone: ZoneInfo) -> Integers:
     """Local dates as days since 1970; moments without a zone are UTC.
 
     Raises:
-        DataError: a moment lies after ``LAST_YEAR``.
-        InfraError: as ``_require_known_zone``.
+        DataError: a moment is after ``LAST_YEAR``.
+        InfraError: see ``_require_known_zone``.
     """
     utc = moments.cast(pa.timestamp("us"))
     newest = pc.max(pc.year(utc)).as_py()
@@ -157,22 +157,22 @@ def local_days(moments: pa.Array, zone: ZoneInfo) -> Integers:
 
 @cache
 def _require_known_zone(zone: ZoneInfo) -> None:
-    """Arrow knows the changes of clocks that the machine's files list, and no rule by which they go on.
+    """Checks that Arrow and Python agree on a time zone; Arrow reads only the clock changes that system files list.
 
     Raises:
-        InfraError: it knows other ones than Python in some month up to ``LAST_YEAR``.
+        InfraError: the two differ in some month up to ``LAST_YEAR``.
     """
     months = [datetime(year, month, 1, tzinfo=UTC) for year in range(1970, LAST_YEAR + 1) for month in range(1, 13)]
     known = pc.local_timestamp(pa.array(months, pa.timestamp("us", zone.key))).to_pylist()
     if known != [month.astimezone(zone).replace(tzinfo=None) for month in months]:
         raise InfraError(
-            f"time zone {zone.key}: the machine's files do not list its changes of clocks up to {LAST_YEAR}",
+            f"time zone {zone.key}: the system's files do not list its clock changes up to {LAST_YEAR}",
             action="install the system package tzdata in its full (fat) form on every worker",
         )
 
 
 def _when(previous: Integers, days: Integers, opens: npt.NDArray[np.bool_], settings: Instructions) -> list[Integers]:
-    """What ``render_time`` depends on."""
+    """The columns that ``render_time`` depends on."""
     columns: list[Integers] = []
     months = months_of(days)
     if settings.time != "date":
@@ -187,7 +187,7 @@ def _when(previous: Integers, days: Integers, opens: npt.NDArray[np.bool_], sett
 
 
 def _what(events: pa.RecordBatch, settings: Instructions) -> Iterator[Integers]:
-    """What the rest of a line depends on."""
+    """The columns that the rest of a line depends on."""
     yield _text_codes(events["event_type"])
     if "days_past_due" in settings.event_fields:
         yield events["days_past_due"].fill_null(0).to_numpy().astype(np.int64)
@@ -198,7 +198,7 @@ def _what(events: pa.RecordBatch, settings: Instructions) -> Iterator[Integers]:
 
 
 def _amount_codes(amounts: pa.Array) -> Integers:
-    """Equal numbers for amounts that ``round_number`` tells by one word; null is 0."""
+    """Equal codes for amounts that ``round_number`` writes as the same word; null is 0."""
     exact = amounts.cast(AMOUNT)
     hundredths = np.frombuffer(exact.buffers()[1], dtype=np.int64)[::2][exact.offset : exact.offset + len(exact)]
     codes = 1 + np.searchsorted(_amount_steps(), hundredths, side="right")
@@ -207,15 +207,15 @@ def _amount_codes(amounts: pa.Array) -> Integers:
 
 @cache
 def _amount_steps() -> Integers:
-    """The amounts in hundredths from which on ``round_number`` says another word: its words grow with the number."""
+    """The amounts, in hundredths, at which the word of ``round_number`` changes; its words grow with the number."""
 
-    def said(hundredths: int) -> str:
+    def rounded(hundredths: int) -> str:
         return round_number(float(Decimal(hundredths).scaleb(-2)))
 
     steps, intervals = [], [(-LARGEST_AMOUNT, LARGEST_AMOUNT)]
     while intervals:
         low, high = intervals.pop()
-        if said(low) == said(high):
+        if rounded(low) == rounded(high):
             continue
         if high - low == 1:
             steps.append(high)
@@ -226,9 +226,9 @@ def _amount_steps() -> Integers:
 
 
 def _map_codes(maps: pa.MapArray) -> Integers:
-    """Equal numbers for maps of equal entries in equal order; null is as an empty map.
+    """Equal codes for maps with equal entries in equal order; null equals an empty map.
 
-    Entry by entry: a map's code after its entry p is that of the pair (code before, entry p).
+    Codes are built entry by entry: a map's code after entry p is the code of the pair (previous code, entry p).
     """
     starts = maps.offsets.to_numpy().astype(np.int64)
     entries = slice(int(starts[0]), int(starts[-1])) if len(starts) else slice(0, 0)
@@ -245,25 +245,25 @@ def _map_codes(maps: pa.MapArray) -> Integers:
 
 
 def _text_codes(texts: pa.Array) -> Integers:
-    """Equal numbers for equal texts; null is 0."""
+    """Equal codes for equal texts; null is 0."""
     indices: Integers = texts.dictionary_encode().indices.cast(pa.int64()).fill_null(-1).to_numpy()
     return indices + 1
 
 
 def _codes(numbers: Integers) -> Integers:
-    """Equal numbers for equal numbers, counted up from 0 in order of appearance."""
+    """Equal codes for equal numbers, counted from 0 in order of appearance."""
     codes: Integers = pa.array(numbers).dictionary_encode().indices.to_numpy().astype(np.int64)
     return codes
 
 
 def _combined(left: Integers, right: Integers) -> Integers:
-    """Equal numbers for equal pairs, counted up from 0 in order of appearance; ``left`` are codes already."""
+    """Equal codes for equal pairs, counted from 0 in order of appearance; ``left`` holds codes already."""
     dense = _codes(right)
     return _codes(left * (int(dense.max(initial=0)) + 1) + dense)
 
 
 def _first_positions(codes: Integers) -> Integers:
-    """Where each code appears first."""
+    """The first position of each code."""
     first = np.zeros(int(codes.max(initial=-1)) + 1, dtype=np.int64)
     first[codes[::-1]] = np.arange(len(codes))[::-1]
     return first

@@ -1,4 +1,4 @@
-"""What a model is asked and in which words: everything a prompt depends on but the sequence and the tokenizer."""
+"""The prompt settings of a model: everything a prompt depends on except the sequence and the tokenizer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class PromptSpec:
     Attributes:
         settings: template, language, and how a sequence becomes text.
         horizon: what the question asks about the future.
-        timezone: business time zone, in which events have their dates.
+        timezone: business time zone, which determines the dates of events.
         context_length: tokens of prompt and answer; older months fold until a prompt fits.
     """
 
@@ -31,7 +31,7 @@ class PromptSpec:
 
     @classmethod
     def of_recipe(cls, recipe: Recipe) -> PromptSpec:
-        """The settings that a recipe trains with: the first horizon is the one that is asked."""
+        """The settings that a recipe trains with; questions use its first horizon."""
         return PromptSpec(
             settings=recipe.instructions,
             horizon=recipe.labels.horizons[0],
@@ -57,16 +57,16 @@ class PromptSpec:
 
     @property
     def template(self) -> Template:
-        """The main question; it words the lines around every question."""
+        """The main question, whose template provides the lines around every question."""
         return self.tasks.main
 
     @property
     def question_lines(self) -> tuple[str, ...]:
-        """The question in each of its wordings."""
+        """The question in each of its phrasings."""
         return tuple(self.template.ask(self.horizon, number) for number in range(len(self.template.phrasings)))
 
     @property
     def event_fields(self) -> tuple[str, ...]:
-        """The fields of an event that its line, or an answer, depends on."""
+        """The event fields that a line or an answer depends on."""
         answers = ANSWERED_FROM if self.tasks.read_events else ()
         return tuple(dict.fromkeys((*event_columns(self.settings), *answers)))

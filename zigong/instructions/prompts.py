@@ -1,4 +1,4 @@
-"""Prompts and their token ids for many sequences at once: rendered lines are taken by their numbers and joined."""
+"""Builds prompts and token ids of many sequences at once: rendered lines are selected by index and joined."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from zigong.instructions.render import render_history, render_line
 from zigong.instructions.templates import Template
 from zigong.recipe import Instructions
 
-BYTES_OF_A_BATCH = 64 * 2**20  # of text that leaves at once
+BYTES_OF_A_BATCH = 64 * 2**20  # text in one output batch
 Ask = Callable[[VisibleHistory], Branch]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RenderContext:
-    """How lines are told.
+    """The settings that lines are rendered with.
 
     Attributes:
         zone: business time zone.
@@ -37,24 +37,25 @@ class RenderContext:
     settings: Instructions
     zone: ZoneInfo
 
-    def told(self, events: Events) -> Histories:
-        """The rendered histories of some sequences."""
+    def render(self, events: Events) -> Histories:
+        """The rendered histories of the sequences."""
         return render_histories(events, template=self.template, settings=self.settings, zone=self.zone)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """One prompt of a sequence: lines told anew, then shared lines of the events up to ``end``, then the branch.
+    """One prompt of a sequence: its own lines, then the shared lines of events up to ``end``, then the branch.
 
     Attributes:
-        row: the sequence.
-        told: what ``anew`` and the events from ``start`` to ``end`` say.
-        history_tokens: where the history ends in the ids.
+        row: index of the sequence.
+        visible: the history that ``own_lines`` and the events from ``start`` to ``end`` show.
+        own_lines: lines rendered for this prompt only.
+        history_tokens: number of ids before the branch.
     """
 
     row: int
-    told: VisibleHistory
-    anew: tuple[str, ...]
+    visible: VisibleHistory
+    own_lines: tuple[str, ...]
     start: int
     end: int
     history_tokens: int
@@ -69,14 +70,14 @@ class Prompt:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptColumns:
-    """Prompts ready for a table, in lists and Arrow arrays of equal length.
+    """Prompts as columns for a table: lists and Arrow arrays of equal length.
 
     Attributes:
-        rows: the sequence of each prompt.
+        rows: index of the sequence of each prompt.
         branches: the question of each prompt.
         texts: the prompts.
         input_ids: their token ids, list<int32>.
-        history_tokens: where the history ends in the ids, int32.
+        history_tokens: number of ids before the branch, int32.
     """
 
     rows: pa.Array
@@ -88,11 +89,11 @@ class PromptColumns:
 
 @dataclass
 class Prompts:
-    """Collects the prompts of a batch of sequences, any number of each; a history is rendered once for all of them."""
+    """Collects the prompts of a batch of sequences, any number per sequence; each history is rendered once."""
 
     histories: Histories
     encoder: LineEncoder
-    voice: RenderContext
+    context: RenderContext
     _prompts: list[Prompt] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -101,7 +102,7 @@ class Prompts:
         self._tokens_before = np.concatenate([[0], np.cumsum(sizes[self.histories.codes])])
 
     def add(self, row: int, ask: Ask, max_tokens: int) -> Prompt:
-        """Adds a prompt of a sequence, with its oldest calendar months folded until it fits."""
+        """Adds a prompt of a sequence, folding its oldest calendar months until it fits."""
         start, end = self.histories.events.bounds[row : row + 2].tolist()
         prompt = self._shared(row, (), start, ask)
         if prompt.tokens > max_tokens and end > start:
@@ -109,12 +110,12 @@ class Prompts:
         self._prompts.append(prompt)
         return prompt
 
-    def add_behind(self, prompt: Prompt, branch: Branch) -> None:
-        """Adds another question behind the history of a prompt, however long that makes it."""
+    def add_branch(self, prompt: Prompt, branch: Branch) -> None:
+        """Adds a prompt with the same history and another question, whatever its length."""
         self._prompts.append(replace(prompt, branch=branch, branch_ids=self.encoder.branch(branch.lines)))
 
     def columns(self) -> Iterator[PromptColumns]:
-        """The prompts in the order in which they were added, in parts of bounded size."""
+        """The prompts in the order they were added, in parts of bounded size."""
         lines, codes, starts, ends = self._numbered()
         before = np.concatenate([[0], np.cumsum(np.array([len(line.encode()) + 1 for line in lines])[codes])])
         branches = ["\n".join(prompt.branch.lines) for prompt in self._prompts]
@@ -131,24 +132,24 @@ class Prompts:
                 history_tokens=pa.array([prompt.history_tokens for prompt in prompts], pa.int32()),
             )
 
-    def _shared(self, row: int, anew: tuple[str, ...], kept: int, ask: Ask) -> Prompt:
-        """The prompt of the events from ``kept`` on, of which those in ``anew`` are told anew."""
+    def _shared(self, row: int, own_lines: tuple[str, ...], kept: int, ask: Ask) -> Prompt:
+        """The prompt of the events from ``kept`` on; ``own_lines`` replace the lines of the first of them."""
         events, days = self.histories.events, self.histories.days
         start, end = events.bounds[row : row + 2].tolist()
-        told = VisibleHistory(
+        visible = VisibleHistory(
             last=local_date_of(int(days[end - 1])) if end > start else None,
             folded=kept - start,
-            read=lambda: events.told(kept, end, ANSWERED_FROM),
+            read=lambda: events.rows(kept, end, ANSWERED_FROM),
         )
-        shared = int(self._tokens_before[end] - self._tokens_before[kept + len(anew)])
-        branch = ask(told)
+        shared = int(self._tokens_before[end] - self._tokens_before[kept + len(own_lines)])
+        branch = ask(visible)
         return Prompt(
             row=row,
-            told=told,
-            anew=anew,
-            start=kept + len(anew),
+            visible=visible,
+            own_lines=own_lines,
+            start=kept + len(own_lines),
             end=end,
-            history_tokens=len(self.encoder.history(anew)) + shared,
+            history_tokens=len(self.encoder.history(own_lines)) + shared,
             branch=branch,
             branch_ids=self.encoder.branch(branch.lines),
         )
@@ -161,39 +162,39 @@ class Prompts:
             return self._folded_out_of_order(row, steps, ask, max_tokens)
         kept = start + np.searchsorted(steps, np.arange(steps[-1] + 1))
 
-        def told(step: int) -> Prompt:
+        def prompt_from(step: int) -> Prompt:
             first = int(kept[step])
             if step == 0:
                 return self._shared(row, (), start, ask)
-            (event,) = events.told(first, first + 1)
+            (event,) = events.rows(first, first + 1)
             day = local_date_of(int(days[first]))
-            opening = render_line(None, day, event, template=self.voice.template, settings=self.voice.settings)
+            opening = render_line(None, day, event, template=self.context.template, settings=self.context.settings)
             return self._shared(row, (opening,), first, ask)
 
         too_long = self._tokens_before[end] - self._tokens_before[kept + 1] > max_tokens
-        return folded_to_fit(steps, told, max_tokens, first=int(np.count_nonzero(too_long)))
+        return folded_to_fit(steps, prompt_from, max_tokens, first=int(np.count_nonzero(too_long)))
 
     def _folded_out_of_order(self, row: int, steps: Integers, ask: Ask, max_tokens: int) -> Prompt:
-        """Where clocks were set back over the end of a month, what is kept is no tail of the history."""
+        """Folds a history whose kept events are not its tail: clocks were set back over the end of a month."""
         start, end = self.histories.events.bounds[row : row + 2].tolist()
-        events = self.histories.events.told(start, end)
+        events = self.histories.events.rows(start, end)
 
         def prompt_of(step: int) -> Prompt:
             positions = np.flatnonzero(steps >= step)
             kept = [events[position] for position in positions]
             lines = render_history(
-                kept, template=self.voice.template, settings=self.voice.settings, zone=self.voice.zone
+                kept, template=self.context.template, settings=self.context.settings, zone=self.context.zone
             )
-            told = VisibleHistory(
+            visible = VisibleHistory(
                 last=local_date_of(int(self.histories.days[start + positions[-1]])),
                 folded=len(events) - len(kept),
                 read=lambda: kept,
             )
-            branch = ask(told)
+            branch = ask(visible)
             return Prompt(
                 row=row,
-                told=told,
-                anew=tuple(lines),
+                visible=visible,
+                own_lines=tuple(lines),
                 start=end,
                 end=end,
                 history_tokens=len(self.encoder.history(lines)),
@@ -204,38 +205,38 @@ class Prompts:
         return folded_to_fit(steps, prompt_of, max_tokens)
 
     def _numbered(self) -> tuple[list[str], Integers, Integers, Integers]:
-        """All lines, a run of their numbers, and where in that run the history of each prompt starts and ends."""
+        """All distinct lines, an array of line indices, and where each prompt's history starts and ends in it."""
         lines, numbers = list(self.histories.lines), {}
         runs, length = [self.histories.codes], len(self.histories.codes)
         starts, ends = [], []
         for prompt in self._prompts:
-            if not prompt.anew:
+            if not prompt.own_lines:
                 starts.append(prompt.start)
                 ends.append(prompt.end)
                 continue
-            for line in prompt.anew:
+            for line in prompt.own_lines:
                 if line not in numbers:
                     numbers[line] = len(lines)
                     lines.append(line)
                     self._ids.append(self.encoder.line(line))
             shared = self.histories.codes[prompt.start : prompt.end]
-            runs.append(np.concatenate([[numbers[line] for line in prompt.anew], shared]))
+            runs.append(np.concatenate([[numbers[line] for line in prompt.own_lines], shared]))
             starts.append(length)
             length += len(runs[-1])
             ends.append(length)
         return lines, np.concatenate(runs), np.array(starts, dtype=np.int64), np.array(ends, dtype=np.int64)
 
     def _token_ids(self, codes: Integers, sizes: Integers, branches: list[list[int]]) -> pa.Array:
-        """Ids of each prompt: what begins a text, its lines, its branch."""
+        """Ids of each prompt: the ids at the beginning of a text, its lines, its branch."""
         begin = np.cumsum(sizes) - sizes
         known = pa.array([self.encoder.begin, *self._ids], pa.list_(pa.int32()))
-        told = lists_of(known, np.insert(codes + 1, begin, 0), sizes + 1, branches)
-        ends = told.flatten().offsets.take(told.offsets)
-        return pa.ListArray.from_arrays(ends, told.flatten().flatten())
+        parts = lists_of(known, np.insert(codes + 1, begin, 0), sizes + 1, branches)
+        ends = parts.flatten().offsets.take(parts.offsets)
+        return pa.ListArray.from_arrays(ends, parts.flatten().flatten())
 
 
 def lists_of(values: pa.Array, codes: Integers, sizes: npt.NDArray[Any], tails: list[Any]) -> pa.ListArray:
-    """Lists of values, given by their numbers one list after the other, each with a value of its own at its end."""
+    """Lists of values: concatenated indices into ``values``, the size of each list, and a last value for each list."""
     ends = np.cumsum(sizes)
     every = pa.concat_arrays([values, pa.array(tails, values.type)])
     numbers = np.insert(codes, ends, len(values) + np.arange(len(tails)))
@@ -244,7 +245,7 @@ def lists_of(values: pa.Array, codes: Integers, sizes: npt.NDArray[Any], tails: 
 
 
 def intervals(weights: npt.NDArray[Any], limit: int) -> Iterator[slice]:
-    """Neighbours together as long as their weights sum to at most ``limit``; a heavier one stands alone."""
+    """Groups consecutive items whose weights sum to at most ``limit``; a heavier item is a group of its own."""
     before = np.concatenate([[0], np.cumsum(weights)])
     start = 0
     while start < len(weights):
@@ -254,7 +255,7 @@ def intervals(weights: npt.NDArray[Any], limit: int) -> Iterator[slice]:
 
 
 def ranges(starts: Integers, sizes: Integers) -> Integers:
-    """The numbers of all intervals, one interval after the other."""
+    """The indices of all intervals, concatenated."""
     before = np.cumsum(sizes) - sizes
     numbers: Integers = np.arange(int(sizes.sum())) + np.repeat(starts - before, sizes)
     return numbers

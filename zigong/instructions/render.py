@@ -1,7 +1,7 @@
-"""The one pure rendering of a sequence as text, used by Spark, by pre-training and by the service.
+"""Renders a sequence as text; Spark, pre-training and the service all use these pure functions.
 
 The text is chronological. Time is written as the gap since the previous event, so that the samples of one user share
-a prefix; what depends on T stands at the end, and the gap to T comes first there, as a next event would begin.
+a prefix. Lines that depend on T are at the end and begin with the gap to T, as the next event would.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from zigong.recipe import Instructions
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-DAYS_BEFORE_MONTHS = 60  # longer gaps are told in months: a word a day would never be learnt
+DAYS_BEFORE_MONTHS = 60  # longer gaps are written in months: a word for every number of days would be too rare to learn
 WORD_LENGTH = 40
-READ_OF_A_VALUE = 400  # letters; values may be of any size
+READ_OF_A_VALUE = 400  # characters; values may be of any size
 _NOT_A_WORD = re.compile(r"[^\w.+\-]+")
 
 
 class Event(TypedDict, total=False):
-    """One event of a sequence, as the table holds it."""
+    """One event of a sequence, as stored in the table."""
 
     event_type: str
     event_at: datetime
@@ -46,9 +46,9 @@ def render_branch(
     template: Template,
     settings: Instructions,
 ) -> tuple[str, ...]:
-    """The lines behind a history: the gap to T, what was folded, the profile and one question.
+    """The lines that follow a history: the gap to T, the number of folded events, the profile and one question.
 
-    Every question about a sequence has a branch of its own behind the same history.
+    Every question about a sequence has its own branch, which follows the same history.
 
     Args:
         last: local date of the newest event of the history; None: it has no event.
@@ -64,7 +64,7 @@ def render_branch(
 
 
 def render_history(events: Sequence[Event], *, template: Template, settings: Instructions, zone: ZoneInfo) -> list[str]:
-    """One line an event, each with the date of the one before it."""
+    """One line per event, each given the date of the previous event."""
     days = [local_date(event["event_at"], zone) for event in events]
     return [
         render_line(previous, day, event, template=template, settings=settings)
@@ -76,14 +76,14 @@ def render_line(previous: date | None, day: date, event: Event, *, template: Tem
     """An event on the local date ``day``: when, what happened, then the fields the recipe names.
 
     Args:
-        previous: local date of the event before it; None: nothing stands before it.
+        previous: local date of the previous event; None for the first event.
     """
     when = render_time(previous, day, template=template, settings=settings)
     return " ".join((when, word(event["event_type"], template), *_fields(event, template, settings)))
 
 
 def render_time(previous: date | None, day: date, *, template: Template, settings: Instructions) -> str:
-    """When a local date lies: its gap to the one before, the date itself or both; with the season where asked for."""
+    """The time of an event: the gap to the previous date, the date itself or both, with the season if configured."""
     gap = template.start if previous is None else _gap(previous, day, settings.gap_unit)
     date_word = f"{day:%Y-%m}" if settings.gap_unit == "month" else f"{day:%Y-%m-%d}"
     words = {"gap": [gap], "date": [date_word], "both": [gap, date_word]}[settings.time]
@@ -103,14 +103,14 @@ def local_date(moment: datetime, zone: ZoneInfo) -> date:
 def word(text: str, template: Template) -> str:
     """One word without white space, brackets or colons: behaviour text cannot change the structure of a prompt.
 
-    A choice of the template gets an underscore: a merchant called Yes says nothing about the answer.
+    A choice of the template gets an underscore, so that a merchant named Yes reveals nothing about the answer.
     """
     bare = _NOT_A_WORD.sub("_", text[:READ_OF_A_VALUE])[:WORD_LENGTH] or "_"
     return template.choice_in_text.sub(r"\g<0>_", bare)
 
 
 def round_number(number: float) -> str:
-    """A number in the 1-2-5 series, so that amounts are words a model sees often: 350 -> ~500, -1234 -> -~1k."""
+    """Rounds a number to the 1-2-5 series, so that amounts are frequent words: 350 -> ~500, -1234 -> -~1k."""
     if number == 0:
         return "~0"
     scale = 10.0 ** floor(log10(abs(number)))

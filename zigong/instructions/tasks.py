@@ -1,4 +1,4 @@
-"""The questions of a recipe: the main one, and the auxiliary ones that further samples of train users are asked."""
+"""The questions of a recipe: the main one, and the auxiliary ones for additional samples of train users."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from zigong.recipe import Instructions, Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class Tasks:
-    """What a recipe asks.
+    """The questions of a recipe.
 
     Attributes:
-        main: the question that evaluation, gate and service use; it knows the choices of the others, so that behaviour
-            text says none of them.
-        auxiliary: the other questions, each with the share of the sequences that it is put to.
+        main: the question that evaluation, gate and service use; it holds the choices of the other questions, so that
+            rendered events contain none of them.
+        auxiliary: the other questions, each with the share of the sequences that get it.
     """
 
     main: Template
@@ -31,16 +31,16 @@ class Tasks:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """Every choice of every question, once."""
+        """The distinct choices of all questions."""
         return tuple(dict.fromkeys(choice for question in self.questions for choice in question.choices))
 
     @property
     def read_events(self) -> bool:
-        """Whether a question is answered from events."""
+        """Whether any question is answered from events."""
         return any(isinstance(question.answer, EventAnswer) for question in self.questions)
 
     def auxiliary_of(self, sequence_id: str) -> list[Question]:
-        """The auxiliary questions a sequence is asked, by a hash of both."""
+        """The auxiliary questions of a sequence, selected by a hash of question and sequence."""
         return [
             question
             for question, share in self.auxiliary
@@ -53,16 +53,16 @@ def load_tasks(settings: Instructions) -> Tasks:
     """The questions that a recipe names.
 
     Raises:
-        ConfigError: a template does not exist or stands twice; an auxiliary question has the task of the main one; or
-            amounts are asked for that the text does not tell.
+        ConfigError: a template does not exist or is listed twice; an auxiliary question has the task of the main one;
+            or a question needs amounts that the text does not contain.
     """
     main = load_template(settings.template, settings.language)
-    asked = [load_question(item.template, settings.language) for item in settings.auxiliary]
-    for question in asked:
+    auxiliary = [load_question(item.template, settings.language) for item in settings.auxiliary]
+    for question in auxiliary:
         _require_possible(question, main, settings)
-    guarded = tuple(choice for question in asked for choice in question.choices)
+    guarded = tuple(choice for question in auxiliary for choice in question.choices)
     shares = [item.share for item in settings.auxiliary]
-    return Tasks(main=replace(main, guarded=guarded), auxiliary=tuple(zip(asked, shares, strict=True)))
+    return Tasks(main=replace(main, guarded=guarded), auxiliary=tuple(zip(auxiliary, shares, strict=True)))
 
 
 def main_task(recipe: Recipe) -> str:

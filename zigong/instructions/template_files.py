@@ -1,4 +1,4 @@
-"""What a template file must hold: its keys, its typed slots, its choices; everything wrong is named with its place."""
+"""Validates template files: keys, typed slots and choices; every error names its location."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ LINE_SLOTS: Mapping[str, Mapping[str, str]] = {
 
 def _one_line(text: str) -> str:
     if text != text.strip() or "\n" in text or not text:
-        raise ValueError(f"is no single stripped line, found {text!r}")
+        raise ValueError(f"expected a single line without surrounding white space, found {text!r}")
     return text
 
 
 def _quoted(choice: object) -> object:
     if not isinstance(choice, str) or choice != choice.strip() or not choice:
         raise ValueError(
-            f"expected a stripped text, found {choice!r}; quote it: Yes and No unquoted are no text in YAML"
+            f"expected a stripped text, found {choice!r}; quote it: unquoted Yes and No are booleans in YAML"
         )
     return choice
 
@@ -86,7 +86,7 @@ class LabelSection(Strict):
     """An answer by the performance label."""
 
     by: Literal["outcome", "delay"]
-    means: dict[str, str]  # what each class says, the bad one first
+    means: dict[str, str]  # meaning of each class, the bad one first
 
     @model_validator(mode="after")
     def _every_class_has_a_meaning(self) -> Self:
@@ -112,10 +112,10 @@ class EventSection(Strict):
 
 
 def _answer_kind(content: object) -> str:
-    held = content if isinstance(content, Mapping) else {}
-    if "profile" in held:
+    keys = content if isinstance(content, Mapping) else {}
+    if "profile" in keys:
         return ProfileSection.__name__
-    return EventSection.__name__ if "measure" in held else LabelSection.__name__
+    return EventSection.__name__ if "measure" in keys else LabelSection.__name__
 
 
 AnswerSection = Annotated[
@@ -127,36 +127,36 @@ AnswerSection = Annotated[
 
 
 class LanguageText(Strict):
-    """The texts of one language; a template that may be a main one also words the lines around its question."""
+    """The texts of one language; a template that can be the main one also provides the lines around its question."""
 
     cue: str  # the end of every phrasing; the answer follows it
     phrasings: list[Line]
-    choices: dict[str, Choice] = Field(default_factory=dict)  # by class; none where the answer is computed
+    choices: dict[str, Choice] = Field(default_factory=dict)  # by class; empty if the answer is computed
     start: Line = ""
     profile: Line = ""
     summary: Line = ""
 
     @field_validator("phrasings")
     @classmethod
-    def _some_and_none_twice(cls, phrasings: list[str]) -> list[str]:
+    def _at_least_one_and_no_duplicates(cls, phrasings: list[str]) -> list[str]:
         if not phrasings or len(set(phrasings)) < len(phrasings):
-            raise ValueError("expected at least one phrasing and none twice")
+            raise ValueError("expected at least one phrasing and no duplicates")
         return phrasings
 
     @model_validator(mode="after")
     def _all_lines_around_or_none(self) -> Self:
         if self.around and set(self.around) != set(LINE_SLOTS):
-            raise ValueError(f"words {', '.join(self.around)}; expected all of {', '.join(LINE_SLOTS)}, or none")
+            raise ValueError(f"defines {', '.join(self.around)}; expected all of {', '.join(LINE_SLOTS)}, or none")
         return self
 
     @property
     def around(self) -> dict[str, str]:
-        """``start``, ``profile`` and ``summary`` where the file words them; else empty."""
+        """``start``, ``profile`` and ``summary`` if the file defines them; else empty."""
         return {name: getattr(self, name) for name in LINE_SLOTS if name in self.model_fields_set}
 
 
 class TemplateFile(Strict):
-    """A sound template file."""
+    """A valid template file."""
 
     name: str
     version: int
@@ -190,21 +190,21 @@ def checked_template(content: Any, *, file: str) -> TemplateFile:
     """Checks a parsed template file.
 
     Raises:
-        ConfigError: a key is missing or unknown; a slot is undeclared, unused, filled by nothing or of another type
-            than what fills it; choices do not fit the classes of the answer; a question does not end with the cue.
+        ConfigError: a key is missing or unknown; a slot is undeclared, unused, without a value or of a type other than
+            that of its value; choices do not match the classes of the answer; a question does not end with the cue.
     """
     try:
         template = TemplateFile.model_validate(content)
     except ValidationError as error:
         raise ConfigError(explain(error, TemplateFile, origin=f"template {file}"), action=f"edit {file}") from error
-    held = f"{template.name}@{template.version}"
-    if file != f"{held}.yaml":
-        raise ConfigError(f"template {file}: holds {held}", action="name the file NAME@VERSION.yaml")
+    name = f"{template.name}@{template.version}"
+    if file != f"{name}.yaml":
+        raise ConfigError(f"template {file}: holds {name}", action="name the file NAME@VERSION.yaml")
     return template
 
 
 def answer_of(section: LabelSection | ProfileSection | EventSection) -> Answer:
-    """The way to an answer that a section of a template file describes."""
+    """The answer source that a section of a template file describes."""
     match section:
         case LabelSection():
             return LabelAnswer(by=section.by)
@@ -217,12 +217,12 @@ def answer_of(section: LabelSection | ProfileSection | EventSection) -> Answer:
 
 
 def choices_of(text: LanguageText, answer: Answer) -> tuple[str, ...]:
-    """The choices in the order of the classes, the bad one first; empty where the answer is computed."""
+    """The choices in the order of the classes, the bad one first; empty if the answer is computed."""
     return tuple(text.choices[name] for name in CLASSES[answer.by]) if isinstance(answer, LabelAnswer) else ()
 
 
 def _require_fitting(text: LanguageText, answer: Answer, declared: Mapping[str, str], *, where: str) -> None:
-    """Every slot that is declared is used, every phrasing asks with the same ones and ends with the cue."""
+    """Requires that declared slots are used, and that every phrasing uses the same slots and ends with the cue."""
     _require_choices(text.choices, CLASSES[answer.by] if isinstance(answer, LabelAnswer) else (), where=where)
     around, fills = text.around, QUESTION_SLOTS[type(answer)]
     used = {
@@ -232,12 +232,12 @@ def _require_fitting(text: LanguageText, answer: Answer, declared: Mapping[str, 
         place = f"{where}: phrasing {number}"
         found = _slots(line, fills, declared, where=place)
         if unfilled := sorted((set(fills) & set(declared)) - found):
-            raise ValueError(f"{place}: does not use the slot {unfilled[0]!r}; every phrasing asks with the same slots")
+            raise ValueError(f"{place}: does not use the slot {unfilled[0]!r}; every phrasing must use the same slots")
         if not line.endswith(text.cue):
             raise ValueError(f"{place}: does not end with the cue {text.cue!r}")
         used |= found
     if unused := sorted(set(declared) - used):
-        raise ValueError(f"{where}: never uses the slot {unused[0]!r}; use it, or do not declare it")
+        raise ValueError(f"{where}: never uses the slot {unused[0]!r}; use it or remove its declaration")
 
 
 def _require_choices(choices: Mapping[str, str], classes: tuple[str, ...], *, where: str) -> None:
@@ -248,18 +248,18 @@ def _require_choices(choices: Mapping[str, str], classes: tuple[str, ...], *, wh
 
 
 def _slots(line: str, fills: Mapping[str, str], declared: Mapping[str, str], *, where: str) -> set[str]:
-    """The slots of one line, each declared, filled and of the type that fills it."""
+    """The slots of one line; each must be declared, have a value here, and have the type of that value."""
     try:
         fields = [(slot, rest) for _, slot, *rest in Formatter().parse(line) if slot is not None]
     except ValueError as error:
-        raise ValueError(f"{where}: {error}; close every brace, and double those meant as text") from error
+        raise ValueError(f"{where}: {error}; close every brace, and double literal braces") from error
     for slot, rest in fields:
         if not slot.isidentifier() or any(rest):
-            raise ValueError(f"{where}: the slot {slot!r} is no plain name; write {{name}} alone")
+            raise ValueError(f"{where}: the slot {slot!r} is not a plain name; write only {{name}}")
         if slot not in declared:
             raise ValueError(f"{where}: the slot {slot!r} is not declared; declare it under slots with its type")
         if slot not in fills:
-            raise ValueError(f"{where}: nothing fills the slot {slot!r} here; use one of {sorted(fills)}")
+            raise ValueError(f"{where}: the slot {slot!r} has no value here; use one of {sorted(fills)}")
         if declared[slot] != fills[slot]:
             raise ValueError(f"{where}: the slot {slot!r} is {fills[slot]}, declared {declared[slot]}")
     return {slot for slot, _ in fields}

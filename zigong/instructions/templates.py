@@ -1,4 +1,4 @@
-"""Prompt templates: files with typed slots, a version each, in several languages and phrasings."""
+"""Prompt templates: versioned files with typed slots, in several languages and phrasings."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from zigong.recipe import Horizon
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What a template asks, in one language.
+    """The question of a template in one language.
 
     Attributes:
         name: ``name@version``.
         cue: end of every prompt; the answer follows it.
-        phrasings: the question line in each of its wordings; each ends with the answer cue.
-        choices: admissible answers, the bad one first; empty where the answer is computed.
-        answer: where the answer comes from.
+        phrasings: the question line in each of its phrasings; each ends with the answer cue.
+        choices: admissible answers, the bad one first; empty if the answer is computed.
+        answer: source of the answer.
     """
 
     name: str
@@ -49,17 +49,17 @@ class Question:
         return self.phrasings[phrasing].format(**_question_values(self.answer, horizon))
 
     def phrasing_of(self, sequence_id: str) -> int:
-        """Which phrasing a sequence is asked in: even over sequences, and always the same for one."""
+        """Index of the phrasing for a sequence: uniform over sequences and fixed for each one."""
         return hashed(f"phrasing|{self.name}|{sequence_id}") % len(self.phrasings)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Template(Question):
-    """A question that also words the lines around it, as the main question of a recipe does.
+    """A question that also provides the lines around it; the main question of a recipe is one.
 
     Attributes:
-        start: word that stands where the first event has no gap.
-        guarded: choices of the other questions of the recipe: behaviour text may say none of them either.
+        start: word in place of the gap of the first event.
+        guarded: choices of the other questions of the recipe, which rendered events must not contain either.
     """
 
     choices: tuple[str, str]
@@ -70,13 +70,13 @@ class Template(Question):
 
     @cached_property
     def choice_in_text(self) -> re.Pattern[str]:
-        """Finds a choice that stands as a word of its own inside other text, where a tokenizer would see it."""
+        """Matches a choice that is a separate word inside other text, where a tokenizer would see it."""
         choices = dict.fromkeys((*self.choices, *self.guarded))
         return re.compile(rf"(?<!\w)(?:{'|'.join(re.escape(choice) for choice in choices)})(?!\w)")
 
 
 def hashed(text: str) -> int:
-    """A text as a uniform number in [0, 2**32), the same on every machine."""
+    """Hashes a text to a uniform number in [0, 2**32), the same on every machine."""
     return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
 
 
@@ -84,12 +84,12 @@ def load_template(name: str, language: str) -> Template:
     """Reads ``name@version`` as the main question of a recipe.
 
     Raises:
-        ConfigError: there is no such template, version or language, or it is no main question.
+        ConfigError: there is no such template, version or language, or it cannot be the main question.
     """
     question = load_question(name, language)
     if not isinstance(question, Template):
         raise ConfigError(
-            f"instructions.template: {name} has no words for start, profile and summary, so it is no main question",
+            f"instructions.template: {name} does not define start, profile and summary: it cannot be the main question",
             action="use behavior_card@1, and name this one under instructions.auxiliary",
         )
     return question
@@ -100,7 +100,7 @@ def load_question(name: str, language: str) -> Question:
     """Reads ``name@version`` from the shipped templates.
 
     Raises:
-        ConfigError: there is no such template, version or language, or its file is not sound.
+        ConfigError: there is no such template, version or language, or its file is not valid.
     """
     resource = files("zigong").joinpath("instructions", "templates", f"{name}.yaml")
     if name not in template_names():
@@ -118,14 +118,14 @@ def question_of(content: Any, language: str, *, file: str) -> Question:
     """The question of a template file in one language.
 
     Raises:
-        ConfigError: the file is not sound; the message names file, language and slot.
+        ConfigError: the file is not valid; the message names file, language and slot.
     """
     source = checked_template(content, file=file)
     if language not in source.languages:
         known = ", ".join(source.languages)
         raise ConfigError(f"instructions: {file} has no language {language!r}", action=f"use one of {known}")
     text, answer = source.languages[language], answer_of(source.answer)
-    given: dict[str, Any] = {
+    values: dict[str, Any] = {
         "name": f"{source.name}@{source.version}",
         "task": source.task,
         "language": language,
@@ -135,11 +135,11 @@ def question_of(content: Any, language: str, *, file: str) -> Question:
         "answer": answer,
         **text.around,
     }
-    return Template(**given) if text.around else Question(**given)
+    return Template(**values) if text.around else Question(**values)
 
 
 def _question_values(answer: Answer, horizon: Horizon) -> dict[str, int]:
-    """What the slots of a question are filled with; the types stand in ``template_files.QUESTION_SLOTS``."""
+    """The values of a question's slots; their types are in ``template_files.QUESTION_SLOTS``."""
     match answer:
         case LabelAnswer():
             return {"window_months": horizon.window_months, "dpd_threshold": horizon.dpd_threshold}

@@ -1,4 +1,4 @@
-"""How the contracts judge a table on its way in: row rules first, then the suite on what was measured of the rest."""
+"""Validates a table against its contract before it is published: row rules first, then the suite on measured values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from zigong.quality.verdict import Verdict, pending_results
 def contract_rules(run_folder: Path, context: AuditContext) -> Rules:
     """The rules of the contracts; suites, results, verdicts and Data Docs are kept in the run's folder.
 
-    A drift rule without a pinned reference is not judged; the first rows that pass become its reference.
+    A drift rule without a pinned reference is not evaluated; the first rows that pass become its reference.
     """
 
     def audit(rows: DataFrame, contract: TableContract, *, rejected: int, dropped: int) -> Verdict:
@@ -45,12 +45,12 @@ def judge_table(
     rejected: int = 0,
     dropped: int = 0,
 ) -> Verdict:
-    """Measures and judges conformed rows, and writes verdict, Data Docs and the suite that others can evaluate.
+    """Measures and judges conformed rows; writes the verdict, the Data Docs and a suite that other tools can evaluate.
 
     Args:
         rows: conformed rows, cheap to read more than once.
-        rejected: rows refused before, part of rows in.
-        dropped: rows left out before, part of rows in.
+        rejected: input rows that were rejected earlier.
+        dropped: input rows that were omitted earlier.
     """
     found = measured(rows, contract, context, rejected=rejected, dropped=dropped)
     results = pending_results((*contract.row_rules, *contract.table_rules), found.of_rules)
@@ -66,21 +66,20 @@ def judge_table(
 
 
 def judge_published(rows: DataFrame, contract: TableContract, context: AuditContext, run_folder: Path) -> Verdict:
-    """Judges rows that no rule has seen yet, such as those of a published table; they are read once.
+    """Judges rows that are not conformed yet, such as those of a published table; they are read once.
 
-    What more than one measurement needs is kept in Spark's memory meanwhile: broken rules, keys, and what table rules
-    speak of.
+    Spark caches what several measurements need: broken rules, keys, and the columns of table rules.
     """
-    asked = conform(rows, contract).select(*judged_columns(contract), REASONS).persist()
+    conformed = conform(rows, contract).select(*judged_columns(contract), REASONS).persist()
     try:
-        return judge_table(asked, contract, context, run_folder)
+        return judge_table(conformed, contract, context, run_folder)
     finally:
-        asked.unpersist()
+        conformed.unpersist()
 
 
 def write_verdict(run_folder: Path, name: str, verdict: Verdict, *, run_id: str, rules_version: str) -> None:
-    """Writes ``quality/verdicts/NAME.json`` into the run's folder."""
-    said: Mapping[str, Any] = {
+    """Writes ``quality/verdicts/NAME.json`` in the run's folder."""
+    content: Mapping[str, Any] = {
         "table": name,
         "run_id": run_id,
         "verdict": "passed" if verdict.passed else "blocked",
@@ -92,7 +91,7 @@ def write_verdict(run_folder: Path, name: str, verdict: Verdict, *, run_id: str,
         "warnings": verdict.warnings,
         "results": verdict.rows(),
     }
-    write_json(run_folder / "quality" / "verdicts" / f"{name}.json", said)
+    write_json(run_folder / "quality" / "verdicts" / f"{name}.json", content)
 
 
 def pin_missing_references(rows: DataFrame, contract: TableContract, context: AuditContext) -> None:

@@ -1,4 +1,4 @@
-"""What the tables of a run are judged beside: its clock, earlier verdicts, its other tables, pinned references."""
+"""The context in which a run's tables are judged: its date, earlier verdicts, other tables and pinned references."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from zigong.recipe import Recipe
 def audit_context(
     recipe: Recipe, paths: LakehousePaths, run_id: str, *, other: Callable[[str], DataFrame], whole: bool = True
 ) -> AuditContext:
-    """The surroundings of a run's tables.
+    """The context for the tables of a run.
 
     Args:
         other: opens another table at the version the run reads.
-        whole: whether a table is built whole, not only where something is missing or was touched.
+        whole: whether tables are built completely, rather than only their missing or changed parts.
     """
 
     def earlier(table: str, rule: str, versions: int) -> Sequence[float]:

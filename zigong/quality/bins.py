@@ -1,4 +1,4 @@
-"""Bins that values are counted in: deciles of numbers, or frequent words."""
+"""Bins for counting values: deciles of numbers, or frequent words."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from itertools import pairwise
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-WHOLE = ""  # the key under which the bins of a value stand that is no map
+WHOLE = ""  # key of the bins of a value that is not a map
 PARTS, MAX_CATEGORIES, MAX_MAP_KEYS = 10, 20, 20
-FEWEST = 5  # clients of a word or a key: what fewer have is told by no reference
-ACCURACY = 10_000  # of quantiles: a ten-thousandth of the rows
+MIN_CLIENTS = 5  # a reference contains no word or key that fewer clients have
+ACCURACY = 10_000  # of quantiles: the error is at most 1/10,000 of the rows
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bins:
-    """Bins of numbers or of words, one more for all other values, and one for NULL.
+    """Bins of numbers or words, plus one bin for all other values and one for NULL.
 
     Attributes:
-        edges: upper edges of numeric bins, the last bin is open; empty for words.
-        words: a bin each; empty for numbers.
+        edges: upper edges of numeric bins; the last bin is open; empty for words.
+        words: one bin per word; empty for numbers.
     """
 
     edges: tuple[float, ...] = ()
@@ -29,11 +29,11 @@ class Bins:
 
     @property
     def size(self) -> int:
-        """Number of bins, those of other values and of NULL included."""
+        """Number of bins, including those of other values and of NULL."""
         return len(self.edges or self.words) + 2
 
-    def held(self, value: Column) -> list[Column]:
-        """Conditions, one per bin: whether a value lies in it."""
+    def conditions(self, value: Column) -> list[Column]:
+        """One condition per bin: whether the value is in it."""
         if not self.edges:
             text = value.cast("string")
             return [*(text == word for word in self.words), ~text.isin(*self.words), value.isNull()]
@@ -46,11 +46,11 @@ class Bins:
 
 
 def bins_of_value(value: DataFrame, *, words: bool) -> Bins | None:
-    """Bins of the column ``value``; None where no word is frequent or no number is there.
+    """Bins of the column ``value``; None if no word is frequent or there is no number.
 
     Args:
-        value: columns ``value``, not NULL, and ``owner``, the client it is told of.
-        words: whether the values are words; else they are numbers or times.
+        value: columns ``value``, not NULL, and ``owner``, the client it belongs to.
+        words: whether the values are words; otherwise they are numbers or times.
     """
     if words:
         keyed = value.select("owner", F.lit(WHOLE).alias("key"), F.col("value").cast("string").alias("value"))
@@ -61,13 +61,13 @@ def bins_of_value(value: DataFrame, *, words: bool) -> Bins | None:
 
 
 def bins_of_keys(value: DataFrame) -> dict[str, Bins]:
-    """Bins for each frequent key of the map ``value``: of numbers where every value reads as one, else of words."""
+    """Bins for each frequent key of the map ``value``: numeric if every value parses as a number, else words."""
     keyed = value.select("owner", F.explode("value").alias("key", "value")).where("value IS NOT NULL")
     keyed = keyed.select(
         "owner", F.col("key").cast("string").alias("key"), F.col("value").cast("string").alias("value")
     )
     number = F.col("value").try_cast("double")
-    said = (
+    by_key = (
         keyed.groupBy("key")
         .agg(
             F.count("*").alias("rows"),
@@ -75,15 +75,15 @@ def bins_of_keys(value: DataFrame) -> dict[str, Bins]:
             F.count(number).alias("numbers"),
             _edges(number).alias("edges"),
         )
-        .where(F.col("owners") >= FEWEST)
+        .where(F.col("owners") >= MIN_CLIENTS)
         .orderBy(F.desc("rows"), "key")
         .limit(MAX_MAP_KEYS)
         .collect()
     )
     numbers = {
-        row["key"]: Bins(edges=tuple(sorted(set(row["edges"])))) for row in said if row["rows"] == row["numbers"]
+        row["key"]: Bins(edges=tuple(sorted(set(row["edges"])))) for row in by_key if row["rows"] == row["numbers"]
     }
-    others = [row["key"] for row in said if row["key"] not in numbers]
+    others = [row["key"] for row in by_key if row["key"] not in numbers]
     words = _frequent_words(keyed.where(F.col("key").isin(others))) if others else {}
     return dict(sorted((numbers | {key: Bins(words=found) for key, found in words.items()}).items()))
 
@@ -98,7 +98,7 @@ def _frequent_words(keyed: DataFrame) -> dict[str, tuple[str, ...]]:
     counted = (
         keyed.groupBy("key", "value")
         .agg(F.count("*").alias("count"), F.count_distinct("owner").alias("owners"))
-        .where(F.col("owners") >= FEWEST)
+        .where(F.col("owners") >= MIN_CLIENTS)
     )
     ranked = counted.withColumn("rank", F.row_number().over(ranks)).where(F.col("rank") <= MAX_CATEGORIES)
     found: defaultdict[str, list[str]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""Reads the SQL of a contract's rules as Spark does, over an empty table of the contract's columns."""
+"""Checks the SQL of a contract's rules with Spark's analyser, over an empty table with the contract's columns."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from schemas.rules import DatasetRule, RowRule
 from zigong.lakehouse.session import PYSPARK_ERRORS
 
 TIMES = (TimestampType, TimestampNTZType, DateType)
-_SQL = ("of", "among")  # arguments of measures that are SQL over the columns
+_SQL = ("of", "among")  # arguments of measures that are SQL expressions over the columns
 
 
 def condition_findings(spark: SparkSession, lint: Lint) -> list[LintFinding]:
-    """Types Spark does not know, and conditions that do not parse, do not resolve, or are no conditions.
+    """Finds unknown Spark types, and rules that do not parse, do not resolve, or are not boolean conditions.
 
-    The rules of a dataset run over columns of several tables, so they are only parsed. Runs no Spark job. Row
-    rules are analysed one by one only where all of them at once are not sound.
+    The rules of a dataset use columns of several tables, so they are only parsed. Runs no Spark job. Row rules are
+    analysed together first, and one by one only if that fails.
     """
-    told = logging.getLogger(PYSPARK_ERRORS)  # would print the trace of every fault that is found
-    before = told.level
-    told.setLevel(logging.CRITICAL)
+    logger = logging.getLogger(PYSPARK_ERRORS)  # would log the traceback of every error
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
     try:
         findings, ddl = _types(lint.columns)
         empty = spark.createDataFrame([], ddl)
-        sound = _are_conditions(empty, lint.rules)
-        open_ = [rule for rule in lint.rules if not (sound and isinstance(rule, RowRule))]
-        return findings + [finding for rule in open_ for finding in _of_rule(empty, rule)]
+        valid = _are_conditions(empty, lint.rules)
+        to_check = [rule for rule in lint.rules if not (valid and isinstance(rule, RowRule))]
+        return findings + [finding for rule in to_check for finding in _of_rule(empty, rule)]
     finally:
-        told.setLevel(before)
+        logger.setLevel(before)
 
 
 def _types(columns: Mapping[str, str]) -> tuple[list[LintFinding], str]:
-    """The columns as DDL; one of no type becomes void, a NULL of any type, so that rules over it are looked at."""
+    """The columns as DDL; a column of unknown type becomes void (NULL of any type), so rules over it are checked."""
     findings, parts = [], []
     for name, text in columns.items():
         try:
@@ -55,7 +55,7 @@ def _types(columns: Mapping[str, str]) -> tuple[list[LintFinding], str]:
 
 
 def _are_conditions(empty: DataFrame, rules: Iterable[Rule]) -> bool:
-    """Whether every row rule is a condition, in two analyses however many there are."""
+    """Whether every row rule is a condition; takes two analyses for any number of rules."""
     conditions = [F.expr(rule.condition) for rule in rules if isinstance(rule, RowRule)]
     try:
         types = [field.dataType for field in empty.select(*conditions).schema]
@@ -78,11 +78,11 @@ def _of_rule(empty: DataFrame, rule: Rule) -> Iterator[LintFinding]:
 
 
 def _argument(empty: DataFrame, where: str, measure: str, argument: str, sql: str) -> Iterator[LintFinding]:
-    """``of`` of psi is any value of a row, of age_days a time; everything else is a condition."""
+    """Checks an argument: ``of`` is any value for psi and a time for age_days; every other argument is a condition."""
     if argument == "of" and measure in {"psi", "age_days"}:
-        type_, told = _type(empty, sql)
+        type_, reason = _type(empty, sql)
         if type_ is None:
-            yield LintFinding(where=where, found=told, expected=f"{argument}: an expression over the columns")
+            yield LintFinding(where=where, found=reason, expected=f"{argument}: an expression over the columns")
         elif measure == "age_days" and not isinstance(type_, TIMES):
             yield LintFinding(where=where, found=f"{sql} is {type_.simpleString()}", expected="of: a time or a date")
     else:
@@ -90,24 +90,24 @@ def _argument(empty: DataFrame, where: str, measure: str, argument: str, sql: st
 
 
 def _of_rows(empty: DataFrame, where: str, sql: str) -> Iterator[LintFinding]:
-    """A condition resolves, is boolean, and speaks of one row: an aggregate or a window does not."""
-    type_, told = _type(empty, sql)
+    """Checks that a condition resolves, is boolean and concerns one row, so it has no aggregate or window."""
+    type_, reason = _type(empty, sql)
     if type_ is None:
-        yield LintFinding(where=where, found=told, expected="a condition over the columns of the table")
+        yield LintFinding(where=where, found=reason, expected="a condition over the columns of the table")
     elif not isinstance(type_, BooleanType):
         yield LintFinding(where=where, found=f"{sql} is {type_.simpleString()}", expected="a condition: true or false")
     else:
         try:
             empty.where(F.expr(sql))
         except AnalysisException as error:
-            yield LintFinding(where=where, found=_said(error), expected="a condition of one row alone")
+            yield LintFinding(where=where, found=_first_sentence(error), expected="a condition of a single row")
 
 
 def _unparsed(empty: DataFrame, where: str, sql: str) -> Iterator[LintFinding]:
     try:
         empty.select(F.expr(sql))
     except ParseException as error:
-        yield LintFinding(where=where, found=_said(error), expected="Spark SQL")
+        yield LintFinding(where=where, found=_first_sentence(error), expected="Spark SQL")
     except AnalysisException:
         return  # its columns are those of the joined dataset
 
@@ -116,11 +116,11 @@ def _type(empty: DataFrame, sql: str) -> tuple[DataType | None, str]:
     try:
         return empty.select(F.expr(sql)).schema[0].dataType, ""
     except AnalysisException as error:  # a ParseException is one
-        return None, _said(error)
+        return None, _first_sentence(error)
 
 
-def _said(error: AnalysisException) -> str:
-    """The first sentence of what Spark says, without its codes and its plan."""
+def _first_sentence(error: AnalysisException) -> str:
+    """The first sentence of Spark's message, without its error codes and plan."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     sentence = lines[0].partition(" SQLSTATE: ")[0]
     return sentence.partition("] ")[2] if sentence.startswith("[") else sentence

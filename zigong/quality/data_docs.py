@@ -1,8 +1,8 @@
-"""Great Expectations' Data Docs of a run, as pages that stand alone.
+"""Great Expectations' Data Docs of a run, as self-contained pages.
 
-GX's own pages fetch styles, scripts and a logo from a dozen hosts, the logo under an id of the data context, and
-without scripts their index is empty. A lender's pages ask nothing of anybody: what is fetched is taken out, a style
-sheet is put in, and the index is a plain table.
+GX's own pages fetch styles, scripts and a logo from a dozen hosts (the logo with an id of the data context), and
+without scripts their index is empty. These pages make no network request: external resources are removed, a style
+sheet is embedded, and the index is a plain table.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Proves the certificates of user_sequences against the event log, by another way than the one that built them.
+"""Verifies the certificates of user_sequences against the event log, with an algorithm independent of the builder.
 
-The builder filters one sorted array per user; here every point is joined to the versions known before it, and SQL
-windows find the newest of each event. What both ways agree on is not one way's mistake.
+The builder filters one sorted array per user; here every point is joined to the event versions known before it, and
+SQL windows select the newest version of each event. A mistake in one algorithm shows as a difference.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ RULES = ("certificate_reaches_t", "event_reaches_t", "certificate_differs")
 
 
 def leakage_violations(sequences: DataFrame, events: DataFrame) -> DataFrame:
-    """Rows of user_sequences that know too much, or something else than the log says.
+    """Rows of user_sequences that use data from T or later, or that differ from the log.
 
     Args:
         sequences: rows of user_sequences.
-        events: behavior_events, at the version the sequences were built from, whole histories.
+        events: behavior_events with complete histories, at the version the sequences were built from.
 
     Returns:
-        rule, user_id, observation_at, expected, found; no row when every certificate holds. Rules:
-        ``certificate_reaches_t``: the newest event or knowledge used is not before T. ``event_reaches_t``: a listed
-        event is not before T. ``certificate_differs``: the log as of T gives other events.
+        rule, user_id, observation_at, expected, found; empty if every certificate is correct. Rules:
+        ``certificate_reaches_t``: the newest event or known_at used is not before T. ``event_reaches_t``: a listed
+        event is not before T. ``certificate_differs``: the log as of T has other events.
     """
     t = F.col("observation_at")
     reaching = sequences.where((F.col("certificate.max_event_at") >= t) | (F.col("certificate.max_known_at") >= t))
@@ -56,23 +56,23 @@ def _text(certificate: str) -> Column:
 
 
 def _recomputed(sequences: DataFrame, events: DataFrame) -> DataFrame:
-    """The certificate of every point, from the log alone."""
+    """The certificate of every point, computed from the log only."""
     points = sequences.select("user_id", "observation_at", F.col("user_id").alias("_of"))
     named = ["source", "event_id"]
-    # An event may have moved to the user from another one, or away: every event that ever was theirs is looked at.
+    # An event may have moved between users, so every event that ever belonged to the user is considered.
     theirs = events.select("user_id", *named).distinct().join(points, "user_id")
     known = theirs.select(*named, "_of", "observation_at").join(
         events.select(*named, "known_at", "op", "user_id", "event_at"), named
     )
     newest = Window.partitionBy("_of", "observation_at", *named).orderBy(F.desc("known_at"))
-    held = (
+    visible = (
         known.where("known_at < observation_at")
         .withColumn("_rank", F.row_number().over(newest))
         .where("_rank = 1 AND op = 'upsert' AND event_at < observation_at AND user_id = _of")
     )
     name = F.concat_ws("\t", "source", "event_id", F.unix_micros("known_at").cast("string"))
     ordered = F.array_sort(F.collect_list(F.struct("event_at", "known_at", "source", "event_id", name.alias("name"))))
-    return held.groupBy(F.col("_of").alias("user_id"), "observation_at").agg(
+    return visible.groupBy(F.col("_of").alias("user_id"), "observation_at").agg(
         F.struct(
             F.max("event_at").alias("max_event_at"),
             F.max("known_at").alias("max_known_at"),

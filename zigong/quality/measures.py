@@ -1,7 +1,7 @@
-"""What the rules of a contract measure on one staged table: one pass for all of them, and a job for each key.
+"""Measures the rules of a contract on one staged table: one pass for most of them, plus one job per key.
 
 Row rules, shares, drift, freshness and counts are aggregates of one pass over the rows. Uniqueness and references to
-other tables need a shuffle of the keys and are counted apart.
+other tables need a shuffle of the keys and are counted separately.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ Earlier = Callable[[str, str, int], Sequence[float]]
 
 @dataclass(frozen=True, kw_only=True)
 class AuditContext:
-    """What a table is judged beside.
+    """The context in which a table is judged.
 
     Attributes:
         run_id: run whose rows are judged.
-        as_of: moment that ages are counted to; None: ages are not judged.
-        earlier: values of a rule in the last verdicts of other runs that published: table, rule, how many -> newest
-            first; None: the rows are a part of their table, which nothing is compared with, now or later.
-        other: opens another table at the version the run reads; None: references are not judged.
+        as_of: moment at which ages are measured; None: ages are not judged.
+        earlier: (table, rule, count) -> values of the rule in the last ``count`` verdicts of other published runs,
+            newest first; None: the rows are only part of their table, so they are never compared with other runs.
+        other: opens another table at the version the run reads; None: references to other tables are not judged.
         references: the pinned references; None: drift is not judged.
     """
 
@@ -52,13 +52,13 @@ class AuditContext:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What was measured of one rule.
+    """The measurement of one rule.
 
     Attributes:
-        value: what later verdicts compare themselves to; None: nothing could be measured.
-        observed: what the bounds are held against: the value, or its relation to earlier ones.
+        value: value that later verdicts are compared with; None: nothing could be measured.
+        observed: number compared with the bounds: the value, or its ratio to earlier values.
         note: why there is nothing to judge.
-        excused: whether the rule may go without a judgement: there is no row, or nothing to compare with yet. A rule
+        excused: whether the rule may remain unjudged, because there is no row or nothing to compare with yet. A rule
             that is neither judged nor excused is broken.
     """
 
@@ -70,12 +70,12 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class TableMeasures:
-    """Everything measured of a table.
+    """All measurements of a table.
 
     Attributes:
-        kept: rows without reasons.
-        refused: rows that row rules take out.
-        of_rules: by rule name.
+        kept: number of rows without reasons.
+        refused: number of rows that row rules remove.
+        of_rules: measurements by rule name.
     """
 
     kept: int
@@ -90,8 +90,8 @@ def measured(
 
     Args:
         rows: conformed rows (with ``_reasons``), cheap to read more than once.
-        rejected: rows that the transform refused before, part of rows in.
-        dropped: rows that the transform left out, part of rows in.
+        rejected: input rows that the transform rejected.
+        dropped: input rows that the transform omitted.
     """
     kept = rows.where(F.size(REASONS) == 0)
     references = {
@@ -99,21 +99,21 @@ def measured(
         for rule in contract.table_rules
         if rule.measure == "psi" and (found := context.reference(contract.name, rule)) is not None
     }
-    asked = [rule for rule in contract.table_rules if rule.measure in _IN_PASS]
+    in_pass = [rule for rule in contract.table_rules if rule.measure in _IN_PASS]
     (passed,) = rows.agg(
         F.count("*").alias(ALL),
         F.count_if(F.size(REASONS) > 0).alias(REFUSED),
         *counts_by_rule(contract),
-        *(_aggregate(rule, references.get(rule.name)).alias(rule.name) for rule in asked),
+        *(_aggregate(rule, references.get(rule.name)).alias(rule.name) for rule in in_pass),
     ).collect()
     found = passed.asDict()
     refused = found[REFUSED]
-    rows_in, stay = found[ALL] + rejected + dropped, found[ALL] - refused
+    rows_in, kept_rows = found[ALL] + rejected + dropped, found[ALL] - refused
     of_rules = {rule.name: _plain(found[rule.name]) for rule in contract.row_rules}
     for rule in contract.table_rules:
         match rule.measure:
             case "rows":
-                of_rules[rule.name] = _plain(stay)
+                of_rules[rule.name] = _plain(kept_rows)
             case "refused_share":
                 of_rules[rule.name] = _plain((refused + rejected) / rows_in if rows_in else 0.0)
             case "duplicate_keys":
@@ -121,19 +121,19 @@ def measured(
             case "unmatched":
                 of_rules[rule.name] = _unmatched(kept, rule, context)
             case "rows_to_last" | "share_to_last":
-                value = stay if rule.measure == "rows_to_last" else found[rule.name]
-                of_rules[rule.name] = _to_last(value, rule, contract.name, context, empty=not stay)
+                value = kept_rows if rule.measure == "rows_to_last" else found[rule.name]
+                of_rules[rule.name] = _to_last(value, rule, contract.name, context, empty=not kept_rows)
             case "share":
-                of_rules[rule.name] = _share(found[rule.name], empty=not stay)
+                of_rules[rule.name] = _share(found[rule.name], empty=not kept_rows)
             case "age_days":
-                of_rules[rule.name] = _age(found[rule.name], context, empty=not stay)
+                of_rules[rule.name] = _age(found[rule.name], context, empty=not kept_rows)
             case "psi":
-                of_rules[rule.name] = _drift(found.get(rule.name), references.get(rule.name), empty=not stay)
-    return TableMeasures(kept=stay, refused=refused, of_rules=of_rules)
+                of_rules[rule.name] = _drift(found.get(rule.name), references.get(rule.name), empty=not kept_rows)
+    return TableMeasures(kept=kept_rows, refused=refused, of_rules=of_rules)
 
 
 def duplicate_keys(rows: DataFrame, key: Sequence[str]) -> int:
-    """Rows beyond the first of each key."""
+    """Number of rows beyond the first of each key."""
     doubled = rows.groupBy(*key).count().where("count > 1")
     (row,) = doubled.agg(F.coalesce(F.sum(F.col("count") - 1), F.lit(0)).alias("rows")).collect()
     return int(row["rows"])
@@ -149,8 +149,8 @@ def _aggregate(rule: TableRule, reference: Reference | None) -> Column:
     among = stays & F.expr(rule.arguments.get("among", "true"))
     if rule.measure == "psi":
         return reference.count(stays) if reference else F.array(F.count_if(F.lit(False)))
-    whole = F.count_if(among)
-    return F.when(whole > 0, F.count_if(among & F.expr(rule.arguments["of"])) / whole)
+    total = F.count_if(among)
+    return F.when(total > 0, F.count_if(among & F.expr(rule.arguments["of"])) / total)
 
 
 def _plain(value: float | None) -> Measured:

@@ -1,8 +1,8 @@
-"""The rules of a contract as a GX suite that anybody with GX evaluates on the published table, without ZiGong.
+"""The rules of a contract as a GX suite that can be evaluated on the published table without ZiGong.
 
-It holds the rules that speak of the table alone. Rules that compare it with something else (rows that came in, earlier
-verdicts, other tables, the run's date, a pinned reference) are named in the suite's ``meta``. The conditions are Spark
-SQL; a result shows how many rows break a rule and no value of them.
+It holds the rules that concern only the table itself. Rules that compare it with other data (input rows, earlier
+verdicts, other tables, the run's date, a pinned reference) are listed in the suite's ``meta``. The conditions are Spark
+SQL; a result shows how many rows break a rule and none of their values.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ OF_THE_TABLE_ALONE = ("rows", "duplicate_keys", "share")
 
 def published_suite(contract: TableContract) -> gx.ExpectationSuite:
     """The suite ``TABLE_published``; each expectation names its rule in ``meta``."""
-    asked = [rule for rule in contract.table_rules if rule.measure in OF_THE_TABLE_ALONE]
-    elsewhere = {rule.name: rule.measure for rule in contract.table_rules if rule not in asked}
+    included = [rule for rule in contract.table_rules if rule.measure in OF_THE_TABLE_ALONE]
+    elsewhere = {rule.name: rule.measure for rule in contract.table_rules if rule not in included}
     return gx.ExpectationSuite(
         name=f"{contract.name}_published",
-        expectations=[*map(_of_rows, contract.row_rules), *(_of_table(rule, contract.key) for rule in asked)],
+        expectations=[*map(_of_rows, contract.row_rules), *(_of_table(rule, contract.key) for rule in included)],
         meta={"rules_version": contract.rules_version, "judged_by_zigong_alone": elsewhere},
     )
 
@@ -48,7 +48,7 @@ def _of_table(rule: TableRule, key: tuple[str, ...]) -> gxe.Expectation:
 
 
 def _share_outside(rule: TableRule) -> str:
-    """One row where the share lies outside of the bounds, or where the table has rows and none to take a share of."""
+    """SQL that returns one row if the share is out of bounds, or if the table has rows but the share has none."""
     of, among = (_escaped(str(rule.arguments.get(name, "true"))) for name in ("of", "among"))
     share = f"try_divide(count_if(({among}) AND ({of})), count_if({among}))"
     bounds = [f"share < {rule.low}"] * (rule.low is not None) + [f"share > {rule.high}"] * (rule.high is not None)
@@ -69,5 +69,5 @@ def _explained(rule: RowRule | TableRule) -> dict[str, object]:
 
 
 def _escaped(sql: str) -> str:
-    """SQL for a query of GX, whose own braces mark the batch."""
+    """SQL for a GX query, in which braces mark the batch."""
     return sql.replace("{", "{{").replace("}", "}}")

@@ -1,4 +1,4 @@
-"""Quarantined rows, read back: what they broke, whether they hold today's rules, and which of them may enter again."""
+"""Re-evaluates quarantined rows: parses their payloads, applies the current rules, and selects the rows to publish."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ ENTERS, STILL_BROKEN, PUBLISHED_ALREADY, KEY_TAKEN = FATES
 
 @dataclass(frozen=True, kw_only=True)
 class Return:
-    """Quarantined rows by what becomes of them.
+    """Quarantined rows by their fate.
 
     Attributes:
-        rows: columns of the table, ``_row`` (which quarantined row it was) and ``_fate``.
-        counts: rows by fate: ``enters``, ``still_broken``, ``published_already`` (the same row stands in the table, or
-            enters already), ``key_is_taken`` (another row does).
+        rows: columns of the table, ``_row`` (id of the quarantined row) and ``_fate``.
+        counts: rows by fate: ``enters``, ``still_broken``, ``published_already`` (the table has the same row, or an
+            equal row enters), ``key_is_taken`` (another row has the key).
     """
 
     rows: DataFrame
@@ -34,34 +34,34 @@ class Return:
 
     @property
     def entering(self) -> DataFrame:
-        """Rows that may be published, in the columns of the table."""
+        """Rows to publish, in the columns of the table."""
         return self.rows.where(F.col(FATE) == ENTERS).drop(ROW, FATE)
 
     @property
     def settled(self) -> DataFrame:
-        """``_row`` of the quarantined rows that stand in the table once ``entering`` is published."""
+        """``_row`` of the quarantined rows that are in the table after ``entering`` is published."""
         return self.rows.where(F.col(FATE).isin(ENTERS, PUBLISHED_ALREADY)).select(ROW)
 
 
 def read_back(quarantined: DataFrame, contract: TableContract) -> DataFrame:
-    """The rows that the payloads tell, in the columns of the table; ``_row`` is kept.
+    """Parses the payloads as rows with the columns of the table; ``_row`` is kept.
 
     Args:
         quarantined: columns ``_row`` and ``payload``, of one table.
     """
-    told = F.from_json("payload", contract.ddl, dict(EXACT)).alias("told")
-    return quarantined.select(ROW, told).select(ROW, "told.*")
+    parsed = F.from_json("payload", contract.ddl, dict(EXACT)).alias("parsed")
+    return quarantined.select(ROW, parsed).select(ROW, "parsed.*")
 
 
 def returning(
     quarantined: DataFrame, published: DataFrame, contract: TableContract, corrections: Mapping[str, str] | None = None
 ) -> Return:
-    """Judges quarantined rows by today's rules, after some corrections; none enters twice.
+    """Judges quarantined rows by the current rules, after corrections; no row enters twice.
 
     Args:
         quarantined: columns ``_row`` and ``payload``, of one table.
-        published: the table as it stands.
-        corrections: column to Spark SQL over the columns of the row, as a fixed source would state it.
+        published: the current table.
+        corrections: by column, the corrected value as Spark SQL over the columns of the row.
     """
     corrected = read_back(quarantined, contract).withColumns(
         {column: F.expr(sql).cast(_types(contract)[column]) for column, sql in (corrections or {}).items()}

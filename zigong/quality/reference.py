@@ -1,6 +1,6 @@
-"""Pinned references of drift rules: how a run's rows fell into bins, kept until somebody pins another run.
+"""Pinned references of drift rules: a run's row counts by bin, kept until another run is pinned.
 
-A reference holds aggregates only: the edges of bins or frequent words, and counts. A map has bins for each of its keys.
+A reference holds aggregates only: bin edges or frequent words, and counts. A map has bins for each of its keys.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Reference:
     """Bins of an expression, or of each key of a map, and the counts of the reference rows in them.
 
     Attributes:
-        of: the expression, as the rule says it.
-        among: the rows that count, as the rule says it.
-        run_id: run whose rows they are.
-        bins: by key of the map; an expression that is none has bins under the key ``WHOLE`` alone.
-        counts: by key: rows in each bin, then of all other values, then of NULL.
+        of: the expression, as in the rule.
+        among: condition that selects the counted rows, as in the rule.
+        run_id: run that wrote the rows.
+        bins: by key of the map; an expression that is not a map has bins under the key ``WHOLE`` only.
+        counts: by key: rows in each bin, then rows with any other value, then rows with NULL.
     """
 
     of: str
@@ -39,13 +39,15 @@ class Reference:
     bins: dict[str, Bins]
     counts: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
-    def count(self, stays: Column) -> Column:
-        """Aggregate: rows in each bin, of those that stay; the bins of one key after those of another."""
-        among = stays & F.expr(self.among)
-        return F.array(*(F.count_if(among & held) for key, bins in self.bins.items() for held in self._held(key, bins)))
+    def count(self, kept: Column) -> Column:
+        """Aggregate: rows in each bin among those that satisfy ``kept``; bins are concatenated key by key."""
+        among = kept & F.expr(self.among)
+        return F.array(
+            *(F.count_if(among & inside) for key, bins in self.bins.items() for inside in self._conditions(key, bins))
+        )
 
     def by_key(self, counts: Sequence[int]) -> dict[str, tuple[int, ...]]:
-        """What :meth:`count` found, by key."""
+        """Splits the result of :meth:`count` by key."""
         found, start = {}, 0
         for key, bins in self.bins.items():
             found[key] = tuple(counts[start : start + bins.size])
@@ -53,40 +55,42 @@ class Reference:
         return found
 
     def drift(self, counts: Sequence[int]) -> tuple[str, float]:
-        """The key whose population stability index is largest, and the index.
+        """The key with the largest population stability index, and that index.
 
         Args:
-            counts: what :meth:`count` found, not all 0.
+            counts: result of :meth:`count`, not all 0.
         """
         indices = {key: stability_index(found, self.counts[key]) for key, found in self.by_key(counts).items()}
         worst = max(indices, key=indices.__getitem__)
         return worst, indices[worst]
 
-    def _held(self, key: str, bins: Bins) -> list[Column]:
+    def _conditions(self, key: str, bins: Bins) -> list[Column]:
         value = F.expr(self.of)
-        return bins.held(value if key == WHOLE else F.try_element_at(value, F.lit(key)))
+        return bins.conditions(value if key == WHOLE else F.try_element_at(value, F.lit(key)))
 
 
 class References:
-    """The references of a lakehouse, a file for each rule."""
+    """The references of a lakehouse, one file per rule."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def of(self, table: str, rule: TableRule) -> Reference | None:
-        """The pinned reference of a rule; None where there is none, or one of another expression or form."""
+        """The pinned reference of a rule; None if there is none, or if its expression or format differs."""
         file = self._file(table, rule)
         if not file.is_file():
             return None
-        said: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if (said["of"], said["among"]) != _expressions(rule) or "bins" not in said:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if (content["of"], content["among"]) != _expressions(rule) or "bins" not in content:
             return None
-        bins = {key: Bins(**{name: tuple(values) for name, values in one.items()}) for key, one in said["bins"].items()}
-        counts = {key: tuple(values) for key, values in said["counts"].items()}
-        return Reference(**{**said, "bins": bins, "counts": counts})
+        bins = {
+            key: Bins(**{name: tuple(values) for name, values in one.items()}) for key, one in content["bins"].items()
+        }
+        counts = {key: tuple(values) for key, values in content["counts"].items()}
+        return Reference(**{**content, "bins": bins, "counts": counts})
 
     def pin(self, table: str, rule: TableRule, reference: Reference) -> None:
-        """Keeps a reference in the place of the former one."""
+        """Stores a reference, replacing the previous one."""
         write_json(self._file(table, rule), asdict(reference))
 
     def _file(self, table: str, rule: TableRule) -> Path:
@@ -98,7 +102,7 @@ def _expressions(rule: TableRule) -> tuple[str, str]:
 
 
 def made_reference(rows: DataFrame, rule: TableRule, run_id: str) -> Reference | None:
-    """The reference that some rows give; None where too few have a value."""
+    """Builds a reference from rows; None if too few of them have a value."""
     of, among = _expressions(rule)
     owner = F.col("user_id") if "user_id" in rows.columns else F.monotonically_increasing_id()
     value = rows.where(among).select(owner.alias("owner"), F.expr(of).alias("value")).where("value IS NOT NULL")

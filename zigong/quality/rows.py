@@ -13,15 +13,15 @@ REASONS = "_reasons"
 
 
 def holds(condition: str) -> Column:
-    """Whether a row holds a condition; one that is null holds."""
+    """Whether a row satisfies a condition; a condition that is null is satisfied."""
     return F.coalesce(F.expr(condition), F.lit(True))
 
 
 def broken_rules(contract: TableContract) -> Column:
     """Names of the rules of severity ``quarantine`` that a row breaks, in contract order.
 
-    Rules that hold leave an empty word, which ``array_remove`` takes out: a filter with a lambda would do the same, but
-    Spark interprets it and all its conditions, four times slower than compiled code.
+    A satisfied rule yields an empty string, which ``array_remove`` drops. A filter with a lambda would be equivalent,
+    but Spark interprets it and all its conditions, four times slower than compiled code.
     """
     checks = [
         F.when(holds(rule.condition), F.lit("")).otherwise(F.lit(rule.name))
@@ -32,27 +32,27 @@ def broken_rules(contract: TableContract) -> Column:
 
 
 def conform(frame: DataFrame, contract: TableContract) -> DataFrame:
-    """Exactly the contract's columns and types, plus ``_reasons`` of broken rules."""
+    """Exactly the contract's columns and types, plus ``_reasons``, the broken rules."""
     columns = [F.col(column.name).cast(column.type).alias(column.name) for column in contract.columns]
     return frame.select(*columns).withColumn(REASONS, broken_rules(contract))
 
 
 def judged_columns(contract: TableContract) -> list[str]:
-    """Columns that the audit of conformed rows may read beside ``_reasons``.
+    """Columns that the audit of conformed rows may read in addition to ``_reasons``.
 
-    These are the key, and every column that a table rule or a row rule without quarantine names.
+    These are the key columns, and every column that a table rule or a row rule without quarantine uses.
     """
     texts = [rule.condition for rule in contract.row_rules if rule.severity != "quarantine"]
     texts += [str(value) for rule in contract.table_rules for value in rule.arguments.values()]
-    # Of counts.events only counts is a column; SQL does not tell upper from lower case.
+    # In counts.events only counts is a column; SQL names are case-insensitive.
     words = {word for text in texts for word in re.findall(r"(?<![.\w])\w+", text.lower())}
     return [name for name in contract.column_names if name in contract.key or name.lower() in words]
 
 
 def counts_by_rule(contract: TableContract) -> list[Column]:
-    """Aggregates over conformed rows, named by rule: rows that break it.
+    """Aggregates over conformed rows, named by rule: the number of rows that break it.
 
-    A rule of severity ``quarantine`` counts the rows it takes out, the others count among those that stay.
+    A rule of severity ``quarantine`` counts the rows it removes; the others count among the remaining rows.
     """
     stays = F.size(REASONS) == 0
     return [

@@ -1,4 +1,4 @@
-"""The population stability index, one formula for selections and for drift."""
+"""The population stability index, used for selections and for drift."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def stability_index(counts: npt.ArrayLike, reference: npt.ArrayLike) -> float:
     Half a row is added to each count, so that an empty bin is finite.
 
     Args:
-        counts: rows in each bin, not all 0.
-        reference: the same for the population they are compared to.
+        counts: number of rows in each bin, not all 0.
+        reference: the same counts for the reference population.
 
     Source: Siddiqi, Credit Risk Scorecards (2006), ch. 10.
     """

@@ -1,7 +1,7 @@
 """The GX suite and checkpoint of a verdict.
 
-What a rule measures is one number, so the batch that GX judges is one row of aggregates, a column for each rule: no
-row of a client ever reaches a suite, a result or the Data Docs.
+Each rule measures one number, so GX evaluates a batch of one row of aggregates, with one column per rule: no row of a
+client ever reaches a suite, a result or the Data Docs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ GX_SEVERITY = {"block": "critical", "warn": "warning", "quarantine": "info"}
 
 
 def open_context(folder: Path) -> AbstractDataContext:
-    """A GX file context whose suites, results and Data Docs lie in ``folder``."""
+    """A GX file context whose suites, results and Data Docs are in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     context = gx.get_context(mode="file", project_root_dir=folder)
     context.variables.progress_bars = {"globally": False}
@@ -40,24 +40,27 @@ def open_context(folder: Path) -> AbstractDataContext:
 def judged(
     context: AbstractDataContext, name: str, results: Sequence[RuleResult], *, run_id: str
 ) -> tuple[RuleResult, ...]:
-    """Runs the checkpoint of a table over what its rules measured, and keeps its result for the Data Docs.
+    """Runs the checkpoint of a table over the measurements of its rules, and stores its result for the Data Docs.
 
-    A rule passes only where GX says so, or where it has no observation and is excused. What GX leaves out is broken.
+    A rule passes only if GX reports success, or if it has no observation and is excused. A rule without a result from
+    GX is broken.
 
     Args:
-        name: of the table, for suite, checkpoint and page.
-        results: measured rules; those with nothing observed are not asked.
-        run_id: names the run on the page.
+        name: name of the table, used for suite, checkpoint and page.
+        results: measured rules; those without an observation are not evaluated.
+        run_id: run id shown on the page.
     """
-    asked = [item for item in results if item.observed is not None]
-    suite = context.suites.add_or_update(gx.ExpectationSuite(name=name, expectations=[_expectation(i) for i in asked]))
+    observed = [item for item in results if item.observed is not None]
+    suite = context.suites.add_or_update(
+        gx.ExpectationSuite(name=name, expectations=[_expectation(i) for i in observed])
+    )
     asset = _asset(context, name)
     batch = asset.batch_definitions[0] if asset.batch_definitions else asset.add_batch_definition_whole_dataframe(BATCH)
     definition = context.validation_definitions.add_or_update(
         gx.ValidationDefinition(name=name, data=batch, suite=suite)
     )
     checkpoint = context.checkpoints.add_or_update(gx.Checkpoint(name=name, validation_definitions=[definition]))
-    frame = pd.DataFrame([{item.rule: float(item.observed or 0) for item in asked}])
+    frame = pd.DataFrame([{item.rule: float(item.observed or 0) for item in observed}])
     run = checkpoint.run(batch_parameters={"dataframe": frame}, run_id=gx.RunIdentifier(run_name=run_id))
     (outcome,) = run.run_results.values()
     answers = {found.expectation_config.kwargs["column"]: found for found in outcome.results}
@@ -84,7 +87,7 @@ def _expectation(item: RuleResult) -> gxe.Expectation:
 
 
 def _sentence(item: RuleResult) -> str:
-    """What the page says instead of GX's words, which would speak of the maximum of a column."""
+    """The sentence on the page, in place of GX's own, which would describe the maximum of a column."""
     allowed = f"allowed: {item.expected()}"
     return f"{item.description} ({allowed})" if item.description else allowed
 

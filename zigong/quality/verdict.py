@@ -1,4 +1,4 @@
-"""The verdict on a table: each rule with what was observed, what was allowed and whether it held."""
+"""The verdict on a table: for each rule the observed value, the bounds and whether it passed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from zigong.quality.measures import Measured
 
 @dataclass(frozen=True, kw_only=True)
 class RuleResult:
-    """One rule and how it ended.
+    """One rule and its result.
 
     Attributes:
-        severity: what a broken rule means: quarantine, warn or block.
-        fingerprint: of the rule's wording.
-        value: what later verdicts compare themselves to.
-        observed: what was held against the bounds; None: nothing could be, and ``note`` says why.
+        severity: effect of a broken rule: quarantine, warn or block.
+        fingerprint: digest of the rule's definition.
+        value: value that later verdicts are compared with.
+        observed: number compared with the bounds; None if there is none, with the reason in ``note``.
         low: smallest admissible observation, None: no bound.
         high: largest admissible observation, None: no bound.
-        passed: whether it held, or is excused.
-        excused: whether it may go without an observation.
-        answered: whether GX judged it, where it was asked.
+        passed: whether the rule passed or is excused.
+        excused: whether it may have no observation.
+        answered: False if GX returned no result for it.
     """
 
     rule: str
@@ -41,37 +41,37 @@ class RuleResult:
 
     @property
     def blocks(self) -> bool:
-        """Whether it keeps the table back: broken, or not answered by GX, which no severity allows."""
+        """Whether it blocks publication: it is broken, or has no result from GX, whatever its severity."""
         return not self.passed and (self.severity != "warn" or not self.answered)
 
     @property
     def warns(self) -> bool:
-        """Whether it has to be reported: it only warns, or would block and could not be judged yet."""
+        """Whether it is reported as a warning: it only warns, or it would block but could not be judged yet."""
         unseen = self.observed is None and self.severity == "block"
         return not self.blocks and (not self.passed or unseen)
 
     def sentence(self) -> str:
-        """Expected and observed, and why a rule was not judged."""
+        """Expected and observed values, and the reason if the rule was not judged."""
         why = f" ({self.note})" if self.note and (self.observed is None or not self.answered) else ""
-        return f"{self.rule}: expected {self.expected()}, observed {self.seen()}{why}"
+        return f"{self.rule}: expected {self.expected()}, observed {self.observation_text()}{why}"
 
     def expected(self) -> str:
-        """The bounds in words."""
-        return "no row stays" if self.severity == "quarantine" else _range(self.low, self.high)
+        """The bounds as text."""
+        return "no broken row is kept" if self.severity == "quarantine" else _range(self.low, self.high)
 
-    def seen(self) -> str:
-        """The observation in words."""
+    def observation_text(self) -> str:
+        """The observation as text."""
         return _number(self.observed)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the rules said of one table.
+    """The results of all rules of one table.
 
     Attributes:
-        kept: rows that stay.
-        refused: rows that row rules took out.
-        results: one for each rule, in the order of the contract.
+        kept: number of rows kept.
+        refused: number of rows that row rules removed.
+        results: one per rule, in the order of the contract.
     """
 
     kept: int
@@ -94,7 +94,7 @@ class Verdict:
         return tuple(item.sentence() for item in self.results if item.warns)
 
     def rows(self) -> list[dict[str, Any]]:
-        """The results as plain rows for tables and files."""
+        """The results as dictionaries for tables and files."""
         return [asdict(item) for item in self.results]
 
 
@@ -102,9 +102,9 @@ Rule = RowRule | TableRule | DatasetRule
 
 
 def pending_results(rules: Sequence[Rule], found: Mapping[str, Measured]) -> tuple[RuleResult, ...]:
-    """The rules with their bounds and measurements, before the suite has judged them.
+    """The rules with their bounds and measurements, before the suite judges them.
 
-    A row rule that quarantines has no upper bound: its rows are out already, and ``refused_share`` limits them.
+    A row rule that quarantines has no upper bound: its rows are already removed, and ``refused_share`` limits them.
     """
     return tuple(
         RuleResult(

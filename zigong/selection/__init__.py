@@ -1,1 +1,1 @@
-"""Influence scores to the training mix."""
+"""Selects the training mix from influence scores."""

@@ -1,4 +1,4 @@
-"""What a selection looks like beside the pool and a random half: small tables, read before the selection is used."""
+"""Compares a selection with the pool and a random half, in small tables to review before the selection is used."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ LENGTH_BINS = 5
 
 
 def selection_groups(pool: pd.DataFrame, shares: Mapping[str, str], *, seed: int) -> pd.DataFrame:
-    """The pool, the mix, its shares and a random half, described alike.
+    """Describes the pool, the mix, its shares and a random half with the same columns.
 
     Args:
         pool: columns ``sample_id``, ``user_id``, ``observation_date``, ``task``, ``label``, ``score``, ``loss``,
             ``tokens``; the last three are missing for a sample that could not be scored.
         shares: sample_id to share, for the samples of the mix.
-        seed: of the random half.
+        seed: seed of the random half.
 
     Returns:
         One row per group: samples, users, largest_user_share, bad_rate, mean_score, mean_loss, mean_tokens, the part of
@@ -62,22 +62,22 @@ def _described(name: str, pool: pd.DataFrame, inside: Mask, top: Mask) -> dict[s
 
 def psi(values: pd.Series, inside: Mask) -> float:
     """Population stability index of a categorical column, group against pool."""
-    whole = values.value_counts()
-    part = values[inside].value_counts().reindex(whole.index, fill_value=0)
-    return stability_index(part.to_numpy(), whole.to_numpy())
+    total = values.value_counts()
+    part = values[inside].value_counts().reindex(total.index, fill_value=0)
+    return stability_index(part.to_numpy(), total.to_numpy())
 
 
 def length_bins(tokens: pd.Series) -> pd.Series:
-    """Fifths of the samples by length, fewer where lengths repeat; -1 where none is known."""
+    """Quintile of each sample by length, fewer if lengths repeat; -1 if the length is unknown."""
     return pd.qcut(tokens.rank(method="average"), LENGTH_BINS, duplicates="drop").cat.codes
 
 
 def scores_by(pool: pd.DataFrame, shares: Mapping[str, str]) -> pd.DataFrame:
-    """Score and share of the influence selection by task, label, observation date and length (fifths).
+    """Score and share of the influence selection by task, label, observation date and length (quintiles).
 
     Args:
-        pool: as in :func:`selection_groups`.
-        shares: as there.
+        pool: see :func:`selection_groups`.
+        shares: see :func:`selection_groups`.
 
     Returns:
         Columns by, value, samples, mean_score, median_score, mean_tokens, chosen (share of the samples in the influence

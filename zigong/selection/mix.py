@@ -1,6 +1,6 @@
-"""Influence scores to the training mix: the highest-influence share first, then random samples from the rest.
+"""Selects the training mix: first the share with the highest influence, then random samples from the rest.
 
-Scores rank within a task: gradients of answers to different questions are not compared with each other.
+Scores are ranked within a task, since gradients of answers to different questions are not comparable.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from zigong.recipe import Mix
 
 
 def mix_identity(dataset_id: str, scorer_id: str, settings: Mix, seed: int) -> str:
-    """Digest of what a mix is made from."""
+    """Digest of the inputs of a mix."""
     content = {"dataset": dataset_id, "scorer": scorer_id, "mix": settings.model_dump(mode="json"), "seed": seed}
     return "mix-" + json_digest(content)[:16]
 
@@ -37,12 +37,12 @@ def training_mix(pool: DataFrame, settings: Mix, *, seed: int, mix_id: str) -> D
 
     Args:
         pool: the training samples with columns ``sample_id``, ``user_id``, ``observation_date``, ``task``, ``label``,
-            ``score`` (null where none) and ``scope``.
-        settings: size, share, within what of a task ranks run, and the cap of one user.
-        seed: of the random share.
+            ``score`` (null if there is none) and ``scope``.
+        settings: size, influence share, ranking groups within a task, and the cap per user.
+        seed: seed of the random share.
 
     Returns:
-        Rows of the contract training_mix: ``floor(fraction * pool)`` samples, none twice, no user above the cap.
+        Rows of the contract training_mix: ``floor(fraction * pool)`` distinct samples, no user above the cap.
 
     Raises:
         DataError: the pool has too few scored samples for the influence share, or too few users for the cap.
@@ -63,10 +63,10 @@ def training_mix(pool: DataFrame, settings: Mix, *, seed: int, mix_id: str) -> D
 
 
 def standings(pool: DataFrame, settings: Mix) -> DataFrame:
-    """The pool with stratum, quantile of the score, and whether a sample may enter the influence share.
+    """The pool with stratum, quantile of the score, and whether a sample is a candidate for the influence share.
 
-    Scores against a user's own tests and against the population are on different scales: each scope is ranked apart
-    within its stratum, and the quantiles (0 to 1, equal scores share their middle) merge them. With a cap, a user's
+    Scores against a user's own tests and against the population have different scales, so each scope is ranked
+    separately within its stratum, and the quantiles (0 to 1, ties share the mean) merge them. With a cap, a user's
     candidates are its ``max_per_user`` best samples.
     """
     stratum = F.concat_ws("/", *(F.col(name).cast("string") for name in STRATA[settings.rank]))
@@ -92,7 +92,7 @@ def standings(pool: DataFrame, settings: Mix) -> DataFrame:
 
 
 def _within_cap(marked: DataFrame, settings: Mix, drawn: Column) -> DataFrame:
-    """What the random share may draw from: of each user only so many as the cap still allows."""
+    """The samples available to the random share: for each user at most the number that the cap still allows."""
     rest = marked.where("NOT chosen")
     if settings.max_per_user is None:
         return rest
@@ -115,12 +115,12 @@ def _require_enough(rest: DataFrame, random_size: int, settings: Mix) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Stratum:
-    """A part of the pool that is ranked for itself: a task, or a part of one.
+    """A part of the pool that is ranked separately: a task, or a part of one.
 
     Attributes:
         task: the task it belongs to.
-        key: task, then label and observation date where ranks run within them, such as ``card/1``.
-        scored: samples that have a score, after the cap of each user.
+        key: task, then label and observation date if scores are ranked within them, such as ``card/1``.
+        scored: number of samples with a score, after the cap per user.
     """
 
     task: str
@@ -130,12 +130,12 @@ class Stratum:
 
 
 def mix_size(strata: Sequence[Stratum], settings: Mix) -> int:
-    """Samples in the mix."""
+    """Number of samples in the mix."""
     return floor(settings.fraction * sum(stratum.samples for stratum in strata))
 
 
 def influence_quotas(strata: Sequence[Stratum], settings: Mix) -> dict[str, int]:
-    """How many samples each stratum gives to the influence share: as in the pool, by task first, then within it.
+    """Number of samples from each stratum in the influence share: proportional to the pool by task, then within it.
 
     Raises:
         DataError: a stratum has fewer scored samples than its quota.
@@ -157,7 +157,7 @@ def influence_quotas(strata: Sequence[Stratum], settings: Mix) -> dict[str, int]
 
 
 def _apportioned(wanted: int, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Divides a number in the proportions of sizes, rounded by largest remainders, equal ones in the order of keys."""
+    """Divides a number in proportion to ``sizes`` by largest remainders; ties go in the order of the keys."""
     total = sum(sizes.values())
     exact = {key: wanted * size / total for key, size in sizes.items()}
     quotas = {key: floor(value) for key, value in exact.items()}

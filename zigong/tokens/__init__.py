@@ -1,1 +1,1 @@
-"""Samples as columns, batches and losses; one user as one token tree: attention mask, positions (torch only)."""
+"""Sample columns, batches and losses, and token trees of users with their attention masks (torch only)."""

@@ -1,4 +1,4 @@
-"""Token trees in batches for the model as it is: padded ids, position ids, and one dense mask per tree."""
+"""Batches of token trees for an unmodified model: padded ids, position ids, and one dense mask per tree."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class TreeBatch:
     Attributes:
         input_ids: [B, T] int64.
         position_ids: [B, T] int64; they continue along each path.
-        attention_mask: [B, 1, T, T] bool, True where the token of a row attends to that of a column. A pad attends to
-            itself alone.
+        attention_mask: [B, 1, T, T] bool, True where the token of a row attends to that of a column. A pad attends
+            only to itself.
         label_trees: [M] tree of each label.
         label_tokens: [M] token within the tree whose hidden state predicts it.
         label_targets: [M] token ids.
-        label_samples: [M] sample of each label, counted over the trees in their order.
+        label_samples: [M] sample of each label, numbered across the trees in their order.
         samples: N.
     """
 
@@ -64,13 +64,13 @@ def tree_batch(trees: Sequence[TokenTree]) -> TreeBatch:
 
 
 def counted_samples(trees: Sequence[TokenTree]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Sample of each label, counted over all trees in their order: [M]."""
+    """Sample of each label, numbered across all trees in their order: [M]."""
     firsts = np.cumsum([0, *(tree.samples for tree in trees)])
     return np.concatenate([tree.label_samples + first for tree, first in zip(trees, firsts, strict=False)])
 
 
 def branch_logits(model: PreTrainedModel, batch: TreeBatch) -> Tensor:
-    """Logits [M, V] at the tokens that predict the labels. Works with every model whose attention takes a mask."""
+    """Logits [M, V] at the tokens that predict the labels, for every model whose attention accepts a mask."""
     backbone = model.base_model(
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
@@ -83,10 +83,10 @@ def branch_logits(model: PreTrainedModel, batch: TreeBatch) -> Tensor:
 
 
 def branch_losses(model: PreTrainedModel, batch: TreeBatch) -> Tensor:
-    """Each sample's own mean over its label tokens: [N], differentiable.
+    """Mean loss of each sample over its label tokens: [N], differentiable.
 
-    Equals :func:`zigong.tokens.losses.sample_losses` of the samples told apart, and so do its gradients, since a
-    shared token collects what all branches after it send back.
+    Losses and gradients equal those of :func:`zigong.tokens.losses.sample_losses` on the separate samples, since a
+    shared token accumulates the gradients of all branches after it.
     """
     losses = cross_entropy(branch_logits(model, batch), batch.label_targets, reduction="none")
     return mean_per_sample(losses, batch.label_samples, batch.samples)

@@ -1,8 +1,8 @@
-"""Token trees as blocks: packed tokens for what works token by token, trunks and branches for attention.
+"""Token trees as blocks: packed tokens for layers that work per token, trunks and branches for attention.
 
 A trunk attends causally to itself. A branch attends to the trunk up to its fork and, within itself, to its own path.
-So B trees with trunks of up to L tokens and up to C branches of up to W tokens need scores of [L, L] and [C W, L + W]
-instead of the square of all tokens.
+B trees with trunks of up to L tokens and up to C branches of up to W tokens therefore need scores of [L, L] and
+[C W, L + W] instead of the square of all tokens.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ class TreeBlocks:
     Attributes:
         input_ids: [T].
         position_ids: [T].
-        tokens_of_slots: [B, R] packed token of each slot; a slot without one names token 0, and nothing attends to it.
+        tokens_of_slots: [B, R] packed token of each slot; an empty slot refers to token 0 and is never attended to.
         slots_of_tokens: [T] slot of each token in the flattened blocks.
         trunk: L.
         branches: C.
-        trunk_bias: [L, L] 0 or -inf; causal, so no token of a trunk reaches the pads behind it.
+        trunk_bias: [L, L] 0 or -inf; causal, so no token of a trunk attends to the pads after it.
         branch_bias: [B, C W, L + W] 0 or -inf: the trunk before the fork, then the branch's own path. A pad attends to
             the first column of its branch, so that no row is empty.
         label_tokens: [M] packed token whose hidden state predicts each label.
-        label_slots: [B, Q] packed tokens of the labels of each tree, padded by repetition of its first one.
+        label_slots: [B, Q] packed tokens of the labels of each tree, padded by repeating the first one.
         label_places: [M] place of each label in the flattened ``label_slots``.
-        label_bias: [B, Q, R] 0 or -inf: which slots the labels' tokens attend to.
+        label_bias: [B, Q, R] 0 or -inf: the slots that the tokens of the labels attend to.
         label_targets: [M] token ids.
-        label_samples: [M] sample of each label, counted over the trees in their order.
+        label_samples: [M] sample of each label, numbered across the trees in their order.
         samples: N.
     """
 
@@ -61,7 +61,7 @@ class TreeBlocks:
 
 
 def tree_blocks(trees: Sequence[TokenTree]) -> TreeBlocks:
-    """Arranges trees; those of like trunks and branches leave little padding."""
+    """Arranges trees in blocks; trees with trunks and branches of similar sizes need little padding."""
     trunk = max(tree.trunk for tree in trees)
     branches = max(len(tree.forks) for tree in trees)
     width = max((int(tree.branch_sizes.max()) for tree in trees if len(tree.forks)), default=0)
@@ -116,7 +116,7 @@ def _branch_open(tree: TokenTree, mask: Mask, trunk: int, branches: int, width: 
 def _labels(
     trees: Sequence[TokenTree], masks: Sequence[Mask], slots: Sequence[np.ndarray], rows: int
 ) -> tuple[np.ndarray, np.ndarray, Mask]:
-    """Labels' tokens [B, Q] within their trees, place of each label [M], and the slots they attend to [B, Q, R]."""
+    """Tokens of the labels [B, Q] within their trees, place of each label [M], and the slots attended to [B, Q, R]."""
     most = max(len(tree.label_tokens) for tree in trees)
     tokens = np.stack(
         [

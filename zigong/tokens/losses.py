@@ -1,4 +1,4 @@
-"""Losses at label positions: the one place where a batch meets the model."""
+"""Losses at label positions; every forward pass over a batch of samples goes through this module."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from transformers import PreTrainedModel
 
 from zigong.tokens.samples import LabelledBatch
 
-MIN_LABEL_ROWS = 16  # below, matrix products take another path, and a sample's bits would hang on its neighbours
+MIN_LABEL_ROWS = 16  # with fewer rows, matrix products use another kernel, and a sample's bits depend on the others
 
 
 def label_logits(model: PreTrainedModel, batch: LabelledBatch) -> Tensor:
-    """Logits [M, V] at the label positions only; the vocabulary is never multiplied with the other positions.
+    """Logits [M, V] at the label positions only; no logits are computed at other positions.
 
-    Position ids count the tokens of a row, as its mask does: pads stand on the right and have none of their own.
+    Position ids count the tokens of a row according to its mask; pads are on the right.
     """
     backbone = model.base_model(
         input_ids=batch.input_ids,
@@ -34,7 +34,7 @@ def token_losses(model: PreTrainedModel, batch: LabelledBatch) -> Tensor:
 
 
 def sample_losses(model: PreTrainedModel, batch: LabelledBatch) -> Tensor:
-    """Each sample's own mean over its label tokens: [N]."""
+    """Mean loss of each sample over its label tokens: [N]."""
     return mean_per_sample(token_losses(model, batch), batch.label_rows, len(batch))
 
 
@@ -42,9 +42,9 @@ def mean_per_sample(losses: Tensor, samples: Tensor, count: int) -> Tensor:
     """Mean of the label tokens of each sample.
 
     Args:
-        losses: [..., M] of the label tokens.
+        losses: [..., M] loss of each label token.
         samples: [M] sample of each label token.
-        count: N samples; each has a label token.
+        count: N, the number of samples; each has at least one label token.
 
     Returns:
         [..., N].

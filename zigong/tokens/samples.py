@@ -1,4 +1,4 @@
-"""Instruction samples as columns, and their way into batches whose logits are computed at label positions only."""
+"""Instruction samples as columns, and batches of them whose logits are computed at label positions only."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ LENGTH_STEP = 16  # tokens
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Samples:
-    """Samples as columns of equal length: what training and scoring read.
+    """Samples as columns of equal length, the input of training and scoring.
 
     Attributes:
         sample_id: unique keys.
         user_id: pseudonyms.
         observation_date: date of T in the business time zone.
-        matured_at: when the label was mature, aware UTC.
+        matured_at: moment when the label matured, aware UTC.
         label: [N], 1 = bad.
         input_ids: token ids of each prompt, at least one.
         completion_ids: token ids of each answer, at least one.
@@ -67,7 +67,7 @@ class Samples:
         """Reads the joined columns of instruction_samples and dataset_members.
 
         Raises:
-            DataError: a column is missing, a key stands twice, or a prompt or completion is empty.
+            DataError: a column is missing, a key is duplicated, or a prompt or completion is empty.
         """
         missing = sorted(set(cls.__dataclass_fields__) - set(table.column_names))
         if missing:
@@ -97,10 +97,10 @@ class Samples:
 
 
 def whole_users(samples: Samples, most: int) -> Samples:
-    """At most ``most`` samples: whole users, in the order of the hash of their pseudonym.
+    """At most ``most`` samples: all samples of each user, in the order of the hash of their pseudonym.
 
     Raises:
-        DataError: the first user alone has more.
+        DataError: the first user alone has more than ``most``.
     """
     ranked = sorted(range(len(samples)), key=lambda i: hashlib.sha256(samples.user_id[i].encode()).digest())
     if len(ranked) <= most:
@@ -134,10 +134,10 @@ class LabelledBatch:
     """Right-padded token ids of N samples, and the M positions whose next token bears loss.
 
     Attributes:
-        input_ids: [N, S] int64; S is the longest row, or more.
-        attention_mask: [N, S] int64, 1 on tokens. Pads stand on the right, so causal attention never reaches them.
+        input_ids: [N, S] int64; S is at least the length of the longest row.
+        attention_mask: [N, S] int64, 1 on tokens. Pads are on the right, so causal attention never reaches them.
         label_rows: [M] row of each label.
-        label_positions: [M] position whose hidden state predicts the label: one before it.
+        label_positions: [M] position whose hidden state predicts the label: the one before it.
         label_targets: [M] token ids of the labels.
     """
 
@@ -148,7 +148,7 @@ class LabelledBatch:
     label_targets: Tensor
 
     def to(self, device: torch.device) -> Self:
-        """The same batch on another device."""
+        """The batch on another device."""
         return type(self)(**{name: getattr(self, name).to(device) for name in self.__dataclass_fields__})
 
     def __len__(self) -> int:
@@ -158,7 +158,7 @@ class LabelledBatch:
 def labelled_batch(
     prompts: Sequence[TokenIds], completions: Sequence[TokenIds], *, length_step: int = 1
 ) -> LabelledBatch:
-    """Joins each prompt to its completion, whose tokens are the labels, and pads on the right.
+    """Concatenates each prompt with its completion, whose tokens are the labels, and pads on the right.
 
     The width is the longest row's length, rounded up to a multiple of ``length_step``.
     """
@@ -185,7 +185,7 @@ def labelled_batch(
 def token_budget_batches(lengths: npt.ArrayLike, budget: int) -> list[Indices]:
     """Divides samples into batches of at most ``budget`` padded tokens, sorted by length (ties: by index).
 
-    A sample longer than the budget is a batch of its own. The division is a function of the lengths alone.
+    A sample longer than the budget is a separate batch. The division depends only on the lengths.
     """
     sizes = np.asarray(lengths, dtype=np.int64)
     batches: list[Indices] = []
@@ -199,9 +199,9 @@ def token_budget_batches(lengths: npt.ArrayLike, budget: int) -> list[Indices]:
 
 
 def length_class_batches(lengths: npt.ArrayLike, budget: int, *, step: int = LENGTH_STEP) -> list[Indices]:
-    """Divides samples into batches of one length class each, at most ``budget`` tokens padded to the class.
+    """Divides samples into batches of one length class each, of at most ``budget`` tokens when padded to the class.
 
-    Together with ``batch_of(..., length_step=step)`` the width that a sample is padded to hangs on the sample alone.
+    With ``batch_of(..., length_step=step)`` the padded width of a sample depends only on the sample itself.
     """
     classes = -(-np.asarray(lengths, dtype=np.int64) // step)
     batches: list[Indices] = []
@@ -213,36 +213,36 @@ def length_class_batches(lengths: npt.ArrayLike, budget: int, *, step: int = LEN
 
 
 def answer_ids(completion: TokenIds, *, eos_id: int, count_eos: bool) -> TokenIds:
-    """The completion tokens that bear loss: with exactly one end token when it counts, else without."""
+    """The completion tokens that bear loss: with exactly one end token if it counts, else with none."""
     bare = completion[:-1] if completion[-1] == eos_id else completion
     return np.append(bare, np.int32(eos_id)) if count_eos else bare
 
 
 def trainable(samples: Samples, *, eos_id: int, count_eos: bool, context_length: int) -> Samples:
-    """The samples with the completions that bear loss.
+    """The samples, with their completions reduced to the tokens that bear loss.
 
     Raises:
-        DataError: a sample is longer than ``context_length`` (nothing is ever cut), or its completion is only the end
-            token and that does not count.
+        DataError: a sample is longer than ``context_length`` (samples are never truncated), or its completion is only
+            the end token and that does not count.
     """
     answers = tuple(answer_ids(ids, eos_id=eos_id, count_eos=count_eos) for ids in samples.completion_ids)
     for key, prompt, answer in zip(samples.sample_id, samples.input_ids, answers, strict=True):
         if len(prompt) + len(answer) > context_length:
             raise DataError(
                 f"sample {key} has {len(prompt)} + {len(answer)} tokens, context_length allows {context_length}",
-                action="raise context_length or lower instructions.max_events; samples are never cut",
+                action="raise context_length or lower instructions.max_events; samples are never truncated",
             )
     columns = {name: getattr(samples, name) for name in samples.__dataclass_fields__}
     return Samples(**{**columns, "completion_ids": answers})
 
 
 def sample_lengths(samples: Samples) -> Indices:
-    """Tokens of each sample, prompt and completion together: [N]."""
+    """Number of tokens of each sample, prompt and completion together: [N]."""
     pairs: Iterable[tuple[TokenIds, TokenIds]] = zip(samples.input_ids, samples.completion_ids, strict=True)
     return np.array([len(prompt) + len(answer) for prompt, answer in pairs], dtype=np.int64)
 
 
 def batch_of(samples: Samples, indices: Indices, *, length_step: int = 1) -> LabelledBatch:
-    """The samples at ``indices`` as one batch, whose width is a multiple of ``length_step``."""
+    """The samples at ``indices`` as one batch whose width is a multiple of ``length_step``."""
     prompts, completions = ([column[i] for i in indices] for column in (samples.input_ids, samples.completion_ids))
     return labelled_batch(prompts, completions, length_step=length_step)

@@ -1,7 +1,7 @@
-"""The token tree of one user: a trie over the token ids of its samples, in which every shared token stands once.
+"""The token tree of one user: a trie over the token ids of its samples, in which every shared token occurs once.
 
-Only equal token ids share. A late event, a correction or a fold changes the ids from some position on, and from there
-the samples have tokens of their own.
+Only equal token ids are shared. A late event, a correction or folding changes the ids from some position on, and after
+it the samples have separate tokens.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TokenTree:
-    """The samples of one user as a tree of T tokens: a trunk, and C branches that leave it.
+    """The samples of one user as a tree of T tokens: a trunk and C branches.
 
-    A path holds the prompt and the answer of a sample without the answer's last token, which is predicted and never
-    read. The trunk is the path with which the others share most. A branch is one child of a trunk token (or of the
-    root) that is not on the trunk, with all that hangs on it; it may fork again.
+    A path holds the prompt and the answer of a sample without the answer's last token, which is predicted but never
+    read. The trunk is the path with which the others share most. A branch is the subtree of one child of a trunk token
+    (or of the root) that is not on the trunk; it may fork again.
 
     Attributes:
-        tokens: [T] token ids; first the trunk, then branch after branch, every token after the one it continues.
-        parents: [T] index of the token before it on its path, -1 at a root.
-        positions: [T] tokens before it on its path.
-        trunk: tokens of the trunk.
+        tokens: [T] token ids: first the trunk, then one branch after the other, every token after its parent.
+        parents: [T] index of the previous token on the path, -1 at a root.
+        positions: [T] number of tokens before it on its path.
+        trunk: number of tokens of the trunk.
         branch_starts: [C] index of the first token of each branch, ascending.
-        forks: [C] how many tokens of the trunk each branch continues.
+        forks: [C] number of trunk tokens before each branch.
         label_tokens: [M] index of the token whose hidden state predicts each label.
         label_targets: [M] token ids of the labels.
         label_samples: [M] sample of each label, ascending.
         samples: number of samples N, in the order they were given.
-        sample_tokens: tokens of the N paths told apart.
+        sample_tokens: number of tokens of the N paths, counted separately.
     """
 
     tokens: TokenIds
@@ -58,15 +58,15 @@ class TokenTree:
 
     @property
     def branch_sizes(self) -> Indices:
-        """Tokens of each branch: [C]."""
+        """Number of tokens of each branch: [C]."""
         return np.diff(np.append(self.branch_starts, len(self)))
 
 
 def token_tree(samples: Samples, *, splits: Sequence[str]) -> TokenTree:
-    """The tree of one user's samples.
+    """Builds the tree of one user's samples.
 
     Args:
-        samples: at least one; every completion token bears loss (see :func:`zigong.tokens.samples.trainable`).
+        samples: at least one sample; every completion token bears loss (see :func:`zigong.tokens.samples.trainable`).
         splits: split of each sample.
 
     Raises:
@@ -76,20 +76,20 @@ def token_tree(samples: Samples, *, splits: Sequence[str]) -> TokenTree:
         if len(found) != len(samples) or len(set(found)) != 1:
             raise DataError(
                 f"a token tree holds the samples of one {name}, found {sorted(set(found))[:4]} for {len(samples)}",
-                action="grow one tree per user and split, as user_trees does",
+                action="build one tree per user and split, as user_trees does",
             )
     return prompt_tree(samples.input_ids, samples.completion_ids)
 
 
 def prompt_tree(prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> TokenTree:
-    """The tree of prompts and their answers, whoever they belong to: the caller answers for that.
+    """Builds the tree of prompts and their answers; the caller ensures that they may share a tree.
 
     Args:
         prompts: [N] token ids, at least one each.
         answers: [N] token ids that bear loss, at least one each.
     """
-    whole = [np.concatenate(pair) for pair in zip(prompts, answers, strict=True)]
-    chains = _chains([ids[:-1] for ids in whole])
+    sequences = [np.concatenate(pair) for pair in zip(prompts, answers, strict=True)]
+    chains = _chains([ids[:-1] for ids in sequences])
     order = _block_order(chains)
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
@@ -107,8 +107,8 @@ def prompt_tree(prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> Tok
         forks=parents[heads] + 1,
         label_tokens=place[np.concatenate(labels)],
         label_targets=np.concatenate(answers).astype(np.int64),
-        label_samples=np.repeat(np.arange(len(whole)), sizes),
-        samples=len(whole),
+        label_samples=np.repeat(np.arange(len(sequences)), sizes),
+        samples=len(sequences),
         sample_tokens=sum(len(path) for path in chains.paths),
     )
 
@@ -118,7 +118,7 @@ Tree = tuple[Indices, TokenTree]  # indices of the samples in the tree's order, 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Chains:
-    """The trie in the order it was built: sample after sample in the order of their token ids.
+    """The trie in the order it was built: sample by sample, sorted by token ids.
 
     Attributes:
         tokens, parents, positions: as in :class:`TokenTree`.
@@ -132,7 +132,7 @@ class _Chains:
 
 
 def _chains(sequences: Sequence[TokenIds]) -> _Chains:
-    """Neighbours in sorted order share the longest prefix that any two samples share, so each adds only its rest."""
+    """Builds the trie: in sorted order a sample shares its longest prefix with its predecessor, and adds the rest."""
     ranked = sorted(range(len(sequences)), key=lambda i: sequences[i].astype(">i4").tobytes())
     paths: list[Indices] = [np.zeros(0, dtype=np.int64)] * len(sequences)
     tokens, parents, positions = [], [], []
@@ -155,14 +155,14 @@ def _chains(sequences: Sequence[TokenIds]) -> _Chains:
 
 
 def common_prefix(first: TokenIds, second: TokenIds) -> int:
-    """Number of token ids with which both begin."""
+    """Length of the common prefix of two token sequences."""
     size = min(len(first), len(second))
     different = np.flatnonzero(first[:size] != second[:size])
     return int(different[0]) if len(different) else size
 
 
 def _trunk_sample(chains: _Chains) -> int:
-    """The sample whose path the others follow furthest; the longest of equals, then the first."""
+    """The sample whose path shares most with the others; ties: the longest, then the first."""
     followed = np.zeros(len(chains.tokens), dtype=np.int64)
     for path in chains.paths:
         followed[path] += 1
@@ -170,7 +170,7 @@ def _trunk_sample(chains: _Chains) -> int:
 
 
 def _block_order(chains: _Chains) -> Indices:
-    """The trunk's tokens, then the branches in the order of their forks; within each the order of the trie."""
+    """The tokens of the trunk, then the branches in the order of their forks, each in the order of the trie."""
     on_trunk = np.zeros(len(chains.tokens), dtype=bool)
     on_trunk[chains.paths[_trunk_sample(chains)]] = True
     head = np.arange(len(chains.tokens))
@@ -186,7 +186,7 @@ def _block_order(chains: _Chains) -> Indices:
 
 
 def path_mask(tree: TokenTree) -> Mask:
-    """[T, T]: whether the token of a row attends to that of a column: itself, and what is before it on its path."""
+    """[T, T]: whether the token of a row attends to that of a column: to itself and to its ancestors."""
     mask = np.zeros((len(tree), len(tree)), dtype=bool)
     for token, parent in enumerate(tree.parents):
         if parent >= 0:
@@ -196,7 +196,7 @@ def path_mask(tree: TokenTree) -> Mask:
 
 
 def user_trees(samples: Samples, *, splits: Sequence[str]) -> list[Tree]:
-    """Trees of many users: one per user and split, or several where the samples of a user hardly share.
+    """Trees of many users: one per user and split, or several if the samples of a user share little.
 
     Args:
         samples: of any users, in any order.
@@ -212,14 +212,14 @@ def user_trees(samples: Samples, *, splits: Sequence[str]) -> list[Tree]:
 
 
 def families(owners: Sequence[Hashable], prompts: Sequence[TokenIds]) -> list[Indices]:
-    """Divides prompts by owner, and those of one owner where neighbours in the order of their ids hardly share.
+    """Divides prompts by owner, and those of one owner where consecutive prompts in id order share little.
 
-    After a fold the rest of a history shares only its first tokens with what came before. As one tree it would be a
-    branch as long as the trunk, and all branches would be padded to it: less than half of the shorter prompt is too
-    little to share.
+    After folding, a history shares only its first tokens with earlier prompts. In one tree it would be a branch as long
+    as the trunk, and all branches would be padded to it, so prompts that share less than half of the shorter one are
+    divided.
 
     Args:
-        owners: [N] whose tree a prompt may stand in.
+        owners: [N] owner of each prompt; only prompts of one owner share a tree.
         prompts: [N] token ids.
 
     Returns:

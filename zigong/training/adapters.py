@@ -1,4 +1,4 @@
-"""LoRA adapters: made from a seed, saved as safetensors, loaded after a check of their digest."""
+"""LoRA adapters: initialised from a seed, saved as safetensors, loaded after their digest is verified."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def new_adapter(base_folder: Path, lora: Lora, *, seed: int) -> PeftModel:
     """The frozen base model with a fresh adapter: A drawn from ``seed``, B zero.
 
     Raises:
-        ConfigError: a target names no linear layer of the base model.
+        ConfigError: a target is not a linear layer of the base model.
     """
     config = LoraConfig(
         r=lora.r,
@@ -39,11 +39,11 @@ def new_adapter(base_folder: Path, lora: Lora, *, seed: int) -> PeftModel:
     model = load_model(base_folder)
     absent = [target for target in lora.targets if not any(name.endswith(target) for name, _ in model.named_modules())]
     if absent:
-        raise ConfigError(f"lora.targets {absent} name no layer of {base_folder}", action="name its linear layers")
+        raise ConfigError(f"lora.targets {absent} are not layers of {base_folder}", action="name its linear layers")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         adapted = get_peft_model(model, config)
-    adapted.peft_config["default"].base_model_name_or_path = None  # a saved adapter names no path of this machine
+    adapted.peft_config["default"].base_model_name_or_path = None  # a saved adapter contains no local path
     return adapted
 
 
@@ -52,7 +52,7 @@ def save_adapter(adapted: PeftModel, folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     save_file(adapter_weights(adapted), folder / WEIGHTS, metadata={"format": "pt"})
     config = {**adapted.peft_config["default"].to_dict(), "inference_mode": True}
-    # PEFT keeps the targets as a set, whose order changes from process to process
+    # PEFT keeps the targets as a set, whose order differs between processes
     write_json(
         folder / CONFIG, {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
     )
@@ -66,7 +66,7 @@ def adapter_weights(adapted: PeftModel) -> dict[str, Tensor]:
 
 
 def trained_weights(adapted: PeftModel) -> dict[str, nn.Parameter]:
-    """The adapter's parameters themselves, under the names of :func:`adapter_weights`."""
+    """The adapter's parameters (not copies), under the names of :func:`adapter_weights`."""
     named = {name: item for name, item in adapted.named_parameters() if item.requires_grad}
     return {name.replace(".default.", "."): item for name, item in named.items()}
 
@@ -75,13 +75,13 @@ def adapter_digest(folder: Path) -> str:
     """SHA-256 over weights and config of an adapter folder.
 
     Raises:
-        ConfigError: weights or config are missing, or pickled weights lie beside them.
+        ConfigError: weights or config are missing, or the folder has pickled weights.
     """
     refuse_pickles(folder)
     files = {name: folder / name for name in (WEIGHTS, CONFIG)}
     missing = [name for name, file in files.items() if not file.is_file()]
     if missing:
-        raise ConfigError(f"{folder} lacks {', '.join(missing)}", action="train the adapter anew")
+        raise ConfigError(f"{folder} lacks {', '.join(missing)}", action="train the adapter again")
     return files_digest(files)
 
 
@@ -90,17 +90,17 @@ def read_adapter(folder: Path, *, digest: str | None) -> dict[str, Tensor]:
 
     Args:
         folder: as written by :func:`save_adapter`.
-        digest: what the manifest promises; None where no manifest names one.
+        digest: digest in the manifest; None if there is no manifest.
 
     Raises:
         ConfigError: a file is missing or pickled.
-        DataError: the folder is not what the manifest describes.
+        DataError: the digest differs from the manifest's.
     """
     found = adapter_digest(folder)
     if digest is not None and found != digest:
         raise DataError(
             f"{folder}: digest {found[:12]} differs from the manifest's {digest[:12]}",
-            action="train the adapter anew; its files were changed or mixed up",
+            action="train the adapter again; its files were changed or mixed up",
         )
     weights: dict[str, Tensor] = load_file(folder / WEIGHTS)
     return weights
@@ -111,7 +111,7 @@ def load_adapted(base_folder: Path, adapter_folder: Path, *, digest: str | None 
 
     Raises:
         ConfigError: a file is missing or pickled, or the adapter does not fit the base model.
-        DataError: the adapter is not what the manifest describes.
+        DataError: the adapter's digest differs from ``digest``.
     """
     weights = read_adapter(adapter_folder, digest=digest)
     config = LoraConfig.from_pretrained(adapter_folder)
@@ -122,15 +122,15 @@ def load_adapted(base_folder: Path, adapter_folder: Path, *, digest: str | None 
 
 
 def set_weights(adapted: PeftModel, weights: dict[str, Tensor]) -> None:
-    """Puts saved weights into the adapter of a model.
+    """Loads saved weights into the adapter of a model.
 
     Raises:
         ConfigError: names or shapes differ: the adapter belongs to another base model.
     """
     present = {name: tensor.shape for name, tensor in get_peft_model_state_dict(adapted).items()}
-    given = {name: tensor.shape for name, tensor in weights.items()}
-    if present != given:
-        wrong = sorted(set(present.items()) ^ set(given.items()))[:2]
+    saved = {name: tensor.shape for name, tensor in weights.items()}
+    if present != saved:
+        wrong = sorted(set(present.items()) ^ set(saved.items()))[:2]
         raise ConfigError(
             f"adapter and base model do not fit, first difference {wrong}", action="check base and adapter"
         )

@@ -1,9 +1,9 @@
-"""What a base model can answer: the attainable range of p_bad, and output rows that make it wide.
+"""The range of p_bad that a base model can attain, and output rows that widen it.
 
-A decoder ends in a norm, so the length of its last hidden state is bounded, and with it every difference of two logits:
+A decoder ends in a norm, so the length of its last hidden state is bounded, and so is every difference of two logits:
 for RMSNorm with gain ``g`` and width ``H`` the log-odds of two tokens with output rows ``a`` and ``b`` lie within
 ``sqrt(H) * |g * (a - b)|`` of the difference of their biases (Cauchy-Schwarz). Training the layers below cannot widen
-this range. A base that was pre-trained on interchangeable answers has learned nearly equal rows for them.
+this range. A base pre-trained on interchangeable answers has learned nearly equal rows for them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm")
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerRange:
-    """The log-odds of bad that a base model can reach, whatever an adapter learns.
+    """The log-odds of bad that a base model can attain with any adapter.
 
     Attributes:
         low: smallest log-odds, in nats.
@@ -46,11 +46,11 @@ def answer_range(model: PreTrainedModel, choices: Sequence[Sequence[int]]) -> An
 
     Args:
         model: a causal language model whose head is linear over a final RMSNorm or LayerNorm.
-        choices: token ids of each choice, the bad one first. Of choices with several tokens, the first token in which
-            they differ counts: the range of the whole answer is at least as wide.
+        choices: token ids of each choice, the bad one first. For choices with several tokens, the first token in which
+            they differ is used: the range of the complete answer is at least as wide.
 
     Raises:
-        ConfigError: the model's final norm is of another kind, or a choice is the beginning of another.
+        ConfigError: the model's final norm is of another type, or a choice is a prefix of another.
     """
     bad, *goods = (tuple(choice) for choice in choices)
     ranges = [_pair_range(model, *_first_difference(bad, good)) for good in goods]
@@ -58,7 +58,7 @@ def answer_range(model: PreTrainedModel, choices: Sequence[Sequence[int]]) -> An
 
 
 def require_attainable(model: PreTrainedModel, choices: Sequence[Sequence[int]], *, bad_rate: float) -> AnswerRange:
-    """The range, where it reaches from a twentieth of the bad rate to one minus the bad rate.
+    """Returns the range if it covers a twentieth of the bad rate to one minus the bad rate.
 
     Args:
         model: the base model.
@@ -66,7 +66,7 @@ def require_attainable(model: PreTrainedModel, choices: Sequence[Sequence[int]],
         bad_rate: share of bad training samples.
 
     Raises:
-        ConfigError: the base cannot answer as surely as a scorecard must.
+        ConfigError: the range is narrower, too narrow for a scorecard.
     """
     found = answer_range(model, choices)
     lowest, highest = bad_rate / 20, 1 - bad_rate
@@ -75,7 +75,7 @@ def require_attainable(model: PreTrainedModel, choices: Sequence[Sequence[int]],
         raise ConfigError(
             f"the base model can answer p_bad only between {attained[0]:.4f} and {attained[1]:.4f}; at a bad rate of "
             f"{bad_rate:.4f} expected from {lowest:.4f} to {highest:.4f} at least",
-            action="build the tiny base again, or name a base whose output rows tell the choices apart",
+            action="build the tiny base again, or name a base whose output rows separate the choices",
         )
     return found
 
@@ -84,16 +84,16 @@ def require_attainable(model: PreTrainedModel, choices: Sequence[Sequence[int]],
 def separate_answer_rows(
     model: PreTrainedModel, groups: Sequence[Sequence[int]], at_answers: Tensor, *, seed: int
 ) -> None:
-    """Gives the answers of each question output rows that are equally likely at first, and far enough apart.
+    """Replaces the output rows of each question's answers: equally likely at first, and sufficiently separated.
 
-    Every row of a group becomes the group's mean row plus a random direction of its own, orthogonal to the mean
-    state before an answer, and scaled so that the log-odds of any two answers can reach ``SEPARATION``.
+    Every row of a group becomes the group's mean row plus its own random direction, orthogonal to the mean state before
+    an answer, and scaled so that the log-odds of any two answers can reach ``SEPARATION``.
 
     Args:
         model: a causal language model with an untied head without bias; changed in place.
-        groups: token ids of the answers of each question, one token an answer. Groups that share a token are one.
+        groups: token ids of the answers of each question, one token per answer. Groups that share a token are merged.
         at_answers: [H] mean of the normed hidden states from which answers are predicted.
-        seed: of the directions.
+        seed: seed of the directions.
     """
     head = model.get_output_embeddings().weight
     gain = _rms_gain(model)
@@ -111,7 +111,8 @@ def _first_difference(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[
         if a != b:
             return a, b
     raise ConfigError(
-        f"the choice {first} begins another choice, or equals it: {second}", action="edit the template's choices"
+        f"the choice {first} is a prefix of another choice, or equals it: {second}",
+        action="edit the template's choices",
     )
 
 
@@ -133,8 +134,8 @@ def _final_norm(model: PreTrainedModel) -> nn.Module:
     found = [getattr(model.base_model, name) for name in _NORMS if hasattr(model.base_model, name)]
     if not found or not (isinstance(found[0], nn.LayerNorm) or "RMSNorm" in type(found[0]).__name__):
         raise ConfigError(
-            f"{type(model).__name__} does not end in an RMSNorm or a LayerNorm, so its range of answers is not known",
-            action="name a base of the Llama, Mistral, Qwen or GPT-2 kind",
+            f"{type(model).__name__} does not end in an RMSNorm or a LayerNorm, so its range of answers is unknown",
+            action="name a base of the Llama, Mistral, Qwen or GPT-2 family",
         )
     norm: nn.Module = found[0]
     return norm
@@ -142,7 +143,7 @@ def _final_norm(model: PreTrainedModel) -> nn.Module:
 
 @torch.no_grad()
 def _rms_gain(model: PreTrainedModel) -> Tensor:
-    """Gain of the final RMSNorm per component: [H]. It is measured, since some families store gain - 1."""
+    """Gain of the final RMSNorm per component: [H]. It is measured, since some model families store gain - 1."""
     norm = _final_norm(model)
     width = model.get_output_embeddings().weight.shape[1]
     ones = torch.ones(1, width)
@@ -151,7 +152,7 @@ def _rms_gain(model: PreTrainedModel) -> Tensor:
 
 
 def _merged(groups: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Groups with a common token become one; order of first appearance."""
+    """Merges groups that share a token, in the order of first appearance."""
     merged: list[list[int]] = []
     for group in groups:
         shared = [known for known in merged if set(known) & set(group)]

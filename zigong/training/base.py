@@ -32,22 +32,22 @@ from zigong.training.optimise import OptimiserStep, Progress, learning_rate, shu
 from zigong.training.tokenizer import tokenizer_digest
 
 MANIFEST = "manifest.json"
-WINDOW_BATCHES = 16  # batches' worth of timelines that are sorted by length together
+WINDOW_BATCHES = 16  # number of batches whose timelines are sorted by length together
 WARMUP_SHARE = 0.05
 GRADIENT_NORM = 1.0
-MAX_ANSWER_STATES = 512  # timelines whose state before the answer is averaged
+MAX_ANSWER_STATES = 512  # number of timelines whose state before the answer is averaged
 STATE_BATCH_TOKENS = 8192
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaseManifest:
-    """What a base model is and what it cost.
+    """Description of a base model and of its training cost.
 
     Attributes:
         digest: SHA-256 over weights, model config and tokenizer file.
         tokenizer_digest: SHA-256 of the tokenizer file.
-        parameters: trainable numbers of the model.
-        tokens: predicted tokens of pre-training, all epochs.
+        parameters: number of trainable parameters.
+        tokens: number of predicted tokens of pre-training over all epochs.
         steps: optimiser steps.
         seconds: wall time of pre-training.
         final_loss: mean loss in nats per token over the last twentieth of the steps.
@@ -70,7 +70,7 @@ def base_digest(folder: Path) -> str:
     """SHA-256 over weights, model config and tokenizer of a model folder.
 
     Raises:
-        ConfigError: there are no safetensors weights, or pickled ones.
+        ConfigError: there are no safetensors weights, or there are pickled ones.
     """
     refuse_pickles(folder)
     weights = {file.name: file for file in folder.glob("*.safetensors")}
@@ -90,19 +90,19 @@ def train_base(
     folder: Path,
     progress: Progress | None = None,
 ) -> BaseManifest:
-    """Trains a tiny Mistral by next-token prediction on whole timelines and saves it with its tokenizer.
+    """Trains a tiny Mistral by next-token prediction on complete timelines and saves it with its tokenizer.
 
-    The timelines carry no label, so pre-training makes the output rows of a question's answers equal; they are
-    separated afterwards, or no adapter could ever tell the answers apart (``answer_rows``).
+    The timelines carry no label, so pre-training makes the output rows of a question's answers nearly equal; they are
+    separated afterwards, since otherwise no adapter could distinguish the answers (``answer_rows``).
 
     Args:
         timelines: token ids of each user's events; long ones are divided into pieces of ``tiny.context_length``.
-        tokenizer: goes into the folder beside the weights.
+        tokenizer: saved in the folder with the weights.
         tiny: size and training of the model.
-        answers: token ids of the choices of each question, one token a choice.
-        seed: of the weights and of the order. Equal seeds and thread counts give equal weights.
+        answers: token ids of the choices of each question, one token per choice.
+        seed: seed of weights and order. Equal seeds and thread counts give equal weights.
         torch_threads: threads of one operation.
-        folder: where the model goes; it appears whole or not at all.
+        folder: folder of the model; written atomically.
         progress: called with step, steps and loss.
 
     Raises:
@@ -139,7 +139,7 @@ def train_base(
 
 
 def timeline_pieces(timeline: Sequence[int], context_length: int) -> list[TokenIds]:
-    """Pieces of at most ``context_length`` tokens, overlapping by one: all tokens but the first are predicted."""
+    """Pieces of at most ``context_length`` tokens that overlap by one, so all tokens except the first are predicted."""
     ids = np.asarray(timeline, dtype=np.int32)
     return [ids[start : start + context_length] for start in range(0, max(0, len(ids) - 1), context_length - 1)]
 
@@ -152,7 +152,7 @@ def tiny_config(tiny: TinyBase, tokenizer: PreTrainedTokenizerFast) -> MistralCo
     """
     if tiny.hidden_size % tiny.heads:
         raise ConfigError(
-            f"base.tiny: hidden_size {tiny.hidden_size} is no multiple of heads {tiny.heads}",
+            f"base.tiny: hidden_size {tiny.hidden_size} is not a multiple of heads {tiny.heads}",
             action="choose heads that divide hidden_size",
         )
     return MistralConfig(
@@ -212,20 +212,20 @@ def _pretrain(
 def _state_before_answers(
     model: MistralForCausalLM, pieces: list[TokenIds], answers: Sequence[Sequence[int]]
 ) -> Tensor:
-    """Mean last hidden state [H] of the positions that predict an answer; of all ends where no piece has one."""
+    """Mean last hidden state [H] at the positions that predict an answer, or at the last positions if none has one."""
     choices = [token for group in answers for token in group]
-    asked = [piece for piece in pieces if piece[-1] in choices] or pieces
-    lengths = np.array([len(piece) - 1 for piece in asked[:MAX_ANSWER_STATES]])
+    answered = [piece for piece in pieces if piece[-1] in choices] or pieces
+    lengths = np.array([len(piece) - 1 for piece in answered[:MAX_ANSWER_STATES]])
     total = torch.zeros(model.config.hidden_size)
     for batch in token_budget_batches(lengths, STATE_BATCH_TOKENS):
-        inputs = labelled_batch([asked[i][:-1] for i in batch], [asked[i][-1:] for i in batch])
+        inputs = labelled_batch([answered[i][:-1] for i in batch], [answered[i][-1:] for i in batch])
         hidden = model.base_model(inputs.input_ids, attention_mask=inputs.attention_mask).last_hidden_state
         total += hidden[inputs.label_rows, inputs.label_positions].sum(0)
     return total / len(lengths)
 
 
 def _pretraining_batches(labels: Indices, tiny: TinyBase, seed: int) -> list[Indices]:
-    """The batches of all epochs, cut where ``max_tokens`` predicted tokens are reached."""
+    """The batches of all epochs, truncated at ``max_tokens`` predicted tokens."""
     generator = np.random.default_rng(seed)
     window = max(1, WINDOW_BATCHES * tiny.batch_tokens // int(labels.mean() + 1))
     batches = [
@@ -245,10 +245,10 @@ def _pretraining_batches(labels: Indices, tiny: TinyBase, seed: int) -> list[Ind
 
 
 def load_model(folder: Path) -> PreTrainedModel:
-    """Loads a base model in fp32 for evaluation; only safetensors, never foreign code.
+    """Loads a base model in fp32 for evaluation; only safetensors, never remote code.
 
     Raises:
-        ConfigError: the folder has no safetensors weights, or pickled ones.
+        ConfigError: the folder has no safetensors weights, or has pickled ones.
     """
     refuse_pickles(folder)
     if not any(folder.glob("*.safetensors")):

@@ -1,4 +1,4 @@
-"""What the agent leaves behind: one adapter per period, and the manifest that names, orders and weighs them."""
+"""Checkpoints of the agent: one adapter per period, and the manifest with their names, order and weights."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class Checkpoint:
     """The adapter at the end of one period.
 
     Attributes:
-        name: unique in the manifest.
+        name: unique name in the manifest.
         period: 0 is the first.
         last_observation_date: t_i, the last observation date of the period.
         eta: SUM of the learning rates of the period's steps.
         adapter: folder of the adapter, relative to the manifest.
         adapter_digest: SHA-256 over its weights and config.
-        second_moments_digest: SHA-256 over AdamW's second moments v, which lie beside the adapter as safetensors; None
-            where the trainer kept none.
-        samples: samples of the period.
-        steps: optimiser steps of the period.
+        second_moments_digest: SHA-256 over AdamW's second moments v, saved with the adapter as safetensors; None if the
+            trainer saved none.
+        samples: number of samples of the period.
+        steps: number of optimiser steps of the period.
     """
 
     name: str
@@ -54,15 +54,15 @@ class CheckpointManifest:
     """All checkpoints of one agent, in time order.
 
     Attributes:
-        folder: where the manifest lies.
-        checkpoints: in the order of their periods.
-        base_digest: the base model they were trained on.
+        folder: folder of the manifest.
+        checkpoints: checkpoints in the order of their periods.
+        base_digest: digest of the base model they were trained on.
         lora: their adapter settings.
         count_eos: whether the end token bore loss.
-        context_length: longest sample.
-        months_per_period: calendar months from the first to the last observation date, both included, divided by
-            the number of checkpoints, at least 1: the unit of T - t_i.
-        data: what they were trained on: dataset and table versions, seed.
+        context_length: length of the longest sample in tokens.
+        months_per_period: calendar months from the first to the last observation date, both included, divided by the
+            number of checkpoints, at least 1: the unit of T - t_i.
+        data: training data: dataset and table versions, seed.
     """
 
     folder: Path
@@ -75,7 +75,7 @@ class CheckpointManifest:
     data: Mapping[str, Any]
 
     def weights(self, checkpoint: Checkpoint) -> dict[str, Tensor]:
-        """The adapter's weights, once their digest is verified.
+        """The adapter's weights, after their digest is verified.
 
         Raises:
             ConfigError: a file is missing or pickled.
@@ -91,7 +91,7 @@ class CheckpointManifest:
             DataError: the file differs from the manifest.
         """
         file = self.folder / checkpoint.adapter / SECOND_MOMENTS
-        action = "train the agent anew, or set influence.precondition: none"
+        action = "train the agent again, or set influence.precondition: none"
         if checkpoint.second_moments_digest is None or not file.is_file():
             raise ConfigError(f"checkpoint {checkpoint.name} has no second moments at {file}", action=action)
         found = files_digest({SECOND_MOMENTS: file})
@@ -105,19 +105,19 @@ class CheckpointManifest:
 
 
 def save_second_moments(moments: Mapping[str, Tensor], adapter_folder: Path) -> str:
-    """Writes second moments beside an adapter and returns their digest."""
+    """Writes second moments into an adapter's folder and returns their digest."""
     file = adapter_folder / SECOND_MOMENTS
     save_file(dict(moments), file, metadata={"format": "pt"})
     return files_digest({SECOND_MOMENTS: file})
 
 
 def checkpoints_digest(folder: Path) -> str:
-    """SHA-256 of the manifest in ``folder``, which names the digest of every file beside it."""
+    """SHA-256 of the manifest in ``folder``, which holds the digest of every other file."""
     return files_digest({CHECKPOINTS: folder / CHECKPOINTS})
 
 
 def months_between(first: date, second: date) -> int:
-    """Calendar months from ``first`` to ``second``; days do not count."""
+    """Calendar months from ``first`` to ``second``; days are ignored."""
     return (second.year - first.year) * 12 + second.month - first.month
 
 
@@ -127,7 +127,7 @@ def months_per_period(dates: Sequence[date], periods: int) -> float:
 
 
 def write_checkpoints(manifest: CheckpointManifest, folder: Path) -> None:
-    """Writes the manifest into ``folder``, beside the adapters it names."""
+    """Writes the manifest into ``folder``, which holds the adapters."""
     write_json(
         folder / CHECKPOINTS,
         {
@@ -157,7 +157,7 @@ def read_checkpoints(folder: Path) -> CheckpointManifest:
     values = {key: required(content, key, where=where) for key in keys}
     checkpoints = tuple(_checkpoint(item, where=where) for item in values["checkpoints"])
     if not checkpoints or [item.period for item in checkpoints] != list(range(len(checkpoints))):
-        raise ConfigError(f"{where}: periods must be 0, 1, 2, ... in order", action="train the agent anew")
+        raise ConfigError(f"{where}: periods must be 0, 1, 2, ... in order", action="train the agent again")
     return CheckpointManifest(
         **{**values, "folder": folder, "checkpoints": checkpoints, "lora": Lora.model_validate(values["lora"])}
     )

@@ -1,4 +1,4 @@
-"""The files of a model folder by content: a swapped, cut or added file is found by name before anything is loaded."""
+"""Verifies the files of a model folder by digest, so that a replaced, truncated or added file is reported by name."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 
 @dataclass(frozen=True, kw_only=True)
 class FileDigests:
-    """What the files of a folder must hold.
+    """The expected digests of the files of a folder.
 
     Attributes:
-        files: SHA-256 of each file by its name, as 64 hex digits.
+        files: SHA-256 of each file by name, as 64 hex digits.
     """
 
     files: Mapping[str, str]
 
     @classmethod
     def of(cls, folder: Path, names: Collection[str]) -> Self:
-        """The files of these names as they lie in a folder.
+        """The digests of the named files of a folder.
 
         Raises:
             ConfigError: one of them is missing.
@@ -46,11 +46,11 @@ class FileDigests:
         return combined_digest(self.files)
 
     def verify(self, folder: Path, names: Collection[str] | None = None) -> None:
-        """Compares the contents of a folder's files with the digests.
+        """Verifies the contents of a folder's files.
 
         Args:
-            folder: where the files lie.
-            names: compare only these; None: all.
+            folder: folder of the files.
+            names: files to verify; None: all.
 
         Raises:
             DataError: a file is missing or differs; the message names it.
@@ -61,29 +61,29 @@ class FileDigests:
             if found != self.files[name]:
                 raise DataError(
                     f"{file}: expected SHA-256 {self.files[name]}, found {found}",
-                    action="restore the file from its backup; until then nothing of this model is loaded",
+                    action="restore the file from its backup; the model is not loaded until then",
                 )
 
     def refuse_others(self, folder: Path) -> None:
-        """Refuses a folder that holds further files: libraries read some of them, such as another adapter, unasked.
+        """Rejects a folder with other files, since libraries load some of them, such as another adapter, implicitly.
 
         Raises:
-            DataError: there is such a file; the message names it.
+            DataError: there is another file; the message names it.
         """
         found = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
         others = sorted(found - set(self.files))
         if others:
             raise DataError(
                 f"{folder}: expected only {', '.join(self.files)}, found {', '.join(others)} as well",
-                action="remove what was added; until then nothing of this model is loaded",
+                action="remove what was added; the model is not loaded until then",
             )
 
 
 def base_digests(folder: Path) -> FileDigests:
-    """The files of a base model that are read to serve it: weights, model config and tokenizer.
+    """The digests of the base model files that are read for serving: weights, model config and tokenizer.
 
     Raises:
-        ConfigError: one of them is missing, or pickled weights lie among them.
+        ConfigError: one of them is missing, or the folder has pickled weights.
     """
     refuse_pickles(folder)
     weights = [file.name for pattern in _WEIGHTS for file in folder.glob(pattern)]
@@ -94,10 +94,10 @@ def base_digests(folder: Path) -> FileDigests:
 
 
 def adapter_digests(folder: Path) -> FileDigests:
-    """The files of an adapter; their digest is that of ``adapters.adapter_digest``.
+    """The digests of the files of an adapter; their combined digest equals ``adapters.adapter_digest``.
 
     Raises:
-        ConfigError: one of them is missing, or pickled weights lie among them.
+        ConfigError: one of them is missing, or the folder has pickled weights.
     """
     refuse_pickles(folder)
     return FileDigests.of(folder, [WEIGHTS, CONFIG])

@@ -1,4 +1,4 @@
-"""What is read from the folders of models: JSON with its keys, and no pickles."""
+"""Reads JSON from model folders, and rejects pickled weights."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON object.
 
     Raises:
-        ConfigError: the file is missing or is no JSON object.
+        ConfigError: the file is missing or is not a JSON object.
     """
     if not path.is_file():
         raise ConfigError(f"{path} does not exist", action="run the step that writes it first")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ConfigError(f"{path} is not valid JSON: {error}", action="write it anew") from error
+        raise ConfigError(f"{path} is not valid JSON: {error}", action="write it again") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold one JSON object", action="write it anew")
+        raise ConfigError(f"{path} must hold one JSON object", action="write it again")
     return content
 
 
 def required(content: Mapping[str, Any], key: str, *, where: str) -> Any:
-    """The value of a key that must be there.
+    """The value of a required key.
 
     Raises:
         ConfigError: the key is missing; the message names it.
     """
     if key not in content:
-        raise ConfigError(f"{where}: key {key!r} is missing; found {sorted(content)}", action="write the file anew")
+        raise ConfigError(f"{where}: key {key!r} is missing; found {sorted(content)}", action="write the file again")
     return content[key]
 
 
 def refuse_pickles(folder: Path) -> None:
-    """Refuses a model folder that holds pickled weights, which run code when they are read.
+    """Rejects a model folder with pickled weights, which can run code when they are loaded.
 
     Raises:
-        ConfigError: a ``.bin``, ``.pt`` or ``.pkl`` file lies in the folder.
+        ConfigError: the folder has a ``.bin``, ``.pt``, ``.pth`` or ``.pkl`` file.
     """
     found = sorted(file.name for file in folder.glob("*") if file.suffix in {".bin", ".pt", ".pth", ".pkl"})
     if found:

@@ -1,4 +1,4 @@
-"""Batches in random order with little padding, learning rates, and the one loop that takes optimiser steps."""
+"""Random batches with little padding, learning rates, and the loop of optimiser steps."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class OptimiserStep:
 def learning_rate(
     step: int, total: int, *, peak: float, warmup: int, schedule: Literal["constant", "cosine"] = "cosine"
 ) -> float:
-    """Linear warm-up over ``warmup`` steps, then constant or a half cosine that ends near zero.
+    """Linear warm-up over ``warmup`` steps, then a constant rate or a half cosine that ends near zero.
 
     Args:
-        step: 0 is the first step.
-        total: steps of the whole training.
-        peak: the rate after warm-up.
-        warmup: steps whose rate is ``peak * (step + 1) / (warmup + 1)``.
-        schedule: what follows.
+        step: index of the step, from 0.
+        total: number of steps of the training.
+        peak: learning rate after warm-up.
+        warmup: number of first steps, with rate ``peak * (step + 1) / (warmup + 1)``.
+        schedule: schedule after the warm-up.
     """
     if step < warmup:
         return peak * (step + 1) / (warmup + 1)
@@ -49,13 +49,13 @@ def learning_rate(
 def shuffled_batches(count: int, generator: np.random.Generator, *, window: int, divide: Divide) -> list[Indices]:
     """Batches in random order, each from one window of the shuffled items.
 
-    Items are shuffled, and only within windows of the shuffled order sorted and divided; so padding stays small and
-    every batch stays a draw from the whole.
+    Items are shuffled, then sorted and divided within windows of the shuffled order. This keeps padding small while
+    every batch remains a random sample of all items.
 
     Args:
-        count: items N.
-        generator: source of the order; equal generators give equal batches.
-        window: items of a window.
+        count: N, the number of items.
+        generator: random generator; equal generators give equal batches.
+        window: number of items per window.
         divide: items of a window -> index arrays into it.
     """
     order = generator.permutation(count)
@@ -65,26 +65,26 @@ def shuffled_batches(count: int, generator: np.random.Generator, *, window: int,
 
 
 def counted_batches(lengths: Indices, counts: Indices, size: int) -> list[Indices]:
-    """Divides items, sorted by length, into batches that end where they hold ``size`` samples or more.
+    """Divides items, sorted by length, into batches that end as soon as they have ``size`` samples or more.
 
     Args:
-        lengths: [N] tokens of each item.
-        counts: [N] samples of each item.
-        size: samples of a batch; the last one may be smaller.
+        lengths: [N] number of tokens of each item.
+        counts: [N] number of samples of each item.
+        size: samples per batch; the last batch may be smaller.
     """
     order = np.argsort(lengths, kind="stable")
     batches: list[Indices] = []
-    start = held = 0
+    start = samples = 0
     for end, count in enumerate(counts[order], start=1):
-        held += int(count)
-        if held >= size or end == len(order):
+        samples += int(count)
+        if samples >= size or end == len(order):
             batches.append(order[start:end])
-            start, held = end, 0
+            start, samples = end, 0
     return batches
 
 
 def second_moments(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """AdamW's second moments v of named parameters, corrected for their bias as its own steps are.
+    """AdamW's second moments v of named parameters, bias-corrected as in its own steps.
 
     Raises:
         KeyError: a parameter has taken no step.
@@ -105,14 +105,14 @@ def take_steps(
     clip: float | None,
     report: Callable[[float], None],
 ) -> None:
-    """Takes every step: its gradient is that of (sum of losses) / (sum of weights) over the batches of the step.
+    """Takes all steps; each uses the gradient of (sum of losses) / (sum of weights) over the batches of the step.
 
     Args:
-        steps: batches and rates, in order.
-        optimizer: holds the parameters.
-        summed_loss: indices of a batch -> the sum of its losses.
-        weight: indices of a batch -> what its sum is divided by: samples, or label tokens.
-        clip: largest norm of a gradient, None = unbounded.
+        steps: batches and learning rates, in order.
+        optimizer: optimiser of the parameters.
+        summed_loss: indices of a batch -> sum of its losses.
+        weight: indices of a batch -> divisor of its sum: number of samples or of label tokens.
+        clip: largest gradient norm; None: no clipping.
         report: called after each step with its mean loss.
     """
     parameters: list[nn.Parameter] = [item for group in optimizer.param_groups for item in group["params"]]

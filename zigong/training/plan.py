@@ -1,4 +1,4 @@
-"""What each step of a training reads: periods, batches in random order, and the losses of samples or of user trees."""
+"""Plans the steps of a training: periods, random batches, and the losses of single samples or of user trees."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from zigong.tokens.samples import Indices, Samples, batch_of, sample_lengths
 from zigong.tokens.tree import Tree, user_trees
 from zigong.training.optimise import OptimiserStep, counted_batches, learning_rate, shuffled_batches
 
-WINDOW_BATCHES = 16  # batches' worth of units that are sorted by length together
+WINDOW_BATCHES = 16  # number of batches whose units are sorted by length together
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Units:
-    """What batches are made of: U single samples, or U token trees of one user's samples within one period.
+    """The items of batches: U single samples, or U token trees of one user's samples within one period.
 
     Attributes:
         samples: the N samples of all periods.
         members: [U] indices of the samples of each unit.
-        lengths: [U] tokens of each unit.
+        lengths: [U] number of tokens of each unit.
         periods: units of each period.
-        trees: [U] the tree of each unit; None: every unit is one sample.
+        trees: [U] tree of each unit; None: every unit is one sample.
     """
 
     samples: Samples
@@ -41,22 +41,22 @@ class Units:
 
     @property
     def counts(self) -> Indices:
-        """Samples of each unit: [U]."""
+        """Number of samples of each unit: [U]."""
         return np.array([len(one) for one in self.members], dtype=np.int64)
 
     def among(self, batch: Indices) -> Indices:
-        """Samples of the units of a batch."""
+        """Indices of the samples of a batch of units."""
         return np.concatenate([self.members[unit] for unit in batch])
 
     def summed_loss(self, model: PreTrainedModel, batch: Indices) -> Tensor:
-        """Sum of the losses of the samples of a batch of units."""
+        """Sum of the sample losses of a batch of units."""
         if self.trees is None:
             return sample_losses(model, batch_of(self.samples, self.among(batch))).sum()
         return branch_losses(model, tree_batch([self.trees[unit][1] for unit in batch])).sum()
 
 
 def single_units(samples: Samples, periods: Sequence[Indices]) -> Units:
-    """Every sample by itself."""
+    """One unit per sample."""
     members = np.arange(len(samples))[:, None]
     return Units(
         samples=samples, members=list(members), lengths=sample_lengths(samples), periods=list(periods), trees=None
@@ -64,7 +64,7 @@ def single_units(samples: Samples, periods: Sequence[Indices]) -> Units:
 
 
 def tree_units(samples: Samples, periods: Sequence[Indices]) -> Units:
-    """One token tree per user and period, or several where the samples of a user hardly share."""
+    """One token tree per user and period, or several if the samples of a user share little."""
     trees = [
         (period[inner], tree)
         for period in periods
@@ -82,7 +82,7 @@ def tree_units(samples: Samples, periods: Sequence[Indices]) -> Units:
 
 
 def plan_steps(units: Units, settings: Training, *, seed: int) -> list[list[OptimiserStep]]:
-    """The steps of each period: random within it, each epoch anew, ``accumulation`` batches to a step."""
+    """The steps of each period: reshuffled in every epoch, with ``accumulation`` batches per step."""
     generator = np.random.default_rng(seed)
     plans: list[list[tuple[Indices, ...]]] = []
     for period in units.periods:
@@ -117,8 +117,8 @@ def _period_batches(units: Units, period: Indices, settings: Training, generator
 def sample_periods(samples: Samples, count: int, *, seed: int) -> list[Indices]:
     """Divides samples into ``count`` contiguous periods of near-equal numbers of observation dates.
 
-    Samples of a single date have no order in time: they are divided by a seeded hash of their keys, so that the
-    formula still has its checkpoints.
+    Samples of a single date have no order in time, so they are divided by a seeded hash of their keys: the influence
+    formula still has all its checkpoints.
 
     Raises:
         ConfigError: there are fewer dates (or, with one date, samples) than periods.

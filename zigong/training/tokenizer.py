@@ -1,4 +1,4 @@
-"""The tokenizer of a tiny base model: whole words of the lender's own event lines."""
+"""The tokenizer of a tiny base model: complete words of the lender's own event lines."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ PAD, UNKNOWN, END = "[PAD]", "[UNK]", "[EOS]"
 
 
 def train_tokenizer(lines: Iterable[str], fixed_lines: Sequence[str]) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer over the words of ``lines``; every fixed line costs one token.
+    """Trains a word-level tokenizer on the words of ``lines``; every fixed line is one token.
 
-    Words are sorted by their text, so equal lines in any order give an equal tokenizer. Encoding a text equals
-    encoding its lines one after the other.
+    Words are sorted by their text, so equal lines in any order give an equal tokenizer. Encoding a text equals encoding
+    its lines one after the other.
 
     Args:
-        lines: rendered event and profile lines known before the train cut-off.
+        lines: rendered event and profile lines from before the train cut-off.
         fixed_lines: constant text of the template: questions, and the choices.
 
     Raises:
         ConfigError: a fixed line is empty or has several lines.
-        DataError: a line the tokenizer was made from does not encode without unknown words.
+        DataError: a line of ``lines`` contains unknown words when encoded.
     """
     wrong = [line for line in fixed_lines if not line.strip() or line != line.strip() or "\n" in line]
     if wrong:
@@ -42,11 +42,13 @@ def train_tokenizer(lines: Iterable[str], fixed_lines: Sequence[str]) -> PreTrai
     tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in (PAD, UNKNOWN, END)])
     tokenizer.add_tokens([AddedToken(line, single_word=True, normalized=False) for line in sorted(fixed)])
     unknown = vocabulary[UNKNOWN]
-    broken = [line for line, made in zip(unique, tokenizer.encode_batch(unique), strict=True) if unknown in made.ids]
+    broken = [
+        line for line, encoding in zip(unique, tokenizer.encode_batch(unique), strict=True) if unknown in encoding.ids
+    ]
     if broken:
         raise DataError(
             f"{len(broken)} lines hold a fixed line inside a word, or {UNKNOWN} itself",
-            action="change the choice or question that stands inside a word of the events",
+            action="change the choice or question that is part of a word in the events",
         )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=PAD, unk_token=UNKNOWN, eos_token=END, clean_up_tokenization_spaces=False

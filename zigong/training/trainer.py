@@ -1,4 +1,4 @@
-"""Completion-only LoRA training: the final model in random order, the agent in time order."""
+"""LoRA training with loss on completions only: the final model in random order, the agent in time order."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from zigong.training.plan import Units, plan_steps, sample_periods, single_units
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterManifest:
-    """What an adapter is and what it cost.
+    """Description of an adapter and of its training cost.
 
     Attributes:
         adapter_digest: SHA-256 over weights and config.
-        base_digest: the base model it belongs to.
-        samples: distinct samples trained, each ``epochs`` times.
-        steps: optimiser steps.
-        tokens: tokens of prompts and completions, all epochs.
+        base_digest: digest of its base model.
+        samples: number of distinct samples, each trained ``epochs`` times.
+        steps: number of optimiser steps.
+        tokens: number of tokens of prompts and completions over all epochs.
         seconds: wall time.
         final_loss: mean loss over the last twentieth of the steps.
         seed: seed of the adapter and of the order.
@@ -73,12 +73,12 @@ def train_adapter(
     The result depends on the samples, not on their order in the table.
 
     Args:
-        base_folder: the base model.
-        samples: everything to train on, each once per epoch.
+        base_folder: folder of the base model.
+        samples: training samples, each trained once per epoch.
         settings: recipe section ``finetune``.
-        seed: of the adapter, the order and the dropout.
+        seed: seed of adapter, order and dropout.
         torch_threads: threads of one operation.
-        folder: where the adapter and its manifest go; it appears whole or not at all.
+        folder: folder of the adapter and its manifest; written atomically.
         progress: called with step, steps and loss.
 
     Raises:
@@ -120,17 +120,17 @@ def train_agent(
 ) -> CheckpointManifest:
     """Trains the lightweight scorer period by period, in time order, and saves one adapter per period.
 
-    The optimiser lives through all periods; within a period the order is random. The rate is constant after warm-up,
-    so no period outweighs another by the schedule alone.
+    One optimiser is used for all periods; within a period the order is random. The learning rate is constant after
+    warm-up, so the schedule gives no period more weight than another.
 
     Args:
-        base_folder: the base model.
+        base_folder: folder of the base model.
         samples: train samples.
         settings: recipe section ``agent``.
-        seed: of the adapter, the order within periods and the dropout.
+        seed: seed of adapter, order within periods and dropout.
         torch_threads: threads of one operation.
-        folder: where adapters and manifest go; it appears whole or not at all.
-        data: names and versions of what the samples are; stands in the manifest.
+        folder: folder of adapters and manifest; written atomically.
+        data: names and versions of the training data, recorded in the manifest.
         progress: called with step, steps and loss.
 
     Raises:
@@ -176,7 +176,7 @@ def train_agent(
 
 
 def _ordered(adapted: PeftModel, samples: Samples, settings: Training) -> Samples:
-    """The samples with the completions that bear loss, by date and key: the table's order is of no account."""
+    """The samples with the completions that bear loss, sorted by date and key, independent of the table's order."""
     known = trainable(
         samples,
         eos_id=adapted.config.eos_token_id,
@@ -202,7 +202,7 @@ def _train(
     progress: Progress | None,
     after_period: Callable[[int, torch.optim.Optimizer], None] = lambda *_: None,
 ) -> list[float]:
-    """Takes all steps with one optimiser and returns their losses; every sample must have been trained every epoch."""
+    """Takes all steps with one optimiser and returns their losses; requires that every epoch trains every sample."""
     torch.set_num_threads(torch_threads)
     total, losses = sum(len(steps) for steps in plan), list[float]()
     trained = np.zeros(len(units.samples), dtype=np.int64)
@@ -239,7 +239,7 @@ def _require_all_trained(samples: Samples, trained: Indices, epochs: int) -> Non
     wrong = np.flatnonzero(trained != epochs)
     if len(wrong):
         raise DataError(
-            f"{len(samples)} samples were delivered, but {len(wrong)} were not trained {epochs} times, "
+            f"expected {len(samples)} samples to be trained {epochs} times, found {len(wrong)} that were not, "
             f"first {samples.sample_id[wrong[0]]} ({trained[wrong[0]]} times)",
             action="report this with the recipe; the batches do not cover the samples",
         )
