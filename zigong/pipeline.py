@@ -11,9 +11,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-SPARK = "spark"
-RAY = "ray"
-LOCAL = "local"
+SPARK, RAY, LOCAL = "spark", "ray", "local"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,11 +243,7 @@ def spark_command(
 def ray_command(
     step: str, arguments: Sequence[str], *, home: str, address: str, ray: str, submission: str
 ) -> list[str]:
-    """The ``ray job submit`` command of a Ray job; the working directory is shipped as dist/zigong.zip.
-
-    Args:
-        submission: id under which the cluster knows the job, so that it can be stopped.
-    """
+    """The ``ray job submit`` command of a Ray job, known to the cluster as ``submission``; it ships dist/zigong.zip."""
     archive = f"{home}/dist/zigong.zip"
     submit = [ray, "job", "submit", "--address", address, "--submission-id", submission, "--working-dir", archive]
     return [*submit, "--", *local_command(step, arguments, python="python")]
@@ -301,7 +295,5 @@ def _settings(overrides: Sequence[str]) -> list[str]:
 def _jars_in(folder: str) -> str:
     jars = sorted(str(jar) for jar in Path(folder).glob("*.jar"))
     if not jars:
-        raise FileNotFoundError(
-            f"{folder} holds no .jar; copy Delta's jars there (docs/operations.md, Air-gapped clusters)"
-        )
+        raise FileNotFoundError(f"{folder} holds no .jar; copy Delta's there (docs/operations.md, Air-gapped clusters)")
     return ",".join(jars)
