@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from schemas.rules import DatasetRule, RowRule, TableRule
+from schemas.contracts import Rule
+from schemas.rules import TableRule
 from zigong.quality.measures import Measured
 
 
@@ -96,9 +97,6 @@ class Verdict:
     def rows(self) -> list[dict[str, Any]]:
         """The results as dictionaries for tables and files."""
         return [asdict(item) for item in self.results]
-
-
-Rule = RowRule | TableRule | DatasetRule
 
 
 def pending_results(rules: Sequence[Rule], found: Mapping[str, Measured]) -> tuple[RuleResult, ...]:
