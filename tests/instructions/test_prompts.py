@@ -5,19 +5,17 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.support.prompt_oracle import (
+    AROUND,
     batch_of,
     encoder,
     in_batch,
@@ -27,15 +25,15 @@ from tests.support.prompt_oracle import (
     plan,
     random_events,
     random_sequences,
+    single_event,
 )
-from zigong.errors import DataError, InfraError
+from zigong.errors import DataError
 from zigong.instructions import prompts
 from zigong.instructions.branches import Branch, VisibleHistory
 from zigong.instructions.build import RenderPlan, sample_batch
-from zigong.instructions.histories import Events, events_in, local_date_of, local_days, render_histories
+from zigong.instructions.histories import Events, events_in
 from zigong.instructions.prompts import Prompts, RenderContext, intervals
-from zigong.instructions.render import Event, local_date, round_number
-from zigong.recipe import Instructions
+from zigong.instructions.render import Event
 
 SETTINGS: tuple[dict[str, Any], ...] = (
     {},
@@ -43,12 +41,6 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {"time": "date", "gap_unit": "month", "event_fields": ("amount",)},
     {"gap_unit": "month", "season": "month", "language": "zh"},
     {"season": "weekday", "event_fields": (), "profile": False},
-)
-AROUND = (  # a clock set back over midnight between two months; an offset with seconds; a year without time zones
-    ("America/St_Johns", datetime(2009, 11, 1, 2, 31, tzinfo=UTC)),
-    ("Asia/Shanghai", datetime(2024, 1, 1, tzinfo=UTC)),
-    ("America/New_York", datetime(1883, 11, 18, 17, tzinfo=UTC)),
-    ("Europe/Berlin", datetime(1969, 12, 31, 23, tzinfo=UTC)),
 )
 
 
@@ -151,20 +143,6 @@ def context_of(wanted: RenderPlan) -> RenderContext:
     return RenderContext(template=wanted.template, settings=wanted.settings, zone=ZoneInfo(wanted.timezone))
 
 
-def single(**fields: Any) -> dict[str, Any]:
-    """One event with only the given fields."""
-    moment = datetime(2024, 1, 1, tzinfo=UTC)
-    return {
-        "event_type": "order",
-        "event_at": moment,
-        "days_past_due": None,
-        "amount": None,
-        "currency": None,
-        "attributes": None,
-        **fields,
-    }
-
-
 def test_parts_of_a_batch_are_bounded_and_contain_every_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, wanted, letters = random_sequences(5, 30, AROUND[1][1]), plan("UTC", 500), encoder()
     complete = in_batch(rows, wanted, letters)
@@ -226,8 +204,10 @@ def test_sequences_without_events_are_rendered_without_a_history() -> None:
 
 def test_100_000_events_and_values_of_10_mb_are_rendered_as_any_others() -> None:
     rows, wanted, letters = random_sequences(2, 4, AROUND[1][1]), plan("UTC", 10**8), encoder()
-    crowd = [single(event_at=AROUND[1][1] + timedelta(minutes=minute), event_type="login") for minute in range(100_000)]
-    huge = [single(attributes={"merchant": letter * 10_000_000, letter * 10_000_000: "a"}) for letter in "éb"]
+    crowd = [
+        single_event(event_at=AROUND[1][1] + timedelta(minutes=minute), event_type="login") for minute in range(100_000)
+    ]
+    huge = [single_event(attributes={"merchant": letter * 10_000_000, letter * 10_000_000: "a"}) for letter in "éb"]
     rows[1]["events"], rows[2]["events"] = crowd, huge
     first, crowded, *others = in_batch(rows, wanted, letters)
     days = ["+1d login" if minute and minute % 1440 == 0 else "+0d login" for minute in range(100_000)]
@@ -240,80 +220,6 @@ def test_100_000_events_and_values_of_10_mb_are_rendered_as_any_others() -> None
 @pytest.mark.parametrize("fields", [{"event_type": None}, {"event_at": None}])
 def test_an_event_without_type_or_time_is_rejected(fields: dict[str, Any]) -> None:
     rows, wanted = random_sequences(1, 1, AROUND[1][1]), plan("UTC", 500)
-    rows[0]["events"] = [single(**fields)]
+    rows[0]["events"] = [single_event(**fields)]
     with pytest.raises(DataError, match=f"null found in {next(iter(fields))} of an event"):
         in_batch(rows, wanted, encoder())
-
-
-ZONES = (
-    "UTC",
-    "America/St_Johns",
-    "America/Sao_Paulo",
-    "Africa/Casablanca",
-    "Australia/Lord_Howe",
-    "Pacific/Apia",
-    "Asia/Kathmandu",
-)
-
-
-@pytest.mark.parametrize("zone", ZONES)
-@hypothesis_settings(deadline=None, max_examples=25)
-@given(data=st.data())
-def test_local_dates_of_an_array_equal_those_of_single_moments(zone: str, data: st.DataObject) -> None:
-    there, around = ZoneInfo(zone), data.draw(st.datetimes(datetime(1850, 1, 1), datetime(2037, 5, 1)))
-    near = st.timedeltas(timedelta(days=-200), timedelta(days=200))
-    moments = [around + step for step in data.draw(st.lists(near, max_size=20))]
-    hours = [around + timedelta(minutes=20 * step) for step in range(data.draw(st.integers(0, 500)))]
-    aware = [moment.replace(tzinfo=UTC) for moment in (*moments, *hours)]
-    found = local_days(pa.array(aware, pa.timestamp("us", tz="UTC")), there)
-    assert [local_date_of(day) for day in found.tolist()] == [local_date(moment, there) for moment in aware]
-    naive_moments = pa.array([moment.replace(tzinfo=None) for moment in aware], pa.timestamp("us"))
-    assert local_days(naive_moments, there).tolist() == found.tolist()
-
-
-def lines_of(events: list[dict[str, Any]], settings: Instructions) -> tuple[list[str], list[int]]:
-    """The distinct lines and the line of each event, for events at one moment, each in its own sequence."""
-    rows = [{**random_sequences(0, 1, AROUND[1][1])[0], "events": [event]} for event in events]
-    wanted = plan("UTC", 500, **settings.model_dump(include={"event_fields"}))
-    histories = render_histories(
-        events_in(batch_of(rows, wanted), wanted.event_fields),
-        template=wanted.template,
-        settings=settings,
-        zone=ZoneInfo("UTC"),
-    )
-    return histories.lines, histories.codes.tolist()
-
-
-def test_amounts_share_a_line_exactly_when_they_round_to_the_same_word() -> None:
-    borders = [round(factor**0.5 * 10.0**power * 100) for factor in (2, 10, 50, 100) for power in range(-2, 15)]
-    hundredths = sorted({sign * (border + step) for border in borders for step in (-1, 0, 1) for sign in (-1, 1)})
-    amounts = [Decimal(number).scaleb(-2) for number in (*hundredths, 10**18 - 1, 1 - 10**18)]
-    lines, codes = lines_of([single(amount=amount) for amount in amounts], Instructions(event_fields=("amount",)))
-    words = [round_number(float(amount)) for amount in amounts]
-    assert [lines[code].split()[-1] for code in codes] == words
-    assert len(lines) == len(set(words)) > 100
-
-
-def test_attributes_share_a_line_exactly_when_they_render_the_same() -> None:
-    maps = [None, {}, {"a": "b"}, {"b": "a"}, {"a": "b", "b": "a"}, {"ab": ""}, {"a": "b"}, {"a": "a", "b": "b"}]
-    lines, codes = lines_of([single(attributes=value) for value in maps], Instructions(event_fields=("attributes",)))
-    assert [lines[code] for code in codes] == [
-        "start order", "start order", "start order a=b", "start order b=a", "start order a=b b=a", "start order ab=_",
-        "start order a=b", "start order a=a b=b",
-    ]  # fmt: skip
-    assert len(lines) == 6
-
-
-def test_a_moment_after_the_last_year_of_time_zone_files_is_rejected() -> None:
-    moments = pa.array([datetime(2037, 12, 31, 23, tzinfo=UTC), datetime(2038, 1, 1, tzinfo=UTC)])
-    assert len(local_days(moments[:1], ZoneInfo("America/Sao_Paulo"))) == 1
-    with pytest.raises(DataError, match="event_at up to the year 2037, found 2038"):
-        local_days(moments, ZoneInfo("America/Sao_Paulo"))
-
-
-def test_a_time_zone_whose_clock_changes_arrow_does_not_know_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    moments = pa.array([datetime(2023, 1, 1, tzinfo=UTC)])
-    unmoved = "zigong.instructions.histories.pc.local_timestamp"
-    monkeypatch.setattr(unmoved, lambda moments: moments.cast(pa.timestamp("us")))
-    with pytest.raises(InfraError, match="time zone Europe/Lisbon: the system's files do not list"):
-        local_days(moments, ZoneInfo("Europe/Lisbon"))

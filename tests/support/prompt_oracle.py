@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -45,6 +45,12 @@ ATTACKS = (
     " " * 50,
     "",
     "é" * 10_000_000,
+)
+AROUND = (  # a clock set back over midnight between two months; an offset with seconds; a year without time zones
+    ("America/St_Johns", datetime(2009, 11, 1, 2, 31, tzinfo=UTC)),
+    ("Asia/Shanghai", datetime(2024, 1, 1, tzinfo=UTC)),
+    ("America/New_York", datetime(1883, 11, 18, 17, tzinfo=UTC)),
+    ("Europe/Berlin", datetime(1969, 12, 31, 23, tzinfo=UTC)),
 )
 SHORT_ATTACKS = [attack for attack in ATTACKS if len(attack) < 1000]
 EVENT = pa.struct(
@@ -88,6 +94,20 @@ def plan(zone: str, context_length: int, **settings: Any) -> RenderPlan:
         tokenizer_folder="",
         context_length=context_length,
     )
+
+
+def single_event(**fields: Any) -> dict[str, Any]:
+    """One event with only the given fields."""
+    moment = datetime(2024, 1, 1, tzinfo=UTC)
+    return {
+        "event_type": "order",
+        "event_at": moment,
+        "days_past_due": None,
+        "amount": None,
+        "currency": None,
+        "attributes": None,
+        **fields,
+    }
 
 
 def random_events(chance: random.Random, count: int, around: datetime) -> list[dict[str, Any]]:
