@@ -9,7 +9,7 @@ from zigong.evaluation.held_out import exported, held_out_figures, metric_rows
 from zigong.evaluation.held_out_answers import answer_rows, baseline_answers, model_answers
 from zigong.evaluation.prompt_sources import SamplePrompts
 from zigong.instructions.prompt_spec import PromptSpec
-from zigong.release.against import champion_answers
+from zigong.release.champion_answers import champion_answers
 from zigong.release.serving import serving_base
 from zigong.runs.handover import FinalModel
 from zigong.runs.job import Job

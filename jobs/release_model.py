@@ -8,7 +8,7 @@ from zigong.evaluation.asked_model import ModelFolders
 from zigong.evaluation.measured import measured_in
 from zigong.lakehouse.audit_chain import Fact
 from zigong.lakehouse.audit_log import append_facts
-from zigong.release.challenge import SELECT, candidate_of, challenged, release_row
+from zigong.release.challenge import SELECT, candidate_of, decide_challenge, release_row
 from zigong.release.registry import champion, release
 from zigong.release.serving import registry_of, serving_base
 from zigong.runs.handover import Dataset, FinalModel, GateDecision, TrainingMix
@@ -22,7 +22,7 @@ def release_model(job: Job) -> None:
     final, dataset_id, mix_id = job.take(FinalModel), job.take(Dataset).dataset_id, job.take(TrainingMix).mix_id
     folders = ModelFolders(base=serving_base(job), adapter=final.folder)
     current = champion(registry)
-    challenge = challenged(
+    challenge = decide_challenge(
         measured_in(job, dataset_id=dataset_id, model_id=final.model_id),
         job.arrow("evaluation_answers", where=ds.field("dataset_id") == dataset_id),
         job.sample_source().members([SELECT, final_split(recipe)]),

@@ -29,7 +29,7 @@ from zigong.evaluation.measured import measured_in
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.recipe import load_recipe
-from zigong.release.against import champion_answers
+from zigong.release.champion_answers import champion_answers
 from zigong.release.model import model_name
 from zigong.release.registry import champion
 from zigong.release.serving import registry_of

@@ -1,4 +1,4 @@
-"""The Behavior Card of everybody in the book: the champion's answers as calibrated probabilities and points."""
+"""The Behavior Card of every client in the book: the champion's answers as calibrated probabilities and points."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TOO_LONG = "prompt_does_not_fit_the_context"
 
 @dataclass(frozen=True, kw_only=True)
 class CardScores:
-    """Scores before they are published.
+    """Scores before publication.
 
     Attributes:
         rows: of the contract behavior_card_scores.
@@ -43,11 +43,11 @@ class CardScores:
 
 @dataclass(frozen=True, kw_only=True)
 class Book:
-    """Everybody who is observed at a date.
+    """All clients observed at a date.
 
     Attributes:
-        clients: columns KEYS, by sample_id.
-        prompts: what a model is asked about them.
+        clients: columns KEYS, sorted by sample_id.
+        prompts: the model's prompts about them.
     """
 
     clients: pa.Table
@@ -55,16 +55,16 @@ class Book:
 
 
 def book_of(job: Job, asked: AskedModel, day: date, *, tokenizer: str) -> Book:
-    """The clients observed at ``day``, as a model is asked about them.
+    """The clients observed at ``day``, with a model's prompts about them.
 
-    The run's own instruction samples are taken as they are where they are the model's prompts. Otherwise the model's
-    prompts are rendered from user_sequences, and a client goes by its sequence_id.
+    The run's own instruction samples are used if they are the model's prompts. Otherwise the model's prompts are
+    rendered from user_sequences, and the sequence_id of a client is its sample_id.
 
     Args:
-        tokenizer: digest of what the run's samples were encoded with.
+        tokenizer: digest of the tokenizer of the run's samples.
 
     Raises:
-        DataError: nobody is observed at that date.
+        DataError: no client is observed at that date.
     """
     settings, built = PromptSpec.of_recipe(job.recipe), job.run.outcome("build_instructions")
     observed = ds.field("observation_date") == day
@@ -82,12 +82,14 @@ def book_of(job: Job, asked: AskedModel, day: date, *, tokenizer: str) -> Book:
             published=Kept(max_events=settings.settings.max_events, timezone=settings.timezone),
         )
     if not len(clients):
-        raise DataError(f"nobody is observed at {day}", action="build labels, sequences and instructions for that date")
+        raise DataError(
+            f"no client is observed at {day}", action="build labels, sequences and instructions for that date"
+        )
     return Book(clients=clients.sort_by("sample_id"), prompts=prompts)
 
 
 def scored_book(serving: Champion, book: Book, *, recipe: Recipe, stage: Path) -> CardScores:
-    """Asks the champion about everybody and scales what it answers."""
+    """Scores every client with the champion; its calibrated answers are scaled to points."""
     model = serving.model
     rows = answered(
         model.asked,
@@ -100,9 +102,9 @@ def scored_book(serving: Champion, book: Book, *, recipe: Recipe, stage: Path) -
         label="scores",
     )
     fits = rows["p_bad"].is_valid()
-    lost = len(rows) - (pc.sum(fits).as_py() or 0)
+    too_long = len(rows) - (pc.sum(fits).as_py() or 0)
     clients = book.clients.select(["user_id", "observation_at", "observation_date"]).filter(fits)
-    return CardScores(rows=_scaled(model, clients, rows.filter(fits)), dropped={TOO_LONG: lost} if lost else {})
+    return CardScores(rows=_scaled(model, clients, rows.filter(fits)), dropped={TOO_LONG: too_long} if too_long else {})
 
 
 def _scaled(model: Model, clients: pa.Table, rows: pa.Table) -> pa.Table:

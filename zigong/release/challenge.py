@@ -1,4 +1,4 @@
-"""A challenger before the gate: what is compared, what is decided, and the value that a release registers."""
+"""A challenger at the gate: the comparison, the decision, and the candidate that a release registers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zigong.evaluation.held_out import flat_figures
 from zigong.evaluation.measured import Measured
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.recipe import Recipe
-from zigong.release.briefing import model_card_of
+from zigong.release.card_facts import model_card_of
 from zigong.release.gate import CHALLENGER, CHAMPION, LAST_STATUS, LIGHTGBM, Decision, decide
 from zigong.release.gate_samples import GateSamples, gate_samples
 from zigong.release.model import Model
@@ -26,14 +26,14 @@ SELECT = "select"
 
 @dataclass(frozen=True, kw_only=True)
 class Challenge:
-    """A decided challenge.
+    """A challenger and the decision on it.
 
     Attributes:
         measured: figures of the challenger.
-        held_out: samples that the gate decided on.
-        calibration: of the challenger, fitted on ``select``.
-        threshold: calibrated probability at or above which it calls a sample bad, chosen on ``select``.
-        decision: of the gate.
+        held_out: samples on which the gate decided.
+        calibration: calibration of the challenger, fitted on ``select``.
+        threshold: calibrated probability at or above which it classifies a sample as bad, chosen on ``select``.
+        decision: the decision of the gate.
     """
 
     measured: Measured
@@ -43,18 +43,19 @@ class Challenge:
     decision: Decision
 
 
-def challenged(
+def decide_challenge(
     measured: Measured, answers: pa.Table, members: pa.Table, *, champion: Model | None, recipe: Recipe
 ) -> Challenge:
-    """Holds the model of ``measured`` against baselines and champion.
+    """Compares the model of ``measured`` with the baselines and the champion.
 
-    Challenger and champion are compared by the probabilities that they give out, each with its own calibration.
+    Challenger and champion are compared by their calibrated probabilities, each with its own calibration.
 
     Args:
         measured: figures of the challenger.
         answers: rows of evaluation_answers of the dataset.
-        members: of the dataset, of ``select`` and the final split.
-        champion: None: there is none.
+        members: members of the dataset in ``select`` and the final split.
+        champion: the current champion, or None if there is none.
+        recipe: the recipe of the run.
 
     Raises:
         DataError: a model has no answer to one of the samples.
@@ -87,13 +88,14 @@ def challenged(
 
 
 def candidate_of(challenge: Challenge, folders: ModelFolders, run: Run, *, dataset_id: str, mix_id: str) -> Candidate:
-    """The challenger as it is registered.
+    """The challenger in the form in which it is registered.
 
     Args:
-        folders: where its files lie.
-        run: that trained it.
-        dataset_id: of its dataset.
-        mix_id: of its training mix.
+        challenge: the challenger and the decision.
+        folders: the folders of its files.
+        run: the run that trained it.
+        dataset_id: id of its dataset.
+        mix_id: id of its training mix.
     """
     recipe, measured = run.recipe, challenge.measured
     model = Model(
@@ -119,11 +121,13 @@ def candidate_of(challenge: Challenge, folders: ModelFolders, run: Run, *, datas
 
 
 def release_row(challenge: Challenge, run_id: str, *, before: Champion | None, released: Champion | None) -> pa.Table:
-    """The decision as the one row of releases.
+    """The decision as one row of releases.
 
     Args:
-        before: the champion it was held against.
-        released: the champion that it became.
+        challenge: the challenger and the decision.
+        run_id: id of the run.
+        before: the champion that it was compared with.
+        released: the new champion, if it was released.
     """
     row = {
         "run_id": run_id,

@@ -1,4 +1,4 @@
-"""Whether a challenger may replace the champion: a pure decision over scores of the same held-out samples."""
+"""Whether a challenger may replace the champion: a pure function of scores of the same held-out samples."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ROUNDING = 1e-9  # two equal AUCs, summed in another order, differ by less
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One condition of the gate and what was found."""
+    """One condition of the gate and its result."""
 
     name: str
     passed: bool
@@ -31,13 +31,13 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What the gate said.
+    """The decision of the gate.
 
     Attributes:
-        decision: released only when every check passed.
-        reasons: one sentence each; those of the failed checks when refused, of all checks when released.
+        decision: released only if every check passed.
+        reasons: one sentence per failed check if refused, per check if released.
         checks: every condition, passed or not.
-        figures: the numbers the sentences quote, ready for metrics and tables.
+        figures: the numbers in the sentences, for metrics and tables.
     """
 
     decision: Literal["released", "refused"]
@@ -56,25 +56,25 @@ def decide(
     evaluation: Evaluation,
     seed: int,
 ) -> Decision:
-    """Holds a challenger against the lookup, the champion and a constant.
+    """Compares a challenger with the lookup, the champion and a constant.
 
-    Released means all of:
+    It is released if all of these hold:
 
     - the paired AUC difference to the last-status lookup has a lower bound above 0 (``gate.beat_last_status``);
-    - MCC at the threshold, which was chosen on ``select`` and not here, lies above ``gate.min_mcc``;
+    - MCC at the threshold, which was chosen on ``select`` and not on these samples, is above ``gate.min_mcc``;
     - non-inferiority: the lower bound of the paired AUC difference to the champion is not below
-      ``-gate.max_auc_loss``. The burden lies with the challenger: too few samples to exclude a larger loss refuse it.
+      ``-gate.max_auc_loss``. The burden of proof is on the challenger: it is refused if the samples are too few to exclude a larger loss.
 
-    The difference to LightGBM is information and never decides.
+    The difference to LightGBM is reported only and does not affect the decision.
 
     Args:
-        labels: of the held-out split, 1 = bad; shape [samples].
+        labels: labels of the held-out split, 1 = bad; shape [samples].
         clusters: person of each sample; shape [samples].
         scores: p_bad of ``challenger`` and ``last_status``, and of ``champion`` and ``lightgbm`` where they exist.
-        threshold: at or above which the challenger calls a sample bad.
-        gate: conditions.
+        threshold: probability at or above which the challenger classifies a sample as bad.
+        gate: the conditions.
         evaluation: number of resamples and confidence.
-        seed: of the resamples.
+        seed: seed of the resamples.
 
     Raises:
         ConfigError: the challenger or the lookup has no scores.
@@ -123,7 +123,7 @@ def _beats_lookup(difference: Interval, confidence: float) -> Check:
     return Check(
         name="beats_last_status",
         passed=passed,
-        sentence=f"AUC is {verdict} the last-status lookup: {_spelled(difference, confidence)}, and the lower bound "
+        sentence=f"AUC is {verdict} the last-status lookup: {_formatted(difference, confidence)}, and the lower bound "
         "must exceed 0.",
     )
 
@@ -144,12 +144,12 @@ def _not_inferior(difference: Interval, tolerated: float, confidence: float) -> 
     return Check(
         name="not_inferior",
         passed=passed,
-        sentence=f"Against the champion {_spelled(difference, confidence)}, which {verdict} a loss of more than "
+        sentence=f"Against the champion {_formatted(difference, confidence)}, which {verdict} a loss of more than "
         f"{tolerated:.4f}.",
     )
 
 
-def _spelled(difference: Interval, confidence: float) -> str:
+def _formatted(difference: Interval, confidence: float) -> str:
     return (
         f"the paired difference is {difference.value:+.4f} "
         f"({confidence:.0%} interval {difference.low:+.4f} to {difference.high:+.4f})"

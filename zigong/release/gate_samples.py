@@ -1,4 +1,4 @@
-"""What the gate decides on: labels and clusters of the held-out split, and the scores of everyone that is compared."""
+"""Input of the gate: labels and clusters of the held-out split, and the scores of every compared model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class GateSamples:
     Attributes:
         labels: 1 = bad; shape [samples].
         clusters: split unit of each sample; shape [samples].
-        scores: p_bad as answered, by role; shape [samples] each.
+        scores: uncalibrated p_bad by role; shape [samples] each.
     """
 
     labels: NDArray[np.int64]
@@ -38,8 +38,8 @@ def gate_samples(
     Args:
         answers: columns sample_id, model_id and p_bad of the dataset.
         members: rows of dataset_members.
-        compared: model_id by role at the gate.
-        split: which members.
+        compared: model_id by role in the gate.
+        split: split of the members.
         unit: column of the clusters.
 
     Raises:
@@ -47,16 +47,16 @@ def gate_samples(
     """
     wide = answers.to_pandas().pivot(index="sample_id", columns="model_id", values="p_bad")
     known = members.select(["sample_id", "split", "label", unit]).to_pandas()
-    asked = known[known["split"] == split].set_index("sample_id")
+    wanted = known[known["split"] == split].set_index("sample_id")
     return GateSamples(
-        labels=asked["label"].to_numpy(),
-        clusters=asked[unit].to_numpy(),
-        scores={role: _scores(wide, asked, model, split) for role, model in compared.items()},
+        labels=wanted["label"].to_numpy(),
+        clusters=wanted[unit].to_numpy(),
+        scores={role: _scores(wide, wanted, model, split) for role, model in compared.items()},
     )
 
 
-def _scores(wide: pd.DataFrame, asked: pd.DataFrame, model: str, split: str) -> Floats:
-    found = wide.reindex(index=asked.index, columns=[model])[model].to_numpy(dtype=np.float64)
+def _scores(wide: pd.DataFrame, wanted: pd.DataFrame, model: str, split: str) -> Floats:
+    found = wide.reindex(index=wanted.index, columns=[model])[model].to_numpy(dtype=np.float64)
     missing = int(np.isnan(found).sum())
     if missing:
         raise DataError(

@@ -1,6 +1,6 @@
-"""A released Behavior Card: one value that says everything about how it answers and what it was made from.
+"""A released Behavior Card: one value that holds everything its answers depend on, and its lineage.
 
-``serving.json`` is this value in JSON, with a schema version. Where the files lie is the registry's affair.
+``serving.json`` is this value in JSON, with a schema version. The registry stores where the files are.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class Model:
     Attributes:
         model_id: its name in every table; see :func:`model_name`.
         run_id: ZiGong run that released it.
-        dataset_id: dataset it was trained, calibrated and held to the gate on.
+        dataset_id: dataset on which it was trained, calibrated and checked by the gate.
         mix_id: training mix.
         recipe_digest: recipe of the run.
-        parents: models it was made from by other means than training; empty for one that a run trained.
-        asked: its files by content, the question, and how prompts are made.
-        calibration: from p_bad to the probability that is scaled.
-        threshold: calibrated probability at or above which a client is called bad; chosen on ``select``.
+        parents: models it was derived from by other means than training; empty if a run trained it.
+        asked: digests of its files, the question, and how prompts are rendered.
+        calibration: maps p_bad to the probability that is scaled to points.
+        threshold: calibrated probability at or above which a client is classified as bad; chosen on ``select``.
         card: scaling of the points.
     """
 
@@ -53,7 +53,7 @@ _MODEL = TypeAdapter(Model)
 
 
 def model_name(adapter_digest: str) -> str:
-    """The model_id of an adapter that a run trained."""
+    """The model_id of an adapter trained by a run."""
     return f"zigong-{adapter_digest[:16]}"
 
 
@@ -64,22 +64,22 @@ def model_as_text(model: Model) -> str:
 
 
 def model_from_text(text: str, *, origin: str) -> Model:
-    """Reads serving.json; what it says must be the whole value and nothing else.
+    """Reads serving.json, which must contain every field of the value and nothing else.
 
     Args:
-        origin: names the file in errors.
+        origin: name of the file in errors.
 
     Raises:
-        DataError: another version of ZiGong wrote it, or it does not hold the value.
+        DataError: another version of ZiGong wrote it, or it does not contain the complete value.
     """
     content = _parsed(text, origin)
     found = content.pop(_VERSION, None)
     if found != SCHEMA_VERSION:
         raise DataError(
             f"{origin}: expected schema version {SCHEMA_VERSION}, found {found or 'none'}: another version of ZiGong "
-            "registered this model, and this one cannot tell what it was asked",
+            "registered this model, and this version cannot determine its question",
             action="set registry.model_name to a new name and release a model into it, or read this one with the "
-            "version that made it (docs/operations.md, The champion)",
+            "version that wrote it (docs/operations.md, The champion)",
         )
     try:
         model = _MODEL.validate_python(content)
@@ -103,6 +103,6 @@ def _parsed(text: str, origin: str) -> dict[str, Any]:
 
 def _damaged(origin: str, wrong: str) -> DataError:
     return DataError(
-        f"{origin} does not hold a model of schema version {SCHEMA_VERSION}: {wrong}",
+        f"{origin} does not contain a model of schema version {SCHEMA_VERSION}: {wrong}",
         action="restore the file from its backup, or release a model again",
     )

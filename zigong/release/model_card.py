@@ -1,4 +1,4 @@
-"""The model card: what a released model is, what it was measured on, and what it must not be used for."""
+"""The model card: what a released model is, how it was measured, and its intended and excluded uses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class CardResult:
 
 @dataclass(frozen=True, kw_only=True)
 class CardFacts:
-    """Everything the card says. Mappings are printed in their own order, one line per entry."""
+    """Everything the card reports. Mappings are rendered in their own order, one line per entry."""
 
     model_id: str
     base: str
@@ -63,7 +63,7 @@ Base: {{ facts.base | inline }}, with a LoRA adapter. Dataset: `{{ facts.dataset
 {% endfor %}
 ## Measured quality
 
-Intervals come from drawing whole persons with replacement. "Against" is the AUC of this model minus the row's, paired.
+Intervals come from resampling persons with replacement. "Against" is the AUC of this model minus the row's, paired.
 
 | model | split | samples | AUC | KS | MCC | against |
 |---|---|---:|---:|---:|---:|---:|
@@ -71,7 +71,7 @@ Intervals come from drawing whole persons with replacement. "Against" is the AUC
 | {{ row.model | inline }} | {{ row.split | inline }} | {{ "{:,}".format(row.samples) }} | {{ row.auc | interval }} \
 | {{ row.ks | interval }} | {{ row.mcc | interval }} | {{ row.difference | interval(sign="+") }} |
 {% endfor %}
-A sample is called bad at a probability of {{ "%.4f" | format(facts.threshold) }} or more, the best MCC on `select`.
+A sample is classified as bad at a probability of {{ "%.4f" | format(facts.threshold) }} or more, the best MCC on `select`.
 Scaling: {{ facts.scaling | inline }}
 
 ## Gate
@@ -109,8 +109,8 @@ Not for:
 
 
 def model_card(facts: CardFacts) -> str:
-    """The card in markdown; names from data can neither break the tables nor smuggle in HTML or links."""
-    # Markdown, not HTML: `inline` neutralises what this format gives a meaning to.
+    """The card in markdown; names from data can neither break the tables nor inject HTML or links."""
+    # The output is Markdown, not HTML: `inline` escapes the characters that are special in Markdown.
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701
     environment.filters |= {"inline": _inline, "interval": _interval}
     return environment.from_string(_TEMPLATE).render(facts=facts)

@@ -1,8 +1,8 @@
-"""The model registry: MLflow holds what was released, from which data, and which version is champion.
+"""The model registry: MLflow stores the released models, their data, and which version is the champion.
 
-A version is a folder of safetensors, a card and ``serving.json``, and a base among the artifacts that all versions on
-top of it share; nothing in it is unpickled or executed, and nothing refers to the folder of a run. This module is the
-only one that knows MLflow.
+A version is a folder of safetensors, a card and ``serving.json``, and a base in the artifacts that all its versions
+share; nothing in it is unpickled or executed, and nothing refers to the folder of a run. Only this module imports
+MLflow.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class ModelRegistry:
     Attributes:
         uri: MLflow address; sqlite by absolute path, such as ``sqlite:////data/mlflow.db``.
         artifacts: folder for the files of every version.
-        model_name: registered model whose alias ``champion`` is served.
+        model_name: registered model whose alias ``champion`` is used for scoring.
         experiment: MLflow experiment of the runs.
     """
 
@@ -59,14 +59,14 @@ class ModelRegistry:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A model that passed the gate, with its files and what a reader of the registry wants to see.
+    """A model that passed the gate, with its files and the information that the registry displays.
 
     Attributes:
-        model: the value that is registered.
-        folders: where its files lie until then; further files there are not registered.
+        model: the value to register.
+        folders: the folders of its files before the release; other files in them are not registered.
         model_card: markdown.
-        params: settings to show in the registry.
-        metrics: figures to show in the registry.
+        params: settings to display in the registry.
+        metrics: figures to display in the registry.
     """
 
     model: Model
@@ -78,12 +78,12 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Champion:
-    """The released model as the registry holds it.
+    """The released model in the registry.
 
     Attributes:
-        version: in the registry.
-        model: what it is and what it is asked.
-        folders: its files below the registry's artifacts; their contents are compared when they are loaded.
+        version: version number in the registry.
+        model: the released value.
+        folders: its files in the artifacts of the registry; their digests are verified on loading.
     """
 
     version: str
@@ -92,13 +92,13 @@ class Champion:
 
 
 def release(registry: ModelRegistry, candidate: Candidate) -> Champion:
-    """Registers the candidate and makes it champion; the same model_id is registered once, however often it is called.
+    """Registers the candidate and makes it champion; idempotent: a model_id is registered only once.
 
-    Every phase looks for its own trace first, so a call that was killed half-way is finished by the next.
+    Every phase first looks for its own result, so the next call completes one that was killed.
 
     Raises:
         ConfigError: the address or the model_id is not usable.
-        DataError: a folder holds other files than the model names, or files that could execute code.
+        DataError: the files of a folder differ from the digests of the model, or could execute code.
     """
     _require_safe(candidate)
     client = _client(registry)
@@ -108,7 +108,7 @@ def release(registry: ModelRegistry, candidate: Candidate) -> Champion:
 
 
 def promote(registry: ModelRegistry, version: str) -> None:
-    """Points the alias ``champion`` at a version; repeating it changes nothing."""
+    """Assigns the alias ``champion`` to a version; idempotent."""
     client = _client(registry)
     current = _aliased(client, registry)
     if current is None or str(current.version) != version:
@@ -116,7 +116,7 @@ def promote(registry: ModelRegistry, version: str) -> None:
 
 
 def retire(registry: ModelRegistry) -> None:
-    """Takes the alias ``champion`` away: the next model is released without being held against one."""
+    """Removes the alias ``champion``: the next model is compared with no champion."""
     client = _client(registry)
     if _aliased(client, registry) is not None:
         client.delete_registered_model_alias(registry.model_name, ALIAS)
@@ -126,8 +126,8 @@ def champion(registry: ModelRegistry) -> Champion | None:
     """The current champion, or None before the first release.
 
     Raises:
-        DataError: another version of ZiGong registered it, or its folders hold what was not registered.
-        InfraError: its adapter or base folder is gone.
+        DataError: another version of ZiGong registered it, or its folders contain unregistered files.
+        InfraError: its adapter or base folder is missing.
     """
     client = _client(registry)
     version = _aliased(client, registry)
@@ -135,7 +135,7 @@ def champion(registry: ModelRegistry) -> Champion | None:
 
 
 def _client(registry: ModelRegistry) -> MlflowClient:
-    """MLflow reports usage to its vendor unless told not to before its first import."""
+    """Disables telemetry, which MLflow configures at its first import."""
     if registry.uri.startswith("sqlite:") and not registry.uri.startswith("sqlite:////"):
         raise ConfigError(
             f"registry.uri {registry.uri!r} is relative: every working directory would have its own registry",
@@ -179,26 +179,26 @@ def _register(client: MlflowClient, registry: ModelRegistry, candidate: Candidat
 
 
 def _base_folder(registry: ModelRegistry, base: FileDigests) -> Path:
-    """One folder for every base of the registry, shared by the models on top of it."""
+    """The folder of a base in the registry, shared by its models."""
     return registry.artifacts / "bases" / base.digest
 
 
 def _store_base(registry: ModelRegistry, base: FileDigests, source: Path) -> None:
-    """Copies a base among the artifacts unless it is there; it appears whole or not at all."""
+    """Copies a base into the artifacts unless it exists there; the copy is atomic."""
     target = _base_folder(registry, base)
     if target.is_dir():
         base.verify(target)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as place:
-        partial = Path(place, "files")
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
+        partial = Path(folder, "files")
         partial.mkdir()
         for name in base.files:
             shutil.copyfile(source / name, partial / name)
         base.verify(partial)
         try:
             partial.rename(target)
-        except OSError:  # another release was faster
+        except OSError:  # a concurrent release created it first
             base.verify(target)
 
 
@@ -230,7 +230,7 @@ def _read(client: MlflowClient, registry: ModelRegistry, version: ModelVersion) 
     folder = _files(client, registry, str(version.run_id))
     serving_file, adapter = folder / _SERVING_FILE, folder / _ADAPTER
     if not serving_file.is_file() or not adapter.is_dir():
-        raise _gone(registry, version, folder)
+        raise _missing(registry, version, folder)
     origin = f"{registry.model_name} version {version.version}, {serving_file}"
     model = model_from_text(serving_file.read_text(encoding="utf-8"), origin=origin)
     if model.model_id != version.tags.get(_ID_TAG):
@@ -240,14 +240,14 @@ def _read(client: MlflowClient, registry: ModelRegistry, version: ModelVersion) 
         )
     base = _base_folder(registry, model.asked.base)
     if not base.is_dir():
-        raise _gone(registry, version, base)
+        raise _missing(registry, version, base)
     model.asked.adapter.refuse_others(adapter)
     model.asked.base.refuse_others(base)
     return Champion(version=str(version.version), model=model, folders=ModelFolders(base=base, adapter=adapter))
 
 
 def _files(client: MlflowClient, registry: ModelRegistry, mlflow_run_id: str) -> Path:
-    """The run's folder itself when artifacts are local; a download among them otherwise."""
+    """The run's own folder if artifacts are local; otherwise a download in the artifacts."""
     address = urlparse(client.get_run(mlflow_run_id).info.artifact_uri)
     if address.scheme in ("", "file"):
         return Path(url2pathname(address.path))
@@ -257,14 +257,14 @@ def _files(client: MlflowClient, registry: ModelRegistry, mlflow_run_id: str) ->
 
 
 def _require_safe(candidate: Candidate) -> None:
-    """Names that cannot change a query, files that cannot run, and contents that are those of the model."""
+    """Requires a model_id that cannot alter a query, files that cannot execute code, and the digests of the model."""
     _require_name(candidate.model.model_id, "model_id")
     folder, asked = candidate.folders.adapter, candidate.model.asked
     files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
     unsafe = sorted(path.name for path in files if path.suffix in _EXECUTABLE)
     if unsafe or not any(path.suffix == ".safetensors" for path in files):
         raise DataError(
-            f"expected an adapter in safetensors and no pickles in {folder}, "
+            f"expected an adapter in safetensors and no pickle in {folder}, "
             f"found {', '.join(unsafe) or 'no safetensors'}",
             action="save the adapter with safe serialization and release again",
         )
@@ -273,7 +273,7 @@ def _require_safe(candidate: Candidate) -> None:
 
 
 def _require_name(name: str, field_name: str) -> None:
-    """Names stand inside MLflow's filter strings, where a quote would change their meaning."""
+    """Names are inserted into MLflow's filter strings, where a quote would alter the query."""
     if not _SAFE_NAME.fullmatch(name):
         raise ConfigError(
             f"expected {field_name} of letters, digits and _.:-, found {name!r}",
@@ -281,8 +281,8 @@ def _require_name(name: str, field_name: str) -> None:
         )
 
 
-def _gone(registry: ModelRegistry, version: ModelVersion, path: Path) -> InfraError:
+def _missing(registry: ModelRegistry, version: ModelVersion, path: Path) -> InfraError:
     return InfraError(
-        f"{registry.model_name} version {version.version} points at {path}, which does not exist or is incomplete",
+        f"{registry.model_name} version {version.version} refers to {path}, which does not exist or is incomplete",
         action="restore the folder from its backup, or release a model again",
     )

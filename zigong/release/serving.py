@@ -1,4 +1,4 @@
-"""Which base and which champion serve a lakehouse."""
+"""The base and the champion that a lakehouse is scored with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zigong.training.file_digests import TOKENIZER
 
 
 def registry_of(recipe: Recipe) -> ModelRegistry:
-    """The registry a recipe names: by default an sqlite file under the lakehouse."""
+    """The registry of a recipe: by default an SQLite file in the lakehouse."""
     folder = LakehousePaths.at(recipe.lakehouse.root).local("registry")
     return ModelRegistry(
         uri=recipe.registry.uri or f"sqlite:///{folder / 'mlflow.db'}",
@@ -26,31 +26,31 @@ def registry_of(recipe: Recipe) -> ModelRegistry:
 
 
 def required_champion(recipe: Recipe, reasons: Sequence[str] = ()) -> Champion:
-    """The champion that serves.
+    """The current champion, which must exist.
 
     Args:
-        reasons: why the gate refused the run's own model.
+        reasons: reasons of the gate for refusing the run's own model.
 
     Raises:
-        DataError: no model was ever released.
+        DataError: no model has been released.
     """
     serving = champion(registry_of(recipe))
     if serving is None:
         raise DataError(
-            f"there is no champion: no model was ever released. {' '.join(reasons)}".rstrip(),
+            f"there is no champion: no model has been released. {' '.join(reasons)}".rstrip(),
             action="train one that passes the gate (recipe sections finetune, mix and gate), then score",
         )
     return serving
 
 
 def serving_base(job: Job) -> Path:
-    """The base whose tokenizer the prompts of a job's run are encoded with.
+    """The base whose tokenizer encodes the prompts of a job's run.
 
-    The base this run trained, or the one the recipe names, or, in a run that only scores, the champion's.
+    The base trained in this run, or the base of the recipe, or, in a run that only scores, the base of the champion.
 
     Raises:
-        ConfigError: there is none of the three, or the trained one was changed since.
-        DataError: the champion's tokenizer is not the one that was registered.
+        ConfigError: none of the three exists, or the trained base was changed later.
+        DataError: the champion's tokenizer differs from the registered one.
     """
     if job.find(TrainedBase) is not None:
         return job.take(TrainedBase).folder
@@ -59,7 +59,7 @@ def serving_base(job: Job) -> Path:
     serving = champion(registry_of(job.recipe))
     if serving is None:
         raise ConfigError(
-            f"run {job.run.run_id} has no base model: none was trained in it, none is named, and there is no champion",
+            f"run {job.run.run_id} has no base model: none was trained in it, base.path is not set, and there is no champion",
             action="run build_base in this run, or set base.path",
         )
     serving.model.asked.base.verify(serving.folders.base, [TOKENIZER])

@@ -14,7 +14,7 @@ from zigong.lakehouse.replayed import refused_rows
 from zigong.lakehouse.verdicts import verdicts_of
 from zigong.quality.data_docs import build_docs
 from zigong.quality.suite import open_context
-from zigong.release.briefing import question_of
+from zigong.release.card_facts import question_of
 from zigong.report import model_sections
 from zigong.report.run_report import (
     DataQuality,

@@ -1,4 +1,4 @@
-"""The facts of a run that stand in its model card."""
+"""The facts of a run that its model card reports."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def model_card_of(model: Model, decision: Decision, measured: Measured, held_out
     """The model card of a run's challenger, in markdown.
 
     Args:
-        model: what is released.
-        decision: of the gate.
-        measured: its figures.
-        held_out: the samples that the gate decided on.
-        run: whose recipe made it; figures of its trainings and its selection stand in the card as well.
+        model: the released model.
+        decision: the decision of the gate.
+        measured: figures of the model.
+        held_out: the samples on which the gate decided.
+        run: the run that trained it; the card also reports figures of its training and its selection.
     """
     recipe, figures = run.recipe, run.metrics()
     split, samples = final_split(recipe), len(held_out.labels)
@@ -60,7 +60,7 @@ def model_card_of(model: Model, decision: Decision, measured: Measured, held_out
 
 
 def question_of(recipe: Recipe) -> str:
-    """What the model is asked."""
+    """The question that the model answers."""
     return load_template(recipe.instructions.template, recipe.instructions.language).ask(recipe.labels.horizons[0])
 
 

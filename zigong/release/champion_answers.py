@@ -1,4 +1,4 @@
-"""The champion on the samples of a challenger: its own question, its own settings, its own tokenizer."""
+"""Answers of the champion to the samples of a challenger, with the champion's own question, settings and tokenizer."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ from zigong.runs.job import Job
 def champion_answers(
     job: Job, challenger: AskedModel, members: pa.Table, *, splits: tuple[str, ...], challenger_id: str
 ) -> dict[str, pa.Table]:
-    """The champion's answers by its model_id, as :func:`model_answers` gives them.
+    """The champion's answers by its model_id, as :func:`model_answers` returns them.
 
-    Nothing where there is no champion, or where the challenger is a rerun of it.
+    Empty if there is no champion, or if the challenger is the champion itself.
 
     Args:
-        challenger: whose settings the run's samples were rendered with.
-        members: of the run's dataset, of these splits.
+        challenger: the model whose settings rendered the run's samples.
+        members: members of the run's dataset in these splits.
+        splits: splits to answer.
+        challenger_id: model_id of the challenger.
 
     Raises:
-        DataError: the champion does not know an event type, or a prompt does not fit its context.
+        DataError: the tokenizer of the champion lacks an event type, or a prompt does not fit its context.
     """
     current = champion(registry_of(job.recipe))
     if current is None or current.model.model_id == challenger_id:
