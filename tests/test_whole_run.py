@@ -51,17 +51,17 @@ def test_every_step_wrote_its_table_in_the_columns_of_its_contract(tiny_run: Fin
 
 
 def test_rows_in_are_published_quarantined_or_dropped_with_a_reason(tiny_run: FinishedRun) -> None:
-    accounts = {
+    counts_of = {
         name: counts
         for step in STEPS
         if (outcome := tiny_run.run.outcome(step.name)) is not None
         for name, counts in outcome.tables.items()
     }
-    assert accounts.keys() >= set(TABLES)
-    for name, counts in accounts.items():
+    assert counts_of.keys() >= set(TABLES)
+    for name, counts in counts_of.items():
         out = counts["published"] + counts["quarantined"] + sum(counts["dropped"].values())
         assert counts["rows_in"] == out, name
-    assert accounts["behavior_events"]["dropped"]["duplicate"] > 0
+    assert counts_of["behavior_events"]["dropped"]["duplicate"] > 0
 
 
 def test_the_audit_log_agrees_with_every_commit_and_holds_the_decision_of_the_gate(tiny_run: FinishedRun) -> None:
@@ -141,7 +141,7 @@ def test_the_mix_has_30_percent_by_influence(tiny_run: FinishedRun) -> None:
     assert (mix["share"] == "influence").sum() == round(0.3 * len(mix))
 
 
-def test_tables_of_scores_and_selection_are_in_the_run_folder(tiny_run: FinishedRun) -> None:
+def test_the_run_folder_contains_the_tables_of_scores_and_selection(tiny_run: FinishedRun) -> None:
     tables = tiny_run.run.small_tables()
     assert tables.keys() >= {"influence_settings", "influence_agreement", "selection_groups", "selection_scores"}
     groups = {row["group"]: int(row["samples"]) for row in tables["selection_groups"]}

@@ -71,7 +71,7 @@ def test_answers_do_not_depend_on_batches(folders: tuple[Path, Path]) -> None:
 
 @pytest.mark.parametrize("choices", CHOICE_SETS)
 @pytest.mark.parametrize("batch_tokens", [1, 150])
-def test_prompts_of_an_owner_that_share_a_pass_get_the_answers_of_prompts_told_apart(
+def test_prompts_of_an_owner_that_share_a_pass_have_the_answers_of_separate_prompts(
     folders: tuple[Path, Path], choices: list[list[int]], batch_tokens: int
 ) -> None:
     users = [monthly_user(name, seed=seed, months=6, points=4) for seed, name in enumerate("abc")]
@@ -80,31 +80,31 @@ def test_prompts_of_an_owner_that_share_a_pass_get_the_answers_of_prompts_told_a
     model, keys = load_adapted(*folders).get_base_model(), [str(index) for index in range(len(prompts))]
     order = np.random.default_rng(1).permutation(len(prompts))
     mixed = [prompts[index] for index in order]
-    apart = answer_prompts(model, keys, mixed, choices, batch_tokens=200)
+    separate = answer_prompts(model, keys, mixed, choices, batch_tokens=200)
     found = answer_prompts(
         model, keys, mixed, choices, batch_tokens=batch_tokens, owners=[owners[index] for index in order]
     )
-    np.testing.assert_allclose(found["p_bad"].to_numpy(), apart["p_bad"].to_numpy(), rtol=1e-5)
-    assert found.drop_columns("p_bad").equals(apart.drop_columns("p_bad"))
+    np.testing.assert_allclose(found["p_bad"].to_numpy(), separate["p_bad"].to_numpy(), rtol=1e-5)
+    assert found.drop_columns("p_bad").equals(separate.drop_columns("p_bad"))
 
 
-def test_the_bad_choice_stands_first(folders: tuple[Path, Path]) -> None:
+def test_p_bad_is_the_probability_of_the_first_choice(folders: tuple[Path, Path]) -> None:
     first, second = _answers(folders, [[24], [23]]), _answers(folders, [[23], [24]])
     sums = np.array(first["p_bad"].to_pylist()) + np.array(second["p_bad"].to_pylist())
     np.testing.assert_allclose(sums, 1.0, rtol=1e-6)
 
 
 @pytest.mark.parametrize("choices", [[[24]], [[24], [24]], [[24], []]])
-def test_unusable_choices_are_refused(folders: tuple[Path, Path], choices: list[list[int]]) -> None:
+def test_unusable_choices_are_rejected(folders: tuple[Path, Path], choices: list[list[int]]) -> None:
     with pytest.raises(ConfigError, match="two or more different"):
         _answers(folders, choices)
 
 
-def test_an_empty_prompt_is_refused_by_name(folders: tuple[Path, Path]) -> None:
-    with pytest.raises(DataError, match="first lonely"):
+def test_an_empty_prompt_is_rejected_by_name(folders: tuple[Path, Path]) -> None:
+    with pytest.raises(DataError, match="first empty-1"):
         answer_prompts(
             load_adapted(*folders).get_base_model(),
-            ["lonely"],
+            ["empty-1"],
             [np.array([], np.int32)],
             [[24], [23]],
             batch_tokens=10,

@@ -1,4 +1,4 @@
-"""A model is opened only where every file is the one it was registered with, and asked only in its own words."""
+"""A model is loaded only if every file equals the registered one, and only for its own question."""
 
 from __future__ import annotations
 
@@ -54,19 +54,19 @@ def folders(made: ModelFolders, tmp_path: Path) -> ModelFolders:
     )
 
 
-def cut(file: Path) -> None:
+def truncated(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-1])
 
 
-def swapped(file: Path) -> None:
+def changed(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
 
 
-@pytest.mark.parametrize("damage", [cut, swapped, Path.unlink])
+@pytest.mark.parametrize("damage", [truncated, changed, Path.unlink])
 @pytest.mark.parametrize(("folder", "name"), FILES)
-def test_a_swapped_cut_or_lost_file_is_refused_by_name_before_anything_is_loaded(
+def test_a_changed_truncated_or_missing_file_is_rejected_by_name_before_anything_is_loaded(
     folders: ModelFolders, folder: str, name: str, damage: Callable[[Path], None]
 ) -> None:
     asked = AskedModel.of(PROMPTS, folders)
@@ -78,11 +78,11 @@ def test_a_swapped_cut_or_lost_file_is_refused_by_name_before_anything_is_loaded
     assert str(file) in error.value.message
 
 
-def test_the_digest_of_an_adapter_is_the_one_that_names_the_model(made: ModelFolders) -> None:
+def test_the_digest_of_an_adapter_equals_the_one_in_the_model_id(made: ModelFolders) -> None:
     assert AskedModel.of(PROMPTS, made).adapter.digest == adapter_digest(made.adapter)
 
 
-def test_a_model_is_not_asked_in_words_that_have_changed_since(made: ModelFolders) -> None:
+def test_a_model_whose_template_text_has_changed_is_rejected(made: ModelFolders) -> None:
     asked = AskedModel.of(PROMPTS, made)
     for former in (replace(asked, question=("Question: late? Answer:",)), replace(asked, choices=("Bad", "Good"))):
         with pytest.raises(ConfigError, match=r"template behavior_card@1 \(en\): the model was asked"):
@@ -93,13 +93,15 @@ def test_everything_an_answer_depends_on_changes_the_digest(folders: ModelFolder
     asked = AskedModel.of(PROMPTS, folders)
     others = [replace(asked, prompts=replace(PROMPTS, timezone="Asia/Shanghai")), replace(asked, choices=("No", "Yes"))]
     for folder, name in FILES:
-        swapped(getattr(folders, folder) / name)
+        changed(getattr(folders, folder) / name)
         others.append(AskedModel.of(PROMPTS, folders))
     assert len({asked.digest, *(other.digest for other in others)}) == 1 + len(others)
 
 
 @pytest.mark.parametrize("engine", ["samples", "trees"])
-def test_prompts_that_fit_are_answered_as_alone_and_the_others_not_at_all(made: ModelFolders, engine: str) -> None:
+def test_prompts_that_fit_are_answered_as_if_alone_and_the_others_have_null_answers(
+    made: ModelFolders, engine: str
+) -> None:
     opened = OpenedModel(AskedModel.of(PROMPTS, made), made)
     ids = [opened.encoder.history(["start login"]), None, opened.encoder.history(["start order ~500", "start login"])]
     prompts = pa.table(
@@ -115,7 +117,7 @@ def test_prompts_that_fit_are_answered_as_alone_and_the_others_not_at_all(made: 
     assert [found[name][1].as_py() for name in ("p_bad", "answer", "miss")] == [None, None, None]
 
 
-def test_events_and_languages_without_a_word_are_refused_by_name(made: ModelFolders) -> None:
+def test_event_types_and_languages_unknown_to_the_tokenizer_are_rejected_by_name(made: ModelFolders) -> None:
     asked = AskedModel.of(PROMPTS, made)
     encoder = asked.encoder(made)
     require_known_words("m", asked, encoder, ["login", "order"])

@@ -58,7 +58,7 @@ def _table(rows: list[Row]) -> pa.Table:
 
 
 def _random_rows(seed: int, users: int) -> list[Row]:
-    """Clients whose next default hangs on how often they were late lately; the profile is noise."""
+    """Clients whose next default depends on their number of recent late payments; the profile is noise."""
     rng = np.random.default_rng(seed)
     rows = []
     for _ in range(users):
@@ -103,7 +103,7 @@ def _naive_features(t: datetime, profile: dict[str, str], events: list[Event], k
     return found | {f"profile_{key}": profile.get(key) for key in ("city", "income")}
 
 
-def test_features_equal_a_loop_over_sequences_whatever_the_chunks() -> None:
+def test_features_equal_a_loop_over_sequences_for_any_chunks() -> None:
     rows = _random_rows(1, users=60)
     table = pa.concat_tables([_table(rows[:7]), _table(rows[7:7]), _table(rows[7:])])
     found = baseline_features(table, OUTCOMES, SHANGHAI)
@@ -130,23 +130,23 @@ def test_the_month_of_an_event_is_that_of_the_business_time_zone() -> None:
     assert found["UTC"]["months_of_history"].tolist() == [3]
 
 
-def test_no_event_after_another_user_leaks_into_a_row() -> None:
+def test_a_row_has_no_events_of_other_users() -> None:
     rows = _random_rows(2, users=20)
-    whole = baseline_features(_table(rows), OUTCOMES, SHANGHAI)
+    together = baseline_features(_table(rows), OUTCOMES, SHANGHAI)
     for position in (0, 7, 19):
         alone = baseline_features(_table([rows[position]]), OUTCOMES, SHANGHAI)
         for name in set(alone) - {"profile_city", "profile_income"}:
-            left, right = whole[name].iloc[position], alone[name].iloc[0]
+            left, right = together[name].iloc[position], alone[name].iloc[0]
             assert left == right or (pd.isna(left) and pd.isna(right)), name
 
 
-def test_clients_without_events_or_profile_still_get_a_row() -> None:
+def test_clients_without_events_or_profile_have_a_row() -> None:
     found = baseline_features(_table([(datetime(2024, 1, 1, tzinfo=UTC), {}, [])]), OUTCOMES, "UTC")
     assert found["status_lag_1"].tolist() == [NO_STATUS]
     assert found[["gap_days", "outcome_gap_days"]].isna().all(axis=None)
 
 
-def test_a_table_without_events_column_is_refused_by_name() -> None:
+def test_a_table_without_events_column_is_rejected_by_name() -> None:
     with pytest.raises(DataError, match="events"):
         baseline_features(_table(_random_rows(1, 3)).drop_columns(["events"]), OUTCOMES, "UTC")
 
@@ -163,7 +163,7 @@ def fitted() -> Fitted:
     return features, labels, fit_baselines(features, labels, seed=5)
 
 
-def test_every_baseline_answers_probabilities_for_samples_it_never_saw(fitted: Fitted) -> None:
+def test_every_baseline_returns_probabilities_for_unseen_samples(fitted: Fitted) -> None:
     _, _, predictors = fitted
     unseen, _ = _learned(seed=4)
     assert list(predictors) == ["majority", "last_status", "logistic", "lightgbm", "lightgbm_no_profile"]
@@ -173,7 +173,7 @@ def test_every_baseline_answers_probabilities_for_samples_it_never_saw(fitted: F
         assert ((p >= 0) & (p <= 1)).all(), name
 
 
-def test_what_decides_default_is_learned_and_majority_knows_nothing(fitted: Fitted) -> None:
+def test_the_cause_of_default_is_learned_by_every_baseline_except_majority(fitted: Fitted) -> None:
     _, train_labels, predictors = fitted
     unseen, labels = _learned(seed=4)
     found = {name: metrics.auc(labels, predict(unseen)) for name, predict in predictors.items()}
@@ -190,7 +190,7 @@ def test_the_same_seed_gives_the_same_trees(fitted: Fitted) -> None:
         np.testing.assert_array_equal(again[name](features), predictors[name](features))
 
 
-def test_only_the_model_with_profile_reads_the_profile(fitted: Fitted) -> None:
+def test_only_the_model_with_profile_depends_on_the_profile(fitted: Fitted) -> None:
     features, _, predictors = fitted
     changed = features.assign(profile_income="1", profile_city="B")
     for name in set(predictors) - {"lightgbm"}:
@@ -210,7 +210,7 @@ def test_last_status_is_the_smoothed_bad_rate_of_status_and_arrears_band() -> No
     assert predict(never_seen) == pytest.approx([0.75])
 
 
-def test_splits_are_brought_into_the_shape_of_training(fitted: Fitted) -> None:
+def test_features_of_other_splits_are_aligned_with_training(fitted: Fitted) -> None:
     features, _, _ = fitted
     space = feature_space(features, with_profile=True)
     other = features.drop(columns=["count_loan_3m", "profile_income"]).assign(
@@ -223,7 +223,7 @@ def test_splits_are_brought_into_the_shape_of_training(fitted: Fitted) -> None:
     assert found[["profile_income", "status_lag_1", "profile_city"]].isna().all(axis=None)
 
 
-def test_one_class_cannot_train_a_baseline(fitted: Fitted) -> None:
+def test_training_a_baseline_on_one_class_is_rejected(fitted: Fitted) -> None:
     features, _, _ = fitted
     with pytest.raises(DataError, match="0 bad"):
         fit_baselines(features, np.zeros(len(features), dtype=int), seed=1)

@@ -15,7 +15,7 @@ def _distorted(size: int, intercept: float, slope: float, seed: int) -> tuple[np
     return expit((logit(truth) - intercept) / slope), (rng.random(size) < truth).astype(int)
 
 
-def test_calibration_finds_the_distortion_it_has_to_undo() -> None:
+def test_calibration_recovers_a_known_distortion() -> None:
     p, labels = _distorted(40_000, intercept=-1.2, slope=0.5, seed=1)
     found = fit_calibration(p, labels)
     assert found.intercept == pytest.approx(-1.2, abs=0.1)
@@ -35,14 +35,14 @@ def test_calibrated_probabilities_average_to_the_bad_rate() -> None:
     assert calibrated(fit_calibration(p, labels), p).mean() == pytest.approx(labels.mean(), abs=1e-3)
 
 
-def test_calibration_never_turns_the_ranking_round() -> None:
+def test_calibration_never_inverts_the_ranking() -> None:
     p, labels = _distorted(5_000, intercept=0.0, slope=1.0, seed=4)
     found = fit_calibration(1 - p, labels)
     assert found.slope == 0.0
     assert calibrated(found, p) == pytest.approx(np.full(len(p), labels.mean()), abs=1e-3)
 
 
-def test_a_perfect_ranking_and_certain_answers_stay_finite_and_off_0_and_1() -> None:
+def test_calibrated_probabilities_of_a_perfect_ranking_and_of_certain_answers_are_between_0_and_1() -> None:
     p, labels = np.array([0.0, 0.0, 1.0, 1.0]), np.array([0, 0, 1, 1])
     found = calibrated(fit_calibration(p, labels), p)
     assert ((found > 0.05) & (found < 0.95)).all()
@@ -61,6 +61,6 @@ def test_the_identity_changes_nothing() -> None:
     assert calibrated(Calibration(intercept=0.0, slope=1.0), p) == pytest.approx(p, abs=1e-12)
 
 
-def test_one_class_cannot_be_calibrated() -> None:
+def test_calibration_on_one_class_is_rejected() -> None:
     with pytest.raises(DataError, match="both classes"):
         fit_calibration(np.array([0.2, 0.3]), np.array([0, 0]))

@@ -23,7 +23,7 @@ def figures_of_a_drawn_sample() -> list[Figure]:
     )
 
 
-def test_a_metric_is_measured_on_every_split_and_model_by_its_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_metric_added_to_the_table_is_measured_on_every_split_and_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(metrics.INTERVAL_METRICS, "gini", lambda resample: 2 * resample.curve.auc - 1)
     monkeypatch.setitem(metrics.POINT_METRICS, "bias", lambda labels, p_bad: float(np.mean(p_bad - labels)))
     found = {(f.split, f.model_id, f.metric): f for f in figures_of_a_drawn_sample()}

@@ -1,4 +1,4 @@
-"""The study on samples whose label an agent can learn: what it must find, and what its arms must hold."""
+"""The influence study on samples whose label an agent can learn: detection of flips, and contents of the arms."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> StudySetting:
     )
 
 
-def test_turned_labels_are_found_by_loss_and_by_score_and_not_by_chance(setting: StudySetting) -> None:
+def test_flipped_labels_are_detected_by_loss_and_by_score_but_not_by_chance(setting: StudySetting) -> None:
     found = mislabel_detection(setting, SIZES, seed=11).set_index("detector")["auc"]
     assert found["loss"] > 0.75
     assert found["tracseq"] > 0.6
@@ -63,7 +63,7 @@ def test_turned_labels_are_found_by_loss_and_by_score_and_not_by_chance(setting:
 
 def test_every_part_has_its_rows_and_figures(setting: StudySetting) -> None:
     reached: list[tuple[int, int]] = []
-    tables = influence_study(setting, SIZES, seed=5, advance=lambda *told: reached.append(told[:2]))
+    tables = influence_study(setting, SIZES, seed=5, advance=lambda *progress: reached.append(progress[:2]))
     assert reached[-1] == (len(reached), len(reached)) == (1 + 4 + len(ARMS), 1 + 4 + len(ARMS))
     retraining = tables["study_retraining"].set_index("arm")
     assert list(retraining.index) == list(ARMS)
@@ -80,7 +80,7 @@ def test_every_part_has_its_rows_and_figures(setting: StudySetting) -> None:
     assert {"study.mislabel_auc.tracseq", "study.lds.all.tracseq", "study.lds.bad.loss"} <= figures.keys()
 
 
-def test_a_question_with_several_answers_to_one_label_is_refused(setting: StudySetting) -> None:
+def test_a_question_with_several_answers_for_one_label_is_rejected(setting: StudySetting) -> None:
     several = make_samples(40, dates=TRAIN)
     with pytest.raises(DataError, match="answers among the train samples"):
         _ = replace(setting, train=several).completions

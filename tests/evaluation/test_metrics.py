@@ -74,7 +74,7 @@ def test_the_chosen_threshold_has_the_largest_mcc_of_all_cuts_and_is_the_highest
     assert metrics.best_mcc_threshold(labels, scores.astype(float)) == highest
 
 
-def test_mcc_brier_and_log_loss_are_their_formulas() -> None:
+def test_mcc_brier_and_log_loss_equal_their_formulas() -> None:
     labels, scores = _sample(4)
     p = np.clip(scores / 1.3, 0.001, 0.999)
     found = metrics.matthews(np.ones(len(p)), labels == 1, p >= 0.55)
@@ -94,13 +94,13 @@ def test_a_certain_wrong_answer_has_a_finite_log_loss() -> None:
 
 
 @pytest.mark.parametrize("label", [0, 1])
-def test_brier_and_log_loss_are_known_where_every_sample_has_one_label(label: int) -> None:
+def test_brier_and_log_loss_are_defined_if_all_samples_have_one_label(label: int) -> None:
     labels, p = np.full(5, label), np.linspace(0.1, 0.9, 5)
     assert metrics.brier(labels, p) == pytest.approx(np.mean((p - label) ** 2), abs=1e-12)
     assert metrics.log_loss(labels, p) == pytest.approx(-np.mean(np.log(np.where(labels, p, 1 - p))), abs=1e-12)
 
 
-def test_the_weighted_bootstrap_equals_copying_the_drawn_persons() -> None:
+def test_the_weighted_bootstrap_equals_copies_of_the_resampled_persons() -> None:
     labels, scores = _sample(6, size=120, levels=10)
     other = _sample(7, size=120)[1]
     persons = np.random.default_rng(8).integers(30, size=120)
@@ -142,7 +142,7 @@ def _bootstrap(
     return clustered_bootstrap(labels, scores, clusters, **arguments)
 
 
-def test_a_model_differs_from_itself_by_exactly_nothing() -> None:
+def test_the_difference_of_a_model_to_itself_is_exactly_zero() -> None:
     labels, scores = _sample(9)
     result = _bootstrap(labels, {"a": scores, "b": scores.copy()}, np.arange(len(labels)), reference="a")
     same = result.auc_differences["b"]
@@ -150,7 +150,7 @@ def test_a_model_differs_from_itself_by_exactly_nothing() -> None:
     assert set(result.auc_differences) == {"b"}
 
 
-def test_an_added_model_does_not_move_the_intervals_of_the_others() -> None:
+def test_an_added_model_does_not_change_the_intervals_of_the_others() -> None:
     labels, scores = _sample(10)
     clusters = np.arange(len(labels)) // 3
     alone = _bootstrap(labels, {"a": scores}, clusters)
@@ -159,15 +159,15 @@ def test_an_added_model_does_not_move_the_intervals_of_the_others() -> None:
     assert alone.ks["a"] == together.ks["a"]
 
 
-def test_intervals_grow_when_samples_of_one_person_repeat_each_other() -> None:
+def test_intervals_are_wider_if_a_person_has_duplicate_samples() -> None:
     labels, scores = _sample(11, size=150)
     labels, scores = np.repeat(labels, 6), np.repeat(scores, 6)
-    apart = _bootstrap(labels, {"a": scores}, np.arange(len(labels))).auc["a"]
+    separate = _bootstrap(labels, {"a": scores}, np.arange(len(labels))).auc["a"]
     together = _bootstrap(labels, {"a": scores}, np.repeat(np.arange(150), 6)).auc["a"]
-    assert together.high - together.low > 1.8 * (apart.high - apart.low)
+    assert together.high - together.low > 1.8 * (separate.high - separate.low)
 
 
-def test_a_draw_without_bad_persons_is_left_out_and_counted() -> None:
+def test_a_resample_without_bad_persons_is_excluded_and_not_counted() -> None:
     labels = np.array([1, *[0] * 9])
     result = _bootstrap(labels, {"a": np.arange(10.0)[::-1]}, np.arange(10), replicates=100)
     assert 0 < result.replicates < 100
@@ -180,18 +180,18 @@ def test_a_draw_without_bad_persons_is_left_out_and_counted() -> None:
         (np.zeros(4, dtype=int), np.arange(4.0), "0 bad of 4"),
         (np.ones(4, dtype=int), np.arange(4.0), "4 bad of 4"),
         (np.array([0, 1, 1]), np.arange(4.0), "expected 3 scores"),
-        (np.array([0, 1]), np.array([0.1, np.nan]), "1 that are not"),
+        (np.array([0, 1]), np.array([0.1, np.nan]), "1 others of 2"),
         (np.array([0, 2]), np.array([0.1, 0.2]), "labels 0 and 1"),
     ],
 )
-def test_samples_that_cannot_be_measured_are_refused_by_name(
+def test_samples_that_cannot_be_measured_are_rejected_with_the_reason(
     labels: np.ndarray, scores: np.ndarray, found: str
 ) -> None:
     with pytest.raises(DataError, match=found):
         score_curve(labels, scores)
 
 
-def test_an_unknown_reference_is_refused_by_name() -> None:
+def test_an_unknown_reference_is_rejected_by_name() -> None:
     labels, scores = _sample(12)
     with pytest.raises(ConfigError, match="zigong"):
         _bootstrap(labels, {"a": scores}, np.arange(len(labels)), reference="zigong")

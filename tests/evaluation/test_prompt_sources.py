@@ -1,4 +1,4 @@
-"""Prompts for the model that answers: each is the one that a naive service would render from the published sequence."""
+"""Prompts of a model: each equals the one that a naive service renders from the published sequence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.prompt_oracle import EVENT, SEQUENCE, encoder, naive_row, nai
 from zigong.dataset.samples import PromptSource, SampleSource, cells_of
 from zigong.evaluation.asked_model import AskedModel
 from zigong.evaluation.prompt_sources import SamplePrompts, SequencePrompts, prompts_of_members
-from zigong.evaluation.refolding import Kept
+from zigong.evaluation.refolding import HistoryPolicy
 from zigong.incremental.sequences import history_policy
 from zigong.instructions.build import RenderPlan
 from zigong.instructions.encode import LineEncoder
@@ -25,7 +25,7 @@ from zigong.recipe import Horizon, Instructions
 from zigong.training.file_digests import FileDigests
 
 AROUND = datetime(2024, 1, 1, tzinfo=UTC)
-PUBLISHED = Kept(max_events=120, timezone="Asia/Shanghai")
+PUBLISHED = HistoryPolicy(max_events=120, timezone="Asia/Shanghai")
 
 
 def sample_of(row: dict[str, Any], wanted: RenderPlan, letters: LineEncoder) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def sequences() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory: pytest.TempPathFactory) -> LakehousePaths:
-    """A lakehouse with sequences, and with members that name each client's sample."""
+    """A lakehouse with sequences, and with a member per client."""
     lake = LakehousePaths.at(str(tmp_path_factory.mktemp("lake")))
     fields = [field for field in SEQUENCE if field.name not in ("folded", "trains")]
     schema = pa.schema([*fields, ("counts", COUNTS)])
@@ -83,12 +83,12 @@ def rendered(prompts: SequencePrompts) -> dict[str, list[int] | None]:
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("context_length", [150, 10**6])
-def test_everybody_gets_the_prompt_that_a_naive_service_renders_or_none_where_it_does_not_fit(
+def test_every_prompt_equals_that_of_a_naive_service_or_is_null_if_it_does_not_fit(
     paths: LakehousePaths, settings: dict[str, Any], context_length: int
 ) -> None:
     wanted, letters = plan("Europe/Berlin", context_length, **settings), encoder()
     prompts = SequencePrompts(
-        prompts=wanted, root=paths.root, version=0, published=Kept(max_events=120, timezone="Europe/Berlin")
+        prompts=wanted, root=paths.root, version=0, published=HistoryPolicy(max_events=120, timezone="Europe/Berlin")
     )
     expected = {}
     for row in sequences():
@@ -99,15 +99,15 @@ def test_everybody_gets_the_prompt_that_a_naive_service_renders_or_none_where_it
     assert (None in expected.values()) == (context_length == 150)
 
 
-def test_members_go_by_their_sample_and_nobody_else_is_asked(paths: LakehousePaths) -> None:
+def test_prompts_of_members_have_their_sample_ids_and_no_others_are_rendered(paths: LakehousePaths) -> None:
     wanted = plan("Asia/Shanghai", 10**6)
     source = SampleSource(root=paths.root, dataset_id="d", members_version=0, samples_version=0)
     prompts = SequencePrompts(
         prompts=wanted, root=paths.root, version=0, published=PUBLISHED, members=source, splits=("oot",)
     )
-    everybody = {row["user_id"]: sample_of(row, wanted, encoder())["input_ids"] for row in sequences()}
+    everyone = {row["user_id"]: sample_of(row, wanted, encoder())["input_ids"] for row in sequences()}
     held_out = {f"u{number}" for number in range(30) if number % 3}
-    assert rendered(prompts) == {f"sample of {user}": everybody[user] for user in held_out}
+    assert rendered(prompts) == {f"sample of {user}": everyone[user] for user in held_out}
 
 
 SPEC = PromptSpec(settings=Instructions(), horizon=Horizon(), timezone="UTC", context_length=256)
@@ -125,7 +125,7 @@ SPEC = PromptSpec(settings=Instructions(), horizon=Horizon(), timezone="UTC", co
         (PromptSpec(**{**vars(SPEC), "context_length": 128}), "a", SequencePrompts),
     ],
 )
-def test_published_samples_are_a_models_prompts_only_where_settings_and_tokenizer_are_its_own(
+def test_published_samples_are_used_only_for_a_model_with_their_settings_and_tokenizer(
     recipe_prompts: PromptSpec, tokenizer: str, expected: type
 ) -> None:
     asked = AskedModel(
@@ -147,7 +147,7 @@ def test_published_samples_are_a_models_prompts_only_where_settings_and_tokenize
     assert type(found) is expected
 
 
-def test_published_prompts_of_a_dataset_are_those_of_its_members(tmp_path: Path) -> None:
+def test_published_prompts_of_a_dataset_are_limited_to_its_members(tmp_path: Path) -> None:
     lake = LakehousePaths.at(str(tmp_path))
     day, rows = date(2024, 5, 1), []
     for number in range(6):
@@ -170,10 +170,10 @@ def test_published_prompts_of_a_dataset_are_those_of_its_members(tmp_path: Path)
     ]
     write_deltalake(lake.table("dataset_members"), pa.Table.from_pylist(members))
     shard = {"shard": "x", "observation_date": day.isoformat(), "user_bucket": 0}
-    everybody = SamplePrompts(source=PromptSource(root=lake.root, samples_version=0), template="card@1")
+    everyone = SamplePrompts(source=PromptSource(root=lake.root, samples_version=0), template="card@1")
     dataset = SampleSource(root=lake.root, dataset_id="d", members_version=0, samples_version=0)
     of_members = SamplePrompts(source=dataset, template="card@1", splits=("oot",))
     asked = {"sample_id": "s2", "user_id": "u2", "input_ids": [2, 7]}
     assert of_members.of_shard(shard, encoder()).to_pylist() == [asked]
-    found = everybody.of_shard(shard, encoder()).to_pylist()
+    found = everyone.of_shard(shard, encoder()).to_pylist()
     assert found == [asked, {"sample_id": "s4", "user_id": "u4", "input_ids": [4, 7]}]

@@ -1,4 +1,4 @@
-"""An older champion and a recipe that has moved on: it is asked its own question with its own settings."""
+"""A champion under a changed recipe: it is still prompted with its own question and settings."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ from zigong.runs.run import Outcome, Run, open_run
 from zigong.training.adapters import WEIGHTS, adapter_digest
 
 SAME: tuple[str, ...] = ()
-ASKED_OTHERWISE = (
+OTHER_QUESTION = (
     "instructions.template=behavior_card@2",
     "instructions.language=zh",
     "labels.horizons=[{window_months: 1, dpd_threshold: 60}]",
 )
-RENDERED_OTHERWISE = (
+OTHER_RENDERING = (
     "instructions.event_fields=[amount]",
     "instructions.gap_unit=month",
     "instructions.season=weekday",
@@ -57,7 +57,7 @@ RENDERED_OTHERWISE = (
 
 @pytest.fixture
 def root(tiny_run: FinishedRun, tmp_path: Path) -> Path:
-    """A copy of the finished lakehouse, whose registry writes into the copy."""
+    """A copy of the finished lakehouse; its registry refers to the copy."""
     copy = Path(shutil.copytree(tiny_run.root, tmp_path / "lake"))
     with closing(sqlite3.connect(copy / "registry" / "mlflow.db")) as database, database:
         for table, column in (
@@ -70,16 +70,16 @@ def root(tiny_run: FinishedRun, tmp_path: Path) -> Path:
 
 
 def later_run(tiny_run: FinishedRun, root: Path, changes: Sequence[str]) -> Run:
-    """Another run in the copy, by a changed recipe, that has come as far as its own model."""
+    """Another run in the copy, with a changed recipe, completed up to its own model."""
     recipe = load_recipe(tiny_run.recipe_file, [f"lakehouse.root={root}", *changes])
     run, first = open_run(recipe, root / "_runs", "later"), tiny_run.run.manifest()
     for table in ("dataset_members", "instruction_samples", "user_sequences"):
         run.pin(table, first["tables"][table])
     shutil.copytree(root / "_runs" / tiny_run.run_id / "artifacts", run.folder / "artifacts")
-    for handed in (tiny_run.run.take(Dataset), tiny_run.run.take(TrainingMix)):
-        run.leave(handed)
-    for made in (tiny_run.run.take(TrainedBase), tiny_run.run.take(FinalModel)):
-        run.leave(replace(made, folder=run.artefact_folder(type(made))))
+    for value in (tiny_run.run.take(Dataset), tiny_run.run.take(TrainingMix)):
+        run.leave(value)
+    for value in (tiny_run.run.take(TrainedBase), tiny_run.run.take(FinalModel)):
+        run.leave(replace(value, folder=run.artefact_folder(type(value))))
     return run
 
 
@@ -96,8 +96,8 @@ def outcome_of(run: Run, step: str) -> Outcome:
     return run_step(step, body, run)
 
 
-@pytest.mark.parametrize("changes", [SAME, ASKED_OTHERWISE, RENDERED_OTHERWISE], ids=["same", "asked", "rendered"])
-def test_the_champions_scores_do_not_move_with_the_recipe(
+@pytest.mark.parametrize("changes", [SAME, OTHER_QUESTION, OTHER_RENDERING], ids=["same", "question", "rendering"])
+def test_the_scores_of_the_champion_do_not_depend_on_the_recipe(
     tiny_run: FinishedRun, root: Path, changes: Sequence[str]
 ) -> None:
     before = rows(root, "behavior_card_scores")
@@ -110,8 +110,10 @@ def test_the_champions_scores_do_not_move_with_the_recipe(
     pd.testing.assert_frame_equal(after[same], before[same])
 
 
-def test_the_gate_hears_what_the_champion_answered_to_its_own_question(tiny_run: FinishedRun, root: Path) -> None:
-    run = later_run(tiny_run, root, [*ASKED_OTHERWISE, *RENDERED_OTHERWISE])
+def test_the_answers_of_the_champion_for_the_gate_are_those_to_its_own_question(
+    tiny_run: FinishedRun, root: Path
+) -> None:
+    run = later_run(tiny_run, root, [*OTHER_QUESTION, *OTHER_RENDERING])
     job = Job(step="evaluate_model", run=run, paths=LakehousePaths.at(str(root)))
     folders = ModelFolders(base=run.take(TrainedBase).folder, adapter=run.take(FinalModel).folder)
     challenger, members = AskedModel.of(PromptSpec.of_recipe(run.recipe), folders), job.sample_source().members(SPLITS)
@@ -136,7 +138,7 @@ def with_event_type(root: Path, name: str, day: Any) -> None:
     write_deltalake(uri, table, mode="overwrite", predicate=f"observation_date = '{day}'")
 
 
-def test_a_champion_that_does_not_know_an_event_type_is_refused_by_name(tiny_run: FinishedRun, root: Path) -> None:
+def test_a_champion_whose_tokenizer_lacks_an_event_type_is_rejected_by_name(tiny_run: FinishedRun, root: Path) -> None:
     run = later_run(tiny_run, root, SAME)
     day = run.recipe.observations.score
     with_event_type(root, "bnpl", day)
@@ -153,7 +155,7 @@ def test_a_champion_that_does_not_know_an_event_type_is_refused_by_name(tiny_run
 
 
 @pytest.mark.parametrize("place", ["base", "adapter"])
-def test_a_swapped_file_of_the_champion_is_refused_by_name_before_anybody_is_scored(
+def test_a_changed_file_of_the_champion_is_rejected_by_name_before_any_client_is_scored(
     tiny_run: FinishedRun, root: Path, place: str
 ) -> None:
     run = later_run(tiny_run, root, SAME)
@@ -178,7 +180,7 @@ def second_model(run: Run) -> str:
     return model_name(digest)
 
 
-def test_a_second_model_on_one_dataset_stands_beside_the_first_and_meets_it_at_the_gate(
+def test_a_second_model_on_one_dataset_keeps_the_rows_of_the_first_and_is_compared_with_it(
     tiny_run: FinishedRun, root: Path
 ) -> None:
     run = later_run(tiny_run, root, SAME)
@@ -192,26 +194,26 @@ def test_a_second_model_on_one_dataset_stands_beside_the_first_and_meets_it_at_t
     pd.testing.assert_frame_equal(others, metrics)
     ours = rows(root, "evaluation_metrics", model_id=second)
     assert set(ours["metric"]) == set(rows(root, "evaluation_metrics", model_id=first)["metric"])
-    asked = rows(root, "evaluation_answers")
-    assert set(asked["model_id"]) == set(after["model_id"]) == {*metrics["model_id"], second}
-    known = asked[asked["model_id"] != second].reset_index(drop=True)
+    answered = rows(root, "evaluation_answers")
+    assert set(answered["model_id"]) == set(after["model_id"]) == {*metrics["model_id"], second}
+    known = answered[answered["model_id"] != second].reset_index(drop=True)
     pd.testing.assert_frame_equal(known, answers, check_exact=False, rtol=1e-5)
     (row,) = rows(root, "releases", run_id="later").to_dict("records")
     assert (row["model_id"], row["champion_id"]) == (second, first)
     assert any("Against the champion" in reason for reason in row["reasons"])
 
 
-def test_metrics_json_is_an_export_of_the_table_under_its_own_names(tiny_run: FinishedRun) -> None:
+def test_metrics_json_equals_the_table_under_exported_names(tiny_run: FinishedRun) -> None:
     run = tiny_run.run
     job = Job(step="test", run=run, paths=tiny_run.paths)
     measured = measured_in(job, dataset_id=run.take(Dataset).dataset_id, model_id=run.take(FinalModel).model_id)
     flat = run.metrics()
     for model in measured.models("oot"):
-        shown = measured.shown(model)
+        name = measured.display_name(model)
         for metric in ("auc", "ks", "mcc", "brier", "log_loss"):
-            assert flat[f"oot.{metric}.{shown}"] == measured.value(model, "oot", metric)
+            assert flat[f"oot.{metric}.{name}"] == measured.value(model, "oot", metric)
         lead = measured.lead(model, "oot")
-        exported = [flat.get(f"oot.auc_lead_of_zigong{end}.{shown}") for end in ("", "_low", "_high")]
+        exported = [flat.get(f"oot.auc_lead_of_zigong{end}.{name}") for end in ("", "_low", "_high")]
         assert exported == ([None] * 3 if lead is None else [lead.value, lead.low, lead.high])
     assert flat["select.threshold.zigong"] == measured.value(measured.model_id, "select", "threshold")
     assert not any(LEAD in name for name in flat)

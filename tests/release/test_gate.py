@@ -50,7 +50,7 @@ def test_a_first_model_needs_no_champion() -> None:
     assert any("no champion" in reason for reason in found.reasons)
 
 
-def test_a_challenger_that_is_only_the_lookup_is_refused_and_told_so() -> None:
+def test_a_challenger_equal_to_the_lookup_is_refused_with_that_reason() -> None:
     found = _decide({"challenger": LOOKUP}, min_mcc=-1.0)
     assert found.decision == "refused"
     assert found.reasons == (
@@ -60,7 +60,7 @@ def test_a_challenger_that_is_only_the_lookup_is_refused_and_told_so() -> None:
     assert _decide({"challenger": LOOKUP}, min_mcc=-1.0, beat_last_status=False).decision == "released"
 
 
-def test_a_threshold_that_calls_nobody_bad_is_refused_for_its_mcc() -> None:
+def test_a_threshold_that_classifies_no_client_as_bad_is_refused_for_its_mcc() -> None:
     found = _decide({"challenger": GOOD}, threshold=1.0)
     assert found.reasons == ("MCC at the threshold from select is 0.000, which is not above the required 0.000.",)
 
@@ -77,12 +77,12 @@ def test_a_rerun_of_the_champion_is_never_inferior_to_itself() -> None:
     assert _decide({"challenger": GOOD, "champion": GOOD.copy()}, max_auc_loss=0.0).decision == "released"
 
 
-def test_too_few_samples_to_exclude_a_loss_refuse() -> None:
-    wobbling = GOOD + 0.01 * np.random.default_rng(5).normal(size=SIZE)
+def test_a_challenger_with_too_few_samples_to_exclude_a_loss_is_refused() -> None:
+    noisy = GOOD + 0.01 * np.random.default_rng(5).normal(size=SIZE)
     chosen = np.r_[np.flatnonzero(LABELS == 1)[:12], np.flatnonzero(LABELS == 0)[:60]]
 
-    def held_against_champion(rows: np.ndarray) -> Decision:
-        scores = {"challenger": wobbling[rows], "champion": GOOD[rows], "last_status": LOOKUP[rows]}
+    def compared_with_champion(rows: np.ndarray) -> Decision:
+        scores = {"challenger": noisy[rows], "champion": GOOD[rows], "last_status": LOOKUP[rows]}
         gate = Gate(beat_last_status=False, min_mcc=-1.0, max_auc_loss=0.02)
         return decide(
             labels=LABELS[rows],
@@ -94,13 +94,13 @@ def test_too_few_samples_to_exclude_a_loss_refuse() -> None:
             seed=7,
         )
 
-    assert held_against_champion(np.arange(SIZE)).decision == "released"
-    few = held_against_champion(chosen)
+    assert compared_with_champion(np.arange(SIZE)).decision == "released"
+    few = compared_with_champion(chosen)
     assert few.decision == "refused"
-    assert few.figures["auc_minus_champion"] > -0.02  # the loss itself would be tolerated, the doubt is not
+    assert few.figures["auc_minus_champion"] > -0.02  # the estimate is tolerated, its interval is not
 
 
-def test_lightgbm_informs_and_never_decides() -> None:
+def test_lightgbm_is_reported_and_never_affects_the_decision() -> None:
     perfect = LABELS.astype(float)
     found = _decide({"challenger": GOOD, "lightgbm": perfect})
     assert found.decision == "released"
@@ -108,13 +108,13 @@ def test_lightgbm_informs_and_never_decides() -> None:
     assert not any("ightGBM" in reason for reason in found.reasons)
 
 
-def test_several_failures_are_all_named() -> None:
+def test_every_failed_check_has_a_reason() -> None:
     found = _decide({"challenger": -LOOKUP, "champion": GOOD})
     assert [check.passed for check in found.checks] == [False, False, False]
     assert len(found.reasons) == 3
 
 
-def test_a_gate_without_the_lookup_cannot_decide() -> None:
+def test_a_gate_without_scores_of_the_lookup_is_rejected() -> None:
     with pytest.raises(ConfigError, match="last_status"):
         decide(
             labels=LABELS,

@@ -56,18 +56,18 @@ def changed(**changes: Any) -> str:
     return json.dumps({**json.loads(model_as_text(MODEL)), **changes})
 
 
-def test_a_model_read_back_is_the_model_to_the_last_digit() -> None:
+def test_a_model_read_back_equals_the_written_one_to_the_last_digit() -> None:
     assert model_from_text(model_as_text(MODEL), origin="x") == MODEL
 
 
-def test_every_field_of_the_value_and_a_schema_version_stand_in_the_file() -> None:
+def test_the_file_contains_every_field_of_the_value_and_a_schema_version() -> None:
     content = json.loads(model_as_text(MODEL))
     assert content.keys() == {"schema_version", *(field.name for field in fields(Model))}
     assert content["asked"]["prompts"]["settings"] == PROMPTS.settings.model_dump(mode="json")
 
 
 @pytest.mark.parametrize("version", [None, 0, 2, "1"])
-def test_another_schema_version_is_refused_by_name_with_the_next_action(version: object) -> None:
+def test_another_schema_version_is_rejected_with_the_next_action(version: object) -> None:
     with pytest.raises(DataError, match=r"lake/serving\.json: expected schema version 1") as error:
         model_from_text(changed(schema_version=version), origin="lake/serving.json")
     assert "registry.model_name" in error.value.action
@@ -84,8 +84,8 @@ def test_another_schema_version_is_refused_by_name_with_the_next_action(version:
         (changed(unheard="x"), "unknown"),
         (changed(card={"base_score": 650, "pdo": 40}), "missing"),
     ],
-    ids=["cut", "list", "null", "text", "half a value", "unknown key", "a default"],
+    ids=["truncated", "list", "null", "text", "incomplete value", "unknown key", "default omitted"],
 )
-def test_a_file_that_is_not_the_whole_value_and_nothing_else_is_refused(text: str, wrong: str) -> None:
+def test_a_file_with_missing_or_additional_content_is_rejected(text: str, wrong: str) -> None:
     with pytest.raises(DataError, match=wrong):
         model_from_text(text, origin="x")

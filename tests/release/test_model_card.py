@@ -31,7 +31,7 @@ def _facts(**changes: Any) -> CardFacts:
     return CardFacts(**(values | changes))
 
 
-def test_the_card_tells_figures_with_intervals_decision_and_limits() -> None:
+def test_the_card_reports_figures_with_intervals_decision_and_limits() -> None:
     text = model_card(_facts())
     assert "| zigong | oot | 10,434 | 0.771 (0.754 to 0.788) |" in text
     assert "+0.771 (+0.754 to +0.788) |" in text
@@ -41,13 +41,13 @@ def test_the_card_tells_figures_with_intervals_decision_and_limits() -> None:
         assert wanted in text
 
 
-def test_sections_without_facts_are_left_out() -> None:
+def test_sections_without_facts_are_omitted() -> None:
     text = model_card(_facts(influence={}, limits=()))
     assert "How its samples" not in text
     assert "Limits" not in text
 
 
-def test_names_from_data_stay_text() -> None:
+def test_names_from_data_are_escaped() -> None:
     auc, last = Interval(value=0.5, low=0.4, high=0.6), Interval(value=0.31, low=0.21, high=0.41)
     row = CardResult(model=HOSTILE, split="oot", samples=1, auc=auc, ks=auc, difference=last)
     html = MarkdownIt("commonmark").enable("table").render(model_card(_facts(base=HOSTILE, results=(row,))))
@@ -55,4 +55,4 @@ def test_names_from_data_stay_text() -> None:
     assert "href" not in html
     assert html.count("<h1>") == 1
     assert html.count("<tr>") == 2
-    assert re.search(r"<td[^>]*>\+0.310 \(\+0.210 to \+0.410\)</td>\s*</tr>", html), "a cell was torn apart"
+    assert re.search(r"<td[^>]*>\+0.310 \(\+0.210 to \+0.410\)</td>\s*</tr>", html), "a table cell was split"

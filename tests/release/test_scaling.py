@@ -15,12 +15,12 @@ cards = st.builds(Card, base_score=st.integers(300, 800), base_odds=st.floats(1,
 
 
 def p_bad_at(score: NDArray[np.generic], card: Card) -> NDArray[np.float64]:
-    """Inverse of points: the probability of bad that a score stands for."""
+    """Inverse of points: the probability of bad of a score."""
     p: NDArray[np.float64] = 1 / (1 + card.base_odds * 2 ** ((score.astype(np.float64) - card.base_score) / card.pdo))
     return p
 
 
-def test_the_base_odds_earn_the_base_score() -> None:
+def test_the_base_odds_have_the_base_score() -> None:
     assert points(np.array([1 / 21]), CARD) == pytest.approx([600])
 
 
@@ -33,7 +33,7 @@ def test_doubling_the_odds_of_good_adds_pdo_points(card: Card, p: float) -> None
 
 
 @given(card=cards, p=st.lists(st.floats(0, 1), min_size=2, max_size=20))
-def test_a_riskier_client_never_gets_more_points(card: Card, p: list[float]) -> None:
+def test_a_riskier_client_never_has_more_points(card: Card, p: list[float]) -> None:
     ordered = np.sort(np.array(p))
     assert (np.diff(card_scores(ordered, card)) <= 0).all()
 
@@ -43,17 +43,17 @@ def test_points_and_probabilities_are_inverse(card: Card, p: float) -> None:
     assert p_bad_at(points(np.array([p]), card), card)[0] == pytest.approx(p, rel=1e-9)
 
 
-def test_every_score_stands_for_a_probability_that_earns_it() -> None:
+def test_every_score_is_the_score_of_some_probability() -> None:
     scores = np.arange(LOWEST, HIGHEST + 1)
     np.testing.assert_array_equal(card_scores(p_bad_at(scores, CARD), CARD), scores)
 
 
-def test_certainty_stays_within_the_scale() -> None:
+def test_certain_probabilities_have_scores_within_the_scale() -> None:
     assert card_scores(np.array([0.0, 1.0]), CARD).tolist() == [HIGHEST, LOWEST]
     assert card_scores(np.array([0.5]), CARD).dtype == np.int32
 
 
 @pytest.mark.parametrize("p", [-0.1, 1.1, np.nan])
-def test_what_is_no_probability_gets_no_score(p: float) -> None:
-    with pytest.raises(DataError, match="1 others of 2"):
+def test_values_that_are_not_probabilities_are_rejected(p: float) -> None:
+    with pytest.raises(DataError, match="1 other values of 2"):
         card_scores(np.array([0.5, p]), CARD)

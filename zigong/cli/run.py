@@ -147,7 +147,7 @@ def _print_models(run: Run) -> None:
     for model in sorted(measured.models(split), key=measured.shown):
         intervals = (measured.interval(model, split, name) for name in ("auc", "ks"))
         cells = (f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]" for found in intervals)
-        result.add_row(measured.shown(model), *(escape(cell) for cell in cells))
+        result.add_row(measured.display_name(model), *(escape(cell) for cell in cells))
     CONSOLE.print(result)
 
 

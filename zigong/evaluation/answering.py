@@ -1,4 +1,4 @@
-"""A model answers its prompts on Ray: the one way to answers of a challenger, of a champion and for the whole book."""
+"""Answers of a model to its prompts, on Ray; used for challengers, for champions and for scoring the book."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ def answered(
     stage: Path,
     label: str,
 ) -> pa.Table:
-    """The answers of a model, one row per key, by sample_id.
+    """The answers of a model, one row per key, sorted by sample_id.
 
     Args:
         asked: the model and its question.
-        folders: where its files lie.
-        prompts: what it is asked.
-        shards: which together hold every key once.
-        keys: the sample_ids that have to be answered.
-        recipe: limits of the engines and sizes of batches, which change no answer but its last digits.
-        stage: folder for the shards; a rerun takes over those that are whole.
-        label: what the progress line says.
+        folders: the folders of its files.
+        prompts: its prompts.
+        shards: shards that together contain every key once.
+        keys: the sample_ids to answer.
+        recipe: limits of the engines and batch sizes, which change at most the last digits of an answer.
+        stage: folder for the shards; a rerun reuses the complete ones.
+        label: title of the progress line.
 
     Raises:
-        DataError: a file of the model is not what the model was registered with, or a key has no answer.
+        DataError: a file of the model differs from the registered one, or a key has no answer.
     """
     with progress(label) as advance:
         manifests = map_shards(
@@ -66,14 +66,16 @@ def answered(
 
 
 def require_known_words(model_id: str, asked: AskedModel, encoder: LineEncoder, event_types: Sequence[str]) -> None:
-    """Refuses to ask a model about events, or in a language, that its tokenizer has no words for.
+    """Requires that the tokenizer of a model has words for the event types and the language of its prompts.
 
     Args:
-        event_types: of the events that it would be asked about.
-        encoder: of the model.
+        model_id: name of the model in errors.
+        asked: the model and its question.
+        encoder: encoder of the model.
+        event_types: event types in its prompts.
 
     Raises:
-        DataError: the model does not know one of them; the message names it.
+        DataError: the tokenizer lacks one of these words; the message names it.
     """
     words = {kind: word(kind, asked.prompts.template) for kind in sorted(event_types)}
     unknown = [kind for kind, line in words.items() if not encoder.knows(line)]

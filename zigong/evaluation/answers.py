@@ -1,4 +1,4 @@
-"""What a model answers: the probability of bad, the likelier choice, and whether it would have said neither."""
+"""Answers of a model: the probability of bad, the likeliest choice, and whether the model would generate neither."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def answer_samples(
 
     Raises:
         ConfigError: a file is missing or pickled, or the choices are not usable.
-        DataError: the adapter is not the one with ``digest``, or a prompt is empty.
+        DataError: the adapter does not have the digest ``digest``, or a prompt is empty.
     """
     model = load_adapted(base_folder, adapter_folder, digest=digest).get_base_model()
     torch.set_num_threads(torch_threads)
@@ -53,7 +53,7 @@ def answer_prompts(
     batch_tokens: int,
     owners: Sequence[str] | None = None,
 ) -> pa.Table:
-    """Answers prompts whose labels nobody shows.
+    """Answers prompts; labels are not an input.
 
     Args:
         model: a causal language model in evaluation mode.
@@ -61,12 +61,13 @@ def answer_prompts(
         input_ids: [N] token ids of the prompts.
         choice_ids: token ids of each choice, the bad one first.
         batch_tokens: padded tokens of one forward pass.
-        owners: [N] whose prompt it is: the prompts of one owner, and all choices after each, share the tokens with
-            which they begin. None: every prompt is read by itself.
+        owners: [N] owner of each prompt: the prompts of one owner, each followed by all choices, share the computation
+            of their common prefixes. None: every prompt is computed separately.
 
     Returns:
-        One row per sample, in their order: sample_id; p_bad, the softmax over the choices' total log-likelihoods at
-        the bad one; answer, the index of the likeliest choice; miss, whether the greedy next token begins no choice.
+        One row per sample, in the order of the samples: sample_id; p_bad, the softmax over the total log-likelihoods of
+        the choices, at the bad one; answer, the index of the likeliest choice; miss, whether the greedy next token
+        begins none of the choices.
 
     Raises:
         ConfigError: there are fewer than two choices, two are equal, or one is empty.
@@ -81,7 +82,7 @@ def answer_prompts(
     if empty:
         raise DataError(f"{len(empty)} prompts have no tokens, first {empty[0]}", action="quarantine them")
     if owners is None:
-        scores, greedy = _told_apart(model, input_ids, choices, batch_tokens)
+        scores, greedy = _scored_separately(model, input_ids, choices, batch_tokens)
     else:
         scores, greedy = answered_trees(model, owners, input_ids, choices, batch_tokens=batch_tokens)
     p_bad = np.exp(scores[:, 0] - np.logaddexp.reduce(scores, axis=1))
@@ -90,7 +91,7 @@ def answer_prompts(
     return pa.table(columns, schema=ANSWERS)
 
 
-def _told_apart(
+def _scored_separately(
     model: PreTrainedModel, input_ids: Sequence[TokenIds], choices: Sequence[tuple[int, ...]], batch_tokens: int
 ) -> tuple[npt.NDArray[np.float64], Indices]:
     """Log-likelihood of each choice [N, C], and the greedy first token [N]."""
@@ -109,7 +110,7 @@ def _choice_scores(
 ) -> tuple[npt.NDArray[np.float64], Indices]:
     """Log-likelihood of each choice [N, C], and the greedy first token [N].
 
-    Choices that differ in their last token only share one forward pass; choices of one token need just one in all.
+    Choices that differ only in their last token share a forward pass, so choices of one token need only one.
     """
     stems: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
     for index, choice in enumerate(choices):
@@ -128,7 +129,7 @@ def _choice_scores(
 
 def _logits_after(model: PreTrainedModel, prompts: list[TokenIds], stem: tuple[int, ...]) -> Tensor:
     """Logits [N, len(stem) + 1, V] after each prompt and after each token of the stem that follows it."""
-    # The last label is never read; its position, after the whole stem, is.
+    # The last label is a placeholder: only the logits at its position, after the complete stem, are read.
     labels = np.array([*stem, 0], dtype=np.int32)
     logits = label_logits(model, labelled_batch(prompts, [labels] * len(prompts)))
     return logits.view(len(prompts), len(labels), -1)

@@ -1,4 +1,4 @@
-"""A model with the one question it is asked: the value that its answers depend on, and the way it is opened."""
+"""A model with its question: the value that determines its answers, and its loading."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from zigong.training.file_digests import TOKENIZER, FileDigests, adapter_digests
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFolders:
-    """Where the files of a model lie."""
+    """The folders of the files of a model."""
 
     base: Path
     adapter: Path
@@ -29,14 +29,14 @@ class ModelFolders:
 
 @dataclass(frozen=True, kw_only=True)
 class AskedModel:
-    """A model and what it is asked; it says what the files hold, and not where they lie.
+    """A model and its question; it contains the digests of the files, not their paths.
 
     Attributes:
         base: weights, config and tokenizer of the base model.
         adapter: the LoRA adapter.
-        prompts: how its prompts are made.
-        question: the question in each of its wordings.
-        choices: admissible answers, the bad one first.
+        prompts: settings that its prompts are rendered with.
+        question: the question in each of its phrasings.
+        choices: possible answers, the bad one first.
     """
 
     base: FileDigests
@@ -62,12 +62,12 @@ class AskedModel:
 
     @property
     def tokenizer_digest(self) -> str:
-        """SHA-256 of the tokenizer file, which the names of samples hold."""
+        """SHA-256 of the tokenizer file, an input of the ids of samples."""
         return self.base.files[TOKENIZER]
 
     @property
     def digest(self) -> str:
-        """SHA-256 of everything that an answer depends on but the sequence, as 64 hex digits."""
+        """SHA-256 of everything except the sequence that determines an answer, as 64 hex digits."""
         parts = (self.base.digest, self.adapter.digest, self.prompts.digest, *self.question, *self.choices)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -75,16 +75,16 @@ class AskedModel:
         """The model's own tokenizer.
 
         Raises:
-            DataError: its file is missing or another one.
+            DataError: its file is missing or differs from the registered one.
         """
         self.base.verify(folders.base, [TOKENIZER])
         return LineEncoder.of(folders.base)
 
-    def require_same_words(self) -> None:
-        """Refuses a model whose question this version of ZiGong would put into other words.
+    def require_same_question(self) -> None:
+        """Requires that the template still has the question and the choices of the model.
 
         Raises:
-            ConfigError: the template is gone, or its text has changed since the model learned it.
+            ConfigError: the template is missing, or its text has changed since the model was trained.
         """
         template = self.prompts.template
         found = (self.prompts.question_lines, template.choices)
@@ -97,15 +97,15 @@ class AskedModel:
 
 
 class OpenedModel:
-    """A model in memory, after the digests of all its files were compared.
+    """A model in memory, loaded after the digests of all its files were verified.
 
     Attributes:
-        asked: what was opened.
-        encoder: its own tokenizer.
+        asked: the model and its question.
+        encoder: the tokenizer of the model.
     """
 
     def __init__(self, asked: AskedModel, folders: ModelFolders) -> None:
-        asked.require_same_words()
+        asked.require_same_question()
         asked.base.verify(folders.base)
         asked.adapter.verify(folders.adapter)
         self.asked = asked
@@ -116,25 +116,25 @@ class OpenedModel:
         """Answers prompts.
 
         Args:
-            prompts: columns sample_id, user_id and input_ids, ids of this model's tokenizer; null where a prompt does
-                not fit its context.
-            engine: ``trees``: the prompts of a user share a pass.
-            batch_tokens: padded tokens of one pass.
+            prompts: columns sample_id, user_id and input_ids, ids of this model's tokenizer; null if a prompt does not
+                fit its context.
+            engine: with ``trees`` the prompts of a user share a forward pass.
+            batch_tokens: padded tokens of one forward pass.
 
         Returns:
             sample_id, p_bad, answer (null on a miss) and miss; all null for a prompt that does not fit.
         """
-        asked = prompts.filter(prompts["input_ids"].is_valid())
+        fitting = prompts.filter(prompts["input_ids"].is_valid())
         found = answer_prompts(
             self._model,
-            asked["sample_id"].to_pylist(),
-            [np.array(ids, dtype=np.int32) for ids in asked["input_ids"].to_pylist()],
+            fitting["sample_id"].to_pylist(),
+            [np.array(ids, dtype=np.int32) for ids in fitting["input_ids"].to_pylist()],
             [self.encoder.completion(choice) for choice in self.asked.choices],
             batch_tokens=batch_tokens,
-            owners=asked["user_id"].to_pylist() if engine == "trees" else None,
+            owners=fitting["user_id"].to_pylist() if engine == "trees" else None,
         )
         words = pa.array(self.asked.choices).take(found["answer"].combine_chunks())
         answers = pc.if_else(found["miss"].combine_chunks(), pa.scalar(None, pa.string()), words)
         answered = found.set_column(found.column_names.index("answer"), "answer", answers)
-        unasked = prompts.filter(prompts["input_ids"].is_null()).select(["sample_id"])
-        return pa.concat_tables([answered, unasked], promote_options="default") if len(unasked) else answered
+        unanswered = prompts.filter(prompts["input_ids"].is_null()).select(["sample_id"])
+        return pa.concat_tables([answered, unanswered], promote_options="default") if len(unanswered) else answered

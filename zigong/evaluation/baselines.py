@@ -1,4 +1,4 @@
-"""What a lender would use without a language model, from a constant to boosted trees, on the same samples."""
+"""Baselines without a language model, from a constant to boosted trees, on the same samples."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ _TREE_PARAMETERS: dict[str, object] = {
     "cat_smooth": 20.0,
     "deterministic": True,
     "force_row_wise": True,
-    "num_threads": 1,  # two spin against each other on a busy machine and cost forty times the time
+    "num_threads": 1,  # two threads busy-wait for each other on a loaded machine and take forty times as long
     "verbosity": -1,
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSpace:
-    """Columns and categories as the training samples had them; other splits are brought into this shape."""
+    """Columns and categories of the training samples; features of other splits are converted to them."""
 
     numbers: tuple[str, ...]
     words: dict[str, tuple[str, ...]]  # column -> categories
@@ -60,14 +60,15 @@ def baselines_of(job: Job, held_out: pa.Table) -> dict[str, Floats]:
     """p_bad of every baseline for held-out members, fitted on the run's train members of the main question.
 
     Args:
+        job: the job that reads the tables.
         held_out: members of the run's dataset.
     """
     recipe = job.recipe
     train = of_task(job.sample_source().members(["train"]), main_task(recipe))
-    everyone = pa.concat_tables([train, held_out])
-    days = ds.field("observation_date").isin(everyone["observation_date"].unique())
+    members = pa.concat_tables([train, held_out])
+    days = ds.field("observation_date").isin(members["observation_date"].unique())
     columns = ["user_id", "observation_at", "observation_date", "profile", "events"]
-    sequences = sequences_of_members(job.arrow("user_sequences", columns, where=days), everyone)
+    sequences = sequences_of_members(job.arrow("user_sequences", columns, where=days), members)
     features = baseline_features(sequences, source_mapping(recipe).outcome_events, recipe.business_timezone)
     fitted = fit_baselines(features.iloc[: len(train)], train["label"].to_numpy(), recipe.seed)
     return {name: predict(features.iloc[len(train) :]) for name, predict in fitted.items()}
@@ -76,20 +77,20 @@ def baselines_of(job: Job, held_out: pa.Table) -> dict[str, Floats]:
 def fit_baselines(features: pd.DataFrame, labels: NDArray[np.integer], seed: int) -> dict[str, Predictor]:
     """Fits every baseline on the training samples.
 
-    ``majority`` is the bad rate; ``last_status`` the bad rate of the last status with its 30-day band of arrears;
-    ``logistic`` reads one-hot status lags and the numbers; the two ``lightgbm`` differ in whether they see the
-    profile. Nothing is tuned: fixed trees, fixed seed, no early stopping.
+    ``majority`` is the bad rate; ``last_status`` the bad rate by last status and 30-day band of arrears; ``logistic``
+    uses one-hot status lags and the numeric features; the two ``lightgbm`` models are trained with and without the
+    profile. Nothing is tuned: the number of trees and the seed are fixed, without early stopping.
 
     Args:
-        features: of baseline_features; shape [samples, columns].
+        features: output of baseline_features; shape [samples, columns].
         labels: 1 = bad; shape [samples].
-        seed: of the trees' column and row sampling.
+        seed: seed of the column and row sampling of the trees.
 
     Returns:
-        One predictor per name above, each from features of any split to p_bad.
+        One predictor per name above; each maps features of any split to p_bad.
 
     Raises:
-        DataError: labels do not fit the features or hold one class only.
+        DataError: labels and features differ in number, or labels contain only one class.
     """
     bad = np.asarray(labels) == 1
     if len(bad) != len(features) or bad.all() or not bad.any():
@@ -108,7 +109,7 @@ def fit_baselines(features: pd.DataFrame, labels: NDArray[np.integer], seed: int
 
 
 def feature_space(features: pd.DataFrame, *, with_profile: bool) -> FeatureSpace:
-    """Which columns are numbers and which are words; a profile key is a number when all its values are."""
+    """The numeric and the categorical columns; a profile key is numeric if all its values are."""
     chosen = [name for name in features.columns if with_profile or not name.startswith(_PROFILE)]
     words = {name for name in chosen if name.startswith(_STATUS)}
     words |= {name for name in chosen if name.startswith(_PROFILE) and not _is_numeric(features[name])}
@@ -119,9 +120,9 @@ def feature_space(features: pd.DataFrame, *, with_profile: bool) -> FeatureSpace
 
 
 def aligned(space: FeatureSpace, features: pd.DataFrame) -> pd.DataFrame:
-    """The features in the shape of training: unseen words and absent columns become missing values.
+    """The features in the columns of training: unseen categories and absent columns become missing values.
 
-    A count or amount whose event never occurs in this split has no column there: that is a zero, not a gap.
+    A count or amount of an event type that this split lacks has no column: its value is 0, not missing.
     """
     columns: dict[str, object] = {}
     for name in space.numbers:
@@ -138,7 +139,7 @@ def _constant(rate: float) -> Predictor:
 
 
 def _last_status(features: pd.DataFrame, bad: NDArray[np.bool_]) -> Predictor:
-    """One pseudo-sample at the overall rate keeps a rare status off 0 and 1."""
+    """One pseudo-sample at the overall rate keeps the rate of a rare status between 0 and 1."""
     overall = float(bad.mean())
     grouped = pd.Series(bad.astype(np.float64)).groupby(_status_of(features).to_numpy())
     rates = (grouped.sum() + overall) / (grouped.count() + 1)
@@ -150,7 +151,7 @@ def _last_status(features: pd.DataFrame, bad: NDArray[np.bool_]) -> Predictor:
 
 
 def _status_of(features: pd.DataFrame) -> pd.Series:
-    """Last status and its band of arrears: a lender whose statuses share one event type still has states."""
+    """Last status and its band of arrears, which distinguishes clients whose statuses share one event type."""
     days = features["dpd_lag_1"].fillna(0).to_numpy()
     band = np.where(days > 0, days // _ARREARS_STEP_DAYS + 1, 0).astype(int)
     words = zip(features[f"{_STATUS}1"].astype(str), band, strict=True)
@@ -175,7 +176,7 @@ def _logistic(features: pd.DataFrame, bad: NDArray[np.bool_]) -> Predictor:
 
 
 def _plain_words(features: pd.DataFrame, space: FeatureSpace) -> pd.DataFrame:
-    """One-hot encoding reads an unseen word as no word at all."""
+    """Categories as strings; a missing or unseen category is an empty string."""
     words = {name: features[name].astype(object).where(features[name].notna(), "") for name in space.words}
     return features.assign(**words)
 
@@ -192,7 +193,7 @@ def _trees(features: pd.DataFrame, bad: NDArray[np.bool_], seed: int, *, with_pr
 
 
 def _numbered(features: pd.DataFrame) -> pd.DataFrame:
-    """LightGBM refuses names with JSON signs, and profile keys may hold any."""
+    """Columns with numbered names: LightGBM rejects names with JSON characters, which profile keys may contain."""
     return features.set_axis([f"feature_{i}" for i in range(features.shape[1])], axis=1)
 
 

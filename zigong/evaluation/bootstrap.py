@@ -1,4 +1,4 @@
-"""Intervals of measures by resampling whole persons."""
+"""Intervals of metrics by resampling persons."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zigong.evaluation.metrics import INTERVAL_METRICS, Floats, Ranked, Resample
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A figure with the ends of its interval; ``low`` and ``high`` are percentiles of the resamples."""
+    """A figure and its interval; ``low`` and ``high`` are percentiles of the resamples."""
 
     value: float
     low: float
@@ -26,10 +26,10 @@ class BootstrapResult:
     """Intervals per model from one shared resampling.
 
     Attributes:
-        figures: per metric, its figure per model; a metric at a threshold lacks models without one.
+        figures: per metric, its figure per model; metrics at a threshold omit models that have none.
         auc_differences: AUC of the reference minus AUC of each other model, paired within a resample.
         clusters: persons in the sample.
-        replicates: resamples used; one that drew no good or no bad person counts for nobody.
+        replicates: number of resamples used; those without good or without bad samples are excluded.
     """
 
     figures: Mapping[str, Mapping[str, Interval]]
@@ -64,10 +64,10 @@ def clustered_bootstrap(
     reference: str | None = None,
     thresholds: Mapping[str, float] | None = None,
 ) -> BootstrapResult:
-    """Percentile intervals from drawing whole clusters with replacement (Field and Welsh 2007).
+    """Percentile intervals from resampling clusters with replacement (Field and Welsh 2007).
 
-    Every model sees the same draws, so differences are paired. A draw only re-weights the samples, which are sorted
-    once per model: a resample costs one pass, not one sort.
+    All models share the resamples, so differences are paired. A resample only re-weights the samples, which are sorted
+    once per model: it costs one pass, not one sort.
 
     Args:
         labels: 1 = bad; shape [samples].
@@ -75,13 +75,13 @@ def clustered_bootstrap(
         clusters: person of each sample; shape [samples].
         replicates: number of resamples.
         confidence: mass between low and high, such as 0.95.
-        seed: of the draws.
-        reference: model whose AUC the differences start from.
-        thresholds: per model, the cut at which MCC is taken.
+        seed: seed of the resamples.
+        reference: model whose AUC the others are subtracted from.
+        thresholds: per model, the threshold at which MCC is computed.
 
     Raises:
-        DataError: a model does not cover the samples, or a class is missing.
-        ConfigError: the reference or a threshold names no model.
+        DataError: a model lacks scores of samples, or a class is missing.
+        ConfigError: the reference or a threshold is of an unknown model.
     """
     thresholds = thresholds or {}
     _require_known({*thresholds, *([reference] if reference else [])}, scores)
@@ -111,7 +111,7 @@ def clustered_bootstrap(
 
 
 def _interval(values: Floats, confidence: float) -> Interval:
-    """First entry is the sample itself, the rest are resamples."""
+    """The first value is of the sample itself, the others are of resamples."""
     low, high = np.quantile(values[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(value=float(values[0]), low=float(low), high=float(high))
 
@@ -122,7 +122,7 @@ def _figures(
     bad: NDArray[np.bool_],
     weights: Floats,
 ) -> dict[tuple[str, str], float]:
-    """Every metric of every model under one set of weights, by metric and model."""
+    """Every metric of every model with one set of weights, by metric and model."""
     figures = {}
     for model, order in ranked.items():
         resample = Resample(curve=order.curve(weights), weights=weights, bad=bad, called=called.get(model))
@@ -134,7 +134,7 @@ def _figures(
 
 
 def _usable_draws(member: NDArray[np.int64], bad: NDArray[np.bool_], replicates: int, seed: int) -> Iterator[Floats]:
-    """Weights of each sample per resample; draws without both classes have no AUC and are left out."""
+    """Weights of the samples per resample; resamples without both classes have no AUC and are excluded."""
     rng = np.random.default_rng(seed)
     persons = int(member.max()) + 1
     for _ in range(replicates):
@@ -154,6 +154,6 @@ def _require_known(named: set[str], scores: Mapping[str, Floats]) -> None:
     unknown = named - set(scores)
     if unknown:
         raise ConfigError(
-            f"expected names among {', '.join(scores)}, found {', '.join(sorted(unknown))}",
-            action="name the reference and thresholds as in scores",
+            f"expected models among {', '.join(scores)}, found {', '.join(sorted(unknown))}",
+            action="use the names of the scores for the reference and the thresholds",
         )

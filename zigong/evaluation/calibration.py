@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: Platt scaling on the logit, fitted on the split ``select``."""
+"""Calibration of probabilities: Platt scaling on the logit, fitted on the split ``select``."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Calibration:
 def fit_calibration(p_bad: Floats, label: NDArray[np.integer]) -> Calibration:
     """Fits intercept and slope by maximum likelihood with Platt's smoothed targets (Platt 1999, section 2.2).
 
-    The slope is held at or above 0, so calibration never turns the ranking round: a model that ranks the wrong way on
-    ``select`` gets the constant bad rate, the best monotone answer.
+    The slope is constrained to be 0 or more, so calibration never inverts the ranking: a model with an inverted ranking
+    on ``select`` is calibrated to the constant bad rate, the best monotone fit.
 
     Args:
         p_bad: probabilities of bad; shape [samples].
@@ -42,7 +42,7 @@ def fit_calibration(p_bad: Floats, label: NDArray[np.integer]) -> Calibration:
         raise DataError(
             f"expected one label per probability and both classes, found {len(p_bad)} probabilities and "
             f"{int(bad.sum())} bad of {len(bad)} labels",
-            action="calibrate on a split that holds both classes",
+            action="calibrate on a split that contains both classes",
         )
     x = _logit(p_bad)
     positives, negatives = int(bad.sum()), int((~bad).sum())

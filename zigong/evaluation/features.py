@@ -1,4 +1,4 @@
-"""The table of numbers that a credit scorer would build by hand from the same sequences the language model reads."""
+"""Conventional scorecard features, computed from the same sequences that the language model reads."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ Floats = NDArray[np.float64]
 LAGS = 12
 WINDOW_MONTHS = (3, 6, 12)
 AMOUNT_WINDOW_MONTHS = 3
-NO_STATUS = "-"  # no event type can be spelled like this
+NO_STATUS = "-"  # not a valid name of an event type
 _COLUMNS = ("observation_at", "profile", "events")
 _MICROSECONDS_PER_DAY = 86_400_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Events:
-    """All events of all sequences end to end; every array has shape [events]."""
+    """The concatenated events of all sequences; every array has shape [events]."""
 
     rows: int
-    row: Ints  # sequence an event belongs to
-    type_code: Ints  # into types
+    row: Ints  # index of the sequence of each event
+    type_code: Ints  # index into types
     types: tuple[str, ...]
-    days_past_due: Floats  # NaN where the event states none
-    amount: Floats  # 0 where the event states none
+    days_past_due: Floats  # NaN if the event has none
+    amount: Floats  # 0 if the event has none
     event_at: Ints  # microseconds since the epoch
     months_back: Ints  # calendar months from the event to T in the business time zone
 
@@ -41,23 +41,24 @@ class _Events:
 def baseline_features(sequences: pa.Table, outcome_events: Sequence[str], timezone: str) -> pd.DataFrame:
     """Features of each sequence, in the order of the table.
 
-    ``status_lag_k`` and ``dpd_lag_k`` tell the k-th last outcome event; ``count_EVENT_wm``, ``max_dpd_wm`` and
-    ``amount_EVENT_3m`` look back w calendar months; ``months_of_history``, ``gap_days`` and ``outcome_gap_days`` tell
-    how long and how fresh the history is; ``profile_KEY`` repeats the profile. Amounts are added as they are: a book
-    of several currencies needs a mapping that converts them.
+    ``status_lag_k`` and ``dpd_lag_k`` describe the k-th last outcome event; ``count_EVENT_wm``, ``max_dpd_wm`` and
+    ``amount_EVENT_3m`` cover the last w calendar months; ``months_of_history``, ``gap_days`` and ``outcome_gap_days``
+    measure the length and the recency of the history; ``profile_KEY`` is a value of the profile. Amounts are summed
+    without conversion: a book of several currencies needs a mapping that converts them.
 
     Args:
         sequences: rows of user_sequences; observation_at, profile and events are read.
         outcome_events: event types that state a repayment status.
-        timezone: business time zone, which decides the calendar month of an event.
+        timezone: business time zone, which determines the calendar month of an event.
 
     Raises:
-        DataError: a column is missing, or there is no row.
+        DataError: a column is missing, or the table is empty.
     """
     missing = [name for name in _COLUMNS if name not in sequences.column_names]
     if missing or not sequences.num_rows:
         raise DataError(
-            f"expected rows with {', '.join(_COLUMNS)}, found {sequences.num_rows} rows without {missing or 'nothing'}",
+            f"expected rows with {', '.join(_COLUMNS)}, found {sequences.num_rows} rows "
+            f"and missing columns: {', '.join(missing) or 'none'}",
             action="read user_sequences with these columns",
         )
     observed = _utc(sequences["observation_at"])
@@ -68,7 +69,7 @@ def baseline_features(sequences: pa.Table, outcome_events: Sequence[str], timezo
         _counts(events),
         _arrears(events),
         _amounts(events),
-        _freshness(events, is_outcome, _whole(observed.cast(pa.int64()))),
+        _freshness(events, is_outcome, _integers(observed.cast(pa.int64()))),
         _profiles(sequences["profile"]),
     ]
     return pd.concat(parts, axis=1)
@@ -86,7 +87,7 @@ def _flattened(column: pa.ChunkedArray, observed: pa.ChunkedArray, timezone: str
         types=tuple(str(name) for name in types),
         days_past_due=_decimal(pc.struct_field(flat, "days_past_due")),
         amount=np.nan_to_num(_decimal(pc.struct_field(flat, "amount"))),
-        event_at=_whole(event_at.cast(pa.int64())),
+        event_at=_integers(event_at.cast(pa.int64())),
         months_back=_month(observed, timezone)[row] - _month(event_at, timezone),
     )
 
@@ -153,7 +154,7 @@ def _freshness(events: _Events, is_outcome: NDArray[np.bool_], observed: Ints) -
 
 
 def _gap_days(events: _Events, chosen: NDArray[np.bool_], observed: Ints) -> Floats:
-    """Days from the newest chosen event to T, NaN where there is none."""
+    """Days from the newest chosen event to T, NaN if there is none."""
     newest = np.full(events.rows, np.iinfo(np.int64).min)
     np.maximum.at(newest, events.row[chosen], events.event_at[chosen])
     known = newest > np.iinfo(np.int64).min
@@ -176,8 +177,8 @@ def _profiles(column: pa.ChunkedArray) -> pd.DataFrame:
 
 
 def _row_of_items(column: pa.ChunkedArray) -> Ints:
-    """The row each item of a list column belongs to; a null list has no items."""
-    lengths = _whole(pc.fill_null(pc.list_value_length(column), 0))
+    """The row index of each item of a list column; a null list has no items."""
+    lengths = _integers(pc.fill_null(pc.list_value_length(column), 0))
     return np.repeat(np.arange(len(column)), lengths)
 
 
@@ -186,12 +187,12 @@ def _utc(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _month(column: pa.ChunkedArray, timezone: str) -> Ints:
-    """Calendar month as a running number, in the time zone."""
+    """Calendar month in the time zone, as a consecutive number."""
     local = column.cast(pa.timestamp("us", tz=timezone))
-    return _whole(pc.year(local)) * 12 + _whole(pc.month(local))
+    return _integers(pc.year(local)) * 12 + _integers(pc.month(local))
 
 
-def _whole(column: pa.ChunkedArray) -> Ints:
+def _integers(column: pa.ChunkedArray) -> Ints:
     return np.asarray(column.to_numpy(), dtype=np.int64)
 
 

@@ -1,4 +1,4 @@
-"""All models on the held-out splits: figures with clustered intervals, by the names of the models."""
+"""Figures of all models on the held-out splits, with clustered intervals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zigong.evaluation.calibration import calibrated, fit_calibration
 from zigong.evaluation.metrics import POINT_METRICS, best_mcc_threshold
 from zigong.recipe import Evaluation
 
-FINAL = "zigong"  # what reports and metrics.json call the model of a run; tables hold its model_id
+FINAL = "zigong"  # name of the model of a run in reports and metrics.json; tables contain its model_id
 LEAD = "auc_lead_over_"
 Floats = NDArray[np.float64]
 _SCHEMA = pa.schema(
@@ -59,15 +59,19 @@ def held_out_figures(
     settings: Evaluation,
     seed: int,
 ) -> list[Figure]:
-    """Every metric of every model on every split, those of resamples with intervals.
+    """Every metric of every model on every split; metrics of resamples have intervals.
 
-    Every model is calibrated on ``select``, as a released one is; its threshold is chosen there too, on the calibrated
-    probabilities, and both are kept. Intervals come from drawing whole ``unit`` clusters.
+    Every model is calibrated on ``select``, like a released one, and its threshold is chosen there on the calibrated
+    probabilities; both apply to all splits. Intervals come from resampling the clusters of ``unit``.
 
     Args:
         members: sample_id, split, label and the unit column of the samples, in the order of the scores.
-        scores: p_bad by model_id, as answered; shape [samples] each.
-        final: the model that is evaluated: the leads are its own, so that another model's evaluation changes none.
+        scores: uncalibrated p_bad by model_id; shape [samples] each.
+        final: the evaluated model, whose leads over the others are computed.
+        splits: splits to measure.
+        unit: column of the clusters.
+        settings: number of resamples and confidence.
+        seed: seed of the resamples.
     """
     frame = members.select(["split", "label", unit]).to_pandas()
     select = (frame["split"] == "select").to_numpy()
@@ -131,13 +135,13 @@ def _split_figures(
 
 
 def metric_rows(figures: Sequence[Figure], dataset_id: str) -> tuple[pa.Table, str]:
-    """Rows of evaluation_metrics, and the cells that they replace: those of the measured models alone."""
+    """Rows of evaluation_metrics, and the cells that they replace: only those of the measured models."""
     rows = pa.Table.from_pylist([asdict(figure) for figure in figures], schema=_SCHEMA)
     return in_dataset(rows, dataset_id)
 
 
 def in_dataset(rows: pa.Table, dataset_id: str) -> tuple[pa.Table, str]:
-    """Rows of some models with their dataset, and the predicate of these models in it."""
+    """Rows of models with their dataset, and the predicate of these models in the dataset."""
     models = ", ".join(f"'{model}'" for model in sorted(rows["model_id"].unique().to_pylist()))
     named = rows.append_column("dataset_id", pa.repeat(dataset_id, len(rows)))
     return named, f"dataset_id = '{dataset_id}' AND model_id IN ({models})"
@@ -146,12 +150,13 @@ def in_dataset(rows: pa.Table, dataset_id: str) -> tuple[pa.Table, str]:
 def exported(figures: Sequence[Figure], members: pa.Table, *, final: str, held_out: str) -> dict[str, float]:
     """Figures for metrics.json.
 
-    A source with one T has no out-of-time split: its held-out users stand under the name ``oot`` as well.
+    A source with one T has no out-of-time split: its held-out users are also exported under the name ``oot``.
 
     Args:
-        members: of all splits.
-        final: the model that was evaluated.
-        held_out: the split that the result is reported on.
+        figures: figures of the dataset.
+        members: members of all splits.
+        final: the evaluated model.
+        held_out: the split on which the result is reported.
     """
     names = {split: split for split in (held_out, "select", "test")} | {"oot": held_out}
     labels = members.filter(pc.equal(members["split"], held_out))["label"]
@@ -162,9 +167,9 @@ def exported(figures: Sequence[Figure], members: pa.Table, *, final: str, held_o
 
 
 def flat_figures(figures: Iterable[Figure], *, final: str, split: str, name: str) -> dict[str, float]:
-    """Figures of one split as metrics.json exports them: ``NAME.metric.MODEL``, ``_low`` and ``_high`` for intervals.
+    """Figures of one split for metrics.json: ``NAME.metric.MODEL``, with ``_low`` and ``_high`` for intervals.
 
-    The export calls the final model ``zigong``; its lead over a baseline is ``NAME.auc_lead_of_zigong.BASELINE``.
+    The final model is named ``zigong``; its lead over a baseline is ``NAME.auc_lead_of_zigong.BASELINE``.
     """
     flat: dict[str, float] = {}
     for figure in figures:

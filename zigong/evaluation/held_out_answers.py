@@ -1,4 +1,4 @@
-"""What models answer to the held-out members of a dataset: rows of evaluation_answers."""
+"""Answers of models to the held-out members of a dataset: rows of evaluation_answers."""
 
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ def model_answers(
     recipe: Recipe,
     stage: Path,
 ) -> pa.Table:
-    """A language model's answers, in COLUMNS and in the order of the members.
+    """The answers of a language model, in COLUMNS and in the order of the members.
 
     Args:
-        members: by sample_id, as ``SampleSource.members`` returns them.
+        members: sorted by sample_id, as ``SampleSource.members`` returns them.
 
     Raises:
-        DataError: the prompt of a member does not fit the model's context, or a file of the model is not its own.
+        DataError: the prompt of a member does not fit the model's context, or a file of the model differs from the
+            registered one.
     """
     shards = user_cells_of(members) if recipe.evaluation.engine == "trees" else cells_of(members)
     rows = answered(
@@ -52,15 +53,15 @@ def model_answers(
     if rows["p_bad"].null_count:
         raise DataError(
             f"model {model_id}: {rows['p_bad'].null_count} of {len(rows)} prompts do not fit its context of "
-            f"{asked.prompts.context_length} tokens, even with all but the newest month folded",
-            action="it cannot be compared on these samples; see docs/operations.md, The champion",
+            f"{asked.prompts.context_length} tokens, even with all months but the newest folded",
+            action="the model cannot be compared on these samples; see docs/operations.md, The champion",
         )
     named = rows.append_column("model_id", pa.repeat(model_id, len(rows))).append_column("split", members["split"])
     return named.select(COLUMNS)
 
 
 def baseline_answers(model_id: str, members: pa.Table, p_bad: NDArray[np.float64], choices: Sequence[str]) -> pa.Table:
-    """The answers of a baseline, which never misses, in COLUMNS and in the order of the members."""
+    """The answers of a baseline, which has no misses, in COLUMNS and in the order of the members."""
     answer = np.where(p_bad >= 0.5, choices[0], choices[1])
     return pa.table(
         {

@@ -16,11 +16,11 @@ from zigong.runs.job import Job
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What was measured on one dataset.
+    """Figures of an evaluation on one dataset.
 
     Attributes:
-        model_id: the model that was evaluated.
-        figures: by model, split and metric; of this model and of the baselines it was compared with, and no other.
+        model_id: the evaluated model.
+        figures: figures by model, split and metric, only of this model and of the models it was compared with.
     """
 
     model_id: str
@@ -31,10 +31,11 @@ class Measured:
         """Reads the figures of a model.
 
         Args:
-            rows: of evaluation_metrics, all of one dataset.
+            rows: rows of evaluation_metrics, all of one dataset.
+            model_id: the model.
 
         Raises:
-            DataError: none of them is of this model.
+            DataError: the model has no figures.
         """
         wanted = [field.name for field in fields(Figure)]
         found = [Figure(**row) for row in rows.select(wanted).to_pylist()]
@@ -42,19 +43,19 @@ class Measured:
         if not others:
             raise DataError(
                 f"evaluation_metrics: expected figures of {model_id}, found those of "
-                f"{', '.join(sorted({f.model_id for f in found})) or 'nobody'}",
-                action="start evaluate_model again with this run id; versions before this one named no model there",
+                f"{', '.join(sorted({f.model_id for f in found})) or 'no model'}",
+                action="start evaluate_model again with this run id; earlier versions wrote no model_id",
             )
         known = {(f.model_id, f.split, f.metric): f for f in found if f.model_id in {model_id, *others}}
         return cls(model_id=model_id, figures=known)
 
     def models(self, split: str) -> tuple[str, ...]:
-        """The evaluated model, then the baselines by falling AUC on a split."""
+        """The evaluated model, then the others by descending AUC on a split."""
         found = sorted(model for model, where, metric in self.figures if (where, metric) == (split, "auc"))
         return tuple(sorted(found, key=lambda model: (model != self.model_id, -self.value(model, split, "auc"))))
 
-    def shown(self, model: str) -> str:
-        """The name of a model in reports: the evaluated one is called by its family."""
+    def display_name(self, model: str) -> str:
+        """The name of a model in reports: ``zigong`` for the evaluated model."""
         return FINAL if model == self.model_id else model
 
     def figure(self, model: str, split: str, metric: str) -> Figure:
@@ -90,11 +91,11 @@ class Measured:
         return Interval(value=figure.value, low=figure.low, high=figure.high)
 
     def lead(self, other: str, split: str) -> Interval | None:
-        """AUC of the evaluated model minus the other's, paired; None for the evaluated model itself."""
+        """AUC of the evaluated model minus that of another, paired; None for the evaluated model itself."""
         return None if other == self.model_id else self.interval(self.model_id, split, f"{LEAD}{other}")
 
 
 def measured_in(job: Job, *, dataset_id: str, model_id: str) -> Measured:
-    """The figures of a model at the version of evaluation_metrics that a job's run reads."""
+    """The figures of a model at the version of evaluation_metrics pinned by the run of a job."""
     rows = job.arrow("evaluation_metrics", where=ds.field("dataset_id") == dataset_id)
     return Measured.of(rows, model_id)

@@ -18,12 +18,12 @@ def sequences_of_members(sequences: pa.Table, members: pa.Table) -> pa.Table:
         members: rows of dataset_members.
 
     Raises:
-        DataError: a member has none.
+        DataError: a member has no sequence.
     """
-    known, asked = (
+    known, wanted = (
         pd.MultiIndex.from_arrays([table[name].to_pandas() for name in _KEYS]) for table in (sequences, members)
     )
-    places = known.get_indexer(asked)
+    places = known.get_indexer(wanted)
     if (places < 0).any():
         raise DataError(
             f"{int((places < 0).sum())} of {len(members)} members have no sequence, first "

@@ -1,7 +1,7 @@
-"""Measures of a score against good and bad.
+"""Metrics of a score for the labels good and bad.
 
-A higher score always means a worse risk; label 1 is bad. Ties are exact: AUC counts a tied pair as one half, and KS is
-read only where the score changes. Accuracy is not offered: with 5% bad it praises a constant.
+A higher score always means a higher risk; label 1 is bad. Ties are exact: AUC counts a tied pair as one half, and KS is
+computed only where the score changes. Accuracy is not offered: with 5% bad it is high for a constant prediction.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from zigong.errors import DataError
 
 Floats = NDArray[np.float64]
 
-_SMALLEST_P = 1e-12  # log-loss of a certain and wrong answer stays finite
+_SMALLEST_P = 1e-12  # keeps the log-loss of a certain and wrong answer finite
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Cumulative shares from the worst score down, one point per distinct score, with (0, 0) in front.
+    """Cumulative shares by descending score, one point per distinct score, starting at (0, 0).
 
     Attributes:
         cuts: distinct scores, descending; shape [distinct].
@@ -43,13 +43,13 @@ class Curve:
 
     @property
     def auc(self) -> float:
-        """Area under bad over good; the trapezoid through a tie is its midrank half."""
+        """Area under bad over good; the trapezoid of a tie counts it as one half."""
         return float(np.sum(np.diff(self.good) * (self.bad[1:] + self.bad[:-1])) / 2)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ranked:
-    """Scores sorted once: weights can change, the order cannot.
+    """Scores sorted once, for curves with different weights.
 
     Attributes:
         cuts: distinct scores, descending.
@@ -62,7 +62,7 @@ class Ranked:
     bad: NDArray[np.bool_]
 
     def curve(self, weights: Floats | None = None) -> Curve:
-        """The curve under weights of the samples; None: each counts once."""
+        """The curve with weights of the samples; None means weight 1 each."""
         mass = np.ones(len(self.place)) if weights is None else weights
         counts = (np.bincount(self.place, mass * side, len(self.cuts)) for side in (self.bad, ~self.bad))
         bad, good = (np.concatenate(([0.0], np.cumsum(count))) for count in counts)
@@ -74,10 +74,10 @@ class Resample:
     """One model on one resample of a split; the sample itself is the resample of weight 1.
 
     Attributes:
-        curve: the ROC and KS curve under the weights.
+        curve: the ROC and KS curve with these weights.
         weights: how often each sample was drawn; shape [samples].
         bad: whether each sample is bad; shape [samples].
-        called: whether its score reaches the model's threshold; None without a threshold.
+        called: whether the score of each sample reaches the threshold of the model; None without a threshold.
     """
 
     curve: Curve
@@ -96,14 +96,14 @@ def score_curve(labels: NDArray[np.integer], scores: Floats) -> Curve:
 
 
 def auc(labels: NDArray[np.integer], scores: Floats) -> float:
-    """Probability that a bad sample outscores a good one, ties one half (Mann-Whitney)."""
+    """Probability that a bad sample has a higher score than a good one, with ties as one half (Mann-Whitney)."""
     return score_curve(labels, scores).auc
 
 
 def best_mcc_threshold(labels: NDArray[np.integer], scores: Floats) -> float:
-    """The score at or above which calling a sample bad gives the largest MCC; of equals the highest.
+    """The threshold with the largest MCC, the highest one if several are equal.
 
-    Choose it on the split ``select`` and keep it for every other split.
+    A sample is classified as bad if its score reaches it. Choose it on the split ``select`` and use it for every split.
     """
     ranked = rank_scores(labels, scores)
     curve = ranked.curve()
@@ -116,12 +116,12 @@ def best_mcc_threshold(labels: NDArray[np.integer], scores: Floats) -> float:
 
 
 def brier(labels: NDArray[np.integer], p_bad: Floats) -> float:
-    """Mean squared distance of probability and label."""
+    """Mean squared difference of probability and label."""
     return float(brier_score_loss(_checked(labels, p_bad), np.asarray(p_bad, dtype=np.float64), labels=(False, True)))
 
 
 def log_loss(labels: NDArray[np.integer], p_bad: Floats) -> float:
-    """Mean negative log-likelihood in nats, with probabilities held off 0 and 1 by 1e-12."""
+    """Mean negative log-likelihood in nats, with probabilities clipped to [1e-12, 1 - 1e-12]."""
     p = np.clip(np.asarray(p_bad, dtype=np.float64), _SMALLEST_P, 1 - _SMALLEST_P)
     return float(sklearn.metrics.log_loss(_checked(labels, p_bad), p, labels=(False, True)))
 
@@ -129,8 +129,8 @@ def log_loss(labels: NDArray[np.integer], p_bad: Floats) -> float:
 def matthews(weights: Floats, bad: NDArray[np.bool_], called: NDArray[np.bool_]) -> float:
     """Matthews correlation of weighted samples; 0 where a prediction is constant (Matthews 1975).
 
-    scikit-learn's takes fifty times as long, since it checks and encodes the labels each time; a bootstrap asks it of
-    every resample.
+    The function of scikit-learn takes fifty times as long, since it validates and encodes the labels at every call; a
+    bootstrap calls this for every resample.
     """
     total, positives, calls = float(weights.sum()), float(weights[bad].sum()), float(weights[called].sum())
     hits = float(weights[bad & called].sum())
@@ -148,7 +148,7 @@ def rank_scores(labels: NDArray[np.integer], scores: Floats) -> Ranked:
     if bad.all() or not bad.any():
         raise DataError(
             f"expected good and bad samples, found {int(bad.sum())} bad of {len(bad)}",
-            action="evaluate on a split that holds both classes: widen its dates or its share",
+            action="evaluate on a split that contains both classes: widen its dates or its share",
         )
     cuts, place = np.unique(np.asarray(scores, dtype=np.float64), return_inverse=True)
     return Ranked(cuts=cuts[::-1].copy(), place=len(cuts) - 1 - place, bad=bad)
@@ -161,8 +161,8 @@ def _checked(labels: NDArray[np.integer], scores: Floats) -> NDArray[np.bool_]:
     if not len(values) or not np.isfinite(values).all():
         broken = int(np.sum(~np.isfinite(values)))
         raise DataError(
-            f"expected finite scores, found {broken} that are not among {len(values)}",
-            action="look for the model that answered NaN; a miss must still carry a probability",
+            f"expected finite scores, found {broken} others of {len(values)}",
+            action="find the model that returned NaN; a miss must still have a probability",
         )
     if not np.isin(labels, (0, 1)).all():
         raise DataError("expected labels 0 and 1, found others", action="drop indeterminate samples before evaluation")
@@ -171,7 +171,7 @@ def _checked(labels: NDArray[np.integer], scores: Floats) -> NDArray[np.bool_]:
 
 
 def mismatch(expected: int, found: int, what: str) -> DataError:
-    """The error of columns of unequal length."""
+    """The error for columns of unequal length."""
     return DataError(
         f"expected {expected} {what}, one per label, found {found}",
         action="score every model on the same samples in the same order",
@@ -184,8 +184,8 @@ def _resampled_mcc(resample: Resample) -> float | None:
     return matthews(resample.weights, resample.bad, resample.called)
 
 
-# A metric is one function and one line here: it then stands in evaluation_metrics, metrics.json and the report.
-# Those of resamples carry an interval; None where the model has no threshold.
+# A metric is one function and one line here; evaluation_metrics, metrics.json and the report then contain it.
+# Metrics of resamples have an interval; None if the model has no threshold.
 INTERVAL_METRICS: dict[str, Callable[[Resample], float | None]] = {
     "auc": lambda resample: resample.curve.auc,
     "ks": lambda resample: resample.curve.ks,

@@ -1,4 +1,4 @@
-"""Where the prompts of a model come from: published samples as they are, or sequences rendered for this model."""
+"""Sources of the prompts of a model: published samples, or sequences rendered for this model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 from zigong.dataset.samples import PromptSource, SampleSource, cell_of, in_cell, prompts_of_cell
 from zigong.evaluation.asked_model import AskedModel
 from zigong.evaluation.member_sequences import sequences_of_members
-from zigong.evaluation.refolding import Kept, refolded
+from zigong.evaluation.refolding import HistoryPolicy, refolded
 from zigong.instructions.batches import in_batches
 from zigong.instructions.build import COPIED, sample_batch
 from zigong.instructions.encode import LineEncoder
@@ -27,24 +27,24 @@ _READ = (*COPIED, "profile", "counts", "events")
 
 
 class Prompts(Protocol):
-    """Prompts of one model, read shard by shard by whoever answers them."""
+    """Prompts of one model, read by shard."""
 
     @property
     def fingerprint(self) -> str:
-        """Names everything the prompts depend on but the model."""
+        """Identifies everything except the model that determines the prompts."""
 
     def of_shard(self, shard: Mapping[str, Any], encoder: LineEncoder) -> pa.Table:
-        """Columns sample_id, user_id and input_ids (null where a prompt does not fit), by sample_id."""
+        """Columns sample_id, user_id and input_ids (null if a prompt does not fit), sorted by sample_id."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplePrompts:
-    """The prompts of instruction_samples, for a model whose settings and tokenizer made them.
+    """The prompts of instruction_samples, for a model with the same settings and tokenizer.
 
     Attributes:
-        source: where the samples stand; of a dataset, only its members are asked, else every prompt in a shard.
-        template: the question, the recipe's main one.
-        splits: of the members.
+        source: location of the samples; a dataset limits the prompts to its members, otherwise all of a shard are read.
+        template: the main question of the recipe.
+        splits: splits of the members.
     """
 
     source: PromptSource
@@ -69,21 +69,22 @@ class SamplePrompts:
 
 @dataclass(frozen=True, kw_only=True)
 class SequencePrompts:
-    """Sequences rendered and encoded with the settings, and the tokenizer, of the model that answers.
+    """Sequences rendered and encoded with the settings and the tokenizer of the model.
 
     Attributes:
-        prompts: the model's settings.
-        root: of the lakehouse.
-        version: of user_sequences.
-        published: how those sequences were built.
-        members: whose samples are asked; None: every sequence of the shard, under its sequence_id as sample_id.
-        splits: of the members.
+        prompts: settings of the model.
+        root: root of the lakehouse.
+        version: version of user_sequences.
+        published: history policy of those sequences.
+        members: dataset whose members are rendered; None: every sequence of the shard, with its sequence_id as
+            sample_id.
+        splits: splits of the members.
     """
 
     prompts: PromptSpec
     root: str
     version: int
-    published: Kept
+    published: HistoryPolicy
     members: SampleSource | None = None
     splits: tuple[str, ...] = ()
 
@@ -105,10 +106,10 @@ class SequencePrompts:
             here &= ds.field("observation_date").isin(among["observation_date"].unique())
         paths = LakehousePaths(root=self.root)
         found = arrow_pinned(paths, "user_sequences", self.version, columns=_READ, where=here)
-        asked = found if among is None else sequences_of_members(found, among)
+        chosen = found if among is None else sequences_of_members(found, among)
         keys = (found if among is None else among).select(["sequence_id" if among is None else "sample_id", "user_id"])
-        wanted = Kept(max_events=self.prompts.settings.max_events, timezone=self.prompts.timezone)
-        ids = _input_ids(refolded(asked, self.published, wanted), self.prompts, encoder)
+        wanted = HistoryPolicy(max_events=self.prompts.settings.max_events, timezone=self.prompts.timezone)
+        ids = _input_ids(refolded(chosen, self.published, wanted), self.prompts, encoder)
         return keys.rename_columns(["sample_id", "user_id"]).append_column("input_ids", ids).sort_by("sample_id")
 
 
@@ -121,12 +122,15 @@ def prompts_of_members(
     recipe_tokenizer: str,
     sequences_version: int,
 ) -> Prompts:
-    """The members of a dataset as a model is asked about them: as they were published where they are its own prompts.
+    """The prompts of a model about the members of a dataset: the published ones if they are prompts of this model.
 
     Args:
-        recipe_prompts: what the dataset's samples were rendered with.
-        recipe_tokenizer: digest of what they were encoded with.
-        sequences_version: of user_sequences.
+        asked: the model and its question.
+        source: the dataset.
+        splits: splits of the members.
+        recipe_prompts: settings that rendered the samples of the dataset.
+        recipe_tokenizer: digest of the tokenizer that encoded them.
+        sequences_version: version of user_sequences.
     """
     if (asked.prompts, asked.tokenizer_digest) == (recipe_prompts, recipe_tokenizer):
         return SamplePrompts(source=source, template=asked.prompts.template.name, splits=tuple(splits))
@@ -134,14 +138,14 @@ def prompts_of_members(
         prompts=asked.prompts,
         root=source.root,
         version=sequences_version,
-        published=Kept(max_events=recipe_prompts.settings.max_events, timezone=recipe_prompts.timezone),
+        published=HistoryPolicy(max_events=recipe_prompts.settings.max_events, timezone=recipe_prompts.timezone),
         members=source,
         splits=tuple(splits),
     )
 
 
 def _input_ids(sequences: pa.Table, prompts: PromptSpec, encoder: LineEncoder) -> pa.Array:
-    """The token ids of each sequence's main prompt, in their order."""
+    """The token ids of the main prompt of each sequence, in the order of the sequences."""
     zone = ZoneInfo(prompts.timezone)
     render = partial(sample_batch, plan=prompts, encoder=encoder, zone=zone)
     parts = in_batches(lambda: render)(iter([_batch(sequences, prompts)]))
@@ -156,7 +160,7 @@ def _fitting(parts: Iterator[pa.RecordBatch]) -> Iterator[pa.Array]:
 
 
 def _batch(sequences: pa.Table, prompts: PromptSpec) -> pa.RecordBatch:
-    """Sequences in the columns that ``sample_batch`` reads: nobody trains, a list per field of the events."""
+    """Sequences in the columns that ``sample_batch`` reads: none is marked as train; one list per event field."""
     rows = sequences.combine_chunks()
     columns = {name: rows[name].combine_chunks() for name in (*COPIED, "profile", "counts", "events")}
     events = columns.pop("events")

@@ -1,4 +1,4 @@
-"""Published sequences as the history policy of another model would have kept them."""
+"""Published sequences under the history policy of another model."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
-    """How much of a history sequences keep.
+class HistoryPolicy:
+    """How much of a history a sequence keeps.
 
     Attributes:
-        max_events: newest events kept; older whole calendar months fold.
-        timezone: whose calendar months.
+        max_events: number of newest events kept; older calendar months are folded as a whole.
+        timezone: time zone of the calendar months.
     """
 
     max_events: int
     timezone: str
 
 
-def refolded(sequences: pa.Table, published: Kept, wanted: Kept) -> pa.Table:
+def refolded(sequences: pa.Table, published: HistoryPolicy, wanted: HistoryPolicy) -> pa.Table:
     """Rows of user_sequences with the events, counts and sequence_id of another history policy.
 
-    Equals ``behavior.sequences.sequences_of`` with the wanted policy, row for row.
+    Equal, row by row, to ``behavior.sequences.sequences_of`` with the wanted policy.
 
     Args:
-        sequences: columns sequence_id, user_id, observation_at, counts and events among others.
-        published: how the sequences were built.
-        wanted: how the model wants them.
+        sequences: columns sequence_id, user_id, observation_at, counts, events and possibly others.
+        published: the policy that the sequences were built with.
+        wanted: the policy of the model.
 
     Raises:
-        DataError: older events that the model would read were folded away, or the sequences were built otherwise.
+        DataError: older events that the model reads were folded, or the sequences were built with another policy.
     """
     rows = sequences.combine_chunks()
     if rows["sequence_id"].to_pylist() != _sequence_ids(rows, history_policy(published.max_events)):
         raise DataError(
-            f"user_sequences: expected the history policy {history_policy(published.max_events)}, as the recipe has "
-            "it, found the names of another one",
+            f"user_sequences: expected the history policy {history_policy(published.max_events)}, as in the "
+            "recipe, found sequence ids of another one",
             action="run build_sequences with this recipe first",
         )
     if published == wanted:
@@ -58,12 +58,12 @@ def refolded(sequences: pa.Table, published: Kept, wanted: Kept) -> pa.Table:
     flat, sizes = events.flatten(), pc.list_value_length(events).to_numpy()
     folded = counts.field("folded").to_numpy()
     same_months = published.timezone == wanted.timezone and wanted.max_events <= published.max_events
-    lost = int(np.count_nonzero((folded > 0) & (sizes <= wanted.max_events))) if not same_months else 0
-    if lost:
+    missing = int(np.count_nonzero((folded > 0) & (sizes <= wanted.max_events))) if not same_months else 0
+    if missing:
         raise DataError(
             f"user_sequences keeps {published.max_events} events in months of {published.timezone}; the model reads "
-            f"{wanted.max_events} in months of {wanted.timezone}, and of {lost} of {len(rows)} clients in this shard "
-            "older events were folded away",
+            f"{wanted.max_events} in months of {wanted.timezone}, and of {missing} of {len(rows)} clients in this "
+            "shard older events were folded",
             action=f"build sequences in the model's time zone with instructions.max_events {wanted.max_events} or more",
         )
     months = months_of(local_days(flat.field("event_at"), ZoneInfo(wanted.timezone)))
@@ -87,15 +87,15 @@ def refolded(sequences: pa.Table, published: Kept, wanted: Kept) -> pa.Table:
 
 
 def _kept(months: Integers, start: int, end: int, max_events: int) -> Integers:
-    """Positions of the events after the month of the newest one that does not fit; the newest where none is left."""
+    """Positions of the events after the month of the newest one that does not fit; the newest ones if none remain."""
     if end - start <= max_events:
         return np.arange(start, end)
-    whole = start + np.flatnonzero(months[start:end] > months[end - max_events - 1])
-    return whole if len(whole) else np.arange(end - max_events, end)
+    newer = start + np.flatnonzero(months[start:end] > months[end - max_events - 1])
+    return newer if len(newer) else np.arange(end - max_events, end)
 
 
 def _sequence_ids(rows: pa.Table, policy_id: str) -> list[str]:
-    """As ``behavior.sequences`` names sequences; the wording of a question is chosen by the name."""
+    """The ids that ``behavior.sequences`` assigns; the phrasing of a question depends on them."""
     named = zip(rows["user_id"].to_pylist(), rows["observation_at"].to_pylist(), strict=True)
     texts = (f"{user_id}|{_instant(at)}|{policy_id}" for user_id, at in named)
     return [hashlib.sha256(text.encode()).hexdigest() for text in texts]

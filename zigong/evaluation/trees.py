@@ -1,4 +1,4 @@
-"""Answers over token trees: the prompts of one owner, and every choice after each of them, in one pass."""
+"""Answers over token trees: the prompts of one owner, each followed by every choice, in one forward pass."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def answered_trees(
 
     Args:
         model: a causal language model in evaluation mode.
-        owners: [N] whose prompt it is; no tree holds the prompts of two.
+        owners: [N] owner of each prompt; a tree contains the prompts of one owner.
         prompts: [N] token ids, at least one each.
         choices: [C] token ids of each choice, at least one each.
-        batch_tokens: padded tokens of one pass; a larger tree is a batch of its own.
+        batch_tokens: padded tokens of one forward pass; a larger tree is a separate batch.
     """
     answers = [np.asarray(choice, dtype=np.int32) for choice in choices]
     trees = [_tree_of_choices(prompts, members, answers) for members in families(owners, prompts)]
@@ -46,9 +46,9 @@ def answered_trees(
 
 
 def _tree_of_choices(prompts: Sequence[TokenIds], members: Indices, answers: Sequence[TokenIds]) -> Tree:
-    """A tree whose samples are prompt after prompt, and within each choice after choice."""
-    told = [(prompts[index], answer) for index in members for answer in answers]
-    return members, prompt_tree([prompt for prompt, _ in told], [answer for _, answer in told])
+    """A tree whose samples are ordered by prompt, then by choice."""
+    pairs = [(prompts[index], answer) for index in members for answer in answers]
+    return members, prompt_tree([prompt for prompt, _ in pairs], [answer for _, answer in pairs])
 
 
 @torch.inference_mode()

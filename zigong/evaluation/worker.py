@@ -1,4 +1,4 @@
-"""What an answering actor does: opens one model, then answers one shard of its prompts after the other."""
+"""A Ray actor that opens one model, then answers its prompts shard by shard."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from zigong.evaluation.prompt_sources import Prompts
 
 
 class AnswerWorker:
-    """Answers shards: (observation_date, user_bucket) cells, or the users of a bucket.
+    """Answers shards: cells (observation_date, user_bucket), or the users of a bucket.
 
     Args:
         asked: the model and its question.
-        folders: where its files lie.
-        prompts: what it is asked.
-        engine: ``trees``: the prompts of a user in a shard share a pass.
-        batch_tokens: padded tokens of one pass.
+        folders: the folders of its files.
+        prompts: its prompts.
+        engine: with ``trees`` the prompts of a user in a shard share a forward pass.
+        batch_tokens: padded tokens of one forward pass.
+        torch_threads: threads of torch.
     """
 
     def __init__(
@@ -41,5 +42,5 @@ class AnswerWorker:
 
     def __call__(self, shard: Mapping[str, Any]) -> pa.Table:
         """Columns of :meth:`OpenedModel.answers` for the prompts of one shard."""
-        asked = self._prompts.of_shard(shard, self._model.encoder)
-        return self._model.answers(asked, engine=self._engine, batch_tokens=self._batch_tokens)
+        prompts = self._prompts.of_shard(shard, self._model.encoder)
+        return self._model.answers(prompts, engine=self._engine, batch_tokens=self._batch_tokens)

@@ -16,7 +16,7 @@ from zigong.evaluation.answering import answered
 from zigong.evaluation.asked_model import AskedModel
 from zigong.evaluation.calibration import calibrated
 from zigong.evaluation.prompt_sources import Prompts, SamplePrompts, SequencePrompts
-from zigong.evaluation.refolding import Kept
+from zigong.evaluation.refolding import HistoryPolicy
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.recipe import Recipe
 from zigong.release.model import Model
@@ -79,7 +79,7 @@ def book_of(job: Job, asked: AskedModel, day: date, *, tokenizer: str) -> Book:
             prompts=asked.prompts,
             root=job.paths.root,
             version=job.version("user_sequences"),
-            published=Kept(max_events=settings.settings.max_events, timezone=settings.timezone),
+            published=HistoryPolicy(max_events=settings.settings.max_events, timezone=settings.timezone),
         )
     if not len(clients):
         raise DataError(

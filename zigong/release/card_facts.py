@@ -34,7 +34,7 @@ def model_card_of(model: Model, decision: Decision, measured: Measured, held_out
             data={**_data(recipe), "held out": f"{samples:,} samples, {int(held_out.labels.sum()):,} bad"},
             results=tuple(
                 CardResult(
-                    model=measured.shown(name),
+                    model=measured.display_name(name),
                     split="held out",
                     samples=samples,
                     auc=measured.interval(name, split, "auc"),

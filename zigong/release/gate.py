@@ -63,7 +63,8 @@ def decide(
     - the paired AUC difference to the last-status lookup has a lower bound above 0 (``gate.beat_last_status``);
     - MCC at the threshold, which was chosen on ``select`` and not on these samples, is above ``gate.min_mcc``;
     - non-inferiority: the lower bound of the paired AUC difference to the champion is not below
-      ``-gate.max_auc_loss``. The burden of proof is on the challenger: it is refused if the samples are too few to exclude a larger loss.
+      ``-gate.max_auc_loss``. It is refused if the samples are too few to exclude a
+      larger loss.
 
     The difference to LightGBM is reported only and does not affect the decision.
 

@@ -71,7 +71,8 @@ Intervals come from resampling persons with replacement. "Against" is the AUC of
 | {{ row.model | inline }} | {{ row.split | inline }} | {{ "{:,}".format(row.samples) }} | {{ row.auc | interval }} \
 | {{ row.ks | interval }} | {{ row.mcc | interval }} | {{ row.difference | interval(sign="+") }} |
 {% endfor %}
-A sample is classified as bad at a probability of {{ "%.4f" | format(facts.threshold) }} or more, the best MCC on `select`.
+A sample is classified as bad at a probability of {{ "%.4f" | format(facts.threshold) }} or more, \
+the best MCC on `select`.
 Scaling: {{ facts.scaling | inline }}
 
 ## Gate

@@ -59,7 +59,8 @@ def serving_base(job: Job) -> Path:
     serving = champion(registry_of(job.recipe))
     if serving is None:
         raise ConfigError(
-            f"run {job.run.run_id} has no base model: none was trained in it, base.path is not set, and there is no champion",
+            f"run {job.run.run_id} has no base model: none was trained in it, base.path is not set, "
+            "and there is no champion",
             action="run build_base in this run, or set base.path",
         )
     serving.model.asked.base.verify(serving.folders.base, [TOKENIZER])

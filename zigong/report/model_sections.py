@@ -73,7 +73,7 @@ def results(measured: Measured | None, main: pd.DataFrame | None, split: str) ->
         bad=int(labels.sum()),
         rows=tuple(
             ModelRow(
-                model=measured.shown(model),
+                model=measured.display_name(model),
                 auc=measured.interval(model, split, "auc"),
                 ks=measured.interval(model, split, "ks"),
                 mcc=measured.interval(model, split, "mcc"),
@@ -115,7 +115,7 @@ def held_out(job: Job, members: pd.DataFrame, measured: Measured) -> HeldOut:
     return HeldOut(
         split=split,
         labels=labels[shown],
-        scores={measured.shown(model): wide[model].to_numpy()[shown] for model in models},
+        scores={measured.display_name(model): wide[model].to_numpy()[shown] for model in models},
         p_calibrated=p_calibrated,
         card_scores=card_scores(p_calibrated, job.recipe.card),
     )

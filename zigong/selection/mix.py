@@ -47,7 +47,7 @@ def training_mix(pool: DataFrame, settings: Mix, *, seed: int, mix_id: str) -> D
     Raises:
         DataError: the pool has too few scored samples for the influence share, or too few users for the cap.
     """
-    placed = standings(pool, settings)
+    placed = ranked_pool(pool, settings)
     strata = _strata(placed)
     quotas = influence_quotas(strata, settings)
     best_first = Window.partitionBy("stratum", "candidate").orderBy(F.col("quantile").desc(), F.col("sample_id"))
@@ -62,7 +62,7 @@ def training_mix(pool: DataFrame, settings: Mix, *, seed: int, mix_id: str) -> D
     return mix.select(F.lit(mix_id).alias("mix_id"), *table_contract("training_mix").column_names[1:])
 
 
-def standings(pool: DataFrame, settings: Mix) -> DataFrame:
+def ranked_pool(pool: DataFrame, settings: Mix) -> DataFrame:
     """The pool with stratum, quantile of the score, and whether a sample is a candidate for the influence share.
 
     Scores against a user's own tests and against the population have different scales, so each scope is ranked

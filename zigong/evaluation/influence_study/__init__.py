@@ -1,1 +1,1 @@
-"""Does the influence score find what matters? Wrong labels, a datamodel, retraining, each beside loss and chance."""
+"""Study of the influence score: wrong labels, a datamodel and retraining, each compared with loss and chance."""

@@ -1,7 +1,7 @@
-"""Linear datamodeling score (Park et al. 2023): do summed scores of a subset foretell what training on it gives?
+"""Linear datamodeling score (Park et al. 2023): do summed scores of a subset predict the result of training on it?
 
-Random halves of the pool are trained from the same start. A score is good where the sum over a half ranks the halves as
-their loss on the targets does: Spearman's correlation of the sums with the negative mean loss, over the halves.
+An agent is trained on each of several random halves of the pool, from the same initial adapter. The measure is
+Spearman's correlation, over the halves, of the sum of the scores with the negative mean loss on the targets.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ RESAMPLES = 1000
 def datamodeling_score(
     setting: StudySetting, sizes: Sizes, *, seed: int, advance: Callable[[], None] = lambda: None
 ) -> pd.DataFrame:
-    """Spearman's correlation by predictor, for all targets and for the good and the bad ones alone.
+    """Spearman's correlation by predictor, for all targets, the good and the bad ones.
 
-    Predictors: ``tracseq`` against those targets, from one agent trained on the whole pool; ``loss`` of the samples
+    Predictors: ``tracseq`` for those targets, from one agent trained on the complete pool; ``loss`` of the samples
     under that agent; ``random`` numbers. Intervals resample the halves.
 
     Args:
         setting: samples and settings.
-        sizes: ``subsets`` halves.
-        seed: of the halves; every training starts from the same adapter and order.
+        sizes: sizes of the study; ``subsets`` is the number of halves.
+        seed: seed of the halves; every training starts from the same adapter and order.
         advance: called after every training.
 
     Returns:
@@ -39,7 +39,7 @@ def datamodeling_score(
     generator = np.random.default_rng([seed, 2])
     size = len(setting.train)
     halves = [np.sort(generator.permutation(size)[: size // 2]) for _ in range(sizes.subsets)]
-    whole = setting.agent(setting.train, seed=seed, name="datamodel_whole")
+    agent = setting.agent(setting.train, seed=seed, name="datamodel_whole")
     outcomes = []
     for number, half in enumerate(halves):
         folder = setting.agent(setting.train.take(half), seed=seed, name=f"datamodel_{number}")
@@ -48,16 +48,16 @@ def datamodeling_score(
     losses = np.stack(outcomes)
     rows = []
     for name, chosen in _target_groups(setting).items():
-        found = setting.scores(setting.train, whole, setting.targets.take(chosen)).fillna(0.0)
+        found = setting.scores(setting.train, agent, setting.targets.take(chosen)).fillna(0.0)
         predictors: dict[str, Floats] = {
             "tracseq": found["score"].to_numpy(),
             "loss": found["loss"].to_numpy(),
             "random": generator.normal(size=size),
         }
-        gained = -losses[:, chosen].mean(axis=1)
+        negative_loss = -losses[:, chosen].mean(axis=1)
         for predictor, values in predictors.items():
             sums = np.array([values[half].sum() for half in halves])
-            rows.append((name, predictor, *_correlation(sums, gained, seed), len(halves)))
+            rows.append((name, predictor, *_correlation(sums, negative_loss, seed), len(halves)))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -1,4 +1,4 @@
-"""Wrong labels: some are turned round, an agent is trained on all, and every score says which they are."""
+"""Detection of wrong labels: some labels are flipped, an agent is trained on all samples, and each score ranks them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COLUMNS = ("detector", "seed", "auc", "low", "high")
 
 
 def mislabel_detection(setting: StudySetting, sizes: Sizes, *, seed: int) -> pd.DataFrame:
-    """AUC of each detector at telling turned labels from the others, for one seed.
+    """AUC of each detector of flipped labels, for one seed.
 
     Detectors: ``tracseq``, the lowest scores; ``tracseq_in_class``, the lowest quantiles within the label as given;
     ``loss``, the highest losses at the last checkpoint; ``random``. Intervals resample users.
@@ -27,20 +27,20 @@ def mislabel_detection(setting: StudySetting, sizes: Sizes, *, seed: int) -> pd.
     agent = setting.agent(samples, seed=seed, name=f"flipped_{seed}")
     found = setting.scores(samples, agent, setting.targets).assign(label=samples.label)
     known = found["score"].notna().to_numpy()
-    turned = np.isin(np.arange(size), flipped).astype(np.int64)
+    is_flipped = np.isin(np.arange(size), flipped).astype(np.int64)
     detectors: dict[str, Floats] = {
         "tracseq": -found["score"].to_numpy(),
         "tracseq_in_class": -found.groupby("label")["score"].rank(pct=True).to_numpy(),
         "loss": found["loss"].to_numpy(),
         "random": generator.random(size),
     }
-    told = clustered_bootstrap(
-        turned[known],
+    result = clustered_bootstrap(
+        is_flipped[known],
         {name: values[known] for name, values in detectors.items()},
         np.array(samples.user_id)[known],
         replicates=setting.recipe.evaluation.bootstrap,
         confidence=setting.recipe.evaluation.confidence,
         seed=seed,
     )
-    rows = [(name, seed, item.value, item.low, item.high) for name, item in told.auc.items()]
+    rows = [(name, seed, item.value, item.low, item.high) for name, item in result.auc.items()]
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -1,4 +1,4 @@
-"""The end-to-end check: the final model trained on the same number of high, low and random samples."""
+"""End-to-end check: the final model trained on equal numbers of high, low and random samples."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ def retrained_arms(
 ) -> pd.DataFrame:
     """AUC on the held-out samples by arm.
 
-    Every arm holds ``mix.fraction`` of the pool: ``high`` and ``low`` are the ends of the ranking within each class (so
-    all arms have the pool's bad rate), ``high_loss`` and ``low_loss`` those of plain loss, ``mix`` takes
-    ``mix.influence_share`` from the top and the rest at random. Each seed has an agent, draws and trainings of its own.
+    Every arm contains ``mix.fraction`` of the pool: ``high`` and ``low`` are the ends of the ranking by score within
+    each class (so all arms have the bad rate of the pool), ``high_loss`` and ``low_loss`` those of the ranking by loss;
+    ``mix`` has ``mix.influence_share`` from the top and the rest at random. Each seed has its own agent, random numbers
+    and trainings.
 
     Returns:
         Columns of ``COLUMNS``: AUC of the mean answer of all seeds and its lead over random, with intervals over
@@ -40,7 +41,7 @@ def retrained_arms(
             answers[arm].append(setting.retrained(setting.train.take(indices), seed=seed + number, name=name))
             advance()
     labels = setting.held_out.label
-    told = clustered_bootstrap(
+    result = clustered_bootstrap(
         labels,
         {arm: np.mean(found, axis=0) for arm, found in answers.items()},
         np.array(setting.persons),
@@ -51,15 +52,15 @@ def retrained_arms(
     )
     rows = []
     for arm, found in answers.items():
-        whole, single = told.auc[arm], [auc(labels, one) for one in found]
-        behind = told.auc_differences.get(arm)
-        leads = (-behind.value, -behind.high, -behind.low) if behind else (0.0, 0.0, 0.0)
-        rows.append((arm, count, whole.value, whole.low, whole.high, *leads, min(single), max(single)))
+        overall, by_seed = result.auc[arm], [auc(labels, one) for one in found]
+        deficit = result.auc_differences.get(arm)
+        leads = (-deficit.value, -deficit.high, -deficit.low) if deficit else (0.0, 0.0, 0.0)
+        rows.append((arm, count, overall.value, overall.low, overall.high, *leads, min(by_seed), max(by_seed)))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _arms(setting: StudySetting, seed: int) -> dict[str, Indices]:
-    """Which samples each arm trains on; all arms have the same number of each label."""
+    """The samples of each arm; all arms have the same number per label."""
     pool, mix = setting.train, setting.recipe.mix
     agent = setting.agent(pool, seed=seed, name=f"retraining_agent_{seed}")
     found = setting.scores(pool, agent, setting.targets).assign(label=pool.label)

@@ -1,4 +1,4 @@
-"""What every part of the study works on: the samples of a finished run, and how they are trained, scored, answered."""
+"""Input of all parts of the study: the samples of a finished run, and their training, scoring and answering."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ GOOD, BAD = 0, 1
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How large the study is.
+    """Sizes of the study.
 
     Attributes:
-        samples: most train samples, whole users by hash.
-        targets: most target samples, likewise.
+        samples: maximal number of train samples; complete users are chosen by hash.
+        targets: maximal number of target samples, chosen likewise.
         seeds: repetitions of flips, agents and retrainings.
-        subsets: retrained halves of the datamodel.
-        flipped: share of the labels that are turned round.
+        subsets: number of halves of the datamodel.
+        flipped: share of the labels that are flipped.
     """
 
     samples: int
@@ -63,10 +63,10 @@ class StudySetting:
 
     Attributes:
         base: folder of the base model.
-        recipe: of the run; its sections ``agent``, ``influence`` and ``finetune`` are used as they are.
+        recipe: recipe of the run; its sections ``agent``, ``influence`` and ``finetune`` apply unchanged.
         train: the pool.
-        targets: what influence is measured on.
-        held_out: what retrained models answer.
+        targets: samples on whose loss influence is measured.
+        held_out: samples that retrained models answer.
         persons: split unit of each held-out sample.
         scratch: folder for adapters.
     """
@@ -81,7 +81,7 @@ class StudySetting:
 
     @cached_property
     def completions(self) -> tuple[TokenIds, TokenIds]:
-        """The answers of good and bad.
+        """The answers for good and bad.
 
         Raises:
             DataError: a label has not exactly one answer.
@@ -91,21 +91,21 @@ class StudySetting:
             texts = {tuple(self.train.completion_ids[i].tolist()) for i in np.flatnonzero(self.train.label == label)}
             if len(texts) != 1:
                 raise DataError(
-                    f"label {label} has {len(texts)} answers among the train samples, the study needs one",
-                    action="study a run whose pool holds both labels of a question with two choices",
+                    f"label {label} has {len(texts)} answers among the train samples, expected one",
+                    action="study a run whose pool contains both labels of a question with two choices",
                 )
             found.append(np.array(texts.pop(), dtype=np.int32))
         return found[GOOD], found[BAD]
 
     def relabelled(self, flipped: Indices) -> Samples:
-        """The pool with some labels, and their answers, turned round."""
+        """The pool with some labels and their answers flipped."""
         label = self.train.label.copy()
         label[flipped] = 1 - label[flipped]
         answers = [self.completions[value] for value in label]
         return replace(self.train, label=label, completion_ids=tuple(answers))
 
     def agent(self, samples: Samples, *, seed: int, name: str) -> Path:
-        """Trains an agent; returns its folder."""
+        """Trains an agent and returns its folder."""
         folder = self.scratch / name
         threads = self.recipe.engine.torch_threads
         trainer.train_agent(
@@ -114,7 +114,7 @@ class StudySetting:
         return folder
 
     def scores(self, samples: Samples, agent_folder: Path, targets: Samples) -> pd.DataFrame:
-        """Columns ``score`` and ``loss`` of samples; where a sample has no score, both are NaN."""
+        """Columns ``score`` and ``loss`` of samples; both are NaN for a sample without a score."""
         settings = self.recipe.influence
         agent = open_agent(self.base, read_checkpoints(agent_folder), torch_threads=self.recipe.engine.torch_threads)
         gradients = target_gradients(agent, targets, settings, business_timezone=self.recipe.business_timezone)
@@ -139,7 +139,7 @@ class StudySetting:
         return losses
 
     def retrained(self, samples: Samples, *, seed: int, name: str) -> Floats:
-        """Trains the final model on samples; returns its probabilities of bad for the held-out samples."""
+        """Trains the final model on samples and returns its probabilities of bad for the held-out samples."""
         folder, threads = self.scratch / name, self.recipe.engine.torch_threads
         trainer.train_adapter(self.base, samples, self.recipe.finetune, seed=seed, torch_threads=threads, folder=folder)
         good, bad = self.completions
@@ -161,25 +161,25 @@ def study_setting(
     """Reads the samples.
 
     Args:
-        source: the run's dataset.
-        recipe: of the run.
-        task: of the samples.
+        source: dataset of the run.
+        recipe: recipe of the run.
+        task: task of the samples.
         held_out: split that retrained models answer.
         base: folder of the base model.
-        sizes: caps of train and target samples.
+        sizes: sizes of the study.
         scratch: an existing folder.
     """
 
     def of(split: str) -> pa.Table:
         return source.with_prompts(of_task(source.members([split]), task))
 
-    judged = of(held_out)
+    answered = of(held_out)
     return StudySetting(
         base=base,
         recipe=recipe,
         train=whole_users(Samples.from_arrow(of("train")), sizes.samples),
         targets=whole_users(Samples.from_arrow(of("target")), sizes.targets),
-        held_out=Samples.from_arrow(judged),
-        persons=tuple(judged[recipe.split.unit].to_pylist()),
+        held_out=Samples.from_arrow(answered),
+        persons=tuple(answered[recipe.split.unit].to_pylist()),
         scratch=scratch,
     )

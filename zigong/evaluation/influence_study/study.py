@@ -1,4 +1,4 @@
-"""All parts of the study one after the other."""
+"""Runs all parts of the study."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def influence_study(setting: StudySetting, sizes: Sizes, *, seed: int, advance: 
 
 
 def _means(mislabels: pd.DataFrame) -> pd.DataFrame:
-    """Mean AUC over the seeds, with the lowest and highest end of their intervals."""
+    """Mean AUC over the seeds, with the lowest and the highest end of their intervals."""
     grouped = mislabels.groupby("detector", sort=False)
     ends = grouped.agg(auc=("auc", "mean"), low=("low", "min"), high=("high", "max")).reset_index()
     return ends.assign(seed="mean")
