@@ -78,8 +78,8 @@ def later_run(tiny_run: FinishedRun, root: Path, changes: Sequence[str]) -> Run:
     shutil.copytree(root / "_runs" / tiny_run.run_id / "artifacts", run.folder / "artifacts")
     for value in (tiny_run.run.take(Dataset), tiny_run.run.take(TrainingMix)):
         run.leave(value)
-    for value in (tiny_run.run.take(TrainedBase), tiny_run.run.take(FinalModel)):
-        run.leave(replace(value, folder=run.artefact_folder(type(value))))
+    for model in (tiny_run.run.take(TrainedBase), tiny_run.run.take(FinalModel)):
+        run.leave(replace(model, folder=run.artefact_folder(type(model))))
     return run
 
 
