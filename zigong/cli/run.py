@@ -144,7 +144,7 @@ def _print_models(run: Run) -> None:
     result, split = Table(title="held-out result (95% intervals)"), final_split(run.recipe)
     for column in ("model", "AUC", "KS"):
         result.add_column(column)
-    for model in sorted(measured.models(split), key=measured.shown):
+    for model in sorted(measured.models(split), key=measured.display_name):
         intervals = (measured.interval(model, split, name) for name in ("auc", "ks"))
         cells = (f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]" for found in intervals)
         result.add_row(measured.display_name(model), *(escape(cell) for cell in cells))
