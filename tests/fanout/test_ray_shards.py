@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 
 from tests.support.shard_workers import Deadly, Squares, die_at_build, refuse_to_build
 from zigong.errors import ConfigError, DataError, InfraError
@@ -84,6 +86,16 @@ def test_a_zigong_error_keeps_its_type_message_and_action(notes: Path) -> None:
         _run([*_shards(1), {"shard": "bad", "numbers": [13]}], notes)
     assert caught.value.action == "leave it out"
     assert not (notes.parent / "stage" / "bad.json").exists()
+
+
+def test_a_failed_computation_returns_its_cpus_while_its_error_is_kept(notes: Path) -> None:
+    with pytest.raises(DataError, match="13 is refused") as kept:
+        _run([{"shard": "bad", "numbers": [13]}, *_shards(3)], notes)
+    until = time.monotonic() + 30
+    while ray.available_resources().get("CPU") != ENGINE.ray_cpus and time.monotonic() < until:
+        time.sleep(0.2)
+    assert ray.available_resources().get("CPU") == ENGINE.ray_cpus
+    assert kept.value.__traceback__ is not None
 
 
 def test_any_other_error_reports_its_type_message_and_traceback(notes: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -83,9 +84,11 @@ def compute(
     while waiting:
         known = {shard["shard"]: shard for shard in waiting}
         begun = sum(_begun(work, shard) for shard in waiting)
-        for row in _outcomes(work, waiting, retries=attempts - 1):
-            raise_if_failed(json.loads(row["outcome"]))
-            finished(known.pop(row["shard"]))
+        # Closed after an error too, whose traceback would keep the actors and with them every CPU of a local Ray.
+        with closing(_outcomes(work, waiting, retries=attempts - 1)) as outcomes:
+            for row in outcomes:
+                raise_if_failed(json.loads(row["outcome"]))
+                finished(known.pop(row["shard"]))
         left = [shard for shard in known.values() if work.manifest(shard) is None]
         for shard in [shard for name, shard in known.items() if shard not in left]:
             finished(shard)  # staged, but its worker died before it returned
@@ -104,7 +107,7 @@ def _begun(work: ShardWork, shard: Shard) -> int:
     return len(file.read_text(encoding="utf-8").splitlines()) if file.is_file() else 0
 
 
-def _outcomes(work: ShardWork, shards: Sequence[Shard], *, retries: int) -> Iterator[dict[str, Any]]:
+def _outcomes(work: ShardWork, shards: Sequence[Shard], *, retries: int) -> Generator[dict[str, Any], None, None]:
     """Rows of finished shards in completion order; a shard that Ray gave up has none."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
