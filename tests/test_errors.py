@@ -83,7 +83,7 @@ def test_the_error_for_a_missing_source_folder_names_it_and_the_next_action(
         "kind": "config",
         "code": 2,
         "message": "source.path is missing: mapping credit_record reads raw files",
-        "action": "--set source.path=FOLDER of the raw files",
+        "action": "use --set source.path=FOLDER with the folder of the raw files",
     }
 
 

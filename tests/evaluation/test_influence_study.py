@@ -36,7 +36,7 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> StudySetting:
     learning = {"learning_rate": 0.02, "warmup_steps": 2, "batch_size": 8, "context_length": 64, "epochs": 4}
     recipe = load_recipe(TINY).model_copy(
         update={
-            "agent": make_agent_settings(2, batch_size=8, epochs=8, learning_rate=0.01),
+            "agent": make_agent_settings(2, batch_size=8, epochs=4),
             "finetune": Training.model_validate(learning),
             "influence": Influence(pairs="all"),
             "mix": Mix(fraction=0.4, influence_share=0.3),
@@ -56,8 +56,8 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> StudySetting:
 
 def test_flipped_labels_are_detected_by_loss_and_by_score_but_not_by_chance(setting: StudySetting) -> None:
     found = mislabel_detection(setting, SIZES, seed=11).set_index("detector")["auc"]
-    assert found["loss"] > 0.6
-    assert found["tracseq"] > 0.7
+    assert found["loss"] > 0.75
+    assert found["tracseq"] > 0.6
     assert abs(found["random"] - 0.5) < 0.2
 
 
