@@ -27,6 +27,7 @@ from tests.support.prompt_oracle import (
     random_sequences,
     single_event,
 )
+from tests.support.prompts import encoded_prompt
 from zigong.errors import DataError
 from zigong.instructions import prompts
 from zigong.instructions.branches import Branch, VisibleHistory
@@ -212,7 +213,7 @@ def test_100_000_events_and_values_of_10_mb_are_rendered_as_any_others() -> None
     first, crowded, *others = in_batch(rows, wanted, letters)
     days = ["+1d login" if minute and minute % 1440 == 0 else "+0d login" for minute in range(100_000)]
     assert crowded["prompt"].split("\n")[:100_000] == ["start login", *days[1:]]
-    assert crowded["input_ids"] == letters.prompt(crowded["prompt"])
+    assert crowded["input_ids"] == encoded_prompt(letters, crowded["prompt"])
     for row, sample in zip((rows[0], *rows[2:]), (first, *others), strict=True):
         assert (sample["prompt"], sample["input_ids"], sample["history_tokens"]) == naive(row, wanted, letters)
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.prompt_oracle import ATTACKS
-from tests.support.prompts import Rendered, render_prompt
+from tests.support.prompts import Rendered, encoded_prompt, render_prompt
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.render import Event, round_number, word
 from zigong.instructions.templates import load_template
@@ -126,7 +126,7 @@ def test_event_text_is_one_word_whatever_it_contains(attack: str, language: str)
     assert len(attacked.text) < 1000
     tokenizer = train_tokenizer([*attacked.lines, *calm.lines], [question, *template.choices])
     encoder = LineEncoder(tokenizer.backend_tokenizer)
-    ids = encoder.prompt(attacked.text)
+    ids = encoded_prompt(encoder, attacked.text)
     assert ids.count(tokenizer.convert_tokens_to_ids(question)) == 1
     never = {tokenizer.convert_tokens_to_ids(token) for token in (*template.choices, PAD, UNKNOWN, END)}
     assert not never & set(ids)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+from zigong.instructions.encode import LineEncoder
 from zigong.instructions.render import Event, local_date, render_branch, render_history
 from zigong.instructions.templates import Template
 from zigong.recipe import Horizon, Instructions
@@ -54,3 +55,9 @@ def render_prompt(
     on, question = local_date(observation_at, zone), template.ask(horizon)
     branch = render_branch(last, on, folded, profile, question, template=template, settings=settings)
     return Rendered(history=tuple(history), branch=branch)
+
+
+def encoded_prompt(encoder: LineEncoder, text: str) -> list[int]:
+    """Ids of a complete rendered prompt."""
+    *before, question = text.split("\n")
+    return [*encoder.history(before), *encoder.branch([question])]

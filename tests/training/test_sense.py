@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from tests.support.prompts import Rendered, render_prompt
+from tests.support.prompts import Rendered, encoded_prompt, render_prompt
 from tests.support.tiny_models import TINY
 from zigong.evaluation.answers import answer_samples
 from zigong.instructions.encode import LineEncoder
@@ -67,7 +67,9 @@ class Analyst:
         self.base, self.adapter = place / "base", place / "adapter"
         encoder = LineEncoder(tokenizer.backend_tokenizer)
         endings = [encoder.completion(choice) for choice in TEMPLATE.choices]
-        timelines = [encoder.prompt(prompt.text) + endings[number % 2] for number, prompt in enumerate(rendered)]
+        timelines = [
+            encoded_prompt(encoder, prompt.text) + endings[number % 2] for number, prompt in enumerate(rendered)
+        ]
         tiny = TINY.model_copy(update={"epochs": 12, "batch_tokens": 1024, "learning_rate": 0.002})
         answers = [[token for ending in endings for token in ending]]
         train_base(timelines, tokenizer, tiny, answers=answers, seed=1, torch_threads=1, folder=self.base)
@@ -86,7 +88,7 @@ class Analyst:
             observation_date=(date(2022, 11, 1),) * len(keys),
             matured_at=(datetime(2023, 5, 1, tzinfo=UTC),) * len(keys),
             label=labels.astype(np.int64),
-            input_ids=tuple(np.array(self.encoder.prompt(prompt.text), dtype=np.int32) for prompt in rendered),
+            input_ids=tuple(np.array(encoded_prompt(self.encoder, prompt.text), dtype=np.int32) for prompt in rendered),
             completion_ids=tuple(np.array(answer, dtype=np.int32) for answer in answers),
         )
 
@@ -96,7 +98,10 @@ class Analyst:
             self.base,
             self.adapter,
             [f"a{number}" for number in range(len(clients))],
-            [np.array(self.encoder.prompt(rendered_client(client).text), dtype=np.int32) for client in clients],
+            [
+                np.array(encoded_prompt(self.encoder, rendered_client(client).text), dtype=np.int32)
+                for client in clients
+            ],
             [self.encoder.completion(choice) for choice in TEMPLATE.choices],
             batch_tokens=4096,
             torch_threads=1,

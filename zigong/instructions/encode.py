@@ -62,11 +62,6 @@ class LineEncoder:
         *before, question = lines
         return [*(token for line in before for token in self._line(line + "\n")), *self._line(question)]
 
-    def prompt(self, text: str) -> list[int]:
-        """Ids of a complete rendered prompt."""
-        *before, question = text.split("\n")
-        return [*self.history(before), *self._line(question)]
-
     def completion(self, answer: str) -> list[int]:
         """Ids of an answer after the question."""
         return list(self._line(" " + answer))
