@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from zigong.errors import DataError
+from zigong.errors import ConfigError, DataError
 from zigong.evaluation.asked_model import AskedModel
 from zigong.evaluation.calibration import Calibration
 from zigong.instructions.prompt_spec import PromptSpec
-from zigong.recipe import Auxiliary, Card, Horizon, Instructions
-from zigong.release.model import Model, model_as_text, model_from_text
+from zigong.recipe import Auxiliary, Card, Horizon, Instructions, Split
+from zigong.release.model import Model, model_as_text, model_from_text, require_unseen
 from zigong.training.file_digests import FileDigests
 
 PROMPTS = PromptSpec(
@@ -38,6 +38,7 @@ MODEL = Model(
     dataset_id="ds-1",
     mix_id="mix-1",
     recipe_digest="e" * 64,
+    split=Split(by="user_hash", unit="person_id", seed=3, test_share=0.2),
     parents=("zigong-0",),
     asked=AskedModel(
         base=FileDigests(files={"tokenizer.json": "a" * 64, "model.safetensors": "b" * 64}),
@@ -66,9 +67,9 @@ def test_the_file_contains_every_field_of_the_value_and_a_schema_version() -> No
     assert content["asked"]["prompts"]["settings"] == PROMPTS.settings.model_dump(mode="json")
 
 
-@pytest.mark.parametrize("version", [None, 0, 2, "1"])
+@pytest.mark.parametrize("version", [None, 0, 1, "2"])
 def test_another_schema_version_is_rejected_with_the_next_action(version: object) -> None:
-    with pytest.raises(DataError, match=r"lake/serving\.json: expected schema version 1") as error:
+    with pytest.raises(DataError, match=r"lake/serving\.json: expected schema version 2") as error:
         model_from_text(changed(schema_version=version), origin="lake/serving.json")
     assert "registry.model_name" in error.value.action
 
@@ -89,3 +90,20 @@ def test_another_schema_version_is_rejected_with_the_next_action(version: object
 def test_a_file_with_missing_or_additional_content_is_rejected(text: str, wrong: str) -> None:
     with pytest.raises(DataError, match=wrong):
         model_from_text(text, origin="x")
+
+
+def _divided(**split: Any) -> Split:
+    return Split(**{"by": "user_hash", "unit": "person_id", "seed": 3, "test_share": 0.2} | split)
+
+
+def test_a_model_that_holds_out_the_same_clients_or_more_may_be_compared() -> None:
+    for split in (_divided(), _divided(test_share=0.1), _divided(by="time", seed=4)):
+        require_unseen(MODEL, split)
+
+
+@pytest.mark.parametrize("split", [{"seed": 4}, {"unit": "user_id"}, {"test_share": 0.3}], ids=str)
+def test_a_model_that_may_have_seen_held_out_clients_is_refused_by_name(split: dict[str, Any]) -> None:
+    named = r"zigong-1 was trained under split\.by=user_hash, unit=person_id, seed=3"
+    with pytest.raises(ConfigError, match=named) as error:
+        require_unseen(MODEL, _divided(**split))
+    assert "--set split.seed=3" in error.value.action

@@ -17,7 +17,7 @@ from zigong.errors import ConfigError, DataError, InfraError
 from zigong.evaluation.asked_model import AskedModel, ModelFolders
 from zigong.evaluation.calibration import Calibration
 from zigong.instructions.prompt_spec import PromptSpec
-from zigong.recipe import Card, Horizon, Instructions
+from zigong.recipe import Card, Horizon, Instructions, Split
 from zigong.release import registry as registry_module
 from zigong.release.model import Model, model_as_text
 from zigong.release.registry import Candidate, ModelRegistry, champion, promote, release, retire
@@ -58,6 +58,7 @@ def _candidate(folder: Path, model_id: str = "model-1", weight: float = 1.0) -> 
         dataset_id="dataset-1",
         mix_id="mix-1",
         recipe_digest="d" * 64,
+        split=Split(),
         asked=AskedModel.of(prompts, folders),
         calibration=Calibration(intercept=-0.3, slope=1.25),
         threshold=0.125,
@@ -205,7 +206,7 @@ def test_a_registry_of_an_earlier_version_is_rejected_with_the_next_action(
     released = release(models, _candidate(tmp_path))
     former = {"model_id": "model-1", "base": str(tmp_path / "base"), "threshold": 0.1}
     (released.folders.adapter.parent / "serving.json").write_text(json.dumps(former))
-    with pytest.raises(DataError, match=r"version 1, .*serving\.json: expected schema version 1, found none") as error:
+    with pytest.raises(DataError, match=r"version 1, .*serving\.json: expected schema version 2, found none") as error:
         champion(models)
     assert "registry.model_name" in error.value.action
 

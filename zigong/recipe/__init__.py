@@ -3,7 +3,17 @@
 from zigong.recipe.learning import Agent, Card, Evaluation, Gate, Influence, Lora, Mix, TinyBase, Training
 from zigong.recipe.load import load_recipe, parse_recipe
 from zigong.recipe.recipe import Recipe
-from zigong.recipe.sections import Auxiliary, Cohort, DateRange, Duplicates, Engine, Horizon, Instructions, Simulation
+from zigong.recipe.sections import (
+    Auxiliary,
+    Cohort,
+    DateRange,
+    Duplicates,
+    Engine,
+    Horizon,
+    Instructions,
+    Simulation,
+    Split,
+)
 
 __all__ = [
     "Agent",
@@ -22,6 +32,7 @@ __all__ = [
     "Mix",
     "Recipe",
     "Simulation",
+    "Split",
     "TinyBase",
     "Training",
     "load_recipe",

@@ -104,6 +104,7 @@ def candidate_of(challenge: Challenge, folders: ModelFolders, run: Run, *, datas
         dataset_id=dataset_id,
         mix_id=mix_id,
         recipe_digest=recipe.digest(),
+        split=recipe.split,
         asked=AskedModel.of(PromptSpec.of_recipe(recipe), folders),
         calibration=challenge.calibration,
         threshold=challenge.threshold,

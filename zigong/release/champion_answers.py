@@ -9,6 +9,7 @@ from zigong.evaluation.asked_model import AskedModel
 from zigong.evaluation.held_out_answers import model_answers
 from zigong.evaluation.prompt_sources import prompts_of_members
 from zigong.instructions.event_types import event_types
+from zigong.release.model import require_unseen
 from zigong.release.registry import champion
 from zigong.release.serving import registry_of
 from zigong.runs.job import Job
@@ -28,11 +29,13 @@ def champion_answers(
         challenger_id: model_id of the challenger.
 
     Raises:
+        ConfigError: clients that the recipe holds out may have trained the champion.
         DataError: the tokenizer of the champion lacks an event type, or a prompt does not fit its context.
     """
     current = champion(registry_of(job.recipe))
     if current is None or current.model.model_id == challenger_id:
         return {}
+    require_unseen(current.model, job.recipe.split)
     name, asked, folders = current.model.model_id, current.model.asked, current.folders
     days = ", ".join(f"DATE'{day}'" for day in members["observation_date"].unique().to_pylist())
     present = event_types(job.read("user_sequences").where(f"observation_date IN ({days})"))

@@ -11,12 +11,12 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from zigong.errors import DataError
+from zigong.errors import ConfigError, DataError
 from zigong.evaluation.asked_model import AskedModel
 from zigong.evaluation.calibration import Calibration
-from zigong.recipe import Card
+from zigong.recipe import Card, Split
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 did not record the split
 _VERSION = "schema_version"
 
 
@@ -30,6 +30,7 @@ class Model:
         dataset_id: dataset on which it was trained, calibrated and checked by the gate.
         mix_id: training mix.
         recipe_digest: recipe of the run.
+        split: how its dataset was divided, which determines the clients it has seen.
         parents: models it was derived from by other means than training; empty if a run trained it.
         asked: digests of its files, the question, and how prompts are rendered.
         calibration: maps p_bad to the probability that is scaled to points.
@@ -42,6 +43,7 @@ class Model:
     dataset_id: str
     mix_id: str
     recipe_digest: str
+    split: Split
     parents: tuple[str, ...] = ()
     asked: AskedModel
     calibration: Calibration
@@ -89,6 +91,33 @@ def model_from_text(text: str, *, origin: str) -> Model:
     if _MODEL.dump_python(model, mode="json") != content:
         raise _damaged(origin, "keys are missing, unknown or of another type")
     return model
+
+
+def require_unseen(model: Model, split: Split) -> None:
+    """Checks that a model was not trained on clients that a split holds out.
+
+    Splits by hash hold the same clients out only under one seed and unit, and a smaller share holds out fewer of them.
+    Splits by time hold dates out, and all models know the clients of earlier dates.
+
+    Raises:
+        ConfigError: clients of the held-out splits may be training clients of the model.
+    """
+    ours, theirs = split, model.split
+    if ours.by == "time":
+        return
+    same = (ours.by, ours.unit, ours.seed) == (theirs.by, theirs.unit, theirs.seed)
+    if same and ours.test_share <= theirs.test_share:
+        return
+    raise ConfigError(
+        f"model {model.model_id} was trained under {_described(theirs)}, this recipe divides by {_described(ours)}: "
+        "clients that this recipe holds out may have trained the model",
+        action=f"use --set split.seed={theirs.seed} and the other settings of the model's split, or release into "
+        "another registry.model_name",
+    )
+
+
+def _described(split: Split) -> str:
+    return f"split.by={split.by}, unit={split.unit}, seed={split.seed}, test_share={split.test_share:g}"
 
 
 def _parsed(text: str, origin: str) -> dict[str, Any]:
