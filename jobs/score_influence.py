@@ -1,10 +1,8 @@
 """Scores every training sample with TracSeq on Ray Data: dataset_members, checkpoints -> influence_scores."""
 
-import pyarrow as pa
-
 from zigong.console import LOG, progress
-from zigong.influence.rescoring import all_scores, crashed, former_scores, taken_over, with_constants, without
-from zigong.influence.scorer import Scorer, compared, computed_scores, open_scorer, training_samples
+from zigong.influence.rescoring import ScoredSamples, crashed, former_scores, with_constants
+from zigong.influence.scorer import Comparison, compared, open_scorer, scored_samples, training_samples
 from zigong.influence.worker import ScoringTask
 from zigong.lakehouse.tables import latest_version, published_tables
 from zigong.release.serving import serving_base
@@ -15,36 +13,25 @@ from zigong.runs.launch import main
 
 def score_influence(job: Job) -> None:
     """Target gradients once, then one actor per GPU or CPU group over samples without a reusable score; one commit."""
-    task = _task(job)
-    scorer = open_scorer(task, business_timezone=job.recipe.business_timezone)
-    members = training_samples(task.source)
-    known = taken_over(members, former_scores(job.paths, _former_version(job), scorer.scorer_id))
-    wanted, stage = without(members, known), job.stage("influence_scores")
-    with progress("TracSeq") as advance:
-        computed = computed_scores(task, scorer, wanted, stage_folder=stage, engine=job.recipe.engine, progress=advance)
-    scores = all_scores(known, computed, wanted)
-    refused = without(members, scores)
-    named = {"dataset_id": task.source.dataset_id, "scorer_id": scorer.scorer_id}
-    job.publish(
-        "influence_scores",
-        job.frame(with_constants(scores, named)),
-        cells=" AND ".join(f"{name} = '{value}'" for name, value in named.items()),
-        rejected=job.frame(crashed(refused, named)) if len(refused) else None,
-    )
-    counts = {"taken_over": len(known), "computed": len(computed), "refused": len(refused)}
-    job.run.add_metrics({f"influence.{name}": count for name, count in counts.items()})
-    job.leave(InfluenceScores(scorer_id=scorer.scorer_id, warnings=_compare(job, scorer, members, scores)))
-
-
-def _task(job: Job) -> ScoringTask:
-    return ScoringTask(
+    engine, settings, mix = job.recipe.engine, job.recipe.influence, job.recipe.mix
+    task = ScoringTask(
         source=job.sample_source(),
         base_folder=serving_base(job),
         agent_folder=job.take(Agent).folder,
         targets_file=job.scratch / "targets.safetensors",
-        settings=job.recipe.influence,
-        torch_threads=job.recipe.engine.torch_threads,
+        settings=settings,
+        torch_threads=engine.torch_threads,
     )
+    scorer = open_scorer(task, business_timezone=job.recipe.business_timezone)
+    members, stage = training_samples(task.source), job.stage("influence_scores")
+    former = former_scores(job.paths, _former_version(job), scorer.scorer_id)
+    with progress("TracSeq") as advance:
+        scored = scored_samples(task, scorer, members, former, stage_folder=stage, engine=engine, progress=advance)
+    _publish(job, scored, {"dataset_id": task.source.dataset_id, "scorer_id": scorer.scorer_id})
+    top_share = mix.fraction * mix.influence_share
+    found = compared(scorer, members, scored.scores, settings, top_share=top_share)
+    _report(job, scored, found)
+    job.leave(InfluenceScores(scorer_id=scorer.scorer_id, warnings=found.warnings))
 
 
 def _former_version(job: Job) -> int | None:
@@ -57,16 +44,23 @@ def _former_version(job: Job) -> int | None:
     return None if job.recipe.engine.rescore == "all" else seen.version
 
 
-def _compare(job: Job, scorer: Scorer, members: pa.Table, scores: pa.Table) -> tuple[str, ...]:
-    """Writes tables of the scores under other settings, and returns reasons against using them."""
-    top_share = job.recipe.mix.fraction * job.recipe.mix.influence_share
-    found = compared(scorer, members, scores, job.recipe.influence, top_share=top_share)
+def _publish(job: Job, scored: ScoredSamples, named: dict[str, str]) -> None:
+    refused = scored.refused
+    job.publish(
+        "influence_scores",
+        job.frame(with_constants(scored.scores, named)),
+        cells=" AND ".join(f"{name} = '{value}'" for name, value in named.items()),
+        rejected=job.frame(crashed(refused, named)) if len(refused) else None,
+    )
+
+
+def _report(job: Job, scored: ScoredSamples, found: Comparison) -> None:
+    """Records counts, tables of the scores under other settings, and reasons against using the scores."""
     for name, table in found.tables.items():
         job.run.write_table(name, table.to_dict("records"))
     for warning in found.warnings:
         LOG.warning("influence", extra={"fields": {"warning": warning}})
-    job.run.add_metrics(found.figures)
-    return found.warnings
+    job.run.add_metrics({**scored.figures(), **found.figures})
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -69,6 +71,36 @@ def taken_over(members: pa.Table, former: pa.Table) -> pa.Table:
 def without(members: pa.Table, scored: pa.Table) -> pa.Table:
     """The members whose scores must be computed."""
     return members.filter(pc.invert(pc.is_in(members["sample_id"], scored["sample_id"].combine_chunks())))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredSamples:
+    """Reused and computed scores of the samples of a dataset.
+
+    Attributes:
+        reused: former scores that are still valid, in the columns of ``PUBLISHED_SCORES``.
+        computed: scores of this run.
+        wanted: the samples that had to be scored, with their input_hash.
+    """
+
+    reused: pa.Table
+    computed: pa.Table
+    wanted: pa.Table
+
+    @cached_property
+    def scores(self) -> pa.Table:
+        """All scores, in the columns of ``PUBLISHED_SCORES``."""
+        return all_scores(self.reused, self.computed, self.wanted)
+
+    @cached_property
+    def refused(self) -> pa.Table:
+        """The samples without a score, since each of them ends the process that scores it."""
+        return without(self.wanted, self.scores)
+
+    def figures(self) -> dict[str, float]:
+        """Counts of samples as figures of metrics.json."""
+        counts = {"taken_over": self.reused, "computed": self.computed, "refused": self.refused}
+        return {f"influence.{name}": len(table) for name, table in counts.items()}
 
 
 def all_scores(known: pa.Table, computed: pa.Table, wanted: pa.Table) -> pa.Table:

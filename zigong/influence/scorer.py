@@ -17,7 +17,7 @@ from zigong.fanout.staged import staged_rows
 from zigong.influence.capture import OpenAgent
 from zigong.influence.compare import comparison_tables, with_strata
 from zigong.influence.diagnostics import diagnostic_figures
-from zigong.influence.rescoring import identities, with_input_hash
+from zigong.influence.rescoring import ScoredSamples, identities, taken_over, with_input_hash, without
 from zigong.influence.target_file import save_targets
 from zigong.influence.targets import TargetGradients, scorer_fingerprint, target_gradients
 from zigong.influence.worker import InfluenceWorker, ScoringTask
@@ -75,24 +75,27 @@ def training_samples(source: SampleSource) -> pa.Table:
     return with_input_hash(source.with_columns(source.members(["train"]), ("text_hash",)))
 
 
-def computed_scores(
+def scored_samples(
     task: ScoringTask,
     scorer: Scorer,
-    wanted: pa.Table,
+    members: pa.Table,
+    former: pa.Table,
     *,
     stage_folder: Path,
     engine: Engine,
     progress: Callable[[int, int], None],
-) -> pa.Table:
-    """The scores of the wanted samples, sorted by sample_id, without samples that end their worker's process.
+) -> ScoredSamples:
+    """Takes over the former scores that are still valid and computes the others.
 
     Args:
-        wanted: a subset of :func:`training_samples`.
+        members: samples from :func:`training_samples`.
+        former: published scores of the same scorer, of any dataset.
         stage_folder: folder of the staged shards; existing shards of the same scorer and samples are reused.
         engine: resource limits of the workers.
         progress: called with the rows done and the total number of rows.
     """
-    source = task.source
+    source, reused = task.source, taken_over(members, former)
+    wanted = without(members, reused)
     manifests = map_shards(
         _shards_of(source, wanted, user_cells_of if task.settings.engine == "trees" else cells_of),
         InfluenceWorker,
@@ -103,7 +106,8 @@ def computed_scores(
         progress=progress,
         keys_of=lambda shard: cell_of(wanted, shard)["sample_id"].to_pylist(),
     )
-    return staged_rows(stage_folder, manifests, wanted["sample_id"])
+    computed = staged_rows(stage_folder, manifests, wanted["sample_id"])
+    return ScoredSamples(reused=reused, computed=computed, wanted=wanted)
 
 
 def compared(

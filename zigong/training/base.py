@@ -65,6 +65,15 @@ class BaseManifest:
     seed: int
     config: dict[str, Any]
 
+    def figures(self) -> dict[str, float]:
+        """Size, cost and final loss as figures of metrics.json."""
+        return {
+            "base.parameters": self.parameters,
+            "base.tokens": self.tokens,
+            "base.final_loss": self.final_loss,
+            "base.tokens_per_second": self.tokens / self.seconds,
+        }
+
 
 def base_digest(folder: Path) -> str:
     """SHA-256 over weights, model config and tokenizer of a model folder.

@@ -1,0 +1,61 @@
+"""All text that a tiny base is trained from: the lines of its users, its tokenizer's words, its questions' answers."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyspark.sql import DataFrame
+
+from zigong.instructions.corpus import (
+    Answers,
+    Lines,
+    fixed_lines,
+    history_lines,
+    known_answers,
+    read_lines,
+    vocabulary_lines,
+    write_lines,
+)
+from zigong.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseText:
+    """The text of a base, all of it known before the train cut-off.
+
+    Attributes:
+        lines: rendered timeline of each user, in order of user_id.
+        vocabulary: distinct lines that the tokenizer must encode without unknown words.
+        fixed: constant texts of the prompts, one token each.
+        answers: possible answers by question name.
+    """
+
+    lines: Lines
+    vocabulary: list[str]
+    fixed: list[str]
+    answers: Answers
+
+
+def base_text(timelines: DataFrame, profiles: DataFrame, recipe: Recipe, *, scratch: Path) -> BaseText:
+    """Renders the timelines and collects the words and answers of their questions.
+
+    Args:
+        timelines: columns ``user_id`` and ``events``, complete up to the last training date.
+        profiles: rows of user_profiles.
+        scratch: folder for the rendered lines; removed, since behaviour text must not be kept outside the tables.
+    """
+    cutoff = recipe.observations.train.last
+    write_lines(
+        history_lines(timelines, recipe.instructions, cutoff=cutoff, timezone=recipe.business_timezone), scratch
+    )
+    lines = read_lines(scratch)
+    shutil.rmtree(scratch)
+    answers = known_answers(profiles, recipe)
+    return BaseText(
+        lines=lines,
+        vocabulary=vocabulary_lines(lines, profiles, recipe, answers),
+        fixed=fixed_lines(recipe),
+        answers=answers,
+    )
