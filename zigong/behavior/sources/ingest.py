@@ -17,10 +17,10 @@ from pyspark.sql.window import Window
 
 from schemas.contracts import table_contract
 from schemas.mappings import SourceMapping
-from zigong.behavior.sources.lineage import shown_identifiers
 from zigong.behavior.sources.masking import masked_attributes
 from zigong.behavior.sources.pseudonyms import pseudonymiser, user_bucket
 from zigong.behavior.sources.raw import RawTables, counted_rows, read_raw, rejected_rows
+from zigong.behavior.sources.sql_rules import require_allowed, require_hidden, require_repeatable
 from zigong.errors import DataError
 from zigong.lakehouse.business_time import local_date
 from zigong.lakehouse.row_text import row_text
@@ -229,10 +229,12 @@ def _queried(
         expected = (*expected, "known_at")
     # The author of a mapping writes SQL by design; no client data ever enters these texts.
     # A text may end in a comment, so its closing bracket is on a separate line.
+    texts = [(name, _zoned(text, timezone)) for name, text in (*mapping.derived, (section, sql))]
     views = [f"{name} AS (SELECT * FROM {{{name}}})" for name in raw.good]  # noqa: S608
-    views += [f"{name} AS ({_formatted(text, timezone)}\n)" for name, text in mapping.derived]
-    query = f"WITH {', '.join(views)} SELECT * FROM ({_formatted(sql, timezone)}\n)"  # noqa: S608
+    views += [f"{name} AS ({_escaped(text)}\n)" for name, text in texts[:-1]]
+    query = f"WITH {', '.join(views)} SELECT * FROM ({_escaped(texts[-1][1])}\n)"  # noqa: S608
     try:
+        reading = require_allowed(spark, mapping, section, texts)
         found = spark.sql(query, **raw.good)
     except AnalysisException as error:
         raise DataError(
@@ -245,21 +247,16 @@ def _queried(
             f"found {', '.join(found.columns)}",
             action=f"correct the SELECT of {section} in the mapping",
         )
-    _require_hidden(found, mapping, section)
+    require_repeatable(found, mapping, section, reading)
+    require_hidden(found, mapping, section)
     return found.select(*expected)
 
 
-def _require_hidden(found: DataFrame, mapping: SourceMapping, section: str) -> None:
-    """Refuses a query that exposes an identifier in any column but a key, which becomes a keyed digest."""
-    for column, identifiers in shown_identifiers(found).items():
-        if not column.endswith("_key"):
-            raise DataError(
-                f"source mapping {mapping.origin}: {column} of {section} exposes {', '.join(identifiers)}, which the "
-                "mapping declares an identifier; identifiers are allowed in keys only",
-                action=f"remove it from {column}, or derive a word from it before it enters the files",
-            )
+def _zoned(sql: str, timezone: str) -> str:
+    """The SQL of a mapping with :timezone filled in; Spark binds no parameters inside such views."""
+    return sql.replace(":timezone", f"'{ZoneInfo(timezone).key}'")
 
 
-def _formatted(sql: str, timezone: str) -> str:
-    """The SQL of a mapping with :timezone filled in and braces escaped; Spark binds no parameters inside such views."""
-    return sql.replace("{", "{{").replace("}", "}}").replace(":timezone", f"'{ZoneInfo(timezone).key}'")
+def _escaped(sql: str) -> str:
+    """The SQL with its braces escaped from the placeholders of the files."""
+    return sql.replace("{", "{{").replace("}", "}}")

@@ -1,106 +1,139 @@
-"""Finds which raw identifiers each column of a query exposes, from Spark's analysed plan; nothing is computed.
+"""Finds which raw columns and functions each column of a query shows, from Spark's analysed plan; nothing is computed.
 
-A raw identifier column carries its name as metadata. The plan is traversed bottom-up, expression by expression: a
-value that is computed from an identifier exposes it, except for null checks and counts.
+A raw column carries its name as metadata. The plan is traversed bottom-up, expression by expression: a value that is
+computed from a column or a function shows it, except for null checks and counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from pyspark.sql import DataFrame
 
-IDENTIFIER = "zigong.identifier"  # metadata key of a column: the file and column it was read from
+from zigong.behavior.sources.plans import inner_plan, items, kind, nested, outputs, own_nodes
+
+COLUMN = "zigong.column"  # metadata key of a column: the file and column it was read from
 _EXPOSE_NO_VALUE = {"IsNull", "IsNotNull", "Count"}
 _KEEP_STRUCTS = {"Alias", "AggregateExpression", "Min", "Max", "First", "Last", "AnyValue"}
+_CHOICES = {"If", "CaseWhen"}
 _BY_POSITION = {"Union", "Except", "Intersect"}
 _NAMING = {"Project": "projectList", "Aggregate": "aggregateExpressions", "Window": "windowExpressions"}
 
 Names = frozenset[str]
+Marks = Callable[[Any], Names]
 
 
-def shown_identifiers(query: DataFrame) -> dict[str, tuple[str, ...]]:
-    """By column of the query, the identifiers that its values expose, sorted; columns that expose none are left out."""
+def shown_columns(query: DataFrame, *, conditions: bool = True) -> dict[str, tuple[str, ...]]:
+    """By column of the query, the raw columns that its values show, sorted; columns that show none are left out.
+
+    Args:
+        conditions: whether the condition of a CASE or an if counts as shown; without it, only what values are made of.
+    """
+    return _shown(query, _Plan(of_attribute=_raw_column, of_call=_nothing, conditions=conditions))
+
+
+def shown_functions(query: DataFrame, functions: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """By column of the query, those of the functions that its values show; columns that show none are left out."""
+    return _shown(query, _Plan(of_attribute=_nothing, of_call=_called(functions)))
+
+
+def used_functions(query: DataFrame, functions: Collection[str]) -> tuple[str, ...]:
+    """Those of the functions that the query calls anywhere, also where only its rows depend on them; sorted."""
+    called = _called(functions)
+    nodes = own_nodes(query._jdf.queryExecution().analyzed())
+    return tuple(sorted(_union(called(part) for _, roots in nodes for root in roots for part in nested(root))))
+
+
+def _shown(query: DataFrame, known: _Plan) -> dict[str, tuple[str, ...]]:
     plan = query._jdf.queryExecution().analyzed()
-    known = _Plan()
     known.read(plan)
-    shown = {name: known.of_attribute(attribute) for name, attribute in _outputs(plan)}
+    shown = {name: known.of_attribute(attribute) for name, attribute in outputs(plan)}
     return {name: tuple(sorted(found)) for name, found in shown.items() if found}
 
 
 class _Plan:
-    """The identifiers that each attribute of a plan exposes, by expression id."""
+    """The names that each attribute of a plan shows, by expression id.
 
-    def __init__(self) -> None:
+    Args:
+        of_attribute: names that an attribute shows by itself.
+        of_call: names that an expression shows by itself, whatever is inside it.
+        conditions: whether values show the conditions that choose them.
+    """
+
+    def __init__(self, *, of_attribute: Marks, of_call: Marks, conditions: bool = True) -> None:
+        self._own, self._call, self._conditions = of_attribute, of_call, conditions
         self._shown: dict[int, Names] = {}
-        self._fields: dict[int, list[Names]] = {}  # of structs built by the query: identifiers by field
-        self._common: dict[int, list[Names]] = {}  # of common table expressions: identifiers by column
+        self._fields: dict[int, list[Names]] = {}  # of structs built by the query: names by field
+        self._common: dict[int, list[Names]] = {}  # of common table expressions: names by column
 
     def read(self, plan: Any) -> None:
         """Reads a plan bottom-up, its children first."""
-        kind = _kind(plan)
-        if kind == "WithCTE":
-            for definition in _items(plan.cteDefs()):
+        name = kind(plan)
+        if name == "WithCTE":
+            for definition in items(plan.cteDefs()):
                 self.read(definition.child())
-                self._common[definition.id()] = [self.of_attribute(item) for _, item in _outputs(definition.child())]
+                self._common[definition.id()] = [self.of_attribute(item) for _, item in outputs(definition.child())]
             self.read(plan.plan())
             return
-        children = list(_items(plan.children()))
+        children = list(items(plan.children()))
         for child in children:
             self.read(child)
-        if kind == "CTERelationRef":
-            for (_, attribute), names in zip(_outputs(plan), self._common[plan.cteId()], strict=True):
+        if name == "CTERelationRef":
+            for (_, attribute), names in zip(outputs(plan), self._common[plan.cteId()], strict=True):
                 self._note(attribute, names)
-        elif kind in _BY_POSITION:
-            columns = zip(*(_outputs(child) for child in children), strict=True)
-            for (_, attribute), column in zip(_outputs(plan), columns, strict=True):
+        elif name in _BY_POSITION:
+            columns = zip(*(outputs(child) for child in children), strict=True)
+            for (_, attribute), column in zip(outputs(plan), columns, strict=True):
                 self._note(attribute, _union(self.of_attribute(item) for _, item in column))
-        elif kind in _NAMING:
-            for expression in _items(getattr(plan, _NAMING[kind])()):
-                if _kind(expression) == "Alias":
-                    self._note(expression, self._of(expression.child()) | _own(expression))
+        elif name in _NAMING:
+            for expression in items(getattr(plan, _NAMING[name])()):
+                if kind(expression) == "Alias":
+                    self._note(expression, self._of(expression.child()) | self._own(expression))
                     self._note_fields(expression)
         else:
             self._read_other(plan, children)
 
     def of_attribute(self, attribute: Any) -> Names:
-        """The identifiers that an attribute exposes."""
+        """The names that an attribute shows."""
         shown: Names = self._shown.get(attribute.exprId().id(), frozenset())
-        return shown | _own(attribute)
+        return shown | self._own(attribute)
 
     def _read_other(self, plan: Any, children: list[Any]) -> None:
-        """For any other node, new attributes expose whatever its expressions expose."""
-        passed = {item.exprId().id() for child in children for _, item in _outputs(child)}
-        made = [item for _, item in _outputs(plan) if item.exprId().id() not in passed]
+        """For any other node, new attributes show whatever its expressions show."""
+        passed = {item.exprId().id() for child in children for _, item in outputs(child)}
+        made = [item for _, item in outputs(plan) if item.exprId().id() not in passed]
         if children and made:
-            names = _union(self._of(expression) for expression in _items(plan.expressions()))
+            names = _union(self._of(expression) for expression in items(plan.expressions()))
             for attribute in made:
                 self._note(attribute, names)
 
     def _of(self, expression: Any) -> Names:
-        kind = _kind(expression)
-        if kind in _EXPOSE_NO_VALUE:
+        name = kind(expression)
+        if name in _EXPOSE_NO_VALUE:
             return frozenset()
-        if kind == "AttributeReference":
+        if name == "AttributeReference":
             return self.of_attribute(expression)
-        if kind == "WindowExpression":  # partitioning and ordering select rows; they are not exposed
+        if name == "WindowExpression":  # partitioning and ordering select rows; they are not shown
             return self._of(expression.windowFunction())
-        if kind == "GetStructField" and (fields := self._fields_of(expression.child())) is not None:
+        if name == "GetStructField" and (fields := self._fields_of(expression.child())) is not None:
             return fields[int(expression.ordinal())]
-        if kind.endswith("Subquery"):
-            self.read(expression.plan())
-            return _union(self.of_attribute(item) for _, item in _outputs(expression.plan()))
-        return _union(self._of(child) for child in _items(expression.children()))
+        if name.endswith("Subquery") and (plan := inner_plan(expression)) is not None:
+            self.read(plan)
+            return _union(self.of_attribute(item) for _, item in outputs(plan))
+        parts = list(items(expression.children()))
+        if not self._conditions and name in _CHOICES:  # condition, value, condition, value, ..., and a last value
+            parts = [part for place, part in enumerate(parts) if place % 2 or place == len(parts) - 1]
+        return self._call(expression) | _union(self._of(part) for part in parts)
 
     def _fields_of(self, expression: Any) -> list[Names] | None:
-        """The identifiers that each field of a struct exposes, None if the struct is not built by the query."""
-        kind = _kind(expression)
-        if kind == "CreateNamedStruct":
-            return [self._of(value) for value in _items(expression.valExprs())]
-        if kind == "AttributeReference":
+        """The names that each field of a struct shows, None if the struct is not built by the query."""
+        name = kind(expression)
+        if name == "CreateNamedStruct":
+            return [self._of(value) for value in items(expression.valExprs())]
+        if name == "AttributeReference":
             return self._fields.get(expression.exprId().id())
-        if kind in _KEEP_STRUCTS:
+        if name in _KEEP_STRUCTS:
             return self._fields_of(expression.children().apply(0))
         return None
 
@@ -114,22 +147,19 @@ class _Plan:
         self._shown[number] = self._shown.get(number, frozenset()) | names
 
 
-def _own(attribute: Any) -> Names:
+def _raw_column(attribute: Any) -> Names:
     metadata = attribute.metadata()
-    return frozenset((str(metadata.getString(IDENTIFIER)),)) if metadata.contains(IDENTIFIER) else frozenset()
+    return frozenset((str(metadata.getString(COLUMN)),)) if metadata.contains(COLUMN) else frozenset()
 
 
-def _outputs(plan: Any) -> list[tuple[str, Any]]:
-    return [(attribute.name(), attribute) for attribute in _items(plan.output())]
+def _called(functions: Collection[str]) -> Marks:
+    """The name of the function that an expression calls, if it is one of those."""
+    return lambda expression: frozenset((str(expression.prettyName()).lower(),)) & frozenset(functions)
 
 
-def _items(sequence: Any) -> Iterator[Any]:
-    return (sequence.apply(place) for place in range(sequence.length()))
+def _nothing(_: Any) -> Names:
+    return frozenset()
 
 
 def _union(parts: Iterable[Names]) -> Names:
     return frozenset(name for part in parts for name in part)
-
-
-def _kind(node: Any) -> str:
-    return str(node.getClass().getSimpleName())

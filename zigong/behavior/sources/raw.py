@@ -16,7 +16,7 @@ from pyspark.sql.types import StringType, StructField, StructType
 
 from schemas.mappings import SourceColumn, SourceFile, SourceMapping
 from zigong.behavior.sources.faults import unreadable_file
-from zigong.behavior.sources.lineage import IDENTIFIER
+from zigong.behavior.sources.lineage import COLUMN
 from zigong.behavior.sources.masking import masked_cell, shape
 from zigong.behavior.sources.pseudonyms import pseudonymiser
 from zigong.errors import DataError
@@ -273,12 +273,10 @@ def _column_reasons(column: SourceColumn) -> list[Column]:
 
 
 def _typed(cells: DataFrame, file: SourceFile) -> DataFrame:
-    """Valid rows in the declared types; identifiers carry their name, so that a query that exposes one is detected."""
+    """Valid rows in the declared types; columns carry their name, so that a query that shows one is detected."""
     good = cells.where(F.size(REASONS) == 0)
-    names = {column.name: {IDENTIFIER: f"{file.name}.{column.name}"} for column in file.columns if column.identifier}
-    return good.select(
-        *(_value(column).alias(column.name, metadata=names.get(column.name, {})) for column in file.columns)
-    )
+    named = [(column, {COLUMN: f"{file.name}.{column.name}"}) for column in file.columns]
+    return good.select(*(_value(column).alias(column.name, metadata=metadata) for column, metadata in named))
 
 
 def _value(column: SourceColumn) -> Column:
