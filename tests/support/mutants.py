@@ -21,7 +21,7 @@ _DOMAINS = {
     "share": (0.0, 1.0),
     "refused_share": (0.0, 1.0),
     "share_to_last": (-1.0, 1.0),
-    "age_days": (-math.inf, math.inf),
+    "age_days": (0.0, math.inf),
 }
 _OTHER_SEVERITY = {"quarantine": "warn", "block": "warn", "warn": "block"}
 

@@ -5,6 +5,8 @@ Every function takes and returns Spark columns; the time zone of the session is 
 
 from __future__ import annotations
 
+import re
+
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
@@ -17,6 +19,18 @@ def local_midnight(day: Column, timezone: str) -> Column:
 def local_date(instant: Column, timezone: str) -> Column:
     """The local date of a UTC timestamp."""
     return F.to_date(F.from_utc_timestamp(instant, timezone))
+
+
+def later_by(instant: Column, lag: str, timezone: str) -> Column:
+    """A UTC timestamp plus a lag; a lag in days is calendar days, of 23 or 25 hours where the clocks change.
+
+    Args:
+        lag: upper-case interval in one unit, such as ``INTERVAL 1 DAY`` or ``INTERVAL 30 MINUTES``.
+        timezone: business time zone.
+    """
+    if not re.fullmatch(r"INTERVAL 0*[1-9]\d* DAYS?", lag):
+        return instant + F.expr(lag)
+    return F.to_utc_timestamp(F.from_utc_timestamp(instant, timezone) + F.expr(lag), timezone)
 
 
 def month_of(day: Column) -> Column:

@@ -104,7 +104,7 @@ def measured(
         F.count("*").alias(ALL),
         F.count_if(F.size(REASONS) > 0).alias(REFUSED),
         *counts_by_rule(contract),
-        *(_aggregate(rule, references.get(rule.name)).alias(rule.name) for rule in in_pass),
+        *(_aggregate(rule, references.get(rule.name), context).alias(rule.name) for rule in in_pass),
     ).collect()
     found = passed.asDict()
     refused = found[REFUSED]
@@ -142,10 +142,13 @@ def duplicate_keys(rows: DataFrame, key: Sequence[str]) -> int:
 _IN_PASS = ("share", "share_to_last", "age_days", "psi")
 
 
-def _aggregate(rule: TableRule, reference: Reference | None) -> Column:
+def _aggregate(rule: TableRule, reference: Reference | None, context: AuditContext) -> Column:
     stays = F.size(REASONS) == 0
     if rule.measure == "age_days":
-        return F.max(F.when(stays, F.unix_micros(F.expr(rule.arguments["of"]).cast("timestamp"))))
+        instant = F.unix_micros(F.expr(rule.arguments["of"]).cast("timestamp"))
+        # One date typed for the next century must not make a silent source look fresh.
+        counted = stays if context.as_of is None else stays & (instant <= round(context.as_of.timestamp() * 1_000_000))
+        return F.max(F.when(counted, instant))
     among = stays & F.expr(rule.arguments.get("among", "true"))
     if rule.measure == "psi":
         return reference.count(stays) if reference else F.array(F.count_if(F.lit(False)))
@@ -193,7 +196,7 @@ def _age(newest_micros: int | None, context: AuditContext, *, empty: bool) -> Me
     if context.as_of is None:
         return _not_judged("no as_of at hand", excused=True)
     if newest_micros is None:
-        return _not_judged("no time to count from", excused=empty)
+        return _not_judged(f"no time up to {context.as_of:%Y-%m-%d} to count from", excused=empty)
     return _plain((context.as_of.timestamp() - newest_micros / 1e6) / 86_400)
 
 

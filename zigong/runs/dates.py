@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
+from zigong.errors import ConfigError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dates:
@@ -13,6 +15,19 @@ class Dates:
 
     first: date | None = None
     end: date | None = None
+
+    def require_a_day(self) -> None:
+        """Refuses a range without a day.
+
+        Raises:
+            ConfigError: the range is empty or reversed; the message names both dates.
+        """
+        if self.first is not None and self.end is not None and self.first >= self.end:
+            wrong = "is empty" if self.first == self.end else "is reversed"
+            raise ConfigError(
+                f"the range of dates {wrong}: --from-date {self.first} is not before --to-date {self.end}",
+                action="--to-date is excluded: for the one day D pass --from-date D and --to-date D+1",
+            )
 
     @property
     def bounded(self) -> bool:

@@ -57,6 +57,7 @@ def run_step(step: str, body: Body, run: Run, dates: Dates | None = None) -> Out
     error: ZigongError | None = None
     unexpected: Exception | None = None
     try:
+        job.dates.require_a_day()
         body(job)
     except ZigongError as caught:
         error = caught

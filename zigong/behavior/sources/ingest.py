@@ -22,7 +22,7 @@ from zigong.behavior.sources.pseudonyms import pseudonymiser, user_bucket
 from zigong.behavior.sources.raw import RawTables, counted_rows, read_raw, rejected_rows
 from zigong.behavior.sources.sql_rules import require_allowed, require_hidden, require_repeatable
 from zigong.errors import DataError
-from zigong.lakehouse.business_time import local_date
+from zigong.lakehouse.business_time import later_by, local_date
 from zigong.lakehouse.row_text import row_text
 
 __all__ = [
@@ -82,7 +82,8 @@ def events_from(
         DataError: the mapping's SQL does not run, yields other columns, or exposes an identifier outside the keys.
     """
     stated = _queried(spark, raw, mapping, "events", mapping.events_sql, timezone)
-    known_at = F.col("known_at") if mapping.known_at_lag is None else F.col("event_at") + F.expr(mapping.known_at_lag)
+    lag = mapping.known_at_lag
+    known_at = F.col("known_at") if lag is None else later_by(F.col("event_at"), lag, timezone)
     dated = stated.withColumn("known_at", known_at).withColumn("known_date", local_date(F.col("known_at"), timezone))
     if from_date is not None:
         dated = dated.where(F.col("known_date") >= F.lit(from_date))
