@@ -109,7 +109,6 @@ def test_ray_jobs_have_their_id_and_the_archive() -> None:
     assert command[command.index("--") :] == ["--", "python", "-m", "jobs.train_agent", "--x"]
 
 
-@pytest.mark.parametrize("error", [ConfigError, DataError, ConflictError, InfraError])
 def test_the_first_try_of_a_task_and_the_first_after_it_was_cleared_are_no_retries() -> None:
     """Airflow counts tries on and raises ``max_tries`` by the number of tries that were made when a task is cleared."""
     never_cleared = [is_retry(try_number=number, max_tries=3, retries=3) for number in (1, 2, 3, 4)]
@@ -119,6 +118,7 @@ def test_the_first_try_of_a_task_and_the_first_after_it_was_cleared_are_no_retri
     assert parse_arguments(job_arguments(PLAN, run_id="r", schedule="daily", retry=True), step="x").retry
 
 
+@pytest.mark.parametrize("error", [ConfigError, DataError, ConflictError, InfraError])
 def test_without_an_outcome_the_exit_code_decides_as_the_error_would(error: type[ConfigError]) -> None:
     assert worth_retrying(error.exit_code, None) == error.retryable
 

@@ -21,6 +21,7 @@ from zigong.lakehouse.audit_log import log_publish
 from zigong.lakehouse.commits import create_if_missing, make_commit, metadata_text, own_commits
 from zigong.lakehouse.fence import Basis, fenced, make_fenced_commit
 from zigong.lakehouse.lineage import Lineage
+from zigong.lakehouse.lost_files import require_written
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.row_text import EXACT
 from zigong.lakehouse.staging import staged_files, staging_name
@@ -224,6 +225,7 @@ def _verified(paths: LakehousePaths, outcome: Published) -> Published:
             f"the commit wrote {written}",
             action="the storage lost rows; restore the previous version and rerun the step with a new run id",
         )
+    require_written(paths, outcome.table, mine[0]["version"])
     return replace(outcome, version=mine[0]["version"])
 
 
