@@ -79,9 +79,9 @@ class StepOperator(BaseOperator):
         after = written(outcome_file)
         outcome = json.loads(after) if after and after != before else None  # not of an earlier try
         failure = AirflowException if pipeline.worth_retrying(code, outcome) else AirflowFailException
-        reason = (
-            f"{outcome['kind']} error: {outcome['message']}\nnext: {outcome['action']}" if outcome else "no outcome"
-        )
+        reason = "no outcome of its own"
+        if outcome and outcome["kind"] != "ok":
+            reason = f"{outcome['kind']} error: {outcome['message']}\nnext: {outcome['action']}"
         raise failure(f"{self.step} of run {run_id} ended with exit code {code}; {reason}\noutcome: {outcome_file}")
 
     def command(self, plan: pipeline.Plan, run_id: str, context: Context) -> list[str]:
@@ -90,8 +90,11 @@ class StepOperator(BaseOperator):
         first, end = (context.get(f"data_interval_{edge}") for edge in ("start", "end"))
         days = [moment.in_timezone(plan.timezone).date() if moment else None for moment in (first, end)]
         schedule = self.dag_id.removeprefix("zigong_")
+        retry = pipeline.is_retry(
+            try_number=context["ti"].try_number, max_tries=context["ti"].max_tries, retries=self.retries
+        )
         arguments = [
-            *pipeline.job_arguments(plan, run_id=run_id),
+            *pipeline.job_arguments(plan, run_id=run_id, schedule=schedule, retry=retry),
             *pipeline.interval_arguments(schedule, self.step, *days),
         ]
         engine, address = pipeline.step_named(self.step).engine, os.environ.get("ZIGONG_RAY_ADDRESS")
@@ -100,8 +103,12 @@ class StepOperator(BaseOperator):
             jars = os.environ.get("ZIGONG_DELTA_JARS")
             return pipeline.spark_command(plan, self.step, arguments, home=home, spark_submit=submit, jars=jars)
         if engine == pipeline.RAY and address:
-            ray, submission = sibling_program(python, "ray"), f"{run_id}-{self.step}-{context['ti'].try_number}"
-            self.stop = [ray, "job", "stop", "--address", address, submission]
+            ray, tries = sibling_program(python, "ray"), context["ti"].try_number
+            submission = pipeline.submission_name(run_id, self.step, tries)
+            stop = [ray, "job", "stop", "--address", address]
+            if tries > 1:  # the task of the try before may have died without its job
+                stop_job([*stop, pipeline.submission_name(run_id, self.step, tries - 1)])
+            self.stop = [*stop, submission]
             return pipeline.ray_command(
                 self.step, arguments, home=home, address=address, ray=ray, submission=submission
             )
@@ -113,7 +120,12 @@ class StepOperator(BaseOperator):
         if process is not None and process.poll() is None:
             self.hook.send_sigterm()
         if self.stop:
-            subprocess.run(self.stop, check=False, env=jobs_environment(), timeout=60)
+            stop_job(self.stop)
+
+
+def stop_job(command: list[str]) -> None:
+    """Stops a Ray job, if it still runs; one that ended or was never known is no error."""
+    subprocess.run(command, check=False, env=jobs_environment(), timeout=60)
 
 
 def sibling_program(python: str, program: str) -> str:

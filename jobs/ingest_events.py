@@ -11,6 +11,7 @@ from zigong.behavior.sources.delivery import (
 from zigong.behavior.sources.faults import raw_faults
 from zigong.behavior.sources.landing import landing_folder
 from zigong.behavior.sources.raw import RawTables, read_raw
+from zigong.lakehouse.lost_files import require_readable
 from zigong.recipe.source import source_mapping
 from zigong.runs.handover import MissingProfiles, UnreadColumns
 from zigong.runs.job import Job
@@ -20,6 +21,10 @@ from zigong.runs.launch import main
 def ingest_events(job: Job) -> None:
     """Replaces exactly the source's known_date partitions of the range, or all; a night may be without events."""
     mapping = source_mapping(job.recipe)
+    for table in ("behavior_events", "user_profiles"):
+        lost = require_readable(job.paths, table, replaced=not job.dates.bounded, run_id=job.run.run_id)
+        if lost:
+            job.warn(lost)
     folder = landing_folder(job.spark, job.recipe, job.paths)
     with raw_faults(job.spark, mapping, folder):
         raw = read_raw(job.spark, mapping, folder)

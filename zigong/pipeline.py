@@ -190,10 +190,30 @@ def scheduled_steps(plan: Plan, schedule: str) -> tuple[str, ...]:
     return tuple(step for step in SCHEDULES[schedule] if step in plan.steps or step == "score_users")
 
 
-def job_arguments(plan: Plan, *, run_id: str) -> list[str]:
-    """The arguments that every job of a run needs."""
+def job_arguments(plan: Plan, *, run_id: str, schedule: str | None = None, retry: bool = False) -> list[str]:
+    """The arguments that every job of a run needs.
+
+    Args:
+        plan: the compiled recipe.
+        run_id: the run to join.
+        schedule: the schedule that starts it; see ``SCHEDULES``.
+        retry: whether it is a retry, which leaves a finished step as it is. The first try of a task, also after it was
+            cleared, runs it again.
+    """
     overrides = [*plan.overrides, f"lakehouse.root={plan.root}"]
-    return ["--recipe", plan.recipe, "--run-id", run_id, *_settings(overrides)]
+    scheduled = ["--schedule", schedule] if schedule else []
+    named = ["--recipe", plan.recipe, "--run-id", run_id, *_settings(overrides)]
+    return [*named, *scheduled, *(["--retry"] if retry else [])]
+
+
+def is_retry(*, try_number: int, max_tries: int, retries: int) -> bool:
+    """Whether a try of an Airflow task repeats one that failed; clearing a task allows ``retries`` further tries."""
+    return try_number > max_tries - retries + 1
+
+
+def submission_name(run_id: str, step: str, try_number: int) -> str:
+    """The id of a Ray job."""
+    return f"{run_id}-{step}-{try_number}"
 
 
 def interval_arguments(schedule: str, step: str, first: date | None, end: date | None) -> list[str]:
@@ -259,8 +279,11 @@ def worth_retrying(exit_code: int, outcome: Mapping[str, Any] | None) -> bool:
 
     Args:
         exit_code: of the command; some launchers always return 1.
-        outcome: what the job wrote to outcome.json; None when it ended before that.
+        outcome: what the job wrote to outcome.json; None when it ended before that. Where it is ok, another process of
+            the run wrote it, and the next try finds the step finished.
     """
+    if outcome is not None and outcome["kind"] == "ok":
+        return True
     if outcome is not None:
         return bool(outcome["retryable"])
     return exit_code not in REFUSED

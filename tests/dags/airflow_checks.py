@@ -102,7 +102,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def end_as(bag: DagBag, home: Path, code: int, outcome: dict[str, Any] | None) -> None:
     (home / "ending.json").write_text(json.dumps({"code": code, "outcome": outcome}), encoding="utf-8")
     run = SimpleNamespace(run_id="asset_triggered__2024-01-01T00:00:00+00:00")
-    bag.dags["zigong_retrain"].get_task("build_base").execute({"dag_run": run, "ti": SimpleNamespace(try_number=1)})
+    context = {"dag_run": run, "ti": SimpleNamespace(try_number=1, max_tries=3)}
+    bag.dags["zigong_retrain"].get_task("build_base").execute(context)
 
 
 def outcome_of(kind: str, *, retryable: bool, at: str = "first") -> dict[str, Any]:
@@ -117,6 +118,7 @@ def outcome_of(kind: str, *, retryable: bool, at: str = "first") -> dict[str, An
         (1, outcome_of("internal", retryable=False), AirflowFailException),
         (1, outcome_of("conflict", retryable=True), AirflowException),
         (5, outcome_of("infra", retryable=True), AirflowException),
+        (4, outcome_of("ok", retryable=False), AirflowException),  # of the process that this one found at work
         (2, None, AirflowFailException),  # refused before there was a run to leave an outcome in
         (137, None, AirflowException),
     ],
@@ -128,7 +130,7 @@ def test_the_outcome_decides_between_failing_and_retrying(
         end_as(bag, home, code, outcome)
     assert type(failure.value) is ends
     assert f"exit code {code}" in str(failure.value)
-    if outcome:
+    if outcome and outcome["kind"] != "ok":
         assert "the reason" in str(failure.value)
         assert "the cure" in str(failure.value)
 
@@ -157,13 +159,15 @@ def test_a_ray_step_is_submitted_to_the_cluster_and_stopped_there(
     monkeypatch.setenv("ZIGONG_PYTHON", str(home / "bin/python"))
     monkeypatch.setenv("ZIGONG_RAY_ADDRESS", "http://head:8265")
     task, dag_run = bag.dags["zigong_retrain"].get_task("train_agent"), SimpleNamespace(run_id="manual__1")
-    task.execute({"dag_run": dag_run, "ti": SimpleNamespace(try_number=2)})
+    task.execute({"dag_run": dag_run, "ti": SimpleNamespace(try_number=2, max_tries=3)})
     task.on_kill()
-    submitted, stopped = (home / "calls.txt").read_text(encoding="utf-8").splitlines()
+    before, submitted, stopped = (home / "calls.txt").read_text(encoding="utf-8").splitlines()
     job, archive = f"{pipeline.run_name('zigong_retrain', 'manual__1')}-train_agent-2", f"{home}/dist/zigong.zip"
     submit = f"job submit --address http://head:8265 --submission-id {job} --working-dir {archive} -- python -m"
     assert submitted.startswith(f"{archive} {submit} jobs.train_agent --recipe ")
+    assert submitted.endswith(" --schedule retrain --retry")
     assert stopped == f"{archive} job stop --address http://head:8265 {job}"
+    assert before == stopped.removesuffix("-2") + "-1"  # its task may have died without it
 
 
 # The real thing

@@ -15,6 +15,7 @@ from zigong.pipeline import (
     STEPS,
     Plan,
     interval_arguments,
+    is_retry,
     job_arguments,
     ray_command,
     read_plan,
@@ -106,6 +107,15 @@ def test_ray_jobs_have_their_id_and_the_archive() -> None:
     assert command[command.index("--submission-id") + 1] == "id-1"
     assert command[command.index("--working-dir") + 1] == "/h/dist/zigong.zip"
     assert command[command.index("--") :] == ["--", "python", "-m", "jobs.train_agent", "--x"]
+
+
+def test_the_first_try_of_a_task_and_the_first_after_it_was_cleared_are_no_retries() -> None:
+    """Airflow counts tries on and raises ``max_tries`` by the number of tries that were made when a task is cleared."""
+    never_cleared = [is_retry(try_number=number, max_tries=3, retries=3) for number in (1, 2, 3, 4)]
+    cleared_after_two = [is_retry(try_number=number, max_tries=5, retries=3) for number in (3, 4)]
+    assert never_cleared == [False, True, True, True]
+    assert cleared_after_two == [False, True]
+    assert parse_arguments(job_arguments(PLAN, run_id="r", schedule="daily", retry=True), step="x").retry
 
 
 @pytest.mark.parametrize("error", [ConfigError, DataError, ConflictError, InfraError])

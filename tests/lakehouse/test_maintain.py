@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,8 +15,9 @@ from typer.testing import CliRunner
 
 from tests.support.finished import TINY
 from zigong.cli import app
-from zigong.errors import ConfigError
+from zigong.errors import ConfigError, DataError
 from zigong.lakehouse.commits import replace_rows
+from zigong.lakehouse.lost_files import require_readable, require_written
 from zigong.lakehouse.maintain import maintain, pins
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import arrow_pinned, latest_version
@@ -85,3 +89,38 @@ def test_the_command_keeps_versions_that_runs_pin(paths: LakehousePaths) -> None
     assert answer.exit_code == 0, answer.output
     assert tables_at(paths, 3) == ["t0", "t1", "t2"]
     assert latest_version(paths, "verdicts") > 4
+
+
+def test_a_file_of_a_commit_that_is_being_made_is_kept_until_it_is_a_day_old(paths: LakehousePaths) -> None:
+    written = Path(paths.table("verdicts")) / "part-of-a-writer.parquet"
+    written.write_bytes(b"not committed yet")
+    maintain(paths, "verdicts", (), retain_hours=0, dry_run=False)
+    assert written.is_file()
+    an_old_one = time.time() - 25 * 3600
+    os.utime(written, (an_old_one, an_old_one))
+    maintain(paths, "verdicts", (), retain_hours=0, dry_run=False)
+    assert not written.exists()
+
+
+def test_a_commit_whose_files_were_removed_is_named_and_a_whole_delivery_replaces_them(paths: LakehousePaths) -> None:
+    newest = latest_version(paths, "verdicts")
+    require_written(paths, "verdicts", newest)
+    assert require_readable(paths, "verdicts", replaced=True, run_id="r") is None
+    opened = DeltaTable(paths.table("verdicts"))
+    (lost,) = [uri for uri in opened.file_uris() if uri.endswith(last(opened))]
+    Path(lost).unlink()
+    with pytest.raises(DataError, match=f"version {newest} names 1 files, of which 1 do not exist"):
+        require_written(paths, "verdicts", newest)
+    with pytest.raises(DataError, match="1 of 3 files of version 4, with 1 rows, do not exist"):
+        require_readable(paths, "verdicts", replaced=False, run_id="r")
+    warning = require_readable(paths, "verdicts", replaced=True, run_id="r")
+    assert warning is not None
+    assert "1 of 3 files" in warning
+    assert tables_at(paths, latest_version(paths, "verdicts")) == ["t1", "t2"]
+
+
+def last(opened: DeltaTable) -> str:
+    """The file that the newest commit added."""
+    log = Path(opened.table_uri.removeprefix("file://")) / "_delta_log" / f"{opened.version():020d}.json"
+    (added,) = [action["add"]["path"] for line in log.read_text().splitlines() if "add" in (action := json.loads(line))]
+    return str(added)

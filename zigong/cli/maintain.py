@@ -18,7 +18,7 @@ from zigong.runs.run import list_runs
 def maintain_tables(
     recipe: OnlyRecipe = None,
     root: Root = None,
-    retain_hours: Annotated[int, typer.Option(help="files younger than this are always kept")] = VACUUM_RETENTION_HOURS,
+    retain_hours: Annotated[int, typer.Option(help="files replaced later than this are kept")] = VACUUM_RETENTION_HOURS,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only show what would be removed")] = False,
 ) -> None:
     """Compact the tables and remove old files; versions that a kept run pins stay readable."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
+
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)  # of mounts without hard links
 
 
 @contextmanager
@@ -48,6 +52,42 @@ def write_text(file: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+def write_once(file: Path, text: str) -> bool:
+    """Creates a file with its whole content, unless it exists; returns whether this call created it.
+
+    Of several writers at once, on one machine or on a shared disk, exactly one creates it. In an object store the same
+    is a put under the condition that the object does not exist.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    prepared = file.with_name(f".{file.name}.{uuid4().hex}.part")
+    try:
+        prepared.write_text(text, encoding="utf-8")
+        os.link(prepared, file)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return _write_exclusively(file, text)  # exclusive too, but a reader may find the file still empty
+    finally:
+        prepared.unlink(missing_ok=True)
+    return True
+
+
+def _write_exclusively(file: Path, text: str) -> bool:
+    try:
+        with file.open("x", encoding="utf-8") as out:
+            out.write(text)
+    except FileExistsError:
+        return False
+    return True
+
+
 def write_json(file: Path, content: object) -> None:
     """Writes JSON whole or not at all, keys sorted; what JSON has no form for becomes its text."""
-    write_text(file, json.dumps(content, indent=2, sort_keys=True, default=str) + "\n")
+    write_text(file, json_text(content))
+
+
+def json_text(content: object) -> str:
+    """The text that :func:`write_json` writes."""
+    return json.dumps(content, indent=2, sort_keys=True, default=str) + "\n"

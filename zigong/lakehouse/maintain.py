@@ -17,6 +17,7 @@ from zigong.errors import ConfigError, ConflictError
 from zigong.lakehouse.paths import LakehousePaths
 
 VACUUM_RETENTION_HOURS = 168  # a week: longer than any job reads
+UNKNOWN_FILES_HOURS = 24  # a file no version names may belong to a commit that is being made: longer than any write
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,8 @@ def maintain(
 
     Args:
         pinned: versions whose files are always kept.
-        retain_hours: files younger than this are kept in any case, since a job may still read them.
+        retain_hours: files of former versions that were replaced later than this are kept, since a job may still read
+            them. Files that no version names are never removed before they are ``UNKNOWN_FILES_HOURS`` old.
         dry_run: only count.
 
     Raises:
@@ -77,13 +79,7 @@ def maintain(
     if not dry_run:
         expired = _delete_expired(opened, table)
         _compact(opened, table)
-    removed = opened.vacuum(
-        retention_hours=retain_hours,
-        dry_run=dry_run,
-        enforce_retention_duration=False,
-        full=True,
-        keep_versions=list(pinned),
-    )
+    removed = _remove_files(opened, pinned, retain_hours, dry_run=dry_run)
     opened.update_incremental()
     return Upkeep(
         table=table,
@@ -94,6 +90,23 @@ def maintain(
         pinned=pinned,
         version=int(opened.version()),
     )
+
+
+def _remove_files(opened: DeltaTable, pinned: tuple[int, ...], retain_hours: int, *, dry_run: bool) -> set[str]:
+    """Removes files in two passes: those that a version of the log has replaced, and those that no version names."""
+    removed: set[str] = set()
+    for full, hours in ((False, retain_hours), (True, max(retain_hours, UNKNOWN_FILES_HOURS))):
+        removed |= set(
+            opened.vacuum(
+                retention_hours=hours,
+                dry_run=dry_run,
+                enforce_retention_duration=False,
+                full=full,
+                keep_versions=list(pinned),
+            )
+        )
+        opened.update_incremental()
+    return removed
 
 
 def _delete_expired(opened: DeltaTable, table: str) -> int:

@@ -6,24 +6,25 @@ record of progress: a rerun that finds its own commit changes nothing, and every
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
+from hashlib import sha256
 from typing import Any, Protocol
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from schemas.contracts import TableContract, table_contract
-from zigong.errors import DataError
+from zigong.errors import ConflictError, DataError
+from zigong.lakehouse.attempts import Attempt
 from zigong.lakehouse.audit_log import log_publish
 from zigong.lakehouse.commits import create_if_missing, make_commit, metadata_text, own_commits
 from zigong.lakehouse.fence import Basis, fenced, make_fenced_commit
 from zigong.lakehouse.lineage import Lineage
+from zigong.lakehouse.lost_files import require_written
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.row_text import EXACT
+from zigong.lakehouse.staging import staged_files, staging_name
 from zigong.lakehouse.tables import latest_version
 from zigong.lakehouse.verdicts import BLOCKED, PASSED, Verdict, record_verdict
 
@@ -60,6 +61,8 @@ class Published:
     dropped: dict[str, int] = field(default_factory=dict)
     lineage: dict[str, Any] | None = None
     rules_version: str = ""
+    attempt: int = 0
+    rerun: int = 0
 
     def counts(self) -> dict[str, Any]:
         """Rows in, published, quarantined and dropped."""
@@ -87,6 +90,7 @@ def publish(
     lineage: Lineage | None = None,
     basis: Basis | None = None,
     again: bool = False,
+    attempt: Attempt | None = None,
 ) -> Published:
     """Publishes ``frame`` as the complete content of the cells of a table.
 
@@ -99,24 +103,27 @@ def publish(
         lineage: what the rows were built from; recorded in the commit.
         basis: published rows that ``frame`` depends on; the commit is made only if they are unchanged.
         again: publish even if this run has committed these cells before, because others have committed since.
+        attempt: the attempt of the run that publishes; it stages in a folder of its own.
 
     Raises:
         DataError: the audit blocked the table, or rows were lost between staging and commit.
         StaleRowsError: another writer changed the basis.
-        ConflictError: every attempt lost to other writers of the same cells.
+        ConflictError: every attempt lost to other writers of the same cells, or a later attempt of the run took over.
     """
-    contract = table_contract(table)
+    contract, attempt = table_contract(table), attempt or Attempt()
     create_if_missing(paths, contract)
-    with _staging(paths, run_id, table):
-        done = None if again else _finished(paths, table, run_id=run_id, step=step, cells=cells)
+    with staged_files(paths, staging_name(run_id, attempt.token), table) as stage:
+        wanted = (step, cells, attempt.rerun)
+        done = None if again else _finished(paths, table, run_id=run_id, wanted=wanted)
         if done is not None:
             return _logged(paths, done)
-        staged = _stage(spark, paths, rules.conform(frame, contract), f"{run_id}/{table}")
-        known = None if rejected is None else _stage(spark, paths, rejected, f"{run_id}/{table}.no")
+        staged = _stage(spark, paths, rules.conform(frame, contract), f"{stage}/{table}")
+        known = None if rejected is None else _stage(spark, paths, rejected, f"{stage}/{table}.no")
         rows_rejected, losses = 0 if known is None else known.count(), dict(dropped or {})
         demanded = contract.when_empty() if may_be_empty else contract
         verdict = rules.audit(staged, demanded, rejected=rows_rejected, dropped=sum(losses.values()))
         refused = verdict.refused + rows_rejected
+        attempt.require_held()
         if refused:
             broken = _refused(staged, contract, rules, known)
             quarantine_rows(paths, broken, table=table, run_id=run_id, step=step, rules_version=contract.rules_version)
@@ -133,6 +140,8 @@ def publish(
             dropped=losses,
             lineage=asdict(lineage) if lineage else None,
             rules_version=contract.rules_version,
+            attempt=attempt.token,
+            rerun=attempt.rerun,
         )
         counts, version = outcome.counts(), contract.rules_version
         record_verdict(paths, verdict, run_id=run_id, table=table, counts=counts, rules_version=version)
@@ -143,7 +152,7 @@ def publish(
                 action=f"the published version is unchanged; read the Data Docs of run {run_id}, fix the input, rerun",
             )
         good = staged.where(F.size(rules.reasons) == 0).select(*contract.column_names)
-        return _logged(paths, _promote(paths, good, outcome, basis))
+        return _logged(paths, _promote(paths, good, outcome, basis, attempt))
 
 
 def _refused(staged: DataFrame, contract: TableContract, rules: Rules, known: DataFrame | None) -> DataFrame:
@@ -187,16 +196,26 @@ def _stage(spark: SparkSession, paths: LakehousePaths, frame: DataFrame, name: s
     return spark.read.parquet(uri)
 
 
-def _promote(paths: LakehousePaths, rows: DataFrame, outcome: Published, basis: Basis | None) -> Published:
-    _replace(paths, rows, outcome.table, where=outcome.cells, metadata=asdict(outcome), basis=basis)
+def _promote(
+    paths: LakehousePaths, rows: DataFrame, outcome: Published, basis: Basis | None, attempt: Attempt
+) -> Published:
+    metadata = asdict(outcome)
+    _replace(paths, rows, outcome.table, where=outcome.cells, metadata=metadata, basis=basis, attempt=attempt)
     return _verified(paths, outcome)
 
 
 def _verified(paths: LakehousePaths, outcome: Published) -> Published:
     """The outcome with its version; the commit must have written exactly the rows that passed the audit."""
-    wanted = (outcome.step, outcome.cells)
     commits = own_commits(paths, outcome.table, outcome.run_id)
-    mine = [commit for commit in commits if (commit.get("step"), commit.get("cells")) == wanted]
+    ours = [commit for commit in commits if (commit.get("step"), commit.get("cells")) == (outcome.step, outcome.cells)]
+    later = [commit["attempt"] for commit in ours if commit.get("attempt", 0) > outcome.attempt]
+    if later:  # Delta skips a commit whose token is below one it has seen
+        raise ConflictError(
+            f"table {outcome.table}, cells {outcome.cells}: attempt {max(later)} of run {outcome.run_id} has taken "
+            f"over from attempt {outcome.attempt}, whose commit was refused",
+            action="wait for the other process to end; nothing of this attempt was published",
+        )
+    mine = [commit for commit in ours if commit.get("attempt", 0) == outcome.attempt]
     if not mine and not outcome.published:  # Delta makes no commit where empty cells stay empty
         return replace(outcome, version=latest_version(paths, outcome.table))
     written = mine[0]["rows_written"] if mine else None
@@ -206,6 +225,7 @@ def _verified(paths: LakehousePaths, outcome: Published) -> Published:
             f"the commit wrote {written}",
             action="the storage lost rows; restore the previous version and rerun the step with a new run id",
         )
+    require_written(paths, outcome.table, mine[0]["version"])
     return replace(outcome, version=mine[0]["version"])
 
 
@@ -217,6 +237,7 @@ def _replace(
     where: str,
     metadata: Mapping[str, object],
     basis: Basis | None = None,
+    attempt: Attempt | None = None,
 ) -> None:
     contract = table_contract(table)
     create_if_missing(paths, contract)
@@ -228,28 +249,30 @@ def _replace(
         .option("replaceWhere", where)
         .option("userMetadata", metadata_text(metadata))
     )
-    target = paths.spark_uri(paths.table(table))
+    target, token = paths.spark_uri(paths.table(table)), attempt.token if attempt else 0
+    if token:
+        cell = f"{metadata['run_id']}/{metadata['step']}/{sha256(where.encode()).hexdigest()[:16]}"
+        writer = writer.option("txnAppId", cell).option("txnVersion", token)
+
+    def write() -> None:
+        if attempt is not None:
+            attempt.require_held()
+        writer.save(target)
+
     if basis is None:
-        make_commit(lambda: writer.save(target), table=table, cells=where)
+        make_commit(write, table=table, cells=where)
     else:
-        make_fenced_commit(lambda: writer.save(target), basis, table=table, cells=where)
+        make_fenced_commit(write, basis, table=table, cells=where)
 
 
-def _finished(paths: LakehousePaths, table: str, *, run_id: str, step: str, cells: str) -> Published | None:
-    """The outcome that an earlier attempt of the same run committed for the same cells, None if there is none."""
+def _finished(paths: LakehousePaths, table: str, *, run_id: str, wanted: tuple[str, str, int]) -> Published | None:
+    """The outcome that an earlier attempt of the same run committed for the same cells, None if there is none.
+
+    Args:
+        wanted: step, cells, and how often the step was asked for again after it had finished.
+    """
     known = {item.name for item in fields(Published)}
     for commit in own_commits(paths, table, run_id):
-        if (commit.get("step"), commit.get("cells")) == (step, cells):
+        if (commit.get("step"), commit.get("cells"), commit.get("rerun", 0)) == wanted:
             return Published(**{key: value for key, value in commit.items() if key in known})
     return None
-
-
-@contextmanager
-def _staging(paths: LakehousePaths, run_id: str, table: str) -> Iterator[None]:
-    """Removes staged files on success and on failure: a rerun stages again, and a full disk needs the space."""
-    try:
-        yield
-    finally:
-        if paths.is_local:
-            for name in (table, f"{table}.no"):
-                shutil.rmtree(Path(paths.staging(f"{run_id}/{name}")), ignore_errors=True)

@@ -8,7 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zigong.console import LOG
 from zigong.errors import ConfigError, ConflictError
+from zigong.lakehouse.attempts import Attempt
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.recipe import Recipe
 from zigong.runs.dates import Dates, ObservationDates
@@ -33,6 +35,8 @@ class Job:
         tables: per published table its counts, for the outcome.
         taken: names of the values the step took or looked up, for the outcome.
         left: names of the values it left.
+        attempt: the attempt of the run that this is.
+        warnings: for the outcome: what does not stop the step but somebody should know.
     """
 
     step: str
@@ -42,6 +46,8 @@ class Job:
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
     left: set[str] = field(default_factory=set)
+    attempt: Attempt = field(default_factory=Attempt)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def recipe(self) -> Recipe:
@@ -74,8 +80,14 @@ class Job:
         self.taken.add(kind.__name__)
         return self.run.find(kind)
 
+    def warn(self, text: str) -> None:
+        """Logs a finding that does not stop the step, and keeps it for the outcome."""
+        LOG.warning(text, extra={"fields": {"step": self.step}})
+        self.warnings.append(text)
+
     def leave(self, value: Value) -> None:
         """Leaves a value for the later steps of the run."""
+        self.attempt.require_held()
         self.run.leave(value)
         self.left.add(type(value).__name__)
 
@@ -86,8 +98,12 @@ class Job:
         pinned = self.run.pinned_version(table)
         if pinned is None:
             pinned = latest_version(self.paths, table)
-            self.run.pin(table, pinned)
+            self._pin(table, pinned)
         return pinned
+
+    def _pin(self, table: str, version: int) -> None:
+        self.attempt.require_held()
+        self.run.pin(table, version)
 
     def read(self, table: str) -> DataFrame:
         """A table at the run's version, as a Spark frame."""
@@ -156,9 +172,10 @@ class Job:
             lineage=lineage,
             basis=basis,
             again=self._lost_before,
+            attempt=self.attempt,
         )
         if pin:
-            self.run.pin(table, done.version)
+            self._pin(table, done.version)
         self._count(table, done.counts(), version=done.version)
         return done.version
 
@@ -170,7 +187,7 @@ class Job:
 
     def keep(self, table: str, version: int) -> None:
         """Keeps a published version unchanged: none of its inputs has changed."""
-        self.run.pin(table, version)
+        self._pin(table, version)
         self._count(table, {"rows_in": 0, "published": 0, "quarantined": 0, "dropped": {}}, version=version)
 
     def stage(self, name: str) -> Path:

@@ -8,15 +8,19 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
 from zigong.console import LOG, say_error, set_up_logging
-from zigong.errors import ZigongError, full_disk
+from zigong.errors import ConflictError, ZigongError, full_disk
+from zigong.lakehouse.attempts import Attempt
 from zigong.lakehouse.paths import LakehousePaths
+from zigong.lakehouse.staging import remove_former_staging
+from zigong.pipeline import SCHEDULES
 from zigong.recipe import load_recipe
 from zigong.runs.dates import Dates
 from zigong.runs.job import Job, runs_folder
+from zigong.runs.lease import take_lease
 from zigong.runs.run import Outcome, Run, open_run
 
 Body = Callable[[Job], None]
@@ -29,6 +33,10 @@ def parse_arguments(arguments: Sequence[str] | None, *, step: str) -> argparse.N
     parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help="override a field of the recipe")
     parser.add_argument("--run-id", help="run to join or resume; by default a new one")
     parser.add_argument("--from-date", type=date.fromisoformat, help="first date (known_date or T), included")
+    parser.add_argument("--schedule", choices=sorted(SCHEDULES), help="the schedule that starts the job, if one does")
+    parser.add_argument(
+        "--retry", action="store_true", help="leave a finished step as it is; without it, it is run again"
+    )
     parser.add_argument("--to-date", type=date.fromisoformat, help="end of the dates, excluded")
     return parser.parse_args(arguments)
 
@@ -43,49 +51,105 @@ def main(step: str, body: Body, arguments: Sequence[str] | None = None) -> None:
         say_error(error.kind, error.message, error.action)
         raise SystemExit(error.exit_code) from error
     set_up_logging(run.run_id)
-    outcome = run_step(step, body, run, Dates(first=given.from_date, end=given.to_date))
+    finished = run.outcome(step)
+    if given.retry and finished is not None and finished.code == 0:
+        LOG.info("step was finished before", extra={"fields": {"step": step}})
+        return
+    outcome = run_step(step, body, run, Dates(first=given.from_date, end=given.to_date), rerun=True)
     if outcome.code:
-        say_error(outcome.kind, outcome.message, outcome.action, outcome=run.folder / "outcome.json")
+        recorded = run.folder / "outcome.json" if outcome.kind != ConflictError.kind else None
+        say_error(outcome.kind, outcome.message, outcome.action, outcome=recorded)
         raise SystemExit(outcome.code)
 
 
-def run_step(step: str, body: Body, run: Run, dates: Dates | None = None) -> Outcome:
-    """Runs one step in this process and records its outcome; errors of ZiGong end here, others are re-raised."""
+def run_step(step: str, body: Body, run: Run, dates: Dates | None = None, *, rerun: bool = False) -> Outcome:
+    """Runs one step in this process and records its outcome; errors of ZiGong end here, others are re-raised.
+
+    The process holds the lease of the run meanwhile. Where another one holds it, or has taken it over, the outcome is a
+    conflict that is not recorded: the files of the run belong to the other one.
+
+    Args:
+        step: name of the step, or of another use of a run such as a replay.
+        body: what it does.
+        run: the run it belongs to.
+        dates: the dates it is limited to.
+        rerun: whether a finished step was asked for again, so that it replaces what it has published.
+    """
+    began = _Began.now(step)
     job = Job(step=step, run=run, paths=LakehousePaths.at(run.recipe.lakehouse.root), dates=dates or Dates())
-    started, clock = datetime.now(UTC), time.monotonic()
-    LOG.info("step started", extra={"fields": {"step": step}})
+    try:
+        lease = take_lease(run.folder, step)
+    except ConflictError as busy:
+        LOG.warning("step refused", extra={"fields": {"step": step, "reason": busy.message}})
+        return began.outcome(job, busy)
+    with lease:
+        finished = run.outcome(step)
+        if rerun and finished is not None and finished.code == 0:
+            run.supersede(step)
+        job.attempt = Attempt(token=lease.token, rerun=run.reruns(step), require_held=lease.require_held)
+        remove_former_staging(job.paths, run.run_id, lease.token)
+        LOG.info("step started", extra={"fields": {"step": step, "attempt": lease.token}})
+        return _worked(job, body, began)
+
+
+def _worked(job: Job, body: Body, began: _Began) -> Outcome:
+    """Runs the body under the lease and records how it ended."""
     error: ZigongError | None = None
     unexpected: Exception | None = None
     try:
         job.dates.require_a_day()
         body(job)
+        job.attempt.require_held()
     except ZigongError as caught:
         error = caught
     except Exception as caught:  # recorded for launchers, then raised again below, unless the disk is full
         error = full_disk(caught)
         unexpected = None if error else caught
-    outcome = Outcome(
-        step=step,
-        kind="internal" if unexpected else error.kind if error else "ok",
-        code=1 if unexpected else error.exit_code if error else 0,
-        retryable=error.retryable if error else False,
-        message=f"{type(unexpected).__name__}: {unexpected}" if unexpected else error.message if error else "",
-        action="report this with the log of the run" if unexpected else error.action if error else "",
-        started_at=started.isoformat(timespec="seconds"),
-        seconds=round(time.monotonic() - clock, 3),
-        arguments={
-            "from_date": job.dates.first.isoformat() if job.dates.first else None,
-            "to_date": job.dates.end.isoformat() if job.dates.end else None,
-        },
-        tables=job.tables,
-        takes=sorted(job.taken),
-        leaves=sorted(job.left),
-    )
-    outcome = _recorded(run, outcome)
-    LOG.info("step ended", extra={"fields": {"step": step, "kind": outcome.kind, "seconds": outcome.seconds}})
+    try:
+        job.attempt.require_held()
+    except ConflictError as lost:  # whatever went wrong, this is why
+        return began.outcome(job, lost)
+    outcome = _recorded(job.run, began.outcome(job, error, unexpected))
+    fields = {"step": outcome.step, "kind": outcome.kind, "seconds": outcome.seconds}
+    LOG.info("step ended", extra={"fields": fields})
     if unexpected:
         raise unexpected
     return outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Began:
+    """When a step was started."""
+
+    step: str
+    at: datetime
+    clock: float
+
+    @classmethod
+    def now(cls, step: str) -> _Began:
+        return cls(step=step, at=datetime.now(UTC), clock=time.monotonic())
+
+    def outcome(self, job: Job, error: ZigongError | None, unexpected: Exception | None = None) -> Outcome:
+        """How the step ended: with an error of ZiGong, an unexpected one, or without any."""
+        return Outcome(
+            step=self.step,
+            kind="internal" if unexpected else error.kind if error else "ok",
+            code=1 if unexpected else error.exit_code if error else 0,
+            retryable=error.retryable if error else False,
+            message=f"{type(unexpected).__name__}: {unexpected}" if unexpected else error.message if error else "",
+            action="report this with the log of the run" if unexpected else error.action if error else "",
+            started_at=self.at.isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - self.clock, 3),
+            arguments={
+                "from_date": job.dates.first.isoformat() if job.dates.first else None,
+                "to_date": job.dates.end.isoformat() if job.dates.end else None,
+            },
+            tables=job.tables,
+            takes=sorted(job.taken),
+            leaves=sorted(job.left),
+            attempt=job.attempt.token,
+            warnings=job.warnings,
+        )
 
 
 def _recorded(run: Run, outcome: Outcome) -> Outcome:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zigong.errors import ConfigError
-from zigong.files.atomic import write_json
+from zigong.files.atomic import json_text, write_json, write_once
 from zigong.lakehouse.erasures import refuse_replay
 from zigong.recipe import Recipe, parse_recipe
 from zigong.runs import handover
@@ -33,6 +33,8 @@ class Outcome:
         tables: counts of the publish of each table.
         takes: names of the values it took or looked up; see ``zigong.runs.handover``.
         leaves: names of the values it left.
+        attempt: fencing token of the attempt; see ``zigong.runs.lease``.
+        warnings: what the step found that does not stop it but that somebody should know.
     """
 
     step: str
@@ -47,6 +49,8 @@ class Outcome:
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
     takes: list[str] = field(default_factory=list)
     leaves: list[str] = field(default_factory=list)
+    attempt: int = 0
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +95,17 @@ class Run:
         """The outcome of a step, None when it never ended."""
         file = self.folder / "steps" / step / "outcome.json"
         return Outcome(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+
+    def supersede(self, step: str) -> None:
+        """Sets the outcome of a finished step aside: the step was asked for again."""
+        folder = self.folder / "steps" / step
+        aside = folder / "superseded" / f"{self.reruns(step) + 1:04d}.json"
+        aside.parent.mkdir(exist_ok=True)
+        (folder / "outcome.json").replace(aside)
+
+    def reruns(self, step: str) -> int:
+        """How often a step was asked for again after it had finished."""
+        return sum(1 for _ in (self.folder / "steps" / step / "superseded").glob("*.json"))
 
     def write_outcome(self, outcome: Outcome) -> None:
         """Records how a step ended, in the step's folder and as the run's last outcome."""
@@ -213,7 +228,8 @@ def open_run(recipe: Recipe, runs_folder: Path, run_id: str | None) -> Run:
         "tables": {},
         "values": {},
     }
-    write_json(run.folder / "manifest.json", manifest)
+    if not write_once(run.folder / "manifest.json", json_text(manifest)):  # another process has just made this run
+        _require_same_recipe(run)
     return run
 
 
