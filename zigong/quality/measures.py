@@ -104,7 +104,7 @@ def measured(
         F.count("*").alias(ALL),
         F.count_if(F.size(REASONS) > 0).alias(REFUSED),
         *counts_by_rule(contract),
-        *(_aggregate(rule, references.get(rule.name)).alias(rule.name) for rule in in_pass),
+        *(_aggregate(rule, context, references.get(rule.name)).alias(rule.name) for rule in in_pass),
     ).collect()
     found = passed.asDict()
     refused = found[REFUSED]
@@ -142,13 +142,15 @@ def duplicate_keys(rows: DataFrame, key: Sequence[str]) -> int:
 _IN_PASS = ("share", "share_to_last", "age_days", "psi")
 
 
-def _aggregate(rule: TableRule, reference: Reference | None) -> Column:
+def _aggregate(rule: TableRule, context: AuditContext, reference: Reference | None) -> Column:
     stays = F.size(REASONS) == 0
     if rule.measure == "age_days":
         return F.max(F.when(stays, F.unix_micros(F.expr(rule.arguments["of"]).cast("timestamp"))))
     among = stays & F.expr(rule.arguments.get("among", "true"))
     if rule.measure == "psi":
         return reference.count(stays) if reference else F.array(F.count_if(F.lit(False)))
+    if context.as_of is not None and "mature" in rule.arguments:
+        among &= F.unix_micros(F.col(rule.arguments["mature"])) <= round(context.as_of.timestamp() * 1e6)
     total = F.count_if(among)
     return F.when(total > 0, F.count_if(among & F.expr(rule.arguments["of"])) / total)
 
