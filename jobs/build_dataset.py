@@ -25,7 +25,8 @@ def build_dataset(job: Job) -> None:
     job.publish("dataset_members", dataset.members, cells=cells, dropped=dataset.dropped)
     repetitions = dataset.repetitions
     job.leave(Dataset(dataset_id=dataset.dataset_id, repeated_samples=repetitions.sentence(job.recipe.duplicates)))
-    job.run.add_metrics(repetitions.metrics())
+    unclear = {f"dataset.indeterminate.{split}": rows for split, rows in dataset.indeterminate.items()}
+    job.run.add_metrics({**repetitions.metrics(), **unclear})
     if repetitions.crowded_texts:
         LOG.warning("near duplicates may be missing", extra={"fields": {"crowded_texts": repetitions.crowded_texts}})
 

@@ -19,8 +19,10 @@ MEASURES = {
     "duplicate_keys": (),  # implied by the key of a contract, without an entry
     "refused_share": (),  # share of rows in that a rule or the transform sent to quarantine
     "rows_to_last": ("versions",),  # rows divided by the median of the last published verdicts
-    "share": ("of", "among?"),  # share of rows that match a condition, among those that match another
-    "share_to_last": ("of", "among?", "versions"),  # a share minus the mean of the last published verdicts
+    # share of rows that match a condition, among those that match another; `mature` names a timestamp column: only rows
+    # whose value is not after the recipe's as_of count
+    "share": ("of", "among?", "mature?"),
+    "share_to_last": ("of", "among?", "mature?", "versions"),  # a share minus the mean of the last published verdicts
     "unmatched": ("column", "to"),  # rows whose key is not in another table; NULL is ignored
     "age_days": ("of",),  # from the newest value of a timestamp to the recipe's as_of
     "psi": ("of", "among?"),  # population stability index of an expression against the pinned reference

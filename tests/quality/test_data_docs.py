@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,21 @@ def test_the_index_links_to_the_results_of_each_table_and_pages_describe_the_rul
     assert "(allowed: at most 0.05)" in page_text
     assert "(allowed: no broken row is kept)" in page_text
     assert "maximum value must be" not in page_text
+
+
+def test_the_index_shows_when_a_table_was_judged_whatever_the_run_id(tmp_path: Path) -> None:
+    context = open_context(tmp_path / "quality")
+    rule = next(rule for rule in table_contract(POINTS).rules if rule.name == "key_is_unique")
+    results = pending_results([rule], {rule.name: Measured(value=0.0, observed=0.0)})
+    before = datetime.now(UTC).replace(microsecond=0)
+    for run_id in ("demo-20230102T030405", "2021-06-07"):
+        judged(context, POINTS, results, run_id=run_id)
+    index = build_docs(context)
+    assert index is not None
+    times = re.findall(r"<td>(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)</td>", index.read_text())
+    assert len(times) == 2
+    for text in times:
+        assert before <= datetime.fromisoformat(f"{text}+00:00") <= datetime.now(UTC)
 
 
 def test_a_verdict_file_lists_every_rule_with_fingerprint_and_observation(tiny_run: FinishedRun) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from pathlib import Path
 
 import pytest
 
-from zigong.cli.estimate import estimate_run
+from tests.support.finished import FinishedRun
+from zigong.cli.estimate import START_SECONDS, estimate_run
 from zigong.errors import ConfigError
+from zigong.lakehouse.tables import arrow_pinned
 from zigong.recipe import DateRange, load_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
@@ -67,6 +70,27 @@ def test_a_date_range_contains_the_first_of_every_month_across_years() -> None:
     assert days == (date(2023, 11, 1), date(2023, 12, 1), date(2024, 1, 1), date(2024, 2, 1))
 
 
+def test_the_bounds_of_a_plan_are_not_below_what_the_run_had(tiny_run: FinishedRun) -> None:
+    planned, figures = estimate_run(tiny_run.run.recipe), tiny_run.run.metrics()
+    rows = arrow_pinned(tiny_run.paths, "instruction_samples", tiny_run.run.manifest()["tables"]["instruction_samples"])
+    longest = max(len(row) for row in rows["input_ids"].to_pylist())
+    assert planned.parameters is not None
+    assert planned.parameters >= figures["base.parameters"]
+    assert planned.tokens >= longest + 2  # answer and end
+    assert planned.samples is not None
+    assert planned.samples >= figures["agent.samples"]
+
+
+def test_a_plan_bounds_the_words_of_a_tiny_base_and_reads_the_size_of_a_given_one(tmp_path: Path) -> None:
+    demo = estimate_run(load_recipe(DEMO))
+    assert demo.tokens == 40 * 3 + 1 + 2 + 3  # words of 40 events, of the lines after them, of the answer
+    header = json.dumps({"a": {"shape": [3, 5]}, "b": {"shape": [7]}, "__metadata__": {"format": "pt"}}).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    given = load_recipe(DEMO, ["base.tiny=null", f"base.path={tmp_path}"])
+    assert estimate_run(given).parameters == 22
+    assert estimate_run(given).tokens == given.finetune.context_length
+
+
 def test_a_plan_counts_auxiliary_samples_and_refuses_an_invalid_question() -> None:
     alone = estimate_run(load_recipe(DEMO))
     asked = estimate_run(
@@ -75,6 +99,6 @@ def test_a_plan_counts_auxiliary_samples_and_refuses_an_invalid_question() -> No
     assert alone.samples is not None
     assert asked.samples == 2.5 * alone.samples
     for stage, seconds in alone.seconds.items():
-        assert asked.seconds[stage] == pytest.approx(2.5 * seconds, rel=0.01)
+        assert asked.seconds[stage] - START_SECONDS == pytest.approx(2.5 * (seconds - START_SECONDS), rel=0.01)
     with pytest.raises(ConfigError, match=r"repaid_amount@1 asks for amounts"):
         estimate_run(load_recipe(DEMO, ["instructions.auxiliary=[repaid_amount@1]"]))

@@ -76,6 +76,33 @@ def test_bands_contain_every_client_from_riskiest_to_safest(held_out: HeldOut) -
     assert np.mean([band.expected for band in bands]) == pytest.approx(held_out.labels.mean(), abs=5e-3)
 
 
+def test_equal_points_are_in_one_band_and_all_equal_points_are_one_band() -> None:
+    p = np.linspace(0.9, 0.1, 40)
+    labels = (np.arange(40) % 4 == 0).astype(int)
+    held_out = HeldOut(
+        split="oot", labels=labels, scores={"zigong": p}, card_scores=np.repeat([300, 500, 500, 500], 10)
+    )
+    found = [(band.number, band.samples, band.bad, band.lowest) for band in charts.risk_bands(held_out, "zigong")]
+    assert found == [(1, 10, 3, 300.0), (2, 30, 7, 500.0)]
+    same = dataclasses.replace(held_out, card_scores=np.full(40, 500))
+    (band,) = charts.risk_bands(same, "zigong")
+    assert (band.samples, band.bad, band.captured) == (40, 10, 1.0)
+
+
+@pytest.mark.parametrize("widest", [0.05, 0.5, 0.95])
+def test_the_words_of_the_ks_chart_are_within_it(widest: float) -> None:
+    size = 2000
+    bad = int(size * widest)
+    labels = np.concatenate([np.ones(bad, dtype=int), np.zeros(size - bad, dtype=int)])
+    svg = charts.ks_chart(HeldOut(split="oot", labels=labels, scores={"zigong": np.linspace(1, 0, size)}), "zigong")
+    root = ElementTree.fromstring(svg)  # noqa: S314
+    (note,) = [node for node in root.iter() if node.tag == "text" and "note" in node.attrib["class"]]
+    width, x = 7.5 * len(note.text or ""), float(note.attrib["x"])
+    left = x - width if "end" in note.attrib["class"] else x
+    assert left >= 0
+    assert left + width <= float(root.attrib["viewBox"].split()[2])
+
+
 def test_fewer_clients_than_bands_still_give_one_client_a_band() -> None:
     held_out = HeldOut(split="oot", labels=np.array([0, 1, 0]), scores={"zigong": np.array([0.1, 0.9, 0.5])})
     bands = charts.risk_bands(held_out, "zigong")

@@ -84,6 +84,36 @@ def test_one_step_equals_the_naive_step_whatever_the_batches(
         torch.testing.assert_close(got[name], tensor, rtol=1e-3, atol=2e-5)
 
 
+@pytest.mark.parametrize("engine", ["samples", "trees"])
+def test_every_step_has_the_same_samples_and_loss_however_it_is_divided(
+    base: Path, tmp_path: Path, engine: str
+) -> None:
+    samples = _sharing(make_samples(72, dates=MONTHS[:3])) if engine == "trees" else make_samples(72)
+    losses: dict[tuple[int, int], list[float]] = {}
+    for batch_size, accumulation in ((24, 1), (8, 3), (3, 8)):
+        seen = losses.setdefault((batch_size, accumulation), [])
+        train_adapter(
+            base,
+            samples,
+            _settings(engine=engine, batch_size=batch_size, accumulation=accumulation, epochs=2, schedule="constant"),
+            seed=3,
+            torch_threads=1,
+            folder=tmp_path / f"{batch_size}",
+            progress=lambda _step, _steps, loss, seen=seen: seen.append(loss),
+        )
+    whole, *divided = losses.values()
+    assert len(whole) >= 4
+    for other in divided:
+        assert other == pytest.approx(whole, abs=1e-5)
+
+
+def test_batches_of_a_step_are_no_larger_than_the_batch_size() -> None:
+    units = single_units(make_samples(70), [np.arange(70)])
+    (steps,) = plan_steps(units, _settings(batch_size=4, accumulation=5), seed=1)
+    assert [sum(map(len, step.batches)) for step in steps].count(20) == 3
+    assert max(len(batch) for step in steps for batch in step.batches) == 4
+
+
 def test_the_first_warm_up_step_uses_its_share_of_the_rate(base: Path, tmp_path: Path) -> None:
     samples = make_samples(8)
     got = _fit(base, samples, tmp_path / "got", warmup_steps=3)

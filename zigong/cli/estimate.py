@@ -1,23 +1,27 @@
 """The estimate of ``zigong plan``: samples x checkpoints x tokens, memory and time, before anything runs.
 
-The counts are upper bounds from the recipe. Rates on a CPU are those of the credit_record run on 2 cores, per
-operation of the upper bound (docs/results.md); those of a GPU are assumed. The purpose is
-the order of magnitude: minutes or days.
+The counts are upper bounds from the recipe: every client is observed at every date, with a history of ``max_events``.
+The times are those of these bounds, so real runs are shorter where histories are. The rate on a CPU is that of the
+demo's and the credit_record run on 2 cores (docs/results.md), the one on a GPU is assumed.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.table import Table
 
-from zigong.instructions.tasks import load_tasks
+from zigong.instructions.tasks import Tasks, load_tasks
 from zigong.recipe import Recipe, TinyBase
+from zigong.recipe.source import source_mapping
 
-TOKENS_PER_EVENT = 2.5
-QUESTION_TOKENS = 4
-FLOP_PER_CPU_SECOND = 1.3e11  # small matrices, 2 cores
+VOCABULARY = 4096  # most different words of the event lines that the bound of a tiny base allows for
+START_SECONDS = 10.0  # of a step: its workers start and load the model
+PASS_FLOP = 6.0  # per weight and token: forward 2, backward 4 (Kaplan 2020, section 2.1)
+FLOP_PER_CPU_SECOND = 2.0e11  # small matrices, 2 cores
 FLOP_PER_GPU_SECOND = 2.0e14  # effective bf16, one current data-centre GPU
 LARGE_MODEL = 100_000_000  # from this size on the plan assumes a GPU
 BYTES_PER_WEIGHT = {"tiny": 4, "large": 2}
@@ -29,27 +33,28 @@ class Estimate:
 
     Attributes:
         samples: upper bound of train samples; None when it depends on the data.
-        tokens: of one sample, at most.
-        memory_gib: weights, adapter, optimiser state and activations of one batch.
-        seconds: by stage, on ``device``.
+        tokens: upper bound for one sample, question and answer included.
+        parameters: upper bound; None if the base is neither here nor has its size in the recipe.
+        memory_gib: weights, adapter, optimiser state and activations of one batch of the longest samples.
+        seconds: by stage, on ``device``, for these bounds.
     """
 
     samples: int | None
     checkpoints: int
     tokens: int
-    parameters: int
+    parameters: int | None
     memory_gib: float
     seconds: dict[str, float]
     device: str
 
     def as_table(self) -> Table:
         """The estimate for a terminal."""
-        table = Table(title="estimate (upper bounds)")
+        table = Table(title="estimate (upper bounds: full histories at every date)")
         table.add_column("what")
         table.add_column("value", justify="right")
         samples = "by data" if self.samples is None else f"{self.samples:,}"
         table.add_row("train samples x checkpoints x tokens", f"{samples} x {self.checkpoints} x {self.tokens}")
-        table.add_row("model parameters", f"{self.parameters:,}")
+        table.add_row("model parameters", "set base.parameters" if self.parameters is None else f"{self.parameters:,}")
         table.add_row("memory of model and batch", f"{self.memory_gib:.1f} GiB")
         for stage, seconds in self.seconds.items():
             table.add_row(f"{stage} ({self.device})", _duration(seconds))
@@ -62,32 +67,74 @@ def estimate_run(recipe: Recipe) -> Estimate:
     questions = 1 + sum(share for _, share in load_tasks(recipe.instructions).auxiliary)
     samples = None if sequences is None else math.ceil(sequences * questions)
     assumed = samples or math.ceil(1_000_000 * questions)
-    events = recipe.instructions.max_events
-    tokens = min(int(events * TOKENS_PER_EVENT) + QUESTION_TOKENS, recipe.finetune.context_length)
-    parameters = recipe.base.parameters or (tiny_parameters(recipe.base.tiny) if recipe.base.tiny else 0)
-    large = parameters >= LARGE_MODEL
+    tokens, parameters = most_tokens(recipe), _parameters(recipe)
+    large = (parameters or 0) >= LARGE_MODEL
     rate = FLOP_PER_GPU_SECOND if large else FLOP_PER_CPU_SECOND
-    forward = 2.0 * parameters * tokens
+    of_sample = PASS_FLOP * tokens * _multiplied_weights(recipe, parameters or 0) / rate
     mix = math.floor(recipe.mix.fraction * assumed)
-    seconds = {
-        "train agent": 3 * forward * assumed * recipe.agent.epochs / rate,
-        "score influence": 2 * forward * assumed * recipe.agent.checkpoints / rate,
-        "fine-tune": 3 * forward * mix * recipe.finetune.epochs / rate,
+    passes = {
+        "train agent": assumed * recipe.agent.epochs,
+        "score influence": assumed * recipe.agent.checkpoints,
+        "fine-tune": mix * recipe.finetune.epochs,
     }
     return Estimate(
         samples=samples,
         checkpoints=recipe.agent.checkpoints,
         tokens=tokens,
         parameters=parameters,
-        memory_gib=_memory_gib(recipe, parameters, tokens, large=large),
-        seconds=seconds,
+        memory_gib=_memory_gib(recipe, parameters or 0, tokens, large=large),
+        seconds={stage: START_SECONDS + of_sample * count for stage, count in passes.items()},
         device="one GPU" if large else "2 cores",
     )
 
 
-def tiny_parameters(tiny: TinyBase) -> int:
-    """Weights of the tiny base without its embeddings: attention and gated feed-forward of every layer."""
-    return tiny.layers * (4 * tiny.hidden_size**2 + 3 * tiny.hidden_size * tiny.ffn_size)
+def most_tokens(recipe: Recipe) -> int:
+    """Upper bound of the tokens of one sample.
+
+    Prompts are folded to fit ``context_length``. The tokenizer of a tiny base has one token per word, so the words of
+    the longest lines are a bound, too.
+    """
+    context = min(recipe.agent.context_length, recipe.finetune.context_length)
+    return min(context, _most_words(recipe, load_tasks(recipe.instructions))) if recipe.base.tiny else context
+
+
+def _most_words(recipe: Recipe, tasks: Tasks) -> int:
+    """Words of ``max_events`` event lines with every field, of the lines after them, of question, answer and end."""
+    settings, mapping = recipe.instructions, source_mapping(recipe)
+    attributes = sum(len(file.columns) for file in mapping.files)  # a mapping may turn every column into one
+    of_fields = {"days_past_due": 1, "amount": 1, "attributes": attributes}
+    time = (2 if settings.time == "both" else 1) + (settings.season != "none")
+    event = time + 1 + sum(of_fields[name] for name in settings.event_fields)
+    profile = len(tasks.main.profile.split()) + attributes if settings.profile else 0
+    return settings.max_events * event + time + len(tasks.main.summary.split()) + profile + 3
+
+
+def tiny_parameters(tiny: TinyBase, words: int) -> int:
+    """Weights of the tiny base: attention, gated feed-forward and norms of every layer, and two tables of its words."""
+    width = tiny.hidden_size
+    layer = 4 * width**2 + 3 * width * tiny.ffn_size + 2 * width
+    return tiny.layers * layer + width + 2 * words * width
+
+
+def _parameters(recipe: Recipe) -> int | None:
+    if recipe.base.tiny is not None:
+        return tiny_parameters(recipe.base.tiny, VOCABULARY)
+    if recipe.base.parameters is not None:
+        return recipe.base.parameters
+    files = sorted(Path(str(recipe.base.path)).expanduser().glob("*.safetensors"))
+    return sum(_weights_in(file) for file in files) or None
+
+
+def _weights_in(file: Path) -> int:
+    """Number of weights of a safetensors file, from its header: eight bytes of length, then JSON."""
+    with file.open("rb") as content:
+        header = json.loads(content.read(int.from_bytes(content.read(8), "little")))
+    return sum(math.prod(item["shape"]) for name, item in header.items() if name != "__metadata__")
+
+
+def _multiplied_weights(recipe: Recipe, parameters: int) -> int:
+    """Weights that every token is multiplied with; the words of a tiny base are looked up instead."""
+    return tiny_parameters(recipe.base.tiny, 0) if recipe.base.tiny is not None else parameters
 
 
 def _train_samples(recipe: Recipe) -> int | None:

@@ -16,6 +16,7 @@ from zigong.instructions.tasks import Tasks, load_tasks
 from zigong.instructions.template_files import LabelAnswer
 from zigong.recipe import DateRange, Recipe
 
+SPLITS = ("train", "test", "target", "select", "oot")
 HASH_CELLS = 4096  # resolution of the hash range at which ``max_train_samples`` is applied
 
 
@@ -26,12 +27,14 @@ class Dataset:
     Attributes:
         members: rows of the contract dataset_members.
         dropped: number of labelled samples that are in no split, by reason.
+        indeterminate: number of samples of the main question that their indeterminate label excludes, by split.
         repetitions: train samples that repeat another sample.
     """
 
     dataset_id: str
     members: DataFrame
     dropped: dict[str, int]
+    indeterminate: dict[str, int]
     repetitions: Repetitions
 
 
@@ -60,6 +63,7 @@ def build_members(
     fate = F.coalesce(F.col("reason"), F.when(over_cap, F.lit("over_cap")))
     decided = fated.withColumn("reason", fate)
     dropped = _by_reason(decided.where("reason IS NOT NULL"))
+    unclear = _counted_by(decided.where("reason = 'indeterminate' AND split IS NOT NULL").where(main), "split")
     answered = _answered(decided.where("reason IS NULL"), tasks)
     repeated, repetitions = repeated_samples(answered, recipe.duplicates, recipe.split.unit)
     repeated = repeated.localCheckpoint()
@@ -70,12 +74,17 @@ def build_members(
         dataset_id=dataset_id,
         members=_contracted(members, dataset_id, completion_ids),
         dropped={**dropped, **_by_reason(repeated)},
+        indeterminate={**dict.fromkeys(SPLITS, 0), **unclear},
         repetitions=repetitions,
     )
 
 
 def _by_reason(dropped: DataFrame) -> dict[str, int]:
-    return {row["reason"]: row["count"] for row in dropped.groupBy("reason").count().collect()}
+    return _counted_by(dropped, "reason")
+
+
+def _counted_by(rows: DataFrame, column: str) -> dict[str, int]:
+    return {row[column]: row["count"] for row in rows.groupBy(column).count().collect()}
 
 
 def _answered(members: DataFrame, tasks: Tasks) -> DataFrame:

@@ -19,7 +19,7 @@ from schemas.rules import DatasetRule, RowRule
 from zigong.lakehouse.session import PYSPARK_ERRORS
 
 TIMES = (TimestampType, TimestampNTZType, DateType)
-_SQL = ("of", "among")  # arguments of measures that are SQL expressions over the columns
+_SQL = ("of", "among", "mature")  # arguments of measures that are SQL expressions over the columns
 
 
 def condition_findings(spark: SparkSession, lint: Lint) -> list[LintFinding]:
@@ -78,13 +78,14 @@ def _of_rule(empty: DataFrame, rule: Rule) -> Iterator[LintFinding]:
 
 
 def _argument(empty: DataFrame, where: str, measure: str, argument: str, sql: str) -> Iterator[LintFinding]:
-    """Checks an argument: ``of`` is any value for psi and a time for age_days; every other argument is a condition."""
-    if argument == "of" and measure in {"psi", "age_days"}:
+    """Checks an argument: ``of`` is any value for psi; ages and ``mature`` need a time; others are conditions."""
+    if argument == "mature" or (argument == "of" and measure in {"psi", "age_days"}):
         type_, reason = _type(empty, sql)
         if type_ is None:
             yield LintFinding(where=where, found=reason, expected=f"{argument}: an expression over the columns")
-        elif measure == "age_days" and not isinstance(type_, TIMES):
-            yield LintFinding(where=where, found=f"{sql} is {type_.simpleString()}", expected="of: a time or a date")
+        elif measure != "psi" and not isinstance(type_, TIMES):
+            expected = f"{argument}: a time or a date"
+            yield LintFinding(where=where, found=f"{sql} is {type_.simpleString()}", expected=expected)
     else:
         yield from _of_rows(empty, where, sql)
 

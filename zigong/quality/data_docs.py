@@ -8,6 +8,7 @@ sheet is embedded, and the index is a plain table.
 from __future__ import annotations
 
 import re
+from datetime import UTC
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -50,7 +51,7 @@ def _results(context: AbstractDataContext, site: Path) -> list[dict[str, object]
             {
                 "table": key.expectation_suite_identifier.name,
                 "run": key.run_id.run_name,
-                "judged_at": f"{key.run_id.run_time:%Y-%m-%d %H:%M:%S}",
+                "judged_at": f"{key.run_id.run_time.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
                 "rules": result.statistics["evaluated_expectations"],
                 "broken": result.statistics["unsuccessful_expectations"],
                 "page": _path(str(address["site_url"])).relative_to(site).as_posix(),

@@ -152,6 +152,8 @@ def _aggregate(rule: TableRule, reference: Reference | None, context: AuditConte
     among = stays & F.expr(rule.arguments.get("among", "true"))
     if rule.measure == "psi":
         return reference.count(stays) if reference else F.array(F.count_if(F.lit(False)))
+    if context.as_of is not None and "mature" in rule.arguments:
+        among &= F.unix_micros(F.col(rule.arguments["mature"])) <= round(context.as_of.timestamp() * 1e6)
     total = F.count_if(among)
     return F.when(total > 0, F.count_if(among & F.expr(rule.arguments["of"])) / total)
 

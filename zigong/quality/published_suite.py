@@ -19,7 +19,9 @@ OF_THE_TABLE_ALONE = ("rows", "duplicate_keys", "share")
 
 def published_suite(contract: TableContract) -> gx.ExpectationSuite:
     """The suite ``TABLE_published``; each expectation names its rule in ``meta``."""
-    included = [rule for rule in contract.table_rules if rule.measure in OF_THE_TABLE_ALONE]
+    included = [
+        rule for rule in contract.table_rules if rule.measure in OF_THE_TABLE_ALONE and "mature" not in rule.arguments
+    ]
     elsewhere = {rule.name: rule.measure for rule in contract.table_rules if rule not in included}
     return gx.ExpectationSuite(
         name=f"{contract.name}_published",

@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,8 @@ def judged(
     )
     checkpoint = context.checkpoints.add_or_update(gx.Checkpoint(name=name, validation_definitions=[definition]))
     frame = pd.DataFrame([{item.rule: float(item.observed or 0) for item in observed}])
-    run = checkpoint.run(batch_parameters={"dataframe": frame}, run_id=gx.RunIdentifier(run_name=run_id))
+    named = gx.RunIdentifier(run_name=run_id, run_time=datetime.now(UTC))  # without a time GX reads one out of the name
+    run = checkpoint.run(batch_parameters={"dataframe": frame}, run_id=named)
     (outcome,) = run.run_results.values()
     answers = {found.expectation_config.kwargs["column"]: found for found in outcome.results}
     return tuple(_with_answer(item, answers.get(item.rule)) for item in results)

@@ -61,7 +61,9 @@ class Training(Section):
     schedule: Literal["constant", "cosine"] = "cosine"
     warmup_steps: int = Field(10, ge=0)
     batch_size: Positive = Field(64, description="samples of one forward pass")
-    accumulation: Positive = 1
+    accumulation: Positive = Field(
+        1, description="batches per step; a step has batch_size x accumulation samples however it is divided"
+    )
     context_length: Positive = 512
     weight_decay: float = Field(0.0, ge=0)
     count_eos: bool = Field(False, description="whether the end token counts for the loss, here and in scoring")

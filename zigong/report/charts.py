@@ -22,7 +22,7 @@ _SHOWN_QUANTILES = (0.005, 0.995)  # histograms are cut at these quantiles, the 
 
 @dataclass(frozen=True, kw_only=True)
 class Band:
-    """One tenth of the clients by risk, riskiest first."""
+    """A part of the clients by risk, riskiest first; clients with equal points are in one band."""
 
     number: int
     samples: int
@@ -71,7 +71,9 @@ def ks_chart(held_out: HeldOut, final_model: str) -> Markup:
     x = float(clients[widest])
     parts.append(segment(frame, (x, float(curve.good[widest])), (x, float(curve.bad[widest])), "gap"))
     words = f"KS {curve.ks:.3f} at {x:.0%} of clients"
-    parts.append(text(frame.at_x(x) + 8, frame.at_y((curve.good[widest] + curve.bad[widest]) / 2) + 4, words, "note"))
+    middle = frame.at_y((curve.good[widest] + curve.bad[widest]) / 2) + 4
+    left = x > 0.5  # so that the words stay within the drawing
+    parts.append(text(frame.at_x(x) + (-8 if left else 8), middle, words, "note end" if left else "note"))
     entries = [("line bad", "bad"), ("line good", "good")]
     return drawing(frame, words, [*parts, *legend(frame.at_x(0.78), frame.at_y(0.14), entries)])
 
@@ -103,11 +105,16 @@ def forest_chart(rows: Sequence[ModelRow], final_model: str) -> Markup:
 
 
 def risk_bands(held_out: HeldOut, final_model: str, count: int = 10) -> tuple[Band, ...]:
-    """Clients in equal parts by the final model's risk, riskiest first; equal scores keep the order of the samples."""
+    """Clients in ``count`` near-equal parts by the final model's points, riskiest first.
+
+    A band ends only where the points change, so there are fewer bands where many clients share their points, and one
+    where all do. Without points, p_bad takes their place.
+    """
     scores, labels = held_out.scores[final_model], np.asarray(held_out.labels)
     shown = scores if held_out.card_scores is None else held_out.card_scores
+    risk = scores if held_out.card_scores is None else -held_out.card_scores
     bands, reached = [], 0
-    for number, rows in enumerate(np.array_split(np.argsort(-scores, kind="stable"), min(count, len(scores))), 1):
+    for number, rows in enumerate(_divided_at_changes(risk, min(count, len(risk))), 1):
         bad = int(labels[rows].sum())
         reached += bad
         expected = None if held_out.p_calibrated is None else float(held_out.p_calibrated[rows].mean())
@@ -123,6 +130,15 @@ def risk_bands(held_out: HeldOut, final_model: str, count: int = 10) -> tuple[Ba
         )
         bands.append(band)
     return tuple(bands)
+
+
+def _divided_at_changes(risk: NDArray[np.number], count: int) -> list[NDArray[np.int64]]:
+    """Indices in at most ``count`` parts of near-equal size, largest risk first; equal values are in one part."""
+    order = np.argsort(-risk, kind="stable")
+    changes = np.flatnonzero(np.diff(risk[order])) + 1
+    wanted = np.cumsum([len(part) for part in np.array_split(order, count)])[:-1]
+    later = np.searchsorted(changes, wanted)
+    return np.split(order, np.unique(changes[later[later < len(changes)]]))
 
 
 def band_chart(bands: Sequence[Band]) -> Markup:

@@ -75,7 +75,7 @@ def collect(run: Run) -> RunReport:
             for name, counts in outcome.tables.items()
         ),
         quality=_quality(job, recorded),
-        splits=model_sections.splits(main) if main is not None else (),
+        splits=model_sections.splits(main, run.metrics()) if main is not None else (),
         results=model_sections.results(measured, main, final_split(run.recipe)),
         held_out=model_sections.held_out(job, members, measured) if measured and members is not None else None,
         influence=model_sections.influence(job, members, mix) if mix is not None and members is not None else None,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 
 import numpy as np
 import pandas as pd
 import pyarrow.dataset as ds
 
-from zigong.dataset.members import final_split
+from zigong.dataset.members import SPLITS, final_split
 from zigong.evaluation.bootstrap import Interval
 from zigong.evaluation.calibration import calibrated, fit_calibration
 from zigong.evaluation.measured import Measured, measured_in
@@ -31,15 +32,13 @@ from zigong.runs.run import Run
 
 def members(job: Job) -> pd.DataFrame:
     """The members of the run's dataset, with split, task, date, label and split unit."""
-    splits = ["train", "test", "target", "select", "oot"]
     wanted = ["sample_id", "split", "task", "observation_date", "label", job.recipe.split.unit]
-    members: pd.DataFrame = job.sample_source().members(splits).select(wanted).to_pandas()
+    members: pd.DataFrame = job.sample_source().members(SPLITS).select(wanted).to_pandas()
     return members.rename(columns={job.recipe.split.unit: "unit"})
 
 
-def splits(members: pd.DataFrame) -> tuple[SplitRow, ...]:
-    """Samples, bad rate and dates of every split that has members."""
-    order = ["train", "test", "target", "select", "oot"]
+def splits(members: pd.DataFrame, figures: Mapping[str, float]) -> tuple[SplitRow, ...]:
+    """Samples, bad rate and dates of every split that has members, and what it excludes by the run's figures."""
     return tuple(
         SplitRow(
             split=name,
@@ -48,10 +47,15 @@ def splits(members: pd.DataFrame) -> tuple[SplitRow, ...]:
             samples=len(part),
             bad=int(part["label"].sum()),
             persons=int(part["unit"].nunique()),
+            indeterminate=_whole(figures.get(f"dataset.indeterminate.{name}")),
         )
-        for name in order
+        for name in SPLITS
         if len(part := members[members["split"] == name])
     )
+
+
+def _whole(figure: float | None) -> int | None:
+    return None if figure is None else int(figure)
 
 
 def measured(job: Job) -> Measured | None:
@@ -125,7 +129,7 @@ def influence(job: Job, members: pd.DataFrame, mix: TrainingMix) -> InfluenceSec
     """Settings, diagnostics and what the mix selected."""
     dataset, made = job.run.take(Dataset), job.run.take(InfluenceScores)
     chosen = (ds.field("dataset_id") == dataset.dataset_id) & (ds.field("scorer_id") == made.scorer_id)
-    scores = job.arrow("influence_scores", ["sample_id", "score"], where=chosen).to_pandas()
+    scores = job.arrow("influence_scores", ["sample_id", "score", "loss"], where=chosen).to_pandas()
     mixed = job.arrow("training_mix", ["sample_id", "share"], where=ds.field("mix_id") == mix.mix_id).to_pandas()
     pool = members[members["split"] == "train"].merge(scores, on="sample_id", how="left")
     shares = pool.merge(mixed, on="sample_id", how="inner")
@@ -180,4 +184,5 @@ def _group(name: str, part: pd.DataFrame) -> SelectionGroup:
         bad_rate=float(part["label"].mean()),
         persons=int(part["unit"].nunique()),
         mean_score=float(part["score"].mean()),
+        mean_loss=float(part["loss"].mean()),
     )

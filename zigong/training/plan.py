@@ -18,7 +18,7 @@ from zigong.tokens.samples import Indices, Samples, batch_of, sample_lengths
 from zigong.tokens.tree import Tree, user_trees
 from zigong.training.optimise import OptimiserStep, counted_batches, learning_rate, shuffled_batches
 
-WINDOW_BATCHES = 16  # number of batches whose units are sorted by length together
+WINDOW_STEPS = 16  # number of steps whose units are sorted by length together
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,13 +82,16 @@ def tree_units(samples: Samples, periods: Sequence[Indices]) -> Units:
 
 
 def plan_steps(units: Units, settings: Training, *, seed: int) -> list[list[OptimiserStep]]:
-    """The steps of each period: reshuffled in every epoch, with ``accumulation`` batches per step."""
+    """The steps of each period, reshuffled in every epoch.
+
+    ``batch_size * accumulation`` alone chooses the units of a step; ``batch_size`` only divides them into batches, so a
+    smaller batch with more accumulation trains the same model in less memory.
+    """
     generator = np.random.default_rng(seed)
-    plans: list[list[tuple[Indices, ...]]] = []
-    for period in units.periods:
-        batches = _period_batches(units, period, settings, generator)
-        starts = range(0, len(batches), settings.accumulation)
-        plans.append([tuple(batches[start : start + settings.accumulation]) for start in starts])
+    plans = [
+        [_batches(units, step, settings.batch_size) for step in _period_steps(units, period, settings, generator)]
+        for period in units.periods
+    ]
     total = sum(len(plan) for plan in plans)
     rates = iter(
         learning_rate(
@@ -99,19 +102,25 @@ def plan_steps(units: Units, settings: Training, *, seed: int) -> list[list[Opti
     return [[OptimiserStep(batches=batches, rate=next(rates)) for batches in plan] for plan in plans]
 
 
-def _period_batches(units: Units, period: Indices, settings: Training, generator: np.random.Generator) -> list[Indices]:
-    """The batches of all epochs of one period, as indices of units."""
+def _period_steps(units: Units, period: Indices, settings: Training, generator: np.random.Generator) -> list[Indices]:
+    """The units of each step of all epochs of one period, as indices of units."""
     lengths, counts = units.lengths[period], units.counts[period]
-    window = max(1, int(WINDOW_BATCHES * settings.batch_size / counts.mean()))
+    size = settings.batch_size * settings.accumulation
+    window = max(1, int(WINDOW_STEPS * size / counts.mean()))
 
     def divide(part: Indices) -> list[Indices]:
-        return counted_batches(lengths[part], counts[part], settings.batch_size)
+        return counted_batches(lengths[part], counts[part], size)
 
     return [
-        period[batch]
+        period[step]
         for _ in range(settings.epochs)
-        for batch in shuffled_batches(len(period), generator, window=window, divide=divide)
+        for step in shuffled_batches(len(period), generator, window=window, divide=divide)
     ]
+
+
+def _batches(units: Units, step: Indices, batch_size: int) -> tuple[Indices, ...]:
+    """The batches of one step: its units, sorted by length and divided."""
+    return tuple(step[batch] for batch in counted_batches(units.lengths[step], units.counts[step], batch_size))
 
 
 def sample_periods(samples: Samples, count: int, *, seed: int) -> list[Indices]:
