@@ -34,7 +34,8 @@ def open_engine(threads: int, events: int) -> SparkSession:
 
 def sequences(spark: SparkSession, source: str, day: date, max_events: int = KEPT_EVENTS) -> DataFrame:
     """The sequences of all users who have an event before ``day``."""
-    events, profiles = spark.read.parquet(f"{source}/events"), spark.read.parquet(f"{source}/profiles")
+    events = spark.read.parquet(f"{source}/events").withColumn("loan_id", F.lit(None).cast("string"))
+    profiles = spark.read.parquet(f"{source}/profiles")
     points = spark.read.parquet(f"{source}/users").select(
         "user_id",
         local_midnight(F.lit(day), "UTC").alias("observation_at"),

@@ -30,6 +30,7 @@ def events(spark: SparkSession) -> DataFrame:
         F.lit("upsert").alias("op"),
         F.when(number < WHALE_EVENTS, "whale").otherwise(F.concat(F.lit("u"), number % USERS)).alias("user_id"),
         F.lit(0).alias("user_bucket"),
+        F.lit(None).cast("string").alias("loan_id"),
         F.lit("login").alias("event_type"),
         F.timestamp_seconds(happened).alias("event_at"),
         F.lit(None).cast("decimal(18,2)").alias("amount"),

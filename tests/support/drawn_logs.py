@@ -27,7 +27,8 @@ MAPPING = parse_mapping(
 def as_events(spark: SparkSession, log: list[naive.Version]) -> DataFrame:
     columns = "source string, event_id string, known string, op string, user_id string, event_type string, "
     rows = [(*astuple(v)[:2], str(v.known_at), *astuple(v)[3:6], str(v.event_at), *astuple(v)[7:]) for v in log]
-    frame = spark.createDataFrame(rows, columns + "event string, days_past_due int, word string").repartition(4)
+    columns += "event string, days_past_due int, word string, loan_id string"
+    frame = spark.createDataFrame(rows, columns).repartition(4)
     return frame.select(
         "source",
         "event_id",
@@ -35,7 +36,7 @@ def as_events(spark: SparkSession, log: list[naive.Version]) -> DataFrame:
         "op",
         "user_id",
         F.lit(0).alias("user_bucket"),
-        F.lit(None).cast("string").alias("loan_id"),
+        "loan_id",
         "event_type",
         F.timestamp_micros(F.col("event").cast("bigint")).alias("event_at"),
         F.lit("measured").alias("known_at_basis"),

@@ -29,6 +29,7 @@ class Version:
     event_at: int
     days_past_due: int | None
     word: str | None
+    loan_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,16 +78,35 @@ def last_stated(rows: list[Version]) -> int | None:
     return stated[-1] if stated else None
 
 
-def point(log: list[Version], user_id: str, day: date, cohort: dict[str, int]) -> dict[str, object] | None:
+def loans(rows: list[Version]) -> list[str]:
+    """The loans that events name, by their first event."""
+    return list(dict.fromkeys(row.loan_id for row in rows if row.loan_id is not None))
+
+
+def open_loans(credit: list[Version]) -> list[list[Version]]:
+    """The outcome events of every loan whose last one did not close it."""
+    by_loan = [[row for row in credit if row.loan_id == loan] for loan in {row.loan_id for row in credit}]
+    return [rows for rows in by_loan if rows[-1].event_type not in CLOSINGS]
+
+
+def worst(credit: list[Version]) -> int | None:
+    return max((days for rows in open_loans(credit) if (days := last_stated(rows)) is not None), default=None)
+
+
+def point(
+    log: list[Version], user_id: str, day: date, cohort: dict[str, int], loan_id: str | None = None
+) -> dict[str, object] | None:
+    """The point of a user or, given ``loan_id``, of one loan; an empty one stands for outcomes that name no loan."""
     rows = history(log, user_id, midnight(day))
-    if not rows:
+    credit = [row for row in outcomes(rows) if loan_id is None or (row.loan_id or "") == loan_id]
+    if not rows or (loan_id is not None and loan_id not in loans(rows) and (loan_id or not credit)):
         return None
-    credit = outcomes(rows)
     months = len({month(row.event_at) for row in credit})
-    arrears = last_stated(credit) or 0
-    is_open = bool(credit) and credit[-1].event_type not in CLOSINGS
+    arrears, is_open = worst(credit) or 0, bool(open_loans(credit))
     reason = None
-    if not credit:
+    if loan_id == "":
+        reason = "loan_unknown"
+    elif not credit:
         reason = "no_history"
     elif months < cohort["min_history_months"]:
         reason = "short_history"
@@ -108,17 +128,19 @@ def point(log: list[Version], user_id: str, day: date, cohort: dict[str, int]) -
     }
 
 
-def label(log: list[Version], user_id: str, day: date, window: int, threshold: int, as_of: date) -> tuple[object, ...]:
-    rows = outcomes(history(log, user_id, midnight(as_of)))
+def label(
+    log: list[Version], user_id: str, day: date, window: int, threshold: int, as_of: date, loan_id: str = ""
+) -> tuple[object, ...]:
+    rows = [row for row in outcomes(history(log, user_id, midnight(as_of))) if loan_id in ("", row.loan_id)]
     opens, closes = midnight(day), midnight(add_months(day, window))
     inside = [row for row in rows if opens <= row.event_at < closes]
     states = [row.days_past_due for row in inside if row.days_past_due is not None]
-    carried = last_stated([row for row in rows if row.event_at < opens])
-    worst = max([*states, *([carried] if carried is not None else [])], default=None)
+    carried = worst([row for row in rows if row.event_at < opens])
+    largest = max([*states, *([carried] if carried is not None else [])], default=None)
     observed = len({month(row.event_at) for row in inside})
-    if worst is not None and worst >= threshold:
-        return worst, observed, "bad"
-    return worst, observed, "indeterminate" if observed < window else "good"
+    if largest is not None and largest >= threshold:
+        return largest, observed, "bad"
+    return largest, observed, "indeterminate" if observed < window else "good"
 
 
 def kept(rows: list[Version], max_events: int) -> list[Version]:
@@ -164,7 +186,8 @@ CLOCK_CHANGES = [micros(datetime(2023, 3, 26, 1, tzinfo=UTC)), micros(datetime(2
 DAYS = st.integers(0, 329).map(lambda day: midnight(date(2023, 1, 1)) + day * DAY)
 SHIFTS = st.one_of(st.sampled_from((0, 0, 0, -HOUR, HOUR)), st.integers(0, DAY - 1))
 DELAYS = st.sampled_from((0, 0, MICROSECOND, HOUR, 3 * DAY, 45 * DAY, -5 * DAY))
-CHANGES = ("nothing", "days_past_due", "event_at", "event_type", "user_id")
+CHANGES = ("nothing", "days_past_due", "event_at", "event_type", "user_id", "loan_id")
+LOANS = ("l1", "l1", "l2", "l2", "l3", None)
 
 
 @st.composite
@@ -172,6 +195,7 @@ def lives(draw: st.DrawFn) -> list[Version]:
     """The log of one user, ``self``: corrections, retractions, returns after them, moves to another user, ``other``,
     ties, instants exactly at T and at clock changes, events dated after their own arrival."""
     log = []
+    several = draw(st.booleans())
     for number in range(draw(st.sampled_from((1, 3, 8, 14, 25)))):
         at = draw(st.one_of(st.sampled_from((*EDGES, *CLOCK_CHANGES)), DAYS)) + draw(SHIFTS)
         log.append(
@@ -185,6 +209,7 @@ def lives(draw: st.DrawFn) -> list[Version]:
                 event_at=at,
                 days_past_due=draw(st.sampled_from((0, 0, 0, 0, 5, 29, 30, 61, None))),
                 word=draw(st.sampled_from(("red", "blue", None))),
+                loan_id=draw(st.sampled_from(LOANS)) if several else None,
             )
         )
         for _ in range(draw(st.sampled_from((0, 0, 0, 1, 2, 3)))):
@@ -204,6 +229,8 @@ def _changed(draw: st.DrawFn, version: Version) -> Version:
             return replace(later, event_type=draw(st.sampled_from(("statement", "login", "closed"))))
         case "user_id":
             return replace(later, user_id="other")
+        case "loan_id" if version.loan_id:
+            return replace(later, loan_id=draw(st.sampled_from(LOANS)))
     return later
 
 

@@ -12,9 +12,10 @@ from schemas.mappings import SourceMapping
 from zigong.behavior.timeline import (
     as_of,
     distinct_months,
+    loan_states,
     of_types,
-    stated_days_past_due,
     with_points,
+    worst_open_arrears,
 )
 from zigong.lakehouse.business_time import local_midnight
 from zigong.recipe import Horizon
@@ -33,8 +34,9 @@ def performance_labels(
     """One row per eligible point and horizon, in the columns of performance_labels.
 
     The window is [T, T + window_months) in local calendar months. max_days_past_due is the largest value that an
-    outcome event in the window reports, or the value carried into it: the last one reported before T. Both are read as
-    known before ``as_of_date``: a label records what is true, not what was known at T.
+    outcome event in the window reports, or the value carried into it: of the last ones reported before T for each loan
+    that is open at T, the largest. Both are read as known before ``as_of_date``: a label records what is true, not what
+    was known at T.
 
     bad: max_days_past_due reaches the threshold. Otherwise indeterminate: fewer calendar months than the window covers
     have an outcome event (the client left the book, or the window is not over). Otherwise good.
@@ -46,14 +48,15 @@ def performance_labels(
         reporting_lag_days: local days from the end of the window until a label is mature.
         as_of_date: events known at or after its local midnight are ignored.
         timezone: business time zone.
-        mapping: defines the outcome event types.
+        mapping: defines the outcome and closing event types.
     """
     known = timelines.select(
         "user_id",
         as_of(F.col("timeline"), local_midnight(F.lit(as_of_date), timezone)).alias("timeline"),
     )
     outcomes = known.select("user_id", of_types(F.col("timeline"), mapping.outcome_events).alias("outcomes"))
-    return _with_outcome(with_points(outcomes, _windows(points, horizons, reporting_lag_days, timezone)))
+    windows = with_points(outcomes, _windows(points, horizons, reporting_lag_days, timezone))
+    return _with_outcome(windows, mapping.closing_events)
 
 
 def _windows(points: DataFrame, horizons: Sequence[Horizon], reporting_lag_days: int, timezone: str) -> DataFrame:
@@ -73,7 +76,7 @@ def _windows(points: DataFrame, horizons: Sequence[Horizon], reporting_lag_days:
     )
 
 
-def _with_outcome(windows: DataFrame) -> DataFrame:
+def _with_outcome(windows: DataFrame, closing_events: Sequence[str]) -> DataFrame:
     """Adds what is observed in each window and the resulting outcome."""
     opens, closes = F.col("observation_at"), F.col("closes_at")
     before = F.filter("outcomes", lambda version: version["event"]["event_at"] < opens)
@@ -81,7 +84,8 @@ def _with_outcome(windows: DataFrame) -> DataFrame:
         "outcomes",
         lambda version: (version["event"]["event_at"] >= opens) & (version["event"]["event_at"] < closes),
     )
-    seen = windows.withColumn("carried", stated_days_past_due(before)).withColumn("inside", inside)
+    carried = worst_open_arrears(loan_states(before, closing_events))
+    seen = windows.withColumn("carried", carried).withColumn("inside", inside)
     outcome = (
         F.when(F.col("max_days_past_due") >= F.col("dpd_threshold"), "bad")
         .when(F.col("months_observed") < F.col("window_months"), "indeterminate")

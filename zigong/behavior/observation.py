@@ -16,9 +16,10 @@ from zigong.behavior.timeline import (
     any_as_of,
     as_of,
     distinct_months,
+    loan_states,
     newest,
     of_types,
-    stated_days_past_due,
+    worst_open_arrears,
 )
 from zigong.lakehouse.business_time import local_midnight, month_of
 from zigong.recipe import Cohort
@@ -32,9 +33,9 @@ def observation_points(
     """One row per user and T with at least one event known as of T, in the columns of observation_points.
 
     Credit history means outcome events: a login or an order is behaviour, but carries no information on how a loan
-    performs. So months_of_history counts the calendar months with a known outcome event, and the state of a user is
-    taken from the last known outcome events: the type, whether it closed the loan, and the last days past due
-    reported.
+    performs. So months_of_history counts the calendar months with a known outcome event, and the state of every
+    loan is taken from its last known outcome events: whether the last one closed it, and the last days past due
+    reported. The state of a user is that of the open loans: loan_open if there is one, days_past_due of the worst.
 
     reason is the first that applies: no_history (no outcome event known), short_history, stale, loan_closed,
     in_arrears.
@@ -62,8 +63,8 @@ def observation_points(
 def _states(outcomes: DataFrame, mapping: SourceMapping) -> DataFrame:
     """The as-of features of a point: the only inputs of the cohort rules."""
     last_type = newest(F.col("outcomes"))["event"]["event_type"]
-    is_open = last_type.isNotNull() & ~last_type.isin(list(mapping.closing_events))
-    return outcomes.select(
+    known = outcomes.withColumn("states", loan_states(F.col("outcomes"), mapping.closing_events))
+    return known.select(
         "user_id",
         "observation_at",
         "user_bucket",
@@ -71,8 +72,8 @@ def _states(outcomes: DataFrame, mapping: SourceMapping) -> DataFrame:
         F.size("history").alias("events_known"),
         last_type.alias("last_event_type"),
         newest(F.col("history"))["event"]["event_at"].alias("last_event_at"),
-        F.coalesce(stated_days_past_due(F.col("outcomes")), F.lit(0)).alias("days_past_due"),
-        F.coalesce(is_open, F.lit(False)).alias("loan_open"),
+        F.coalesce(worst_open_arrears(F.col("states")), F.lit(0)).alias("days_past_due"),
+        F.exists("states", lambda state: state["is_open"]).alias("loan_open"),
         "observation_date",
         (month_of(F.col("observation_date")) - newest(F.col("outcomes"))["month"]).alias("months_since_last_outcome"),
     )

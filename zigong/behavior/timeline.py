@@ -29,7 +29,7 @@ def user_timelines(events: DataFrame, timezone: str) -> DataFrame:
     Returns:
         user_id, user_bucket, timeline: array of structs of event (event_type, event_at, known_at, amount, currency,
         days_past_due, attributes: as in user_sequences), name (``version_name``), superseded_at (null: still valid),
-        month (of event_at, as ``business_time.month_of``).
+        month (of event_at, as ``business_time.month_of``), loan_id (null: the event names no loan).
     """
     # Partitioned by user_id only, so that later joins on user_id need no second shuffle of the histories.
     rows = _versions(events, timezone).repartition("user_id").sortWithinPartitions("user_id", *_order(F.col("version")))
@@ -51,6 +51,7 @@ def _versions(events: DataFrame, timezone: str) -> DataFrame:
         version_name().alias("name"),
         "superseded_at",
         month_of(local_date(F.col("event_at"), timezone)).alias("month"),
+        "loan_id",
     )
     # The struct is built in a separate projection, which Spark compiles; inside the aggregate it would be interpreted.
     return _with_validity(events).where("op = 'upsert'").select("user_id", "user_bucket", version.alias("version"))
@@ -142,7 +143,46 @@ def distinct_months(history: Column) -> Column:
     return F.size(F.array_distinct(F.transform(history, lambda version: version["month"])))
 
 
-def stated_days_past_due(outcomes: Column) -> Column:
-    """The days past due of the last outcome event that reports them; null if none does."""
-    stating = F.filter(outcomes, lambda version: version["event"]["days_past_due"].isNotNull())
-    return newest(stating)["event"]["days_past_due"]
+def of_loan(history: Column, loan_id: Column) -> Column:
+    """The versions of a history that name a loan; where ``loan_id`` is null, those that name none."""
+    return F.filter(history, lambda version: version["loan_id"].eqNullSafe(loan_id))
+
+
+def loans_of(history: Column) -> Column:
+    """The loans of a history in the order of their first events; null stands for the events that name none."""
+    return F.array_distinct(history["loan_id"])
+
+
+def loan_states(outcomes: Column, closing_events: Iterable[str]) -> Column:
+    """The last known state of every loan of a client, in the order of ``loans_of``.
+
+    Outcome events that name no loan are those of one further loan, so a source without loan ids has one loan a client.
+
+    Args:
+        outcomes: the outcome events of a history.
+        closing_events: outcome event types that end a loan.
+
+    Returns:
+        Array of structs of is_open (whether the last outcome event did not close the loan) and days_past_due (those
+        of the last outcome event that reports them; null if none does).
+    """
+    closings = list(closing_events)
+
+    def state(loan_id: Column) -> Column:
+        events = of_loan(outcomes, loan_id)
+        stating = F.filter(events, lambda version: version["event"]["days_past_due"].isNotNull())
+        return F.struct(
+            (~newest(events)["event"]["event_type"].isin(closings)).alias("is_open"),
+            newest(stating)["event"]["days_past_due"].alias("days_past_due"),
+        )
+
+    return F.transform(loans_of(outcomes), state)
+
+
+def worst_open_arrears(states: Column) -> Column:
+    """The largest days past due of the open loans; null if none is open or none reports them.
+
+    Args:
+        states: from ``loan_states``.
+    """
+    return F.array_max(F.filter(states, lambda state: state["is_open"])["days_past_due"])
