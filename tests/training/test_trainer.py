@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,8 @@ def test_every_step_has_the_same_samples_and_loss_however_it_is_divided(
     samples = _sharing(make_samples(72, dates=MONTHS[:3])) if engine == "trees" else make_samples(72)
     losses: dict[tuple[int, int], list[float]] = {}
     for batch_size, accumulation in ((24, 1), (8, 3), (3, 8)):
-        seen = losses.setdefault((batch_size, accumulation), [])
+        seen: list[float] = []
+        losses[batch_size, accumulation] = seen
         train_adapter(
             base,
             samples,
@@ -99,12 +101,16 @@ def test_every_step_has_the_same_samples_and_loss_however_it_is_divided(
             seed=3,
             torch_threads=1,
             folder=tmp_path / f"{batch_size}",
-            progress=lambda _step, _steps, loss, seen=seen: seen.append(loss),
+            progress=partial(_append_loss, seen),
         )
     whole, *divided = losses.values()
     assert len(whole) >= 4
     for other in divided:
         assert other == pytest.approx(whole, abs=1e-5)
+
+
+def _append_loss(losses: list[float], _step: int, _steps: int, loss: float) -> None:
+    losses.append(loss)
 
 
 def test_batches_of_a_step_are_no_larger_than_the_batch_size() -> None:
