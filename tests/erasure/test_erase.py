@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 import yaml
 from pyspark.sql import SparkSession
@@ -17,6 +15,7 @@ from typer.testing import CliRunner
 from schemas.contracts import TableContract, parse_contract, table_contract, table_names
 from schemas.mappings import parse_mapping
 from tests.support.finished import TINY
+from tests.support.stored import everything_on
 from zigong.behavior.sources.faults import raw_faults
 from zigong.cli import app
 from zigong.erasure.traces import Traces
@@ -122,17 +121,6 @@ def lender(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Len
     made.run("before", until="build_sequences")
     quarantined = arrow_pinned(made.paths, "quarantine", latest_version(made.paths, "quarantine"))
     return replace(made, stored_before=everything_on(made.root), quarantined_before=len(quarantined))
-
-
-def everything_on(root: Path) -> str:
-    """Every file below a root as text, Parquet decoded row by row."""
-    return "\n".join(
-        json.dumps(pq.read_table(file).to_pylist(), default=str)
-        if file.suffix == ".parquet"
-        else file.read_bytes().decode("utf-8", errors="replace")
-        for file in root.rglob("*")
-        if file.is_file()
-    )
 
 
 @pytest.mark.soak
