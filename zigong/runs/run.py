@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,7 +20,8 @@ from zigong.recipe import Recipe, parse_recipe
 from zigong.runs import handover
 from zigong.runs.handover import Artefact, V, Value
 
-RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,80}$")
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,80}")  # of the complete id: it becomes a folder and part of SQL
+GROUP_READS = 0o640  # the group that operates the jobs reads outcomes, whatever the umask of the job; others do not
 SCHEMA_VERSION = 2  # of manifest.json; 1 had no number, and untyped facts instead of values
 
 
@@ -108,9 +110,13 @@ class Run:
         return sum(1 for _ in (self.folder / "steps" / step / "superseded").glob("*.json"))
 
     def write_outcome(self, outcome: Outcome) -> None:
-        """Records how a step ended, in the step's folder and as the run's last outcome."""
-        for folder in (self.folder / "steps" / outcome.step, self.folder):
-            write_json(folder / "outcome.json", asdict(outcome))
+        """Records how a step ended, in the step's folder and as the run's last outcome; the group may read both."""
+        step = self.folder / "steps" / outcome.step
+        for folder in (step, self.folder):
+            write_json(folder / "outcome.json", asdict(outcome), mode=GROUP_READS)
+        for folder in (step, step.parent, self.folder):
+            if folder.stat().st_uid == os.getuid():
+                folder.chmod(folder.stat().st_mode | 0o050)
 
     def manifest(self) -> dict[str, Any]:
         """The tables, values and recipe digest of this run."""
@@ -210,8 +216,7 @@ def open_run(recipe: Recipe, runs_folder: Path, run_id: str | None) -> Run:
         ConfigError: the run id is malformed or belongs to another recipe, or users were erased since the run was made.
     """
     name = run_id or f"{recipe.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}"
-    if not RUN_ID.match(name):
-        raise ConfigError(f"run id {name!r} must match {RUN_ID.pattern}", action="choose another --run-id")
+    _require_run_id(name)
     run = Run(run_id=name, folder=runs_folder / name, given=recipe)
     if (run.folder / "manifest.json").is_file():
         _require_same_recipe(run)
@@ -234,7 +239,12 @@ def open_run(recipe: Recipe, runs_folder: Path, run_id: str | None) -> Run:
 
 
 def known_run(runs_folder: Path, run_id: str) -> Run | None:
-    """The run with this id, None if there is none."""
+    """The run with this id, None if there is none.
+
+    Raises:
+        ConfigError: the run id is malformed.
+    """
+    _require_run_id(run_id)
     run = Run(run_id=run_id, folder=runs_folder / run_id)
     return run if (run.folder / "manifest.json").is_file() else None
 
@@ -243,6 +253,11 @@ def list_runs(runs_folder: Path) -> list[Run]:
     """All runs of a lakehouse, oldest first."""
     runs = [Run(run_id=file.parent.name, folder=file.parent) for file in runs_folder.glob("*/manifest.json")]
     return sorted(runs, key=lambda run: (run.manifest()["created_at"], run.run_id))
+
+
+def _require_run_id(run_id: str) -> None:
+    if not RUN_ID.fullmatch(run_id):
+        raise ConfigError(f"run id {run_id!r} must match {RUN_ID.pattern}", action="choose another --run-id")
 
 
 def _require_same_recipe(run: Run) -> None:
