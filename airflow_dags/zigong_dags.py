@@ -12,7 +12,7 @@ The schedulers' environment holds neither engines nor ZiGong: put ``dist/zigong.
 - ZIGONG_USER_KEY: the key of the pseudonyms; passed only to the steps that read it.
 - ZIGONG_PASS_ENV: further variables that the commands get, names or patterns separated by commas.
 
-Of the worker's environment the commands get only what ``zigong.pipeline.PASSED`` lists.
+Of the worker's environment the commands get only what ``PASSED`` lists.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import os
 import shlex
 import subprocess
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,15 @@ from airflow.sdk import Asset, AssetOrTimeSchedule, BaseOperator, Context, CronD
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from zigong import pipeline
+
+# What a command inherits of the worker's environment, as patterns: it also holds connections and other secrets.
+PASSED = (
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_*", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "JAVA_*", "SPARK_*",
+    "HADOOP_*", "YARN_*", "KRB5*", "RAY_*", "ZIGONG_*", "CUDA_*", "NVIDIA_*", "OMP_*", "MKL_*", "SSL_CERT_*",
+    "REQUESTS_CA_BUNDLE", "*_PROXY", "*_proxy",
+)  # fmt: skip
+MORE_PASSED = "ZIGONG_PASS_ENV"  # names or patterns that an operator adds, separated by commas
+KEY, KEY_READERS = "ZIGONG_USER_KEY", ("ingest_events",)  # the secret of the pseudonyms, and the steps that read it
 
 REQUEST = Asset(name="zigong_retrain_request", uri="zigong://retrain-request")
 RELEASES = Asset(name="zigong_releases", uri="zigong://releases")
@@ -140,7 +150,10 @@ def jobs_environment(step: str) -> dict[str, str]:
     """What a step gets of the worker's environment, with the jobs' Python instead of the schedulers'."""
     python, home = setting("ZIGONG_PYTHON"), setting("ZIGONG_HOME")
     path = f"{Path(python).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    inherited = pipeline.command_environment(step, os.environ)
+    patterns = (*PASSED, *filter(None, os.environ.get(MORE_PASSED, "").replace(" ", "").split(",")))
+    inherited = {name: text for name, text in os.environ.items() if any(fnmatchcase(name, part) for part in patterns)}
+    if step not in KEY_READERS:
+        inherited.pop(KEY, None)
     return {**inherited, "PATH": path, "PYTHONPATH": f"{home}/dist/zigong.zip", "PYSPARK_PYTHON": python}
 
 

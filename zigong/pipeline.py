@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -140,15 +139,6 @@ STEPS: tuple[Step, ...] = (
         only_with="observations.score",
     ),
 )
-
-# What a command inherits of a scheduler's environment, as patterns: a worker also holds connections and other secrets.
-PASSED = (
-    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_*", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "JAVA_HOME", "SPARK_*",
-    "HADOOP_*", "YARN_*", "KRB5*", "RAY_*", "ZIGONG_*", "CUDA_*", "NVIDIA_*", "OMP_*", "MKL_*", "SSL_CERT_*",
-    "REQUESTS_CA_BUNDLE", "*_PROXY", "*_proxy",
-)  # fmt: skip
-KEY, KEY_READERS = "ZIGONG_USER_KEY", ("ingest_events",)  # the secret of the pseudonyms, and the steps that read it
-MORE_PASSED = "ZIGONG_PASS_ENV"  # names or patterns that an operator adds, separated by commas
 
 REFUSED = (2, 3)  # exit codes of configuration and data errors (zigong.errors): the same call fails again
 
@@ -282,16 +272,6 @@ def ray_command(
 def local_command(step: str, arguments: Sequence[str], *, python: str) -> list[str]:
     """The command of a job that runs on this machine."""
     return [python, "-m", f"jobs.{step}", *arguments]
-
-
-def command_environment(step: str, inherited: Mapping[str, str]) -> dict[str, str]:
-    """The variables of a scheduler's environment that the command of a step gets."""
-    added = [name.strip() for name in inherited.get(MORE_PASSED, "").split(",")]
-    patterns = (*PASSED, *filter(None, added))
-    passed = {name: value for name, value in inherited.items() if any(fnmatchcase(name, part) for part in patterns)}
-    if step not in KEY_READERS:
-        passed.pop(KEY, None)
-    return passed
 
 
 def worth_retrying(exit_code: int, outcome: Mapping[str, Any] | None) -> bool:

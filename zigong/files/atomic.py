@@ -87,4 +87,9 @@ def _write_exclusively(file: Path, text: str) -> bool:
 
 def write_json(file: Path, content: object, *, mode: int | None = None) -> None:
     """Writes JSON whole or not at all, keys sorted; what JSON has no form for becomes its text."""
-    write_text(file, json.dumps(content, indent=2, sort_keys=True, default=str) + "\n", mode=mode)
+    write_text(file, json_text(content), mode=mode)
+
+
+def json_text(content: object) -> str:
+    """The text that :func:`write_json` writes."""
+    return json.dumps(content, indent=2, sort_keys=True, default=str) + "\n"
