@@ -6,7 +6,8 @@ import logging
 import os
 import secrets
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -38,23 +39,24 @@ def open_ray(engine: Engine) -> None:
         if address:
             ray.init(address=address, **common)
         else:
-            _close_to_others()
-            ray.init(
-                address="local",
-                _node_ip_address=LOOPBACK,
-                num_cpus=max(2, engine.ray_cpus),
-                object_store_memory=engine.ray_object_store_mb * MEBIBYTE,
-                include_dashboard=False,
-                **common,
-            )
+            with _closed_to_others():
+                ray.init(
+                    address="local",
+                    _node_ip_address=LOOPBACK,
+                    num_cpus=max(2, engine.ray_cpus),
+                    object_store_memory=engine.ray_object_store_mb * MEBIBYTE,
+                    include_dashboard=False,
+                    **common,
+                )
     except (ConnectionError, RuntimeError, TimeoutError, ray.exceptions.RayError) as error:
         raise InfraError(
             f"Ray did not start ({address or 'local'}): {error}", action="check RAY_ADDRESS and memory"
         ) from error
 
 
-def _close_to_others() -> None:
-    """Settings of a local Ray that are no arguments of ``ray.init``; its processes inherit them."""
+@contextmanager
+def _closed_to_others() -> Iterator[None]:
+    """Settings of a local Ray that are no arguments of ``ray.init``; the processes it starts inherit them."""
     # Without a mode Ray demands a token of a new local cluster, and rereads its settings.
     os.environ.pop("RAY_AUTH_MODE", None)
     os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
@@ -62,8 +64,13 @@ def _close_to_others() -> None:
     AuthenticationTokenLoader.instance().reset_cache()
     # As on Windows and macOS, where a local Ray has to be on loopback: elsewhere Ray replaces the loopback address by
     # that of the network, and listens on every interface.
-    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
-    ray_constants.ENABLE_RAY_CLUSTER = False
+    variable, before = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[variable], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        del os.environ[variable]
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 class WorkerError(Exception):
