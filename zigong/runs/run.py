@@ -15,7 +15,6 @@ from typing import Any
 
 from zigong.errors import ConfigError
 from zigong.files.atomic import json_text, write_json, write_once
-from zigong.lakehouse.erasures import refuse_replay
 from zigong.recipe import Recipe, parse_recipe
 from zigong.runs import handover
 from zigong.runs.handover import Artefact, V, Value
@@ -98,12 +97,19 @@ class Run:
         file = self.folder / "steps" / step / "outcome.json"
         return Outcome(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
-    def supersede(self, step: str) -> None:
-        """Sets the outcome of a finished step aside: the step was asked for again."""
+    def supersede(self, step: str, *, reason: Mapping[str, str] | None = None) -> None:
+        """Sets the outcome of a step aside, because the step was asked for again or for another reason.
+
+        What the step has published so far does not count for its next attempt, even if it left no outcome.
+        """
         folder = self.folder / "steps" / step
         aside = folder / "superseded" / f"{self.reruns(step) + 1:04d}.json"
-        aside.parent.mkdir(exist_ok=True)
-        (folder / "outcome.json").replace(aside)
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        known = folder / "outcome.json"
+        if known.is_file():
+            known.replace(aside)
+        else:
+            write_json(aside, dict(reason or {}))
 
     def reruns(self, step: str) -> int:
         """How often a step was asked for again after it had finished."""
@@ -213,14 +219,13 @@ def open_run(recipe: Recipe, runs_folder: Path, run_id: str | None) -> Run:
     """Creates a run, or reopens it to resume.
 
     Raises:
-        ConfigError: the run id is malformed or belongs to another recipe, or users were erased since the run was made.
+        ConfigError: the run id is malformed or belongs to another recipe.
     """
     name = run_id or f"{recipe.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}"
     _require_run_id(name)
     run = Run(run_id=name, folder=runs_folder / name, given=recipe)
     if (run.folder / "manifest.json").is_file():
         _require_same_recipe(run)
-        refuse_replay(runs_folder.parent, name, run.manifest()["created_at"])
         return run
     run.folder.mkdir(parents=True, exist_ok=True)
     write_json(run.folder / "recipe.json", recipe.model_dump(mode="json"))
