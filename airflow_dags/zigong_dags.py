@@ -9,7 +9,10 @@ The schedulers' environment holds neither engines nor ZiGong: put ``dist/zigong.
 - ZIGONG_RAY_ADDRESS: address for Ray jobs; without it, Ray steps start a local Ray.
 - ZIGONG_SPARK_SUBMIT: program and cluster arguments; without it, spark-submit of the jobs environment.
 - ZIGONG_DELTA_JARS: folder of Delta's jars, where packages cannot be resolved.
-- ZIGONG_USER_KEY: the key of the pseudonyms; read only by the jobs.
+- ZIGONG_USER_KEY: the key of the pseudonyms; passed only to the steps that read it.
+- ZIGONG_PASS_ENV: further variables that the commands get, names or patterns separated by commas.
+
+Of the worker's environment the commands get only what ``PASSED`` lists.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import os
 import shlex
 import subprocess
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +31,15 @@ from airflow.sdk import Asset, AssetOrTimeSchedule, BaseOperator, Context, CronD
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from zigong import pipeline
+
+# What a command inherits of the worker's environment, as patterns: it also holds connections and other secrets.
+PASSED = (
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_*", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "JAVA_*", "SPARK_*",
+    "HADOOP_*", "YARN_*", "KRB5*", "RAY_*", "ZIGONG_*", "CUDA_*", "NVIDIA_*", "OMP_*", "MKL_*", "SSL_CERT_*",
+    "REQUESTS_CA_BUNDLE", "*_PROXY", "*_proxy",
+)  # fmt: skip
+MORE_PASSED = "ZIGONG_PASS_ENV"  # names or patterns that an operator adds, separated by commas
+KEY, KEY_READERS = "ZIGONG_USER_KEY", ("ingest_events",)  # the secret of the pseudonyms, and the steps that read it
 
 REQUEST = Asset(name="zigong_retrain_request", uri="zigong://retrain-request")
 RELEASES = Asset(name="zigong_releases", uri="zigong://releases")
@@ -73,7 +86,7 @@ class StepOperator(BaseOperator):
         outcome_file = plan.outcome_file(run_id, self.step)
         before = written(outcome_file)
         command = self.command(plan, run_id, context)
-        code = self.hook.run_command(command, env=jobs_environment(), cwd=setting("ZIGONG_HOME")).exit_code
+        code = self.hook.run_command(command, env=jobs_environment(self.step), cwd=setting("ZIGONG_HOME")).exit_code
         if code == 0:
             return
         after = written(outcome_file)
@@ -107,7 +120,7 @@ class StepOperator(BaseOperator):
             submission = pipeline.submission_name(run_id, self.step, tries)
             stop = [ray, "job", "stop", "--address", address]
             if tries > 1:  # the task of the try before may have died without its job
-                stop_job([*stop, pipeline.submission_name(run_id, self.step, tries - 1)])
+                stop_job([*stop, pipeline.submission_name(run_id, self.step, tries - 1)], self.step)
             self.stop = [*stop, submission]
             return pipeline.ray_command(
                 self.step, arguments, home=home, address=address, ray=ray, submission=submission
@@ -120,12 +133,12 @@ class StepOperator(BaseOperator):
         if process is not None and process.poll() is None:
             self.hook.send_sigterm()
         if self.stop:
-            stop_job(self.stop)
+            stop_job(self.stop, self.step)
 
 
-def stop_job(command: list[str]) -> None:
+def stop_job(command: list[str], step: str) -> None:
     """Stops a Ray job, if it still runs; one that ended or was never known is no error."""
-    subprocess.run(command, check=False, env=jobs_environment(), timeout=60)
+    subprocess.run(command, check=False, env=jobs_environment(step), timeout=60)
 
 
 def sibling_program(python: str, program: str) -> str:
@@ -133,11 +146,15 @@ def sibling_program(python: str, program: str) -> str:
     return str(Path(python).with_name(program))
 
 
-def jobs_environment() -> dict[str, str]:
-    """The worker's environment with the jobs' Python instead of the schedulers'."""
+def jobs_environment(step: str) -> dict[str, str]:
+    """What a step gets of the worker's environment, with the jobs' Python instead of the schedulers'."""
     python, home = setting("ZIGONG_PYTHON"), setting("ZIGONG_HOME")
     path = f"{Path(python).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    return {**os.environ, "PATH": path, "PYTHONPATH": f"{home}/dist/zigong.zip", "PYSPARK_PYTHON": python}
+    patterns = (*PASSED, *filter(None, os.environ.get(MORE_PASSED, "").replace(" ", "").split(",")))
+    inherited = {name: text for name, text in os.environ.items() if any(fnmatchcase(name, part) for part in patterns)}
+    if step not in KEY_READERS:
+        inherited.pop(KEY, None)
+    return {**inherited, "PATH": path, "PYTHONPATH": f"{home}/dist/zigong.zip", "PYSPARK_PYTHON": python}
 
 
 def written(file: Path) -> str | None:

@@ -8,6 +8,7 @@ from zigong.evaluation.asked_model import ModelFolders
 from zigong.evaluation.measured import measured_in
 from zigong.lakehouse.audit_chain import Fact
 from zigong.lakehouse.audit_log import append_facts
+from zigong.lakehouse.erasures import affected_models
 from zigong.release.challenge import SELECT, candidate_of, decide_challenge, release_row
 from zigong.release.registry import champion, release
 from zigong.release.serving import registry_of, serving_base
@@ -28,6 +29,7 @@ def release_model(job: Job) -> None:
         job.sample_source().members([SELECT, final_split(recipe)]),
         champion=current.model if current is not None else None,
         recipe=recipe,
+        retrain_by=affected_models(job.paths.local()),
     )
     decision, released = challenge.decision, None
     if decision.decision == "released":

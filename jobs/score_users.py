@@ -3,6 +3,7 @@
 from zigong.errors import ConfigError
 from zigong.evaluation.answering import require_known_words
 from zigong.instructions.event_types import event_types
+from zigong.lakehouse.erasures import affected_models
 from zigong.release.book import book_of, scored_book
 from zigong.release.serving import required_champion, serving_base
 from zigong.runs.handover import GateDecision
@@ -22,6 +23,8 @@ def score_users(job: Job) -> None:
         raise ConfigError("observations.score is missing", action="set the date to score in the recipe")
     serving = required_champion(recipe, gate.reasons if gate is not None else ())
     model = serving.model
+    if (last := affected_models(job.paths.local()).get(model.model_id)) is not None:
+        job.warn(f"champion {model.model_id} was trained on erased users and has to be replaced by {last}")
     book = book_of(job, model.asked, day, tokenizer=tokenizer_digest(serving_base(job)))
     present = event_types(job.read("user_sequences").where(f"observation_date = DATE'{day}'"))
     require_known_words(model.model_id, model.asked, model.asked.encoder(serving.folders), present)

@@ -19,7 +19,7 @@ from zigong.lakehouse.tables import arrow_pinned
 from zigong.lakehouse.verify_audit_log import verify_audit_log
 from zigong.pipeline import STEPS
 from zigong.runs.handover import GateDecision
-from zigong.runs.runner import steps_of
+from zigong.runs.steps import steps_of
 
 MODELS = ("zigong", "lightgbm", "lightgbm_no_profile", "logistic", "last_status", "majority")
 TABLES = sorted({table for step in STEPS for table in step.writes} - {"verdicts"})

@@ -149,6 +149,23 @@ def test_a_successful_command_succeeds(bag: DagBag, home: Path) -> None:
     assert json.loads(ended.read_text(encoding="utf-8"))["kind"] == "ok"
 
 
+def test_a_command_gets_no_secret_of_the_worker_but_the_key_its_step_reads(
+    bag: DagBag, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = "import json, os; json.dump(dict(os.environ), open('environment.json', 'w'))"
+    (home / "jobs/build_base.py").write_text(job, encoding="utf-8")
+    monkeypatch.setenv("AIRFLOW_CONN_CORE_BANKING", "postgres://user:password@core")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "wanted")
+    monkeypatch.setenv("ZIGONG_PASS_ENV", "MLFLOW_*, OTHER")
+    dag_run = SimpleNamespace(run_id="manual__1")
+    bag.dags["zigong_retrain"].get_task("build_base").execute({"dag_run": dag_run, "ti": SimpleNamespace(try_number=1)})
+    passed = json.loads((home / "environment.json").read_text(encoding="utf-8"))
+    assert not {"AIRFLOW_CONN_CORE_BANKING", "AWS_SECRET_ACCESS_KEY", "AIRFLOW_HOME", "ZIGONG_USER_KEY"} & set(passed)
+    assert passed["MLFLOW_TRACKING_TOKEN"] == "wanted"
+    assert {"PATH", "HOME", "PYTHONPATH", "PYSPARK_PYTHON"} <= set(passed)
+
+
 def test_a_ray_step_is_submitted_to_the_cluster_and_stopped_there(
     bag: DagBag, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 import yaml
 from pyspark.sql import SparkSession
@@ -17,6 +15,7 @@ from typer.testing import CliRunner
 from schemas.contracts import TableContract, parse_contract, table_contract, table_names
 from schemas.mappings import parse_mapping
 from tests.support.finished import TINY
+from tests.support.stored import everything_on
 from zigong.behavior.sources.faults import raw_faults
 from zigong.cli import app
 from zigong.erasure.traces import Traces
@@ -124,17 +123,6 @@ def lender(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Len
     return replace(made, stored_before=everything_on(made.root), quarantined_before=len(quarantined))
 
 
-def everything_on(root: Path) -> str:
-    """Every file below a root as text, Parquet decoded row by row."""
-    return "\n".join(
-        json.dumps(pq.read_table(file).to_pylist(), default=str)
-        if file.suffix == ".parquet"
-        else file.read_bytes().decode("utf-8", errors="replace")
-        for file in root.rglob("*")
-        if file.is_file()
-    )
-
-
 @pytest.mark.soak
 def test_no_job_ever_writes_a_raw_id_or_an_unmasked_phone(lender: Lender) -> None:
     stored = lender.stored_before
@@ -178,13 +166,15 @@ def test_erased_users_are_removed_from_every_file_and_do_not_reappear(lender: Le
     before = lender.user_ids("behavior_events")
     assert len(before) == CLIENTS
     file = lender.home / "users.txt"
-    file.write_text("".join(f"RAWCLIENT{client:04}\n" for client in range(ERASED)))
+    file.write_text("".join(f"RAWCLIENT{client:04}\n" for client in range(ERASED)) + "RAWCLIENT9999\n")
     old = latest_version(lender.paths, "behavior_events")
     command = ["erase", "--users", str(file), "--recipe", str(lender.recipe_file), "--verify"]
     answer = CliRunner().invoke(app, command)
     assert answer.exit_code == 0, answer.output
     (record,) = erasures(lender.root)
-    assert record.users == ERASED
+    assert (record.users, len(record.not_found)) == (ERASED + 1, 1)
+    assert f"1 of {ERASED + 1} ids were in no table (lines {ERASED + 1} of" in " ".join(answer.output.split())
+    assert "RAWCLIENT9999" not in answer.output
     assert record.rows["behavior_events"] == ERASED * 8
     assert record.rows["user_timelines"] == ERASED
     assert record.rows["quarantine"] == ERASED * 4
@@ -194,11 +184,12 @@ def test_erased_users_are_removed_from_every_file_and_do_not_reappear(lender: Le
     assert not any(user_id in stored for user_id in before - kept)
     assert all(user_id in stored for user_id in kept)
 
-    with pytest.raises(ConfigError, match=f"run before was created at .*{record.erasure_id}"):
-        lender.run("before", until="build_sequences")
     with pytest.raises(ConfigError, match=f"version {old} was removed by erasure {record.erasure_id}"):
         arrow_pinned(lender.paths, "behavior_events", old)
 
+    before_it = lender.run("before", until="build_sequences")  # it was not finished: its steps are built again
+    assert {before_it.reruns(step) for step in ("ingest_events", "build_labels", "build_sequences")} == {1}
+    assert lender.user_ids("user_sequences") <= kept
     again = lender.run("after", until="ingest_events")
     outcome = again.outcome("ingest_events")
     assert outcome is not None
@@ -223,7 +214,7 @@ def test_the_verification_names_the_file_that_still_holds_a_key(lender: Lender) 
 
 @pytest.mark.soak
 def test_a_verification_that_misses_planted_keys_fails(lender: Lender, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zigong.erasure.verify.found_in", lambda *_: set())
+    monkeypatch.setattr("zigong.erasure.verify._plant", lambda folder, _: folder.mkdir())
     with pytest.raises(DataError, match="did not find planted keys"):
         verify_erased(lender.paths, Traces(pseudonyms=frozenset()))
 

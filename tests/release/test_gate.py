@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from scipy.special import expit
 
 from zigong.errors import ConfigError
 from zigong.recipe import Evaluation, Gate
-from zigong.release.gate import Decision, decide
+from zigong.release.gate import Decision, Ending, decide
 
 RNG = np.random.default_rng(1)
 SIZE = 1500
@@ -25,7 +26,9 @@ def _seen_through(noise: float, seed: int = 2) -> np.ndarray:
 GOOD, POOR, LOOKUP = _seen_through(0.2), _seen_through(2.0), _seen_through(4.0, seed=3)
 
 
-def _decide(scores: dict[str, np.ndarray], threshold: float = 0.2, **conditions: Any) -> Decision:
+def _decide(
+    scores: dict[str, np.ndarray], threshold: float = 0.2, ends: Ending | None = None, **conditions: Any
+) -> Decision:
     return decide(
         labels=LABELS,
         clusters=PERSONS,
@@ -34,6 +37,7 @@ def _decide(scores: dict[str, np.ndarray], threshold: float = 0.2, **conditions:
         gate=Gate(**conditions),
         evaluation=Evaluation(bootstrap=200),
         seed=7,
+        champion_ends=ends,
     )
 
 
@@ -125,3 +129,25 @@ def test_a_gate_without_scores_of_the_lookup_is_rejected() -> None:
             evaluation=Evaluation(),
             seed=1,
         )
+
+
+WORSE = _seen_through(0.6)  # loses about 0.03 of AUC against GOOD
+
+
+def test_the_replacement_of_a_champion_that_may_not_stay_may_lose_more_until_the_date() -> None:
+    scores = {"challenger": WORSE, "champion": GOOD}
+    ending = Ending(retrain_by=date(2024, 3, 1), today=date(2024, 3, 1))
+    assert _decide(scores, min_mcc=-1.0).decision == "refused"
+    within = _decide(scores, min_mcc=-1.0, ends=ending, max_auc_loss_of_replacement=0.1)
+    assert within.decision == "released"
+    assert "trained on erased users and has to be replaced by 2024-03-01." in within.reasons[-1]
+    assert _decide(scores, min_mcc=-1.0, ends=ending, max_auc_loss_of_replacement=0.001).decision == "refused"
+
+
+def test_after_the_date_the_champion_does_not_decide_and_the_other_conditions_do() -> None:
+    overdue = Ending(retrain_by=date(2024, 3, 1), today=date(2024, 3, 2))
+    found = _decide({"challenger": POOR, "champion": GOOD}, min_mcc=-1.0, ends=overdue, beat_last_status=False)
+    assert found.decision == "released"
+    assert "is past" in found.reasons[-1]
+    assert "does not decide" in found.reasons[-1]
+    assert _decide({"challenger": LOOKUP, "champion": GOOD}, ends=overdue).decision == "refused"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from zigong.errors import ConfigError, DataError
 from zigong.recipe import load_recipe
 from zigong.runs.job import Job
 from zigong.runs.launch import run_step
-from zigong.runs.run import Run, list_runs, open_run
+from zigong.runs.run import Run, known_run, list_runs, open_run
 
 
 def opened(tmp_path: Path, run_id: str | None, *overrides: str) -> Run:
@@ -32,9 +33,24 @@ def test_the_same_recipe_reopens_its_run_with_its_pins(tmp_path: Path) -> None:
     assert opened(tmp_path, "mine").pinned_version("behavior_events") == 7
 
 
-def test_a_malformed_run_id_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"run id '\.\./x' must match"):
-        opened(tmp_path, "../x")
+@pytest.mark.parametrize("run_id", ["../x", "x\n", "x\u2028", "..", ".x", "x/y", "x'y", "x" * 82, "x\0"])
+def test_a_malformed_run_id_is_refused_wherever_it_becomes_a_path(tmp_path: Path, run_id: str) -> None:
+    with pytest.raises(ConfigError, match=r"run id .* must match"):
+        opened(tmp_path, run_id)
+    with pytest.raises(ConfigError, match=r"run id .* must match"):
+        known_run(tmp_path / "_runs", run_id)
+
+
+def test_the_group_reads_outcomes_whatever_the_umask_and_others_do_not(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        run = opened(tmp_path, "mine")
+        run_step("build_labels", lambda _: None, run)
+    finally:
+        os.umask(before)
+    step = run.folder / "steps/build_labels"
+    assert {(folder / "outcome.json").stat().st_mode & 0o777 for folder in (step, run.folder)} == {0o640}
+    assert {folder.stat().st_mode & 0o777 for folder in (step, step.parent, run.folder)} == {0o750}
 
 
 def test_a_failed_step_leaves_kind_code_message_and_next_action(tmp_path: Path) -> None:

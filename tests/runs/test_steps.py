@@ -7,7 +7,7 @@ import pytest
 from tests.support.finished import TINY
 from zigong.pipeline import STEPS, Step
 from zigong.recipe import Recipe, load_recipe
-from zigong.runs.runner import steps_of
+from zigong.runs.steps import steps_of
 
 
 def without(recipe: Recipe, field: str) -> Recipe:

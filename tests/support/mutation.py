@@ -7,9 +7,7 @@ mutant that Spark cannot analyse or run would be caught before any row is judged
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import isclose
 from pathlib import Path
@@ -25,7 +23,6 @@ from tests.support import mutants as made
 from tests.support.cases import Cases, ViewCases, frame_of
 from tests.support.mutants import Mutant
 from zigong.dataset.audit import broken_counts
-from zigong.lakehouse.session import PYSPARK_ERRORS
 from zigong.quality.measures import measured
 from zigong.quality.rows import REASONS, conform, holds
 
@@ -109,16 +106,15 @@ def write_report(judged: Sequence[Judged], file: Path) -> dict[str, object]:
 
 def judge_all(spark: SparkSession, folder: Path) -> list[Judged]:
     """Every mutant of every shipped contract."""
-    with _quiet():
-        return [
-            item
-            for table in table_names()
-            for item in (
-                *judge_rows(spark, Cases(table)),
-                *judge_measures(spark, Cases(table), folder),
-                *(judge_dataset(spark, ViewCases(Cases(table))) if table_contract(table).dataset_rules else ()),
-            )
-        ]
+    return [
+        item
+        for table in table_names()
+        for item in (
+            *judge_rows(spark, Cases(table)),
+            *judge_measures(spark, Cases(table), folder),
+            *(judge_dataset(spark, ViewCases(Cases(table))) if table_contract(table).dataset_rules else ()),
+        )
+    ]
 
 
 def types_of(cases: Cases) -> dict[str, str]:
@@ -245,15 +241,3 @@ def _unlike(count: int | None, expected: int) -> bool | None:
 def _figures(prefix: str, items: Sequence[Judged]) -> dict[str, object]:
     caught = sum(bool(item.caught) for item in items)
     return {f"{prefix}mutants": len(items), f"{prefix}caught": caught, f"{prefix}share": round(caught / len(items), 4)}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences the traceback that PySpark logs for each condition it rejects."""
-    logger = logging.getLogger(PYSPARK_ERRORS)
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

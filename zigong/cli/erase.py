@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from zigong.cli.shared import OnlyRecipe, Root, named_errors, runs_folder_of
@@ -19,11 +22,12 @@ from zigong.recipe.source import lakehouse_key
 from zigong.runs.run import Run, list_runs
 
 if TYPE_CHECKING:
+    from zigong.erasure.erase import Request
     from zigong.erasure.traces import Traces
     from zigong.lakehouse.erasures import Erasure
 
 PSEUDONYM = re.compile(r"[0-9a-f]{64}")
-SHOWN_FILES = 10
+SHOWN_FILES, SHOWN_LINES = 10, 50
 
 
 def erase(
@@ -34,7 +38,7 @@ def erase(
     verify: Annotated[bool, typer.Option("--verify", help="check that nothing is left on disk")] = False,
     retrain_days: Annotated[int, typer.Option(help="days within which models have to be trained again")] = 30,
 ) -> None:
-    """Erase users from tables, staged files, quarantine and artefacts. Stop every job of the lakehouse first."""
+    """Erase users from tables, staged files, quarantine and artefacts; running jobs stop and go on later."""
     from zigong.erasure.erase import erase_users, request_for
     from zigong.lakehouse.session import open_spark
 
@@ -42,8 +46,9 @@ def erase(
         folder = runs_folder_of(recipe, root)
         paths, runs = LakehousePaths.at(str(folder.parent)), list_runs(folder)
         owner = _owner(recipe, runs)
+        lines = _ids(users, pseudonyms=pseudonyms)
         request = request_for(
-            _ids(users, pseudonyms=pseudonyms),
+            list(lines.values()),
             key=lakehouse_key(owner),
             pseudonyms=pseudonyms,
             retrain_days=retrain_days,
@@ -51,26 +56,30 @@ def erase(
         spark = open_spark(owner.engine, app_name="zigong erase", log=paths.local("_erasures", "spark.log"))
         done, traces = erase_users(spark, paths, request, runs)
         _print_summary(done)
+        _print_not_found(done, request, lines, users)
         if verify:
             _verify(paths, traces)
 
 
 def _owner(recipe: Path | None, runs: list[Run]) -> Recipe:
-    """The recipe with key and source of the lakehouse: the given one, else that of its newest run."""
+    """The recipe with key and source of the lakehouse: the given one, else that of its newest run that can be read."""
     if recipe is not None:
         return load_recipe(recipe)
-    if not runs:
-        raise ConfigError("the lakehouse has no run that names its key", action="use --recipe")
-    return runs[-1].recipe
+    for run in reversed(runs):
+        with suppress(ConfigError):  # of another version
+            return run.recipe
+    raise ConfigError("the lakehouse has no run whose recipe names its key", action="use --recipe")
 
 
-def _ids(file: Path, *, pseudonyms: bool) -> list[str]:
+def _ids(file: Path, *, pseudonyms: bool) -> dict[int, str]:
+    """The ids by the number of their line."""
     if not file.is_file():
         raise ConfigError(f"--users {file} is not a file", action="use a file with one id per line")
-    ids = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    texts = enumerate(file.read_text(encoding="utf-8").splitlines(), start=1)
+    ids = {number: text.strip() for number, text in texts if text.strip()}
     if not ids:
         raise ConfigError(f"--users {file} holds no id", action="use a file with one id per line")
-    strange = sum(1 for one in ids if pseudonyms and not PSEUDONYM.fullmatch(one))
+    strange = sum(1 for one in ids.values() if pseudonyms and not PSEUDONYM.fullmatch(one))
     if strange:
         raise ConfigError(
             f"--users {file}: {strange} of {len(ids)} lines are not pseudonyms of 64 hex digits",
@@ -97,10 +106,31 @@ def _print_summary(done: Erasure) -> None:
         CONSOLE.print(learned)
 
 
+def _print_not_found(done: Erasure, request: Request, lines: Mapping[int, str], file: Path) -> None:
+    """Names the lines of ids of whom nothing was found; the ids themselves are printed nowhere."""
+    from zigong.erasure.tables import tombstone
+
+    if not done.not_found:
+        return
+    unknown = set(done.not_found)
+    pseudonym = (lambda text: text) if not request.raw_ids else request.digest
+    numbers = [number for number, text in lines.items() if tombstone(pseudonym(text)) in unknown]
+    shown = ", ".join(map(str, numbers[:SHOWN_LINES])) + (" and more" if len(numbers) > SHOWN_LINES else "")
+    say(
+        f"[yellow]not found[/]: {len(done.not_found):,} of {done.users:,} ids were in no table (lines {shown} of "
+        f"{escape(str(file))}): mistyped, never ingested, or erased before; they are blocked from now on"
+    )
+
+
 def _verify(paths: LakehousePaths, traces: Traces) -> None:
     from zigong.erasure.verify import verify_erased
 
     result = verify_erased(paths, traces)
+    if result.unread:
+        files = ", ".join(str(file.relative_to(paths.root)) for file in result.unread[:SHOWN_FILES])
+        say(
+            f"[yellow]{len(result.unread):,} files could not be read[/]: {escape(files)}; verify again when no job runs"
+        )
     if result.left:
         files = ", ".join(str(file.relative_to(paths.root)) for file in sorted(result.left)[:SHOWN_FILES])
         raise DataError(

@@ -20,7 +20,8 @@ from zigong.recipe.source import source_mapping
 from zigong.runs.handover import Dataset, FinalModel, GateDecision
 from zigong.runs.job import Job
 from zigong.runs.run import Outcome, Run
-from zigong.runs.runner import execute, start, steps_of
+from zigong.runs.runner import execute, start
+from zigong.runs.steps import steps_of
 
 
 def run_recipe(

@@ -17,7 +17,7 @@ from zigong.lakehouse.erasures import affected_models
 from zigong.pipeline import STEPS, Step
 from zigong.runs.handover import FinalModel
 from zigong.runs.run import Run, list_runs
-from zigong.runs.runner import steps_of
+from zigong.runs.steps import steps_of
 
 
 def list_all(

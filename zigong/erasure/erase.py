@@ -13,17 +13,17 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from schemas.mappings import load_mapping
 from zigong.erasure import files as erase_files
 from zigong.erasure import tables as erase_tables
 from zigong.erasure.traces import Traces
+from zigong.erasure.trained import trained_model
 from zigong.files.atomic import write_json, write_text
 from zigong.lakehouse.audit_chain import Fact
 from zigong.lakehouse.audit_log import append_facts
 from zigong.lakehouse.erasures import AffectedModel, Erasure, erasures, erasures_folder
 from zigong.lakehouse.paths import LakehousePaths
-from zigong.lakehouse.tables import latest_version, open_pinned
-from zigong.recipe.source import source_mapping
-from zigong.runs.handover import Dataset, FinalModel
+from zigong.lakehouse.tables import latest_version, open_pinned, published_tables
 from zigong.runs.run import Run
 
 
@@ -64,7 +64,14 @@ def erase_users(
 ) -> tuple[Erasure, Traces]:
     """Erases the users of a request from the complete lakehouse.
 
-    No other job may run at the same time: old files are removed at any age.
+    Jobs may run at the same time. From the record on they publish nothing that they read before, and commits that have
+    begun fail; they end in a conflict, and their runs go on once the erasure has ended.
+
+    Args:
+        spark: the session.
+        paths: the lakehouse.
+        request: the users.
+        runs: all runs of the lakehouse, of any version.
 
     Returns:
         The record, and all keys that identify the users, for the verification.
@@ -72,15 +79,16 @@ def erase_users(
     users = erase_tables.erased_users(spark, request.user_ids)
     record = _opened(spark, paths, request, users, runs)
     erase_tables.write_tombstones(paths, request.user_ids, record)
+    erase_tables.stop_writers(paths, record.erasure_id)
     traces = _traces(spark, paths, request, users, record)
     for table, rows in erase_tables.erase_tables(spark, paths, users, sorted(traces.pseudonyms), record.erasure_id):
         record = _saved(paths, replace(record, rows={**record.rows, table: record.rows.get(table, 0) + rows}))
     if not record.completed_at:  # otherwise the users have not reappeared, and later versions may be kept
         record = _saved(paths, replace(record, versions=erase_tables.vacuum_tables(paths)))
     files = erase_files.erase_staging(paths)
-    files += erase_files.erase_landing(paths, request.user_ids, identifiers=_identifiers(runs), digest=request.digest)
+    files += erase_files.erase_landing(paths, request.user_ids, identifiers=_identifiers(), digest=request.digest)
     files += erase_files.erase_artefacts(paths, traces)
-    _keys_file(paths, record).unlink()
+    _keys_file(paths, record).unlink(missing_ok=True)
     ended = record.completed_at or _now()
     done = _saved(paths, replace(record, completed_at=ended, files=dict(Counter(record.files) + files)))
     append_facts(paths, [_fact(done)])
@@ -124,6 +132,7 @@ def _opened(
         requested_at=requested.isoformat(timespec="milliseconds"),
         users=len(request.user_ids),
         users_digest=digest,
+        not_found=_not_found(spark, paths, request, users),
         models=_affected(
             spark, paths, users, runs, (requested + timedelta(days=request.retrain_days)).date().isoformat()
         ),
@@ -131,27 +140,33 @@ def _opened(
     return _saved(paths, record)
 
 
+def _not_found(spark: SparkSession, paths: LakehousePaths, request: Request, users: DataFrame) -> tuple[str, ...]:
+    """Tombstones of the users of whom no table holds a row."""
+    held = {row[0] for row in erase_tables.held_users(spark, paths, users).toLocalIterator()}
+    return tuple(sorted(erase_tables.tombstone(user_id) for user_id in set(request.user_ids) - held))
+
+
 def _affected(
     spark: SparkSession, paths: LakehousePaths, users: DataFrame, runs: Sequence[Run], retrain_by: str
 ) -> tuple[AffectedModel, ...]:
     """Models whose data contained an erased user; determined before anything is deleted."""
-    found = []
-    for run in runs:
-        final, dataset = run.find(FinalModel), run.find(Dataset)
-        if final is None or dataset is None:
-            continue
-        trained = (F.col("dataset_id") == dataset.dataset_id) & (F.col("split") == "train")
-        read = F.col("known_date") < F.lit(run.recipe.observations.train.last)
-        model = AffectedModel(
-            run_id=run.run_id,
-            model_id=final.model_id,
-            trained_on=_users_among(_newest(spark, paths, "dataset_members").where(trained), users),
-            pretrained_on=_users_among(_newest(spark, paths, "behavior_events").where(read), users)
-            if run.recipe.base.tiny is not None
-            else 0,
-            retrain_by=retrain_by,
-        )
-        if model.trained_on or model.pretrained_on:
+    published, found = published_tables(paths), []
+    for trained in (known for run in runs if (known := trained_model(run)) is not None):
+        members = (F.col("dataset_id") == trained.dataset_id) & (F.col("split") == "train")
+        read = F.lit(True) if trained.read_before is None else F.col("known_date") < F.lit(trained.read_before)
+        rows = {"dataset_members": members, "behavior_events": read if trained.own_base else F.lit(False)}
+        counts = {
+            table: _users_among(_newest(spark, paths, table).where(chosen), users) if table in published else 0
+            for table, chosen in rows.items()
+        }
+        if any(counts.values()):
+            model = AffectedModel(
+                run_id=trained.run_id,
+                model_id=trained.model_id,
+                trained_on=counts["dataset_members"],
+                pretrained_on=counts["behavior_events"],
+                retrain_by=retrain_by,
+            )
             found.append(model)
     return tuple(found)
 
@@ -165,12 +180,10 @@ def _newest(spark: SparkSession, paths: LakehousePaths, table: str) -> DataFrame
     return open_pinned(spark, paths, table, latest_version(paths, table))
 
 
-def _identifiers(runs: Sequence[Run]) -> set[str]:
-    """Names of the raw id columns in the files that ZiGong generated for its runs."""
-    mappings = [source_mapping(run.recipe) for run in runs if run.recipe.source.simulation is not None]
-    return {
-        column.name for mapping in mappings for file in mapping.files for column in file.columns if column.identifier
-    }
+def _identifiers() -> set[str]:
+    """Names of the raw id columns in the files that ZiGong itself generates."""
+    mapping = load_mapping("simulated")
+    return {column.name for file in mapping.files for column in file.columns if column.identifier}
 
 
 def _saved(paths: LakehousePaths, record: Erasure) -> Erasure:

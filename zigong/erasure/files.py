@@ -15,7 +15,7 @@ from zigong.erasure.traces import Traces, files_below, found_in
 from zigong.files.atomic import promoted_file, write_text
 from zigong.lakehouse.paths import LakehousePaths
 
-REWRITTEN, REDACTED, REMOVED = "rewritten", "redacted", "removed"
+REWRITTEN, REDACTED, REMOVED, LEFT = "rewritten", "redacted", "removed", "left"
 _TABLES = "tables"
 _OWN = ("_landing", "_staging", "_erasures")
 
@@ -23,7 +23,7 @@ IsErased = Callable[[pa.RecordBatch], pa.Array]
 
 
 def erase_staging(paths: LakehousePaths) -> Counter[str]:
-    """Removes every staged file: runs from before an erasure are not resumed, and newer ones stage again."""
+    """Removes every staged file: runs from before an erasure are set back, and newer ones stage again."""
     folder = paths.local("_staging")
     counts = Counter({REMOVED: sum(1 for _ in files_below(folder))})
     shutil.rmtree(folder, ignore_errors=True)
@@ -63,8 +63,13 @@ def erase_artefacts(paths: LakehousePaths, traces: Traces) -> Counter[str]:
     """
     root, done = paths.local(), Counter[str]()
     for file in files_below(root, without=[root / name for name in (_TABLES, *_OWN)]):
-        if found_in(file, traces):
-            done[_erased_file(file, traces, below_runs=file.is_relative_to(root / "_runs"))] += 1
+        try:
+            if found_in(file, traces):
+                done[_erased_file(file, traces, below_runs=file.is_relative_to(root / "_runs"))] += 1
+        except FileNotFoundError:
+            continue  # a job that still runs has removed it
+        except pa.ArrowException:
+            done[LEFT] += 1  # not complete yet, or broken: the verification reports it
     return done
 
 
@@ -91,7 +96,7 @@ def _erased_file(file: Path, traces: Traces, *, below_runs: bool) -> str:
         if below_runs:
             file.unlink()
             return REMOVED
-        return "left"  # the verification reports it
+        return LEFT  # the verification reports it
     write_text(file, traces.redacted(text))
     return REDACTED
 

@@ -26,6 +26,7 @@ from zigong.lakehouse.tables import latest_version, open_pinned, published_table
 
 _ORDER = ("text", "link", "user_id")
 _KEY, _DIGEST = "key", "_digest"
+_MARK = "zigong.erasure"  # property of a table: the newest erasure
 _USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 
 
@@ -65,6 +66,35 @@ def person_tables(paths: LakehousePaths) -> tuple[TableContract, ...]:
 def erased_users(spark: SparkSession, user_ids: Sequence[str]) -> DataFrame:
     """Pseudonyms as a frame with the column user_id."""
     return spark.createDataFrame(pa.table({"user_id": pa.array(sorted(user_ids), pa.string())}))
+
+
+def held_users(spark: SparkSession, paths: LakehousePaths, erased: DataFrame) -> DataFrame:
+    """Those of the users of whom a table or a text in quarantine holds a row; one column, ``key``."""
+    wanted, found = F.broadcast(erased.select(F.col("user_id").alias(_KEY))), erased.limit(0).toDF(_KEY)
+    for contract in person_tables(paths):
+        rows = _newest(spark, paths, contract.name)
+        if contract.person.kind == "user_id":
+            found = found.unionByName(rows.select(F.col("user_id").alias(_KEY)).join(wanted, _KEY, "left_semi"))
+        elif contract.person.kind == "text":
+            found = found.unionByName(
+                _keys_in(rows, contract.person.column).select(_KEY).join(wanted, _KEY, "left_semi")
+            )
+    return found.distinct()
+
+
+def stop_writers(paths: LakehousePaths, erasure_id: str) -> None:
+    """Makes every commit fail that has begun on a table of persons and not ended: its rows were read before.
+
+    A commit of metadata conflicts with every other one. Writers try again, and then find the record of the erasure.
+    """
+    for contract in person_tables(paths):
+
+        def mark(table: str = contract.name) -> None:
+            opened = DeltaTable(paths.table(table))
+            opened.alter.set_table_properties({_MARK: erasure_id}, raise_if_not_exists=False)
+
+        if DeltaTable(paths.table(contract.name)).metadata().configuration.get(_MARK) != erasure_id:
+            make_commit(mark, table=contract.name, cells=f"erasure {erasure_id}")
 
 
 def are_held(spark: SparkSession, paths: LakehousePaths, erased: DataFrame) -> bool:
@@ -136,12 +166,15 @@ def _rows_to_delete(
     if link.kind == "link":
         members = _newest(spark, paths, link.table).join(F.broadcast(erased), "user_id", "left_semi")
         return f"t.`{link.column}` = s.{_KEY}", members.select(F.col(link.column).alias(_KEY)).distinct()
-    texts = _newest(spark, paths, contract.name).select(F.sha2(link.column, 256).alias(_DIGEST), link.column)
-    words = texts.select(
-        _DIGEST, F.explode(F.regexp_extract_all(link.column, F.lit("[0-9a-f]{64}"), F.lit(0))).alias(_KEY)
-    )
+    words = _keys_in(_newest(spark, paths, contract.name), link.column)
     found = words.join(F.broadcast(keys), _KEY, "left_semi").select(F.col(_DIGEST).alias(_KEY)).distinct()
     return f"sha2(t.`{link.column}`, 256) = s.{_KEY}", found
+
+
+def _keys_in(rows: DataFrame, column: str) -> DataFrame:
+    """The words in a column of texts that have the form of a pseudonym, with the digest of their text."""
+    words = F.regexp_extract_all(column, F.lit("[0-9a-f]{64}"), F.lit(0))
+    return rows.select(F.sha2(column, 256).alias(_DIGEST), F.explode(words).alias(_KEY))
 
 
 def _delete(

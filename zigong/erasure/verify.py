@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import secrets
 import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +20,8 @@ from zigong.errors import DataError
 from zigong.lakehouse.erasures import erasures_folder
 from zigong.lakehouse.paths import LakehousePaths
 
+FILES_A_TASK = 64
+_PLANTED = ("planted.json", "planted.parquet")
 _NESTED = pa.list_(pa.struct([("attributes", pa.map_(pa.string(), pa.string()))]))
 
 
@@ -28,16 +34,20 @@ class ErasureVerification:
         keys: number of pseudonyms and raw ids searched for.
         too_short: raw ids too short to be searched for; their pseudonyms were.
         left: by file, the number of keys it still contains.
+        unread: files that cannot be read: jobs that run meanwhile are still writing them, or they are broken.
     """
 
     files: int
     keys: int
     too_short: int
     left: dict[Path, int]
+    unread: tuple[Path, ...] = ()
 
 
 def verify_erased(paths: LakehousePaths, traces: Traces) -> ErasureVerification:
-    """Reads every file below the root of a lakehouse, whether a table refers to it or not.
+    """Reads every file below the root of a lakehouse, whether a table refers to it or not, in several processes.
+
+    Jobs may run meanwhile: what they remove is left out, and what they have not finished is reported as unread.
 
     Raises:
         DataError: the planted keys were not found, so the verification proves nothing.
@@ -55,26 +65,62 @@ def verify_erased(paths: LakehousePaths, traces: Traces) -> ErasureVerification:
     )
     try:
         _plant(folder, planted)
-        found = {file: found_in(file, wanted) for file in files_below(root)}
+        found = dict(_searched([*files_below(root)], wanted))
     finally:
         shutil.rmtree(folder)
     plants = planted.pseudonyms | planted.raw_ids
-    missed = [file.name for file, keys in found.items() if file.parent == folder and keys != plants]
+    seen = {file.name: keys for file, keys in found.items() if file.parent == folder}
+    missed = [name for name in _PLANTED if seen.get(name) != plants]
     if missed:
         raise DataError(f"the verification did not find planted keys in {', '.join(missed)}", action="report this")
-    kept = {file: keys for file, keys in found.items() if file.parent != folder}
+    kept = {file: keys for file, keys in found.items() if file.parent != folder and keys is not None}
     return ErasureVerification(
         files=len(kept),
         keys=len(traces.pseudonyms) + len(traces.raw_ids),
         too_short=sum(1 for raw_id in traces.raw_ids if len(raw_id) < SHORTEST_RAW_ID),
         left={file: len(keys) for file, keys in kept.items() if keys},
+        unread=tuple(sorted(file for file, keys in found.items() if keys is None)),
     )
+
+
+def _searched(files: Sequence[Path], wanted: Traces) -> Iterator[tuple[Path, set[str] | None]]:
+    """Each file that still exists with the keys in it, None if it cannot be read."""
+    workers = max(1, min(len(os.sched_getaffinity(0)), len(files) // FILES_A_TASK))
+    if workers == 1:
+        yield from _found(files, wanted)
+        return
+    tasks = [files[place : place + FILES_A_TASK] for place in range(0, len(files), FILES_A_TASK)]
+    # Not by fork: this process has threads, of the JVM's gateway among others.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _take, (wanted,)) as pool:
+        for found in pool.map(_found, tasks):
+            yield from found
+
+
+_wanted: Traces | None = None  # of a worker process, so that the keys are sent to it once
+
+
+def _take(wanted: Traces) -> None:
+    global _wanted  # noqa: PLW0603
+    _wanted = wanted
+
+
+def _found(files: Sequence[Path], wanted: Traces | None = None) -> list[tuple[Path, set[str] | None]]:
+    traces, found = wanted or _wanted, []
+    for file in files:
+        try:
+            found.append((file, found_in(file, traces)))
+        except FileNotFoundError:
+            continue  # a job has removed it since it was listed
+        except (pa.ArrowException, OSError):
+            found.append((file, None))
+    return found
 
 
 def _plant(folder: Path, planted: Traces) -> None:
     """Writes the planted keys to a text file and into nested columns of a Parquet file."""
     folder.mkdir(parents=True)
     keys = sorted(planted.pseudonyms | planted.raw_ids)
-    (folder / "planted.json").write_text(json.dumps(keys), encoding="utf-8")
+    text, table = _PLANTED
+    (folder / text).write_text(json.dumps(keys), encoding="utf-8")
     rows = [[{"attributes": [("word", key)]}] for key in keys]
-    pq.write_table(pa.table({"events": pa.array(rows, _NESTED)}), folder / "planted.parquet")
+    pq.write_table(pa.table({"events": pa.array(rows, _NESTED)}), folder / table)

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray._private import ray_constants
+from ray._raylet import AuthenticationTokenLoader
 
 from zigong.errors import ConfigError, ConflictError, DataError, InfraError, ZigongError
 from zigong.recipe import Engine
 
 MEBIBYTE = 1024 * 1024
+LOOPBACK = "127.0.0.1"
 
 
 def open_ray(engine: Engine) -> None:
     """Connects to the cluster at RAY_ADDRESS, or starts a local one with the engine's limits.
 
-    Does nothing if this process is already connected.
+    A local one listens on the loopback address only and demands a token, which is new for each cluster and known only
+    to the processes started here. Does nothing if this process is already connected.
 
     Raises:
         InfraError: the cluster does not answer or does not start.
@@ -33,18 +39,38 @@ def open_ray(engine: Engine) -> None:
         if address:
             ray.init(address=address, **common)
         else:
-            os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-            ray.init(
-                address="local",
-                num_cpus=max(2, engine.ray_cpus),
-                object_store_memory=engine.ray_object_store_mb * MEBIBYTE,
-                include_dashboard=False,
-                **common,
-            )
+            with _closed_to_others():
+                ray.init(
+                    address="local",
+                    _node_ip_address=LOOPBACK,
+                    num_cpus=max(2, engine.ray_cpus),
+                    object_store_memory=engine.ray_object_store_mb * MEBIBYTE,
+                    include_dashboard=False,
+                    **common,
+                )
     except (ConnectionError, RuntimeError, TimeoutError, ray.exceptions.RayError) as error:
         raise InfraError(
             f"Ray did not start ({address or 'local'}): {error}", action="check RAY_ADDRESS and memory"
         ) from error
+
+
+@contextmanager
+def _closed_to_others() -> Iterator[None]:
+    """Settings of a local Ray that are no arguments of ``ray.init``; the processes it starts inherit them."""
+    # Without a mode Ray demands a token of a new local cluster, and rereads its settings.
+    os.environ.pop("RAY_AUTH_MODE", None)
+    os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    AuthenticationTokenLoader.instance().reset_cache()
+    # As on Windows and macOS, where a local Ray has to be on loopback: elsewhere Ray replaces the loopback address by
+    # that of the network, and listens on every interface.
+    variable, before = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[variable], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        del os.environ[variable]
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 class WorkerError(Exception):

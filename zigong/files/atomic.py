@@ -46,10 +46,12 @@ def promoted_folder(folder: Path) -> Iterator[Path]:
     shutil.rmtree(former, ignore_errors=True)
 
 
-def write_text(file: Path, text: str) -> None:
-    """Writes a text as UTF-8, whole or not at all."""
+def write_text(file: Path, text: str, *, mode: int | None = None) -> None:
+    """Writes a text as UTF-8, whole or not at all; ``mode`` are its permissions, by default those of the umask."""
     with promoted_file(file) as partial:
         partial.write_text(text, encoding="utf-8")
+        if mode is not None:
+            partial.chmod(mode)
 
 
 def write_once(file: Path, text: str) -> bool:
@@ -83,9 +85,9 @@ def _write_exclusively(file: Path, text: str) -> bool:
     return True
 
 
-def write_json(file: Path, content: object) -> None:
+def write_json(file: Path, content: object, *, mode: int | None = None) -> None:
     """Writes JSON whole or not at all, keys sorted; what JSON has no form for becomes its text."""
-    write_text(file, json_text(content))
+    write_text(file, json_text(content), mode=mode)
 
 
 def json_text(content: object) -> str:

@@ -19,6 +19,7 @@ from delta.exceptions import (
     ConcurrentTransactionException,
     ConcurrentWriteException,
     DeltaConcurrentModificationException,
+    MetadataChangedException,
 )
 from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import CommitFailedError
@@ -38,6 +39,7 @@ LOST_RACES = (
     ConcurrentTransactionException,
     ConcurrentWriteException,
     DeltaConcurrentModificationException,
+    MetadataChangedException,
     CommitFailedError,
 )
 STATISTICS_TYPES = {"int", "bigint", "double", "timestamp", "date"}

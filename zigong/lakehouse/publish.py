@@ -126,7 +126,15 @@ def publish(
         attempt.require_held()
         if refused:
             broken = _refused(staged, contract, rules, known)
-            quarantine_rows(paths, broken, table=table, run_id=run_id, step=step, rules_version=contract.rules_version)
+            quarantine_rows(
+                paths,
+                broken,
+                table=table,
+                run_id=run_id,
+                step=step,
+                rules_version=contract.rules_version,
+                attempt=attempt,
+            )
         outcome = Published(
             run_id=run_id,
             step=step,
@@ -170,12 +178,20 @@ def _logged(paths: LakehousePaths, outcome: Published) -> Published:
 
 
 def quarantine_rows(
-    paths: LakehousePaths, rows: DataFrame, *, table: str, run_id: str, step: str, rules_version: str
+    paths: LakehousePaths,
+    rows: DataFrame,
+    *,
+    table: str,
+    run_id: str,
+    step: str,
+    rules_version: str,
+    attempt: Attempt | None = None,
 ) -> None:
     """Replaces a run's quarantined rows of one table.
 
     Args:
         rows: columns ``reasons array<string>`` and ``payload string`` (JSON without raw ids).
+        attempt: the attempt of the run; its right to publish is checked again after each lost race.
     """
     frame = rows.select(
         F.lit(table).alias("table_name"),
@@ -187,7 +203,8 @@ def quarantine_rows(
         F.lit(None).cast("string").alias("replayed_by"),
     )
     where = f"table_name = '{table}' AND run_id = '{run_id}'"
-    _replace(paths, frame, "quarantine", where=where, metadata={"run_id": run_id, "step": step})
+    held = replace(attempt, token=0) if attempt else None  # a step may quarantine rows of one table more than once
+    _replace(paths, frame, "quarantine", where=where, metadata={"run_id": run_id, "step": step}, attempt=held)
 
 
 def _stage(spark: SparkSession, paths: LakehousePaths, frame: DataFrame, name: str) -> DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -10,13 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pyspark.errors import PySparkException, PySparkRuntimeError
+from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from zigong.errors import InfraError
 from zigong.recipe import Engine
 
 DELTA_PACKAGE = "io.delta:delta-spark_4.2_2.13:4.4.0"
-PYSPARK_ERRORS = "SQLQueryContextLogger"  # PySpark's logger of failed queries
 JARS_VARIABLE = "ZIGONG_DELTA_JARS"  # folder of jars for machines that cannot resolve packages
 
 
@@ -32,6 +33,7 @@ def open_spark(engine: Engine, *, app_name: str, log: Path | None = None) -> Spa
         InfraError: Java is missing or the session does not start.
     """
     _require_java()
+    silence_pyspark()
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.appName(app_name)
     for key, value in _settings(engine).items():
@@ -47,6 +49,19 @@ def open_spark(engine: Engine, *, app_name: str, log: Path | None = None) -> Spa
         raise InfraError(f"Spark did not start: {error}{details}", action="run `zigong doctor`") from error
     session.sparkContext.setLogLevel("ERROR")
     return session
+
+
+def silence_pyspark() -> None:
+    """Makes every logger of PySpark discard its records, for the rest of the process.
+
+    Each of them writes to standard error by itself, and repeats the message of an exception that is raised anyway:
+    the message of a failed cast contains the raw value.
+    """
+    PySparkLogger.handle = _discarded  # type: ignore[method-assign]
+
+
+def _discarded(_logger: logging.Logger, _record: logging.LogRecord) -> None:
+    """Takes the place of ``Logger.handle``."""
 
 
 @contextmanager
@@ -103,5 +118,7 @@ def _settings(engine: Engine) -> dict[str, str]:
         # Read at every field access of a higher-order function; an explicit value costs a fifth of the default lookup.
         "spark.sql.types.framework.enabled": "false",
         "spark.ui.enabled": "false",
+        # Executors follow the driver's log level, which is OFF while raw values are at hand.
+        "spark.executor.syncLogLevel.enabled": "true",
         "spark.ui.showConsoleProgress": "false",
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 from operator import and_
@@ -16,7 +15,6 @@ from schemas.contracts import Rule
 from schemas.findings import LintFinding
 from schemas.lint import Lint
 from schemas.rules import DatasetRule, RowRule
-from zigong.lakehouse.session import PYSPARK_ERRORS
 
 TIMES = (TimestampType, TimestampNTZType, DateType)
 _SQL = ("of", "among", "mature")  # arguments of measures that are SQL expressions over the columns
@@ -28,17 +26,11 @@ def condition_findings(spark: SparkSession, lint: Lint) -> list[LintFinding]:
     The rules of a dataset use columns of several tables, so they are only parsed. Runs no Spark job. Row rules are
     analysed together first, and one by one only if that fails.
     """
-    logger = logging.getLogger(PYSPARK_ERRORS)  # would log the traceback of every error
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        findings, ddl = _types(lint.columns)
-        empty = spark.createDataFrame([], ddl)
-        valid = _are_conditions(empty, lint.rules)
-        to_check = [rule for rule in lint.rules if not (valid and isinstance(rule, RowRule))]
-        return findings + [finding for rule in to_check for finding in _of_rule(empty, rule)]
-    finally:
-        logger.setLevel(before)
+    findings, ddl = _types(lint.columns)
+    empty = spark.createDataFrame([], ddl)
+    valid = _are_conditions(empty, lint.rules)
+    to_check = [rule for rule in lint.rules if not (valid and isinstance(rule, RowRule))]
+    return findings + [finding for rule in to_check for finding in _of_rule(empty, rule)]
 
 
 def _types(columns: Mapping[str, str]) -> tuple[list[LintFinding], str]:

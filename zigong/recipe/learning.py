@@ -131,6 +131,9 @@ class Gate(Section):
     """The conditions for the release of a challenger."""
 
     max_auc_loss: Share = Field(0.01, description="largest tolerated loss of AUC against the champion")
+    max_auc_loss_of_replacement: Share = Field(
+        0.05, description="the same against a champion trained on erased users, until the date it must be replaced by"
+    )
     beat_last_status: bool = Field(True, description="paired AUC difference to the lookup must exclude zero")
     min_mcc: float = Field(0.0, description="MCC at the threshold must be above this; majority has 0")
 

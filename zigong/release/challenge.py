@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import pyarrow as pa
 
@@ -15,7 +16,7 @@ from zigong.evaluation.measured import Measured
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.recipe import Recipe
 from zigong.release.card_facts import model_card_of
-from zigong.release.gate import CHALLENGER, CHAMPION, LAST_STATUS, LIGHTGBM, Decision, decide
+from zigong.release.gate import CHALLENGER, CHAMPION, LAST_STATUS, LIGHTGBM, Decision, Ending, decide
 from zigong.release.gate_samples import GateSamples, gate_samples
 from zigong.release.model import Model
 from zigong.release.registry import Candidate, Champion
@@ -44,7 +45,13 @@ class Challenge:
 
 
 def decide_challenge(
-    measured: Measured, answers: pa.Table, members: pa.Table, *, champion: Model | None, recipe: Recipe
+    measured: Measured,
+    answers: pa.Table,
+    members: pa.Table,
+    *,
+    champion: Model | None,
+    recipe: Recipe,
+    retrain_by: Mapping[str, str] | None = None,
 ) -> Challenge:
     """Compares the model of ``measured`` with the baselines and the champion.
 
@@ -56,6 +63,7 @@ def decide_challenge(
         members: members of the dataset in ``select`` and the final split.
         champion: the current champion, or None if there is none.
         recipe: the recipe of the run.
+        retrain_by: by model id, the date by which a model trained on erased users has to be replaced.
 
     Raises:
         DataError: a model has no answer to one of the samples.
@@ -77,6 +85,7 @@ def decide_challenge(
         gate=recipe.gate,
         evaluation=recipe.evaluation,
         seed=recipe.seed,
+        champion_ends=_ending(champion, retrain_by or {}),
     )
     return Challenge(
         measured=measured,
@@ -85,6 +94,11 @@ def decide_challenge(
         threshold=threshold,
         decision=decision,
     )
+
+
+def _ending(champion: Model | None, retrain_by: Mapping[str, str]) -> Ending | None:
+    last = retrain_by.get(champion.model_id) if champion is not None else None
+    return Ending(retrain_by=date.fromisoformat(last), today=datetime.now(UTC).date()) if last else None
 
 
 def candidate_of(challenge: Challenge, folders: ModelFolders, run: Run, *, dataset_id: str, mix_id: str) -> Candidate:

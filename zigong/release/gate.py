@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Literal
 
 import numpy as np
@@ -27,6 +28,24 @@ class Check:
     name: str
     passed: bool
     sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """The end of a champion that was trained on erased users.
+
+    Attributes:
+        retrain_by: last day on which it may still be the champion.
+        today: the day of the decision.
+    """
+
+    retrain_by: date
+    today: date
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the last day has passed."""
+        return self.today > self.retrain_by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +74,7 @@ def decide(
     gate: Gate,
     evaluation: Evaluation,
     seed: int,
+    champion_ends: Ending | None = None,
 ) -> Decision:
     """Compares a challenger with the lookup, the champion and a constant.
 
@@ -66,6 +86,10 @@ def decide(
       ``-gate.max_auc_loss``. It is refused if the samples are too few to exclude a
       larger loss.
 
+    A champion that was trained on erased users has to be replaced by a date. Until then its replacement may lose up to
+    ``gate.max_auc_loss_of_replacement`` against it; afterwards the comparison is reported and does not decide, since
+    the champion may not stay. The other conditions are the same.
+
     The difference to LightGBM is reported only and does not affect the decision.
 
     Args:
@@ -76,6 +100,7 @@ def decide(
         gate: the conditions.
         evaluation: number of resamples and confidence.
         seed: seed of the resamples.
+        champion_ends: when the champion has to be replaced, None if it may stay.
 
     Raises:
         ConfigError: the challenger or the lookup has no scores.
@@ -97,7 +122,7 @@ def decide(
         reference=CHALLENGER,
         thresholds={CHALLENGER: threshold},
     )
-    checks = _checks(result, gate, evaluation.confidence)
+    checks = _checks(result, gate, evaluation.confidence, champion_ends)
     failed = tuple(check.sentence for check in checks if not check.passed)
     return Decision(
         decision="refused" if failed else "released",
@@ -107,12 +132,15 @@ def decide(
     )
 
 
-def _checks(result: BootstrapResult, gate: Gate, confidence: float) -> tuple[Check, ...]:
+def _checks(result: BootstrapResult, gate: Gate, confidence: float, ends: Ending | None) -> tuple[Check, ...]:
     checks = [_exceeds_mcc(result.mcc[CHALLENGER], gate.min_mcc)]
     if gate.beat_last_status:
         checks.insert(0, _beats_lookup(result.auc_differences[LAST_STATUS], confidence))
-    if CHAMPION in result.auc_differences:
-        checks.append(_not_inferior(result.auc_differences[CHAMPION], gate.max_auc_loss, confidence))
+    difference = result.auc_differences.get(CHAMPION)
+    if difference is not None and ends is not None:
+        checks.append(_replaces(difference, ends, gate.max_auc_loss_of_replacement, confidence))
+    elif difference is not None:
+        checks.append(_not_inferior(difference, gate.max_auc_loss, confidence))
     else:
         checks.append(Check(name="not_inferior", passed=True, sentence="There is no champion to hold it against."))
     return tuple(checks)
@@ -148,6 +176,17 @@ def _not_inferior(difference: Interval, tolerated: float, confidence: float) -> 
         sentence=f"Against the champion {_formatted(difference, confidence)}, which {verdict} a loss of more than "
         f"{tolerated:.4f}.",
     )
+
+
+def _replaces(difference: Interval, ends: Ending, tolerated: float, confidence: float) -> Check:
+    """Against a champion that may not stay."""
+    why = f"The champion was trained on erased users and has to be replaced by {ends.retrain_by}"
+    if ends.is_overdue:
+        passed, rest = True, f", which is past: {_formatted(difference, confidence)}, and does not decide."
+    else:
+        usual = _not_inferior(difference, tolerated, confidence)
+        passed, rest = usual.passed, f". {usual.sentence}"
+    return Check(name="not_inferior", passed=passed, sentence=why + rest)
 
 
 def _formatted(difference: Interval, confidence: float) -> str:

@@ -30,7 +30,7 @@ from zigong.report.write_report import write_report
 from zigong.runs.handover import Dataset, GateDecision, TrainingMix, texts
 from zigong.runs.job import Job
 from zigong.runs.run import Outcome, Run
-from zigong.runs.runner import steps_of
+from zigong.runs.steps import steps_of
 
 PACKAGES = (
     "pyspark",

@@ -219,8 +219,15 @@ class Job:
         from zigong.lakehouse.publish import quarantine_rows
 
         if refused:
+            self.attempt.require_held()
             quarantine_rows(
-                self.paths, rejected, table=name, run_id=self.run.run_id, step=self.step, rules_version=rules_version
+                self.paths,
+                rejected,
+                table=name,
+                run_id=self.run.run_id,
+                step=self.step,
+                rules_version=rules_version,
+                attempt=self.attempt,
             )
         read = rows_in - refused - sum(dropped.values())
         counts = {"rows_in": rows_in, "published": read, "quarantined": refused, "dropped": dict(dropped)}

@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime
 from zigong.console import LOG, say_error, set_up_logging
 from zigong.errors import ConflictError, ZigongError, full_disk
 from zigong.lakehouse.attempts import Attempt
+from zigong.lakehouse.erasures import ended_erasures, refuse_overtaken
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.staging import remove_former_staging
 from zigong.pipeline import SCHEDULES
@@ -22,6 +23,7 @@ from zigong.runs.dates import Dates
 from zigong.runs.job import Job, runs_folder
 from zigong.runs.lease import take_lease
 from zigong.runs.run import Outcome, Run, open_run
+from zigong.runs.set_back import go_on
 
 Body = Callable[[Job], None]
 
@@ -47,10 +49,11 @@ def main(step: str, body: Body, arguments: Sequence[str] | None = None) -> None:
     try:
         recipe = load_recipe(given.recipe, given.set)
         run = open_run(recipe, runs_folder(recipe), given.run_id)
+        set_up_logging(run.run_id)
+        go_on(run, run.folder.parent.parent)
     except ZigongError as error:
         say_error(error.kind, error.message, error.action)
         raise SystemExit(error.exit_code) from error
-    set_up_logging(run.run_id)
     finished = run.outcome(step)
     if given.retry and finished is not None and finished.code == 0:
         LOG.info("step was finished before", extra={"fields": {"step": step}})
@@ -66,7 +69,8 @@ def run_step(step: str, body: Body, run: Run, dates: Dates | None = None, *, rer
     """Runs one step in this process and records its outcome; errors of ZiGong end here, others are re-raised.
 
     The process holds the lease of the run meanwhile. Where another one holds it, or has taken it over, the outcome is a
-    conflict that is not recorded: the files of the run belong to the other one.
+    conflict that is not recorded: the files of the run belong to the other one. The same holds if users are erased
+    meanwhile: nothing that was read before is published, and the run is set back when it is opened again.
 
     Args:
         step: name of the step, or of another use of a run such as a replay.
@@ -77,7 +81,9 @@ def run_step(step: str, body: Body, run: Run, dates: Dates | None = None, *, rer
     """
     began = _Began.now(step)
     job = Job(step=step, run=run, paths=LakehousePaths.at(run.recipe.lakehouse.root), dates=dates or Dates())
+    root = run.folder.parent.parent
     try:
+        known = ended_erasures(root)
         lease = take_lease(run.folder, step)
     except ConflictError as busy:
         LOG.warning("step refused", extra={"fields": {"step": step, "reason": busy.message}})
@@ -86,7 +92,12 @@ def run_step(step: str, body: Body, run: Run, dates: Dates | None = None, *, rer
         finished = run.outcome(step)
         if rerun and finished is not None and finished.code == 0:
             run.supersede(step)
-        job.attempt = Attempt(token=lease.token, rerun=run.reruns(step), require_held=lease.require_held)
+
+        def require_held() -> None:
+            lease.require_held()
+            refuse_overtaken(root, known)
+
+        job.attempt = Attempt(token=lease.token, rerun=run.reruns(step), require_held=require_held)
         remove_former_staging(job.paths, run.run_id, lease.token)
         LOG.info("step started", extra={"fields": {"step": step, "attempt": lease.token}})
         return _worked(job, body, began)

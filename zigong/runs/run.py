@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,12 +15,12 @@ from typing import Any
 
 from zigong.errors import ConfigError
 from zigong.files.atomic import json_text, write_json, write_once
-from zigong.lakehouse.erasures import refuse_replay
 from zigong.recipe import Recipe, parse_recipe
 from zigong.runs import handover
 from zigong.runs.handover import Artefact, V, Value
 
-RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,80}$")
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,80}")  # of the complete id: it becomes a folder and part of SQL
+GROUP_READS = 0o640  # the group that operates the jobs reads outcomes, whatever the umask of the job; others do not
 SCHEMA_VERSION = 2  # of manifest.json; 1 had no number, and untyped facts instead of values
 
 
@@ -96,21 +97,32 @@ class Run:
         file = self.folder / "steps" / step / "outcome.json"
         return Outcome(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
-    def supersede(self, step: str) -> None:
-        """Sets the outcome of a finished step aside: the step was asked for again."""
+    def supersede(self, step: str, *, reason: Mapping[str, str] | None = None) -> None:
+        """Sets the outcome of a step aside, because the step was asked for again or for another reason.
+
+        What the step has published so far does not count for its next attempt, even if it left no outcome.
+        """
         folder = self.folder / "steps" / step
         aside = folder / "superseded" / f"{self.reruns(step) + 1:04d}.json"
-        aside.parent.mkdir(exist_ok=True)
-        (folder / "outcome.json").replace(aside)
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        known = folder / "outcome.json"
+        if known.is_file():
+            known.replace(aside)
+        else:
+            write_json(aside, dict(reason or {}))
 
     def reruns(self, step: str) -> int:
         """How often a step was asked for again after it had finished."""
         return sum(1 for _ in (self.folder / "steps" / step / "superseded").glob("*.json"))
 
     def write_outcome(self, outcome: Outcome) -> None:
-        """Records how a step ended, in the step's folder and as the run's last outcome."""
-        for folder in (self.folder / "steps" / outcome.step, self.folder):
-            write_json(folder / "outcome.json", asdict(outcome))
+        """Records how a step ended, in the step's folder and as the run's last outcome; the group may read both."""
+        step = self.folder / "steps" / outcome.step
+        for folder in (step, self.folder):
+            write_json(folder / "outcome.json", asdict(outcome), mode=GROUP_READS)
+        for folder in (step, step.parent, self.folder):
+            if folder.stat().st_uid == os.getuid():
+                folder.chmod(folder.stat().st_mode | 0o050)
 
     def manifest(self) -> dict[str, Any]:
         """The tables, values and recipe digest of this run."""
@@ -207,15 +219,13 @@ def open_run(recipe: Recipe, runs_folder: Path, run_id: str | None) -> Run:
     """Creates a run, or reopens it to resume.
 
     Raises:
-        ConfigError: the run id is malformed or belongs to another recipe, or users were erased since the run was made.
+        ConfigError: the run id is malformed or belongs to another recipe.
     """
     name = run_id or f"{recipe.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}"
-    if not RUN_ID.match(name):
-        raise ConfigError(f"run id {name!r} must match {RUN_ID.pattern}", action="choose another --run-id")
+    _require_run_id(name)
     run = Run(run_id=name, folder=runs_folder / name, given=recipe)
     if (run.folder / "manifest.json").is_file():
         _require_same_recipe(run)
-        refuse_replay(runs_folder.parent, name, run.manifest()["created_at"])
         return run
     run.folder.mkdir(parents=True, exist_ok=True)
     write_json(run.folder / "recipe.json", recipe.model_dump(mode="json"))
@@ -234,7 +244,12 @@ def open_run(recipe: Recipe, runs_folder: Path, run_id: str | None) -> Run:
 
 
 def known_run(runs_folder: Path, run_id: str) -> Run | None:
-    """The run with this id, None if there is none."""
+    """The run with this id, None if there is none.
+
+    Raises:
+        ConfigError: the run id is malformed.
+    """
+    _require_run_id(run_id)
     run = Run(run_id=run_id, folder=runs_folder / run_id)
     return run if (run.folder / "manifest.json").is_file() else None
 
@@ -243,6 +258,11 @@ def list_runs(runs_folder: Path) -> list[Run]:
     """All runs of a lakehouse, oldest first."""
     runs = [Run(run_id=file.parent.name, folder=file.parent) for file in runs_folder.glob("*/manifest.json")]
     return sorted(runs, key=lambda run: (run.manifest()["created_at"], run.run_id))
+
+
+def _require_run_id(run_id: str) -> None:
+    if not RUN_ID.fullmatch(run_id):
+        raise ConfigError(f"run id {run_id!r} must match {RUN_ID.pattern}", action="choose another --run-id")
 
 
 def _require_same_recipe(run: Run) -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from operator import attrgetter
 
 from zigong.console import set_up_logging
 from zigong.errors import ConfigError
 from zigong.instructions.tasks import load_tasks
-from zigong.pipeline import STEPS, Step
+from zigong.pipeline import Step
 from zigong.recipe import Recipe
 from zigong.recipe.source import source_mapping
 from zigong.runs.job import runs_folder
 from zigong.runs.launch import Body, run_step
 from zigong.runs.run import Outcome, Run, open_run
+from zigong.runs.set_back import go_on
+from zigong.runs.steps import steps_of
 
 
 def start(recipe: Recipe, run_id: str | None) -> Run:
@@ -27,12 +28,8 @@ def start(recipe: Recipe, run_id: str | None) -> Run:
     source_mapping(recipe)
     run = open_run(recipe, runs_folder(recipe), run_id)
     set_up_logging(run.run_id)
+    go_on(run, run.folder.parent.parent)
     return run
-
-
-def steps_of(recipe: Recipe) -> tuple[Step, ...]:
-    """The steps a recipe needs: no base is trained if it names one, no scoring without a score date."""
-    return tuple(step for step in STEPS if step.only_with is None or attrgetter(step.only_with)(recipe) is not None)
 
 
 def execute(run: Run, *, until: str | None = None) -> Iterator[tuple[Step, Outcome, bool]]:

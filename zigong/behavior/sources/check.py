@@ -17,10 +17,10 @@ from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract
 from schemas.mappings import SourceFile, SourceMapping
-from zigong.behavior.sources.faults import cause_of
+from zigong.behavior.sources.faults import cause_of, stop_recording
 from zigong.behavior.sources.findings import SourceCheck, SourceFinding, Summary, rule_finding
 from zigong.behavior.sources.ingest import Versions, deduplicated, events_from, profiles_from
-from zigong.behavior.sources.masking import shape
+from zigong.behavior.sources.masking import shape, shown_names
 from zigong.behavior.sources.raw import REASONS, column_names, found_cells, missing_columns, padded, raw_tables
 from zigong.errors import DataError
 from zigong.quality.rows import broken_rules, conform
@@ -39,7 +39,10 @@ def check_source(spark: SparkSession, mapping: SourceMapping, path: str, *, time
         mapping: the mapping to check.
         path: folder of the raw files, as source.path of a recipe.
         timezone: business time zone.
+
+    Spark's log and event log stay stopped afterwards: computations that failed would report raw values.
     """
+    stop_recording(spark)
     findings = _open_questions(mapping)
     found = {file.name: _found(spark, file, path, findings) for file in mapping.files}
     complete = all(frame is not None and not missing_columns(file, frame) for file, frame in _pairs(mapping, found))
@@ -102,7 +105,7 @@ def _found(spark: SparkSession, file: SourceFile, path: str, findings: list[Sour
             )
         )
         return None
-    names = ", ".join(column_names(found))
+    names = ", ".join(shown_names(column_names(found), [column.name for column in file.columns]))
     findings += [
         SourceFinding(
             section=section,
@@ -196,7 +199,7 @@ def _broken(rows: DataFrame, table: str, section: str) -> list[SourceFinding]:
     late = [F.when(F.col(name) > next_year, f"far_future:{name}") for name in times]
     rules = F.concat(broken_rules(contract), F.array_compact(F.array(*early, *late)))
     word = F.col("event_type") if section == "events" else F.lit(None).cast("string")
-    example = F.when(F.col("rule") == "event_type_is_a_word", shape(word))
+    example = F.when(F.col("rule") == "event_type_is_a_word", F.translate(word, "<>", ""))  # a shape already
     found = conform(rows, contract).select("*", F.explode(rules).alias("rule"))
     counted = found.groupBy("rule").agg(F.count("*").alias("rows"), _some(example).alias("examples"))
     return [

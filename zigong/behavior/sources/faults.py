@@ -1,13 +1,16 @@
-"""Translates Spark's runtime errors on raw files and on a mapping's SQL into messages without raw values.
+"""Keeps raw values out of logs and messages while raw files and a mapping's SQL are computed.
 
-Spark's own messages and logs quote raw values.
+Spark's own messages, logs and event log quote raw values, so nothing of them is passed on but names of error
+conditions, fragments of the mapping's SQL and places in the code.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
+import re
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -18,10 +21,12 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from schemas.mappings import SourceMapping
-from zigong.errors import DataError
-from zigong.lakehouse.session import PYSPARK_ERRORS
+from zigong.behavior.sources.masking import shape_of
+from zigong.errors import DataError, ZigongError, full_disk
 
-UNREADABLE, DATA_EXCEPTION = "FAILED_READ_FILE", "22"  # a condition of Spark; a class of SQLSTATE
+UNREADABLE = "FAILED_READ_FILE"  # a condition of Spark
+# Classes of SQLSTATE: a value does not fit, a key occurs twice, the SQL itself raises an error.
+DATA_EXCEPTIONS = ("22", "23", "P0")
 # Exceptions whose messages are about the file or its header and never contain a value.
 _SAFE_MESSAGES = (
     "java.io.",
@@ -30,31 +35,53 @@ _SAFE_MESSAGES = (
     "org.apache.parquet.",
     "org.apache.spark.SparkIllegalArgumentException",
 )
+_HEADER = re.compile(r"Header: (?P<found>.*) Schema: (?P<known>.*?) Expected: .* but found: .* (?=CSV file: )")
 
 
 @contextmanager
 def raw_faults(spark: SparkSession, mapping: SourceMapping, path: str) -> Iterator[None]:
     """Reports faults of the raw files below ``path`` and of the mapping's SQL, which Spark finds at computation time.
 
-    Spark logs nothing inside this context, because its logs may contain raw values.
+    Spark records nothing of the computations inside. Every error that is not of ZiGong is replaced by one that names
+    its kind and its place: its message may quote a raw value.
 
     Raises:
         DataError: a raw file cannot be read completely, or the SQL cannot compute with a value.
+        InfraError: a disk is full.
+        ZigongError: anything else.
     """
-    logger = logging.getLogger(PYSPARK_ERRORS)
-    before = logger.level
-    spark.sparkContext.setLogLevel("OFF")
-    logger.setLevel(logging.CRITICAL)
+    resume = stop_recording(spark)
     try:
         yield
-    except (Py4JJavaError, PySparkException) as error:
-        fault = unreadable_file(error, path) or _uncomputable(error, mapping)
-        if fault is None:
-            raise
-        raise fault from None  # the cause quotes raw values
-    finally:
+    except ZigongError:
+        raise
+    except Exception as error:
+        raise _fault(error, mapping, path) from None  # the cause quotes raw values
+    resume()
+
+
+def stop_recording(spark: SparkSession) -> Callable[[], None]:
+    """Stops Spark's log, on driver and executors, and its event log: both quote the values on which a task fails.
+
+    Returns:
+        A function that starts both again. Not to be called after a failure: other tasks of the failed computation may
+        still report theirs.
+    """
+    context: Any = spark.sparkContext
+    jvm_context = context._jsc.sc()
+    spark.sparkContext.setLogLevel("OFF")
+    event_log, bus = jvm_context.eventLogger(), jvm_context.listenerBus()
+    if event_log.isDefined():
+        bus.waitUntilEmpty()
+        bus.removeListener(event_log.get())
+
+    def resume() -> None:
+        if event_log.isDefined():
+            bus.waitUntilEmpty()
+            bus.addToEventLogQueue(event_log.get())
         spark.sparkContext.setLogLevel("ERROR")
-        logger.setLevel(before)
+
+    return resume
 
 
 def unreadable_file(error: Py4JJavaError | PySparkException, path: str) -> DataError | None:
@@ -81,9 +108,28 @@ def cause_of(error: Py4JJavaError | PySparkException) -> str:
     return f"{_condition(named[-1])}{where}"
 
 
+def _fault(error: Exception, mapping: SourceMapping, path: str) -> ZigongError:
+    """The error without any raw value."""
+    known: ZigongError | None = full_disk(error)
+    name = type(error).__name__
+    if isinstance(error, Py4JJavaError | PySparkException):
+        known = unreadable_file(error, path) or _uncomputable(error, mapping) or known
+        name = cause_of(error)
+    places = [
+        f"{Path(frame.filename).name}:{frame.lineno} {frame.name}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "zigong" in frame.filename or "jobs" in frame.filename
+    ]
+    return known or ZigongError(
+        f"source mapping {mapping.origin}: {name} at {', '.join(places[-3:]) or 'an unknown place'}; its message is "
+        "withheld, because it may quote a raw value",
+        action="`zigong source check` on the same files may name the column; otherwise report this",
+    )
+
+
 def _uncomputable(error: Py4JJavaError | PySparkException, mapping: SourceMapping) -> DataError | None:
     states = [str(thrown.getSqlState() or "") for thrown in _throwables(error) if _is_named(thrown)]
-    if not any(state.startswith(DATA_EXCEPTION) for state in states):
+    if not any(state.startswith(DATA_EXCEPTIONS) for state in states):
         return None
     return DataError(
         f"source mapping {mapping.origin}: its SQL cannot compute with a value: {cause_of(error)}",
@@ -121,4 +167,12 @@ def _reason(throwables: list[Any]) -> str:
     innermost = throwables[-1]
     name = str(innermost.getClass().getName())
     message = " ".join(str(innermost.getMessage() or "").split()) if name.startswith(_SAFE_MESSAGES) else ""
+    message = _HEADER.sub(_known_header, message)
     return f"{name.rpartition('.')[2]}: {message[:300]}" if message else name.rpartition(".")[2]
+
+
+def _known_header(found: re.Match[str]) -> str:
+    """A header that differs from that of other files; without one, it is a row of data, of which shapes are shown."""
+    known = found["known"].split(", ")
+    names = [name if name in known else shape_of(name) for name in found["found"].split(", ")]
+    return f"Header: {', '.join(names)} Schema: {found['known']} "

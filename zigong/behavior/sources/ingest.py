@@ -17,7 +17,7 @@ from pyspark.sql.window import Window
 
 from schemas.contracts import table_contract
 from schemas.mappings import SourceMapping
-from zigong.behavior.sources.masking import masked_attributes
+from zigong.behavior.sources.masking import code_or_shape, masked_attributes, masked_names
 from zigong.behavior.sources.pseudonyms import pseudonymiser, user_bucket
 from zigong.behavior.sources.raw import RawTables, counted_rows, read_raw, rejected_rows
 from zigong.behavior.sources.sql_rules import require_allowed, require_hidden, require_repeatable
@@ -39,6 +39,8 @@ __all__ = [
     "without_erased",
 ]
 
+# Texts outside these break the rules of behavior_events and are not kept.
+OPERATION, EVENT_TYPE, CURRENCY = r"\A(upsert|retract)\z", r"\A[a-z][a-z0-9_]{0,63}\z", r"\A[A-Z]{3}\z"
 _FATE, _CONTENT = "_fate", "_content"
 KEPT, DUPLICATE, CONFLICTING = "kept", "duplicate", "conflicting_version"
 
@@ -94,14 +96,14 @@ def events_from(
         F.lit(mapping.name).alias("source"),
         pseudonym(F.col("event_key")).alias("event_id"),
         "known_at",
-        "op",
+        code_or_shape(F.col("op"), OPERATION).alias("op"),
         pseudonym(F.col("user_key")).alias("user_id"),
         pseudonym(F.col("loan_key")).alias("loan_id"),
-        "event_type",
+        code_or_shape(F.col("event_type"), EVENT_TYPE).alias("event_type"),
         "event_at",
         F.lit(mapping.known_at_basis).alias("known_at_basis"),
         F.col("amount").cast("decimal(18,2)").alias("amount"),
-        F.col("currency").cast("string").alias("currency"),
+        code_or_shape(F.col("currency"), CURRENCY).alias("currency"),
         F.col("days_past_due").cast("int").alias("days_past_due"),
         _words(F.col("attributes"), mapping).alias("attributes"),
         "known_date",
@@ -211,7 +213,7 @@ def _words(attributes: Column, mapping: SourceMapping) -> Column:
     texts = attributes.cast("map<string,string>")
     empty = F.create_map().cast("map<string,string>")
     stated = F.coalesce(F.map_filter(texts, lambda _, value: value.isNotNull()), empty)
-    return masked_attributes(stated, mapping.attribute_codes)
+    return masked_attributes(masked_names(stated), mapping.attribute_codes)
 
 
 _EVENT_COLUMNS = (

@@ -17,7 +17,7 @@ from pyspark.sql.types import StringType, StructField, StructType
 from schemas.mappings import SourceColumn, SourceFile, SourceMapping
 from zigong.behavior.sources.faults import unreadable_file
 from zigong.behavior.sources.lineage import COLUMN
-from zigong.behavior.sources.masking import masked_cell, shape
+from zigong.behavior.sources.masking import masked_cell, shape, shown_names
 from zigong.behavior.sources.pseudonyms import pseudonymiser
 from zigong.errors import DataError
 
@@ -128,10 +128,11 @@ def _cells(spark: SparkSession, file: SourceFile, path: str) -> DataFrame:
     if missing:
         names = [_printable(name) for name in column_names(found)]
         twice = _repeated_columns(missing, names)
+        shown = shown_names(names, [column.name for column in file.columns])
         wrong = f"{', '.join(twice)} occurs twice" if twice else f"{', '.join(missing)} is missing"
         raise DataError(
             f"raw file {file.name} ({_where(file, path)}): column {wrong}; "
-            f"found {', '.join(names) or 'no column at all: the file is empty'}",
+            f"found {', '.join(shown) or 'no column at all: the file is empty'}",
             action="correct the columns of the source mapping, or use the file it was written for (text in UTF-8)",
         )
     return found
@@ -172,7 +173,7 @@ def found_cells(spark: SparkSession, file: SourceFile, path: str) -> DataFrame:
         elif error.getCondition() == "UNABLE_TO_INFER_SCHEMA":
             message, action = f"{where} holds no file", "deliver the files, or correct path in the source mapping"
         else:
-            message = f"{where} cannot be read as {file.format}: {str(error).splitlines()[0]}"
+            message = f"{where} cannot be read as {file.format}: {error.getCondition()}"
             action = "correct path or format of the file in the source mapping"
         raise DataError(f"raw file {file.name}: {message}", action=action) from error
 

@@ -1,0 +1,76 @@
+"""A local Ray listens on the loopback address only, and refuses whoever has no token."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+LISTENS = "0A"  # state of a socket in /proc/net/tcp
+
+
+def listening(pid: int) -> set[str]:
+    """Addresses on which a process accepts TCP connections, from /proc."""
+    links = {link for link in (_target(file) for file in Path(f"/proc/{pid}/fd").glob("*")) if link}
+    found = set()
+    for name, size in (("tcp", 8), ("tcp6", 32)):
+        for line in Path(f"/proc/{pid}/net/{name}").read_text(encoding="ascii").splitlines()[1:]:
+            fields = line.split()
+            address, inode = fields[1].split(":")[0], fields[9]
+            if fields[3] == LISTENS and f"socket:[{inode}]" in links:
+                found.add(_address(address[:size]))
+    return found
+
+
+def _target(file: Path) -> str | None:
+    try:
+        return str(file.readlink())
+    except OSError:
+        return None  # closed in the meantime
+
+
+def _address(text: str) -> str:
+    """An address of /proc/net: words of four bytes in the order of the machine, here little-endian."""
+    words = bytes.fromhex(text)
+    content = b"".join(words[place : place + 4][::-1] for place in range(0, len(words), 4))
+    return str(IPv4Address(content) if len(content) == 4 else IPv6Address(content).ipv4_mapped or IPv6Address(content))
+
+
+def test_every_process_of_a_local_ray_listens_on_loopback_only() -> None:
+    @ray.remote
+    def worker() -> int:
+        return os.getpid()
+
+    pids = {child.pid for child in psutil.Process().children(recursive=True)} | {os.getpid(), ray.get(worker.remote())}
+    by_program = {
+        (Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip(), address)
+        for pid in pids
+        if Path(f"/proc/{pid}/comm").is_file()
+        for address in listening(pid)
+    }
+    assert {address for _, address in by_program} <= {"127.0.0.1", "::1"}, sorted(by_program)
+    assert {program for program, _ in by_program} >= {"gcs_server", "raylet"}
+
+
+def test_a_driver_without_the_token_is_refused() -> None:
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+    address = ray.get_runtime_context().gcs_address
+    program = f"import ray; ray.init(address='{address}', log_to_driver=False); print('joined')"
+    others = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**others, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert "joined" not in done.stdout
+    assert "token" in done.stderr.lower()

@@ -1,0 +1,70 @@
+"""What an erasure reads of a run: which model it left, and what that learned from; of runs of any version."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from zigong.runs.run import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedModel:
+    """A model and the data of its run.
+
+    Attributes:
+        read_before: ISO date before which events were known that its own base could read; None: unknown, so all.
+        own_base: whether the run trained a base.
+    """
+
+    run_id: str
+    model_id: str
+    dataset_id: str
+    read_before: str | None
+    own_base: bool
+
+
+def trained_model(run: Run) -> TrainedModel | None:
+    """The model of a run, None if it left none.
+
+    Manifest and recipe are read as JSON: what another version wrote has other fields, of which these four are looked
+    for by name. A recipe that lacks them counts as one that trained its own base on all events.
+    """
+    manifest = _content(run, "manifest.json")
+    values = manifest.get("values") or manifest.get("facts") or {}
+    model, dataset = _first(values, "model_id"), _first(values, "dataset_id")
+    if not isinstance(model, str) or not isinstance(dataset, str):
+        return None
+    recipe = _content(run, "recipe.json")
+    base, last = recipe.get("base"), _first(_first(recipe.get("observations"), "train"), "last")
+    return TrainedModel(
+        run_id=run.run_id,
+        model_id=model,
+        dataset_id=dataset,
+        read_before=last if isinstance(last, str) else None,
+        own_base=not isinstance(base, dict) or base.get("tiny") is not None,
+    )
+
+
+def _content(run: Run, name: str) -> dict[str, Any]:
+    """The JSON object in a file of a run; empty if it cannot be read."""
+    try:
+        content = json.loads((run.folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _first(content: object, name: str) -> object:
+    return next(_named(content, name), None)
+
+
+def _named(content: object, name: str) -> Iterator[object]:
+    """The values under a name at any depth."""
+    if isinstance(content, dict):
+        if name in content:
+            yield content[name]
+        for part in content.values():
+            yield from _named(part, name)

@@ -1,0 +1,13 @@
+"""The steps that a recipe needs."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+
+from zigong.pipeline import STEPS, Step
+from zigong.recipe import Recipe
+
+
+def steps_of(recipe: Recipe) -> tuple[Step, ...]:
+    """The steps a recipe needs: no base is trained if it names one, no scoring without a score date."""
+    return tuple(step for step in STEPS if step.only_with is None or attrgetter(step.only_with)(recipe) is not None)
