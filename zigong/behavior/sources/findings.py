@@ -25,10 +25,8 @@ _ACTIONS = {
     "op_is_known": "let the SQL yield 'upsert', or 'retract' for an event that is withdrawn",
     "days_past_due_not_negative": "let the SQL yield null or a number from 0",
     "currency_is_a_code": "let the SQL yield three capital letters, such as upper(trim(x)), or 'EUR' for all",
-    "known_before_a_year_from_now": "look for a two-digit year, a wrong unit or a text that means 'never'",
-    "times_within_1900_and_2200": "look for a wrong unit, a wrong anchor date or a text that means empty or 'never'",
     "before_1970": "look for a wrong unit, a wrong anchor date or a text that means empty",
-    "far_future": "look for a wrong unit, a wrong anchor date or a text that means 'never'",
+    "far_future": "look for a two-digit year, a wrong unit, a wrong anchor date or a text that means 'never'",
 }
 _PROBLEMS = {"more_digits": "numbers with more digits than the column of the table keeps; amounts are decimal(18,2)"}
 

@@ -21,7 +21,7 @@ from zigong.behavior.sources.masking import masked_attributes
 from zigong.behavior.sources.pseudonyms import pseudonymiser, user_bucket
 from zigong.behavior.sources.raw import RawTables, counted_rows, read_raw, rejected_rows
 from zigong.behavior.sources.sql_rules import require_allowed, require_hidden, require_repeatable
-from zigong.behavior.sources.stated import UNFIT, in_types
+from zigong.behavior.sources.stated import UNFIT, in_types, outside_every_range, with_unknowable
 from zigong.errors import DataError
 from zigong.lakehouse.business_time import later_by, local_date
 from zigong.lakehouse.row_text import row_text
@@ -106,8 +106,9 @@ def stated_events(
     stated = _queried(spark, raw, mapping, "events", mapping.events_sql, timezone)
     lag = mapping.known_at_lag
     known_at = F.col("known_at") if lag is None else later_by(F.col("event_at"), lag, timezone)
-    dated = stated.withColumn("known_at", known_at).withColumn("known_date", local_date(F.col("known_at"), timezone))
-    undated = F.col("known_date").isNull() & (F.size(UNFIT) > 0)
+    known = with_unknowable(stated.withColumn("known_at", known_at), happened="event_at")
+    dated = known.withColumn("known_date", local_date(F.col("known_at"), timezone))
+    undated = outside_every_range(F.col("known_date"))
     if from_date is not None:
         dated = dated.where(undated | (F.col("known_date") >= F.lit(from_date)))
     if to_date is not None:
@@ -150,7 +151,7 @@ def stated_profiles(
     """As ``profiles_from``, with the rows that do not fit and ``_unfit``, the reasons."""
     pseudonym = pseudonymiser(key)
     stated = _queried(spark, raw, mapping, "profiles", mapping.profiles_sql, timezone)
-    named = stated.select(
+    named = with_unknowable(stated, happened="valid_from").select(
         F.lit(mapping.name).alias("source"),
         pseudonym(F.col("user_key")).alias("user_id"),
         "valid_from",

@@ -13,11 +13,11 @@ from zigong.behavior.sources.causes import likely_cause
 from zigong.behavior.sources.findings import SourceFinding, rule_finding
 from zigong.behavior.sources.masking import shape
 from zigong.behavior.sources.raw import REASONS
-from zigong.behavior.sources.stated import UNFIT
+from zigong.behavior.sources.stated import UNFIT, far_future
 from zigong.quality.rows import broken_rules, conform
 
 EXAMPLES = 3
-_TIME_RULES = ("times_within_1900_and_2200", "known_before_a_year_from_now")  # the findings name the column instead
+_TIMES = "times_within_1900_and_2200"  # the findings name the column instead
 _FOLLOWING = ("user_bucket", "known_date")  # null where user_key or known_at is
 
 
@@ -70,9 +70,8 @@ def broken_by(rows: DataFrame, table: str, section: str) -> list[SourceFinding]:
     word = F.col("event_type") if section == "events" else F.lit(None).cast("string")
     example = F.when(F.col("rule") == "event_type_is_a_word", shape(word))
     times = [name for name in ("event_at", "valid_from", "known_at") if name in contract.column_names]
-    untimely = F.arrays_overlap("_broken", F.array(*map(F.lit, _TIME_RULES)))
-    others = F.array_except("_broken", F.array(*map(F.lit, _TIME_RULES)))
-    found = judged.select("*", F.explode(F.concat(others, _implausible(times, untimely))).alias("rule"))
+    unusual = _implausible(times, F.array_contains("_broken", _TIMES))
+    found = judged.select("*", F.explode(F.concat(F.array_remove("_broken", _TIMES), unusual)).alias("rule"))
     nothing = F.lit(None).cast("string")
     findings = _counted(found.select("rule", nothing.alias("cause"), example.alias("example")), section)
     return [item for item in findings if item.column not in _FOLLOWING]
@@ -80,10 +79,9 @@ def broken_by(rows: DataFrame, table: str, section: str) -> list[SourceFinding]:
 
 def _implausible(times: list[str], untimely: Column) -> Column:
     """Each time that is before 1970 or more than a year ahead; ``:published`` where the row breaks no rule on times."""
-    next_year = F.current_timestamp() + F.expr("INTERVAL 1 YEAR")
     fate = F.when(untimely, "").otherwise(":published")
     early = [F.when(F.col(name) < F.lit("1970-01-01").cast("timestamp"), f"before_1970:{name}") for name in times]
-    late = [F.when(F.col(name) > next_year, f"far_future:{name}") for name in times]
+    late = [F.when(far_future(F.col(name)), f"far_future:{name}") for name in times]
     return F.array_compact(F.array(*(F.concat(rule, fate) for rule in (*early, *late))))
 
 

@@ -56,6 +56,32 @@ def in_types(rows: DataFrame, *, section: str, origin: str) -> DataFrame:
     return rows.select(*(typed.get(name, F.col(name)).alias(name) for name in rows.columns), unfit)
 
 
+def with_unknowable(rows: DataFrame, *, happened: str) -> DataFrame:
+    """Adds ``far_future:COL`` to the reasons of rows that nobody can know yet: a wrong century, or a text for never.
+
+    An event itself may lie far ahead, such as a due date, but not the time at which it became known.
+
+    Args:
+        rows: with ``known_at`` and ``_unfit``.
+        happened: the other time of the table, event_at or valid_from.
+    """
+    unknowable = far_future(F.col("known_at"))
+    ahead = F.when(unknowable & far_future(F.col(happened)), F.lit(f"far_future:{happened}"))
+    known = F.when(unknowable, F.lit("far_future:known_at"))
+    return rows.withColumn(UNFIT, F.concat(UNFIT, F.array_compact(F.array(ahead, known))))
+
+
+def far_future(time: Column) -> Column:
+    """Whether a time lies more than a year ahead."""
+    return time > F.current_timestamp() + F.expr("INTERVAL 1 YEAR")
+
+
+def outside_every_range(known_date: Column) -> Column:
+    """Whether a row does not fit and has no date that an ingest of some dates would ever reach."""
+    never = F.exists(UNFIT, lambda reason: reason == "far_future:known_at")
+    return (F.size(UNFIT) > 0) & (known_date.isNull() | never)
+
+
 def unfit_payload(rows: DataFrame, table: str, options: dict[str, str]) -> DataFrame:
     """Rows that do not fit, for quarantine: ``reasons`` and ``payload``, the columns of the table as JSON."""
     names = table_contract(table).column_names
