@@ -65,6 +65,7 @@ def explain(
     """
     from pyspark.sql import functions as F
 
+    from zigong.behavior.sources.casts import TIMES
     from zigong.lakehouse.replayed import unreplayed_rows
     from zigong.quality.quarantine import read_back
     from zigong.runs.job import Job
@@ -81,6 +82,8 @@ def explain(
             )
         contract = table_contract(table) if table in table_names() else None
         rules = {rule.name: rule for rule in contract.row_rules} if contract else {}
+        # A rejected time may lie in a year that Python does not have.
+        times = [column.name for column in contract.columns if column.type in TIMES] if contract else []
         for row in sorted(counts, key=lambda item: -item["count"]):
             say(f"[bold]{row['rule']}[/]: {row['count']:,} rows")
             rule = rules.get(row["rule"])
@@ -90,7 +93,8 @@ def explain(
             say(f"  requires {rule.condition}" + (f": {rule.description}" if rule.description else ""))
             columns = _columns_of(rule, contract)
             broken = refused.where(F.array_contains("reasons", rule.name)).orderBy("_row").limit(limit)
-            for held in read_back(broken, contract).select(*columns).collect():
+            texts = [F.col(name).cast("string").alias(name) if name in times else F.col(name) for name in columns]
+            for held in read_back(broken, contract).select(*texts).collect():
                 say("  found   " + ", ".join(f"{name} = {held[name]!r}" for name in columns))
         was = {row["rules_version"] for row in refused.select("rules_version").distinct().collect()}
         if contract is not None and was != {contract.rules_version}:

@@ -48,11 +48,16 @@ def check(
                 action="correct what the table lists, then check again; nothing was written",
             )
         if not result.ok:
+            kinds = {"would go to quarantine": result.row_findings, "would be dropped or changed": result.losses}
+            found = " and ".join(f"rows of {count} kinds {fate}" for fate, count in kinds.items() if count)
             raise DataError(
-                f"source {loaded.name}: the mapping runs; rows of {result.row_findings} kinds would go to quarantine",
+                f"source {loaded.name}: the mapping runs; {found}",
                 action="correct the rows or the mapping, or run it: the other rows are published; nothing was written",
             )
-        say("[green]ok[/]: ingest would publish every row")
+        if result.complete:
+            say("[green]ok[/]: ingest would publish every row")
+        else:
+            say("[yellow]ok[/]: ingest would run, and drop or change the rows that the table lists in yellow")
 
 
 def new(

@@ -14,7 +14,7 @@ from zigong.lakehouse.replayed import ROW
 from zigong.lakehouse.row_text import EXACT, row_text
 from zigong.quality.rows import REASONS, broken_rules
 
-FATE, _CONTENT, _STANDING = "_fate", "_content", "_standing"
+FATE, _CONTENT, _STANDING, _LOST = "_fate", "_content", "_standing", "_lost"
 FATES = ("enters", "still_broken", "published_already", "key_is_taken")
 ENTERS, STILL_BROKEN, PUBLISHED_ALREADY, KEY_TAKEN = FATES
 
@@ -46,11 +46,17 @@ class Return:
 def read_back(quarantined: DataFrame, contract: TableContract) -> DataFrame:
     """Parses the payloads as rows with the columns of the table; ``_row`` is kept.
 
+    ``_lost`` names columns whose value did not fit and is not in the payload: those of reasons such as bad_cast:amount.
+
     Args:
-        quarantined: columns ``_row`` and ``payload``, of one table.
+        quarantined: columns ``_row``, ``reasons`` and ``payload``, of one table.
     """
     parsed = F.from_json("payload", contract.ddl, dict(EXACT)).alias("parsed")
-    return quarantined.select(ROW, parsed).select(ROW, "parsed.*")
+    lost = F.transform(
+        F.filter("reasons", lambda reason: F.contains(reason, F.lit(":"))),
+        lambda reason: F.substring_index(reason, ":", -1),
+    )
+    return quarantined.select(ROW, lost.alias(_LOST), parsed).select(ROW, _LOST, "parsed.*")
 
 
 def returning(
@@ -58,8 +64,10 @@ def returning(
 ) -> Return:
     """Judges quarantined rows by the current rules, after corrections; no row enters twice.
 
+    A row whose value is not in its payload stays broken until that column is corrected.
+
     Args:
-        quarantined: columns ``_row`` and ``payload``, of one table.
+        quarantined: columns ``_row``, ``reasons`` and ``payload``, of one table.
         published: the current table.
         corrections: by column, the corrected value as Spark SQL over the columns of the row.
     """
@@ -67,7 +75,9 @@ def returning(
         {column: F.expr(sql).cast(_types(contract)[column]) for column, sql in (corrections or {}).items()}
     )
     content = row_text((column.name, column.type) for column in contract.columns)
-    judged = corrected.withColumn(REASONS, broken_rules(contract)).withColumn(_CONTENT, content)
+    given = F.array(*(F.lit(column) for column in corrections or {})).cast("array<string>")
+    broken = F.concat(broken_rules(contract), F.array_except(_LOST, given))
+    judged = corrected.withColumn(REASONS, broken).withColumn(_CONTENT, content)
     standing = published.select(*contract.key, content.alias(_STANDING))
     first = F.row_number().over(Window.partitionBy(*contract.key, F.size(REASONS) == 0).orderBy(_CONTENT, ROW))
     same = F.first(_CONTENT).over(Window.partitionBy(*contract.key, F.size(REASONS) == 0).orderBy(_CONTENT, ROW))

@@ -12,22 +12,20 @@ from collections.abc import Callable, Mapping
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract
 from schemas.mappings import SourceFile, SourceMapping
+from zigong.behavior.sources.casts import outside_java
 from zigong.behavior.sources.faults import cause_of, stop_recording
-from zigong.behavior.sources.findings import SourceCheck, SourceFinding, Summary, rule_finding
-from zigong.behavior.sources.ingest import Versions, deduplicated, events_from, profiles_from
-from zigong.behavior.sources.masking import shape, shown_names
-from zigong.behavior.sources.raw import REASONS, column_names, found_cells, missing_columns, padded, raw_tables
+from zigong.behavior.sources.findings import SourceCheck, SourceFinding, Summary
+from zigong.behavior.sources.ingest import Versions, deduplicated, stated_events, stated_profiles
+from zigong.behavior.sources.masking import shown_names
+from zigong.behavior.sources.raw import column_names, found_cells, missing_columns, padded, raw_tables
+from zigong.behavior.sources.row_findings import bad_cells, broken_by, unfit_values
 from zigong.errors import DataError
-from zigong.quality.rows import broken_rules, conform
 
-EXAMPLES = 3
-# The first two are null where user_key or known_at is; before_1970 and far_future report the third more precisely.
-_FOLLOWING = ("user_bucket_is_present", "known_date_is_present", "times_within_1900_and_2200")
 _TODO = re.compile(r"\bTODO\b:?\s*(.*)")
 
 
@@ -46,7 +44,11 @@ def check_source(spark: SparkSession, mapping: SourceMapping, path: str, *, time
     findings = _open_questions(mapping)
     found = {file.name: _found(spark, file, path, findings) for file in mapping.files}
     complete = all(frame is not None and not missing_columns(file, frame) for file, frame in _pairs(mapping, found))
-    raw = raw_tables(mapping, {file.name: padded(spark, file, frame) for file, frame in _pairs(mapping, found)})
+    try:
+        raw = raw_tables(mapping, {file.name: padded(spark, file, frame) for file, frame in _pairs(mapping, found)})
+    except DataError as error:
+        findings.append(SourceFinding(section="files", problem=error.message, action=error.action))
+        return SourceCheck(findings=tuple(findings), summary=None)
     file_rows = {}
     for file, frame in _pairs(mapping, found):
         if frame is not None:
@@ -54,10 +56,10 @@ def check_source(spark: SparkSession, mapping: SourceMapping, path: str, *, time
     key = secrets.token_bytes(32)  # nothing is written, so any key will do
 
     def events() -> DataFrame:
-        return events_from(spark, raw, mapping, key=key, buckets=1, timezone=timezone)
+        return stated_events(spark, raw, mapping, key=key, buckets=1, timezone=timezone)
 
     def profiles() -> DataFrame:
-        return profiles_from(spark, raw, mapping, key=key, timezone=timezone)
+        return stated_profiles(spark, raw, mapping, key=key, timezone=timezone)
 
     stated = [_stated(section, query, findings) for section, query in (("events", events), ("profiles", profiles))]
     if not complete or None in stated:
@@ -123,40 +125,16 @@ def _judged_file(cells: DataFrame, file: SourceFile, absent: tuple[str, ...], fi
     section = f"files: {file.name}"
     try:
         rows: int = cells.count()
-        findings += [finding for finding in _bad_cells(cells, file, section) if finding.column not in absent]
+        findings += [finding for finding in bad_cells(cells, file) if finding.column not in absent]
     except (PySparkException, Py4JJavaError) as error:
         findings.append(
             SourceFinding(section=section, problem=f"reading fails: {cause_of(error)}", action="check the file")
         )
         return 0
     if rows == 0:
-        findings.append(SourceFinding(section=section, problem="the file has no rows", action="provide all rows"))
+        action = "none if such a file may be empty; otherwise provide all rows"
+        findings.append(SourceFinding(section=section, problem="the file has no rows", action=action, blocking=False))
     return rows
-
-
-def _bad_cells(cells: DataFrame, file: SourceFile, section: str) -> list[SourceFinding]:
-    reason = F.col("reason")
-    shown = [
-        F.when(F.substring_index(reason, ":", 1).isin("missing", "malformed_row"), None).when(
-            reason.endswith(f":{column.name}"), shape(F.col(f"`{column.name}`"))
-        )
-        for column in file.columns
-        if not column.identifier
-    ]
-    found = cells.select("*", F.explode(REASONS).alias("reason")).select(
-        "reason", F.coalesce(*shown, F.lit(None).cast("string")).alias("example")
-    )
-    return [
-        rule_finding(section, row["reason"], row["rows"], tuple(row["examples"]))
-        for row in found.groupBy("reason")
-        .agg(F.count("*").alias("rows"), _some(F.col("example")).alias("examples"))
-        .orderBy("reason")
-        .collect()
-    ]
-
-
-def _some(examples: Column) -> Column:
-    return F.slice(F.array_sort(F.collect_set(examples)), 1, EXAMPLES)
 
 
 def _stated(section: str, query: Callable[[], DataFrame], findings: list[SourceFinding]) -> DataFrame | None:
@@ -186,27 +164,9 @@ def _versions(frame: DataFrame, table: str, findings: list[SourceFinding]) -> Ve
             )
         )
         return None
-    findings += _broken(versions.kept, table, section) + _repeated(versions, table, section)
+    findings += unfit_values(versions.unfit, section) + broken_by(versions.kept, table, section)
+    findings += _repeated(versions, table, section)
     return versions
-
-
-def _broken(rows: DataFrame, table: str, section: str) -> list[SourceFinding]:
-    """Rules of the table's contract that rows break, and implausible times."""
-    contract = table_contract(table)
-    times = [name for name in ("event_at", "valid_from", "known_at") if name in contract.column_names]
-    early = [F.when(F.col(name) < F.lit("1970-01-01").cast("timestamp"), f"before_1970:{name}") for name in times]
-    next_year = F.current_timestamp() + F.expr("INTERVAL 1 YEAR")
-    late = [F.when(F.col(name) > next_year, f"far_future:{name}") for name in times]
-    rules = F.concat(broken_rules(contract), F.array_compact(F.array(*early, *late)))
-    word = F.col("event_type") if section == "events" else F.lit(None).cast("string")
-    example = F.when(F.col("rule") == "event_type_is_a_word", F.translate(word, "<>", ""))  # a shape already
-    found = conform(rows, contract).select("*", F.explode(rules).alias("rule"))
-    counted = found.groupBy("rule").agg(F.count("*").alias("rows"), _some(example).alias("examples"))
-    return [
-        rule_finding(section, row["rule"], row["rows"], tuple(row["examples"]))
-        for row in counted.orderBy("rule").collect()
-        if row["rule"] not in _FOLLOWING
-    ]
 
 
 def _repeated(versions: Versions, table: str, section: str) -> list[SourceFinding]:
@@ -244,11 +204,12 @@ def _differing(versions: Versions, table: str) -> list[str]:
 
 def _summary(file_rows: Mapping[str, int], events: DataFrame, profiles: DataFrame) -> Summary:
     types = {row["event_type"]: row["count"] for row in events.groupBy("event_type").count().collect()}
+    event_at, known_at = (F.when(outside_java(F.col(name)), F.col(name)) for name in ("event_at", "known_at"))
     span = events.agg(
-        F.min("event_at").alias("first_event_at"),
-        F.max("event_at").alias("last_event_at"),
-        F.min("known_at").alias("first_known_at"),
-        F.max("known_at").alias("last_known_at"),
+        F.min(event_at).alias("first_event_at"),
+        F.max(event_at).alias("last_event_at"),
+        F.min(known_at).alias("first_known_at"),
+        F.max(known_at).alias("last_known_at"),
         F.count_distinct("user_id").alias("users"),
     ).first()
     return Summary(

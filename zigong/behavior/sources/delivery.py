@@ -12,12 +12,13 @@ from pyspark.sql import functions as F
 from schemas.mappings import SourceMapping
 from zigong.behavior.sources.ingest import (
     deduplicated,
-    events_from,
-    profiles_from,
     rejected_without_erased,
+    stated_events,
+    stated_profiles,
     without_erased,
 )
 from zigong.behavior.sources.raw import RawTables, counted_rows, rejected_rows
+from zigong.behavior.sources.stated import unfit_payload
 from zigong.errors import DataError
 from zigong.lakehouse.row_text import EXACT
 from zigong.recipe import Recipe
@@ -53,7 +54,7 @@ class Delivered:
     Attributes:
         table: behavior_events or user_profiles.
         kept: one row per key of the contract.
-        refused: conflicting versions (columns reasons and payload).
+        refused: conflicting versions and rows that do not fit (columns reasons and payload).
         dropped: number of dropped rows, by reason.
     """
 
@@ -128,7 +129,7 @@ def delivered_tables(
         to_date: end of the known dates, excluded; None: all from ``from_date`` on.
     """
     key, timezone = lakehouse_key(recipe), recipe.business_timezone
-    events = events_from(
+    events = stated_events(
         spark,
         raw,
         mapping,
@@ -138,21 +139,23 @@ def delivered_tables(
         from_date=from_date,
         to_date=to_date,
     )
-    profiles = profiles_from(spark, raw, mapping, key=key, timezone=timezone)
+    profiles = stated_profiles(spark, raw, mapping, key=key, timezone=timezone)
     yield _delivered(events, tombstones, table="behavior_events")
     yield _delivered(profiles, tombstones, table="user_profiles")
 
 
 def _delivered(rows: DataFrame, tombstones: DataFrame | None, *, table: str) -> Delivered:
-    """Splits rows: one per key is kept, duplicates and rows of erased users are dropped, conflicts are refused."""
+    """Splits rows: one per key is kept, duplicates and rows of erased users are dropped, others are refused."""
     versions = deduplicated(rows, table=table)
-    kept, doubled, conflicting = (
-        without_erased(part, tombstones) for part in (versions.kept, versions.duplicates, versions.conflicting)
+    kept, doubled, conflicting, unfit = (
+        without_erased(part, tombstones)
+        for part in (versions.kept, versions.duplicates, versions.conflicting, versions.unfit)
     )
     refused = conflicting.kept.select(
         F.array(F.lit("conflicting_version")).alias("reasons"), F.to_json(F.struct("*"), EXACT).alias("payload")
     )
-    erased = _nonzero(erased=kept.erased + doubled.erased + conflicting.erased)
+    refused = refused.unionByName(unfit_payload(unfit.kept, table, EXACT))
+    erased = _nonzero(erased=kept.erased + doubled.erased + conflicting.erased + unfit.erased)
     dropped = {"duplicate": doubled.kept.count(), **erased}
     return Delivered(table=table, kept=kept.kept, refused=refused, dropped=dropped)
 

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from zigong.behavior.sources.causes import HINTS
 from zigong.behavior.sources.raw import MAX_CELL
 
 _ACTIONS = {
     "missing": "fill the cell at the source, or drop `required` from the column",
     "bad_cast": "correct the type of the column; a text that means an empty cell belongs into null_values",
+    "more_digits": "round in the SQL if that is meant, such as CAST(round(x, 2) AS DECIMAL(18,2)); "
+    "thousandths (KWD, BHD, JOD) have no place in the table",
     "not_finite": "correct the source, or list the text in null_values",
     "unknown_value": "add the value to `values` of the column, or correct the source",
     "below_minimum": "correct the source, or the column's minimum",
@@ -21,9 +24,11 @@ _ACTIONS = {
     "amount_has_currency": "let the SQL yield an ISO 4217 code with every amount",
     "op_is_known": "let the SQL yield 'upsert', or 'retract' for an event that is withdrawn",
     "days_past_due_not_negative": "let the SQL yield null or a number from 0",
+    "currency_is_a_code": "let the SQL yield three capital letters, such as upper(trim(x)), or 'EUR' for all",
     "before_1970": "look for a wrong unit, a wrong anchor date or a text that means empty",
-    "far_future": "look for a wrong unit, a wrong anchor date or a text that means 'never'",
+    "far_future": "look for a two-digit year, a wrong unit, a wrong anchor date or a text that means 'never'",
 }
+_PROBLEMS = {"more_digits": "numbers with more digits than the column of the table keeps; amounts are decimal(18,2)"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +39,12 @@ class SourceFinding:
         section: file or part of the mapping, such as ``files: loans`` or ``events``.
         column: the column concerned, if any.
         problem: what was found.
-        rows: number of rows that a run would send to quarantine; None: not about rows.
+        rows: number of rows concerned, which a run would send to quarantine unless ``lossy``; None: not about rows.
         examples: up to three masked examples.
         action: what to do.
-        blocking: False if no data is lost and the finding may be intended.
+        blocking: False if the finding may be intended; a run does not stop and quarantines nothing for it.
+        lossy: whether a run publishes something else than what was delivered, without quarantine: rows dropped, texts
+            turned into null, times moved.
     """
 
     section: str
@@ -47,6 +54,7 @@ class SourceFinding:
     rows: int | None = None
     examples: tuple[str, ...] = ()
     blocking: bool = True
+    lossy: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,33 +87,55 @@ class SourceCheck:
     @property
     def row_findings(self) -> int:
         """Number of findings whose rows a run would send to quarantine while it continues with the others."""
-        return sum(finding.blocking and finding.rows is not None for finding in self.findings)
+        return sum(finding.blocking and finding.rows is not None and not finding.lossy for finding in self.findings)
+
+    @property
+    def losses(self) -> int:
+        """Number of findings whose rows a run would drop or change, of which so many cannot be intended."""
+        return sum(finding.blocking and finding.lossy for finding in self.findings)
 
     @property
     def ok(self) -> bool:
-        """Whether ingest would publish every row."""
-        return not self.faults and not self.row_findings
+        """Whether nothing has to be corrected."""
+        return not any(finding.blocking for finding in self.findings)
+
+    @property
+    def complete(self) -> bool:
+        """Whether ingest would publish every row and every value."""
+        return self.ok and not any(finding.lossy for finding in self.findings)
 
 
-def rule_finding(section: str, rule: str, rows: int, examples: tuple[str, ...]) -> SourceFinding:
+def rule_finding(
+    section: str, rule: str, rows: int, examples: tuple[str, ...], causes: Mapping[str, int] | None = None
+) -> SourceFinding:
     """The finding for rows that break a rule of the source mapping or of a table contract.
 
     Args:
         section: file or part of the mapping.
-        rule: name of the rule, followed by a colon and its column if it has one.
+        rule: name of the rule, followed by a colon and its column if it has one, and by ``:published`` if a run
+            publishes the rows nevertheless.
         rows: number of rows that break it.
         examples: up to three masked examples.
+        causes: likely causes, keys of ``causes.HINTS``, with their numbers of rows.
     """
-    kind, _, column = rule.partition(":")
+    kind, column, published = (*rule.split(":"), "", "")[:3]
     if kind.endswith("_is_present"):
         column = {"user_id": "user_key", "event_id": "event_key"}.get(name := kind.removesuffix("_is_present"), name)
         action = f"let the SQL yield {column} in every row: look for a join without a match or a bad date"
         return SourceFinding(section=section, column=column, problem="null", rows=rows, action=action)
+    action = _ACTIONS.get(kind, f"see rule {kind} of the table's contract in schemas/tables")
     return SourceFinding(
         section=section,
         column=column or None,
-        problem=kind.replace("_", " "),
+        problem=_PROBLEMS.get(kind, kind.replace("_", " ")),
         rows=rows,
         examples=examples,
-        action=_ACTIONS.get(kind, f"see rule {kind} of the table's contract in schemas/tables"),
+        action=f"none if it is meant; otherwise {action}" if published else _by_cause(causes or {}) or action,
+        blocking=not published,
     )
+
+
+def _by_cause(causes: Mapping[str, int]) -> str:
+    """What to do about the likely causes, the most frequent first."""
+    likely = sorted(causes, key=lambda cause: (-causes[cause], cause))
+    return "; ".join(f"{cause} ({causes[cause]:,} rows): {HINTS[cause]}" for cause in likely)

@@ -21,6 +21,7 @@ from zigong.behavior.sources.masking import code_or_shape, masked_attributes, ma
 from zigong.behavior.sources.pseudonyms import pseudonymiser, user_bucket
 from zigong.behavior.sources.raw import RawTables, counted_rows, read_raw, rejected_rows
 from zigong.behavior.sources.sql_rules import require_allowed, require_hidden, require_repeatable
+from zigong.behavior.sources.stated import UNFIT, in_types, outside_every_range, with_unknowable
 from zigong.errors import DataError
 from zigong.lakehouse.business_time import later_by, local_date
 from zigong.lakehouse.row_text import row_text
@@ -42,22 +43,25 @@ __all__ = [
 # Texts outside these break the rules of behavior_events and are not kept.
 OPERATION, EVENT_TYPE, CURRENCY = r"\A(upsert|retract)\z", r"\A[a-z][a-z0-9_]{0,63}\z", r"\A[A-Z]{3}\z"
 _FATE, _CONTENT = "_fate", "_content"
-KEPT, DUPLICATE, CONFLICTING = "kept", "duplicate", "conflicting_version"
+KEPT, DUPLICATE, CONFLICTING, DOES_NOT_FIT = "kept", "duplicate", "conflicting_version", "unfit"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Versions:
-    """Rows split into three disjoint parts that together are exactly the input.
+    """Rows split into four disjoint parts that together are exactly the input.
 
     Attributes:
         kept: one row per key of the contract.
         duplicates: exact duplicates, to be counted as dropped with the reason ``duplicate``.
         conflicting: rows with a kept key but different contents, for quarantine as ``conflicting_version``.
+        unfit: rows with values that do not fit their columns, and ``_unfit``, the reasons; none where the input has no
+            such column.
     """
 
     kept: DataFrame
     duplicates: DataFrame
     conflicting: DataFrame
+    unfit: DataFrame
 
 
 def events_from(
@@ -71,7 +75,7 @@ def events_from(
     from_date: date | None = None,
     to_date: date | None = None,
 ) -> DataFrame:
-    """All event versions of a source, in the columns of behavior_events.
+    """All event versions of a source whose values fit, in the columns of behavior_events.
 
     Args:
         key: key of the pseudonyms.
@@ -83,14 +87,34 @@ def events_from(
     Raises:
         DataError: the mapping's SQL does not run, yields other columns, or exposes an identifier outside the keys.
     """
+    stated = stated_events(
+        spark, raw, mapping, key=key, buckets=buckets, timezone=timezone, from_date=from_date, to_date=to_date
+    )
+    return _fitting(stated, "behavior_events")
+
+
+def stated_events(
+    spark: SparkSession,
+    raw: RawTables,
+    mapping: SourceMapping,
+    *,
+    key: bytes,
+    buckets: int,
+    timezone: str,
+    from_date: date | None = None,
+    to_date: date | None = None,
+) -> DataFrame:
+    """As ``events_from``, with the rows that do not fit and ``_unfit``, the reasons; one without a date is included."""
     stated = _queried(spark, raw, mapping, "events", mapping.events_sql, timezone)
     lag = mapping.known_at_lag
     known_at = F.col("known_at") if lag is None else later_by(F.col("event_at"), lag, timezone)
-    dated = stated.withColumn("known_at", known_at).withColumn("known_date", local_date(F.col("known_at"), timezone))
+    known = with_unknowable(stated.withColumn("known_at", known_at), happened="event_at")
+    dated = known.withColumn("known_date", local_date(F.col("known_at"), timezone))
+    undated = outside_every_range(F.col("known_date"))
     if from_date is not None:
-        dated = dated.where(F.col("known_date") >= F.lit(from_date))
+        dated = dated.where(undated | (F.col("known_date") >= F.lit(from_date)))
     if to_date is not None:
-        dated = dated.where(F.col("known_date") < F.lit(to_date))
+        dated = dated.where(undated | (F.col("known_date") < F.lit(to_date)))
     pseudonym = pseudonymiser(key)
     named = dated.select(
         F.lit(mapping.name).alias("source"),
@@ -102,11 +126,12 @@ def events_from(
         code_or_shape(F.col("event_type"), EVENT_TYPE).alias("event_type"),
         "event_at",
         F.lit(mapping.known_at_basis).alias("known_at_basis"),
-        F.col("amount").cast("decimal(18,2)").alias("amount"),
+        "amount",
         code_or_shape(F.col("currency"), CURRENCY).alias("currency"),
-        F.col("days_past_due").cast("int").alias("days_past_due"),
+        "days_past_due",
         _words(F.col("attributes"), mapping).alias("attributes"),
         "known_date",
+        UNFIT,
     )
     return _contracted(named.withColumn("user_bucket", user_bucket(F.col("user_id"), buckets)), "behavior_events")
 
@@ -114,20 +139,28 @@ def events_from(
 def profiles_from(
     spark: SparkSession, raw: RawTables, mapping: SourceMapping, *, key: bytes, timezone: str
 ) -> DataFrame:
-    """All profile versions of a source, in the columns of user_profiles.
+    """All profile versions of a source whose values fit, in the columns of user_profiles.
 
     Raises:
         DataError: as ``events_from``.
     """
+    return _fitting(stated_profiles(spark, raw, mapping, key=key, timezone=timezone), "user_profiles")
+
+
+def stated_profiles(
+    spark: SparkSession, raw: RawTables, mapping: SourceMapping, *, key: bytes, timezone: str
+) -> DataFrame:
+    """As ``profiles_from``, with the rows that do not fit and ``_unfit``, the reasons."""
     pseudonym = pseudonymiser(key)
     stated = _queried(spark, raw, mapping, "profiles", mapping.profiles_sql, timezone)
-    named = stated.select(
+    named = with_unknowable(stated, happened="valid_from").select(
         F.lit(mapping.name).alias("source"),
         pseudonym(F.col("user_key")).alias("user_id"),
         "valid_from",
         "known_at",
         pseudonym(F.col("person_key")).alias("person_id"),
         _words(F.col("attributes"), mapping).alias("attributes"),
+        UNFIT,
     )
     return _contracted(named, "user_profiles")
 
@@ -136,15 +169,19 @@ def deduplicated(rows: DataFrame, *, table: str = "behavior_events") -> Versions
     """One row per key of the table's contract.
 
     An exact copy is a duplicate. Rows with the same key but different contents conflict: the one with the smallest
-    content digest is kept, so the choice depends only on the rows, and the others are conflicting.
+    content digest is kept, so the choice depends only on the rows, and the others are conflicting. Rows that do not fit
+    take no part.
     """
     contract = table_contract(table)
-    of_key = Window.partitionBy(*contract.key)
+    rows = rows if UNFIT in rows.columns else rows.withColumn(UNFIT, F.array().cast("array<string>"))
+    fits = F.size(UNFIT) == 0
+    of_key = Window.partitionBy(*contract.key, fits)
     text = row_text((column.name, column.type) for column in contract.columns)
     content = F.when(F.count("*").over(of_key) > 1, F.sha2(text, 256))  # most keys occur once, with nothing to compare
     by_key = of_key.orderBy(_CONTENT)
     fate = (
-        F.when(F.lag(_CONTENT).over(by_key) == F.col(_CONTENT), DUPLICATE)
+        F.when(~fits, DOES_NOT_FIT)
+        .when(F.lag(_CONTENT).over(by_key) == F.col(_CONTENT), DUPLICATE)
         .when(F.dense_rank().over(by_key) == 1, KEPT)
         .otherwise(CONFLICTING)
     )
@@ -153,7 +190,8 @@ def deduplicated(rows: DataFrame, *, table: str = "behavior_events") -> Versions
     kept, duplicates, conflicting = (
         judged.where(F.col(_FATE) == part).select(*contract.column_names) for part in (KEPT, DUPLICATE, CONFLICTING)
     )
-    return Versions(kept=kept, duplicates=duplicates, conflicting=conflicting)
+    unfit = judged.where(F.col(_FATE) == DOES_NOT_FIT).select(*contract.column_names, UNFIT)
+    return Versions(kept=kept, duplicates=duplicates, conflicting=conflicting, unfit=unfit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +243,11 @@ def rejected_without_erased(rejected: DataFrame, tombstones: DataFrame | None) -
 
 
 def _contracted(frame: DataFrame, table: str) -> DataFrame:
-    return frame.select(*table_contract(table).column_names)
+    return frame.select(*table_contract(table).column_names, UNFIT)
+
+
+def _fitting(stated: DataFrame, table: str) -> DataFrame:
+    return stated.where(F.size(UNFIT) == 0).select(*table_contract(table).column_names)
 
 
 def _words(attributes: Column, mapping: SourceMapping) -> Column:
@@ -252,7 +294,7 @@ def _queried(
         )
     require_repeatable(found, mapping, section, reading)
     require_hidden(found, mapping, section)
-    return found.select(*expected)
+    return in_types(found.select(*expected), section=section, origin=mapping.origin)
 
 
 def _zoned(sql: str, timezone: str) -> str:

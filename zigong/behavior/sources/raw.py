@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from schemas.mappings import SourceColumn, SourceFile, SourceMapping
+from zigong.behavior.sources.casts import castable, strict
 from zigong.behavior.sources.faults import unreadable_file
 from zigong.behavior.sources.lineage import COLUMN
 from zigong.behavior.sources.masking import masked_cell, shape, shown_names
@@ -226,7 +227,10 @@ def _validated(found: DataFrame, file: SourceFile) -> DataFrame:
     ]
     cells = found.select(*cleaned, _CORRUPT)
     _require_castable(cells, file)
-    reasons = F.array_compact(F.array(*(reason for column in file.columns for reason in _column_reasons(column))))
+    values = _values(cells, file)
+    reasons = F.array_compact(
+        F.array(*(reason for column in file.columns for reason in _column_reasons(column, values[column.name])))
+    )
     malformed = F.when(F.col(_CORRUPT).isNotNull(), F.array(F.lit("malformed_row")))
     return cells.withColumn(REASONS, F.coalesce(malformed, reasons)).drop(_CORRUPT)
 
@@ -239,21 +243,23 @@ def _cleaned(column: SourceColumn, file: SourceFile) -> Column:
 
 def _require_castable(cells: DataFrame, file: SourceFile) -> None:
     """Reports casts that Spark refuses by type, before it reads a row, with the name of the column."""
+    values = _values(cells, file)
     for column in file.columns:
         kind = dict(cells.dtypes)[column.name]
-        if kind in ("string", column.type):
-            continue
+        fault = DataError(
+            f"raw file {file.name}: column {column.name} holds {kind}, which cannot become {column.type}",
+            action="correct the type of the column in the source mapping, or deliver the declared type",
+        )
+        if not castable(kind, column.type):
+            raise fault
         try:
-            cells.select(_value(column))
+            cells.select(values[column.name])
         except AnalysisException as error:
-            raise DataError(
-                f"raw file {file.name}: column {column.name} holds {kind}, which cannot become {column.type}",
-                action="correct the type of the column in the source mapping, or deliver the declared type",
-            ) from error
+            raise fault from error
 
 
-def _column_reasons(column: SourceColumn) -> list[Column]:
-    cell, value = _quoted(column), _value(column)
+def _column_reasons(column: SourceColumn, value: Column) -> list[Column]:
+    cell = _quoted(column)
     reasons = [F.when(cell.isNotNull() & value.isNull(), F.lit(f"bad_cast:{column.name}"))]
     if column.required:
         reasons.append(F.when(cell.isNull(), F.lit(f"missing:{column.name}")))
@@ -276,12 +282,15 @@ def _column_reasons(column: SourceColumn) -> list[Column]:
 def _typed(cells: DataFrame, file: SourceFile) -> DataFrame:
     """Valid rows in the declared types; columns carry their name, so that a query that shows one is detected."""
     good = cells.where(F.size(REASONS) == 0)
-    named = [(column, {COLUMN: f"{file.name}.{column.name}"}) for column in file.columns]
-    return good.select(*(_value(column).alias(column.name, metadata=metadata) for column, metadata in named))
+    return good.select(
+        *(value.alias(name, metadata={COLUMN: f"{file.name}.{name}"}) for name, value in _values(cells, file).items())
+    )
 
 
-def _value(column: SourceColumn) -> Column:
-    return _quoted(column).try_cast(column.type)
+def _values(cells: DataFrame, file: SourceFile) -> dict[str, Column]:
+    """The typed value of each declared column, by name."""
+    kinds = dict(cells.dtypes)
+    return {column.name: strict(_quoted(column), kinds[column.name], column.type) for column in file.columns}
 
 
 def _quoted(column: SourceColumn) -> Column:
