@@ -48,7 +48,8 @@ def erasure(root: Path, *, ended: bool, name: str = "erase-1") -> Erasure:
 
 
 def test_a_step_that_an_erasure_overtakes_may_not_commit_and_ends_in_a_conflict(tmp_path: Path) -> None:
-    run, refused = opened(tmp_path), []
+    run = opened(tmp_path)
+    refused: list[ConflictError] = []
 
     def body(job: Job) -> None:
         job.attempt.require_held()
@@ -115,7 +116,8 @@ def test_a_finished_run_is_refused(tmp_path: Path) -> None:
 def test_a_commit_that_has_begun_loses_to_the_mark_of_an_erasure(spark: SparkSession, tmp_path: Path) -> None:
     paths, contract = LakehousePaths.at(str(tmp_path)), table_contract("performance_labels")
     create_if_missing(paths, contract)
-    table, begun = paths.table("performance_labels"), []
+    table = paths.table("performance_labels")
+    begun: list[int] = []
     empty = spark.read.format("delta").load(paths.spark_uri(table))
 
     def marked(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
-import psutil
 import pytest
 import ray
 
@@ -29,6 +29,17 @@ def listening(pid: int) -> set[str]:
     return found
 
 
+def descendants(pid: int) -> set[int]:
+    """The processes that a process has started, and those that they have started."""
+    children: dict[int, list[int]] = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended in the meantime
+            parent = int(file.read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(file.parent.name))
+    found = set(children.get(pid, ()))
+    return found.union(*(descendants(child) for child in found))
+
+
 def _target(file: Path) -> str | None:
     try:
         return str(file.readlink())
@@ -44,11 +55,8 @@ def _address(text: str) -> str:
 
 
 def test_every_process_of_a_local_ray_listens_on_loopback_only() -> None:
-    @ray.remote
-    def worker() -> int:
-        return os.getpid()
-
-    pids = {child.pid for child in psutil.Process().children(recursive=True)} | {os.getpid(), ray.get(worker.remote())}
+    worker = ray.remote(os.getpid)
+    pids = {os.getpid(), ray.get(worker.remote()), *descendants(os.getpid())}
     by_program = {
         (Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip(), address)
         for pid in pids

@@ -16,7 +16,7 @@ from schemas.contracts import table_contract
 from tests.support.points import CELLS, GOOD, POINTS, job_at, points
 from zigong.cli import app
 from zigong.console import CONSOLE
-from zigong.errors import ConfigError
+from zigong.errors import ConfigError, DataError, ZigongError
 from zigong.lakehouse.audit_log import audit_entries
 from zigong.lakehouse.commits import replace_rows
 from zigong.lakehouse.maintain import maintain
@@ -88,7 +88,7 @@ def test_a_replay_killed_before_its_mark_is_finished_by_the_next_one(
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(zigong.runs.replay, "mark_replayed", lambda *_, **__: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(ZigongError, match="ZeroDivisionError"):
             zigong.runs.replay.replay(job_at(refused, "r1"), POINTS, "first", CORRECTION, dry_run=False)
     assert users(refused) == [*GOOD, "x1", "x2"]
 
@@ -124,6 +124,14 @@ def test_a_row_refused_twice_enters_once(spark: SparkSession, tmp_path: Path) ->
     assert (done.counts["enters"], done.counts["published_already"]) == (1, 1)
     assert users(tmp_path) == [*GOOD, "x1"]
     assert replayed_by(tmp_path) == ["r1", "r1"]
+
+
+def test_a_correction_that_fails_on_a_value_is_reported_without_the_value(refused: Path) -> None:
+    with pytest.raises(DataError, match=r"quarantine of .*CAST_INVALID_INPUT in CAST\(user_id AS INT\)") as error:
+        zigong.runs.replay.replay(
+            job_at(refused, "r"), POINTS, "first", {"reason": "CAST(user_id AS INT)"}, dry_run=True
+        )
+    assert "x1" not in str(error.getrepr(chain=True))
 
 
 def test_explain_shows_the_rule_and_no_pseudonym(refused: Path) -> None:

@@ -28,6 +28,7 @@ def check(
 ) -> None:
     """Report every problem of a mapping and its raw files. Writes nothing."""
     from zigong.behavior.sources.check import check_source
+    from zigong.behavior.sources.faults import values_withheld
     from zigong.lakehouse.session import open_spark
     from zigong.recipe import Engine
 
@@ -37,7 +38,8 @@ def check(
         except (ValueError, KeyError) as error:
             raise ConfigError(str(error), action="correct the mapping file or the argument") from error
         spark = open_spark(Engine(), app_name="zigong source check", log=Path(os.devnull))
-        result = check_source(spark, loaded, path, timezone=zone)
+        with values_withheld(f"source mapping {loaded.origin}", path):
+            result = check_source(spark, loaded, path, timezone=zone)
         if result.findings:
             CONSOLE.print(_findings_table(loaded.name, result.findings))
         if result.summary is not None:

@@ -68,7 +68,7 @@ def verify_erased(paths: LakehousePaths, traces: Traces) -> ErasureVerification:
         found = dict(_searched([*files_below(root)], wanted))
     finally:
         shutil.rmtree(folder)
-    plants = planted.pseudonyms | planted.raw_ids
+    plants = {*planted.pseudonyms, *planted.raw_ids}
     seen = {file.name: keys for file, keys in found.items() if file.parent == folder}
     missed = [name for name in _PLANTED if seen.get(name) != plants]
     if missed:
@@ -96,7 +96,7 @@ def _searched(files: Sequence[Path], wanted: Traces) -> Iterator[tuple[Path, set
             yield from found
 
 
-_wanted: Traces | None = None  # of a worker process, so that the keys are sent to it once
+_wanted = Traces(pseudonyms=frozenset())  # of a worker process, so that the keys are sent to it once
 
 
 def _take(wanted: Traces) -> None:
@@ -105,7 +105,8 @@ def _take(wanted: Traces) -> None:
 
 
 def _found(files: Sequence[Path], wanted: Traces | None = None) -> list[tuple[Path, set[str] | None]]:
-    traces, found = wanted or _wanted, []
+    traces = wanted or _wanted
+    found: list[tuple[Path, set[str] | None]] = []
     for file in files:
         try:
             found.append((file, found_in(file, traces)))

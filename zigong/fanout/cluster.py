@@ -12,7 +12,7 @@ from typing import Any
 
 import ray
 from ray._private import ray_constants
-from ray._raylet import AuthenticationTokenLoader
+from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
 from zigong.errors import ConfigError, ConflictError, DataError, InfraError, ZigongError
 from zigong.recipe import Engine

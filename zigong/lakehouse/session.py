@@ -57,7 +57,7 @@ def silence_pyspark() -> None:
     Each of them writes to standard error by itself, and repeats the message of an exception that is raised anyway:
     the message of a failed cast contains the raw value.
     """
-    PySparkLogger.handle = _discarded  # type: ignore[method-assign]
+    PySparkLogger.handle = _discarded
 
 
 def _discarded(_logger: logging.Logger, _record: logging.LogRecord) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from schemas.contracts import table_contract, table_names
+from zigong.behavior.sources.faults import stop_recording, values_withheld
 from zigong.errors import ConfigError, DataError
 from zigong.lakehouse.fence import Basis
 from zigong.lakehouse.lineage import Partition
@@ -62,12 +63,14 @@ def replay(job: Job, table: str, refused_by: str, corrections: Mapping[str, str]
             f"quarantine has no row of table {table} and run {refused_by}",
             action="`zigong quarantine ls` lists what it holds",
         )
-    found = returning(refused, published, contract, corrections)
-    if dry_run:
-        return Replayed(counts=found.counts, version=version)
-    if found.counts[ENTERS]:
-        version = _publish(job, contract, published, version, found)
-    mark_replayed(job.spark, job.paths, table, refused_by, found.settled, by=job.run.run_id)
+    stop_recording(job.spark)
+    with values_withheld(f"quarantine of {table}"):
+        found = returning(refused, published, contract, corrections)
+        if dry_run:
+            return Replayed(counts=found.counts, version=version)
+        if found.counts[ENTERS]:
+            version = _publish(job, contract, published, version, found)
+        mark_replayed(job.spark, job.paths, table, refused_by, found.settled, by=job.run.run_id)
     return Replayed(counts=found.counts, version=version)
 
 

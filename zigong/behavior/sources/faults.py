@@ -51,13 +51,25 @@ def raw_faults(spark: SparkSession, mapping: SourceMapping, path: str) -> Iterat
         ZigongError: anything else.
     """
     resume = stop_recording(spark)
+    with values_withheld(f"source mapping {mapping.origin}", path):
+        yield
+    resume()
+
+
+@contextmanager
+def values_withheld(subject: str, path: str | None = None) -> Iterator[None]:
+    """Replaces every error that is not of ZiGong, whose message may quote a value.
+
+    Args:
+        subject: whose SQL and rows are computed, for the message.
+        path: folder of the raw files, if any are read.
+    """
     try:
         yield
     except ZigongError:
         raise
     except Exception as error:
-        raise _fault(error, mapping, path) from None  # the cause quotes raw values
-    resume()
+        raise _fault(error, subject, path) from None  # the cause quotes values
 
 
 def stop_recording(spark: SparkSession) -> Callable[[], None]:
@@ -108,12 +120,13 @@ def cause_of(error: Py4JJavaError | PySparkException) -> str:
     return f"{_condition(named[-1])}{where}"
 
 
-def _fault(error: Exception, mapping: SourceMapping, path: str) -> ZigongError:
+def _fault(error: Exception, subject: str, path: str | None) -> ZigongError:
     """The error without any raw value."""
     known: ZigongError | None = full_disk(error)
     name = type(error).__name__
     if isinstance(error, Py4JJavaError | PySparkException):
-        known = unreadable_file(error, path) or _uncomputable(error, mapping) or known
+        unreadable = unreadable_file(error, path) if path else None
+        known = unreadable or _uncomputable(error, subject) or known
         name = cause_of(error)
     places = [
         f"{Path(frame.filename).name}:{frame.lineno} {frame.name}"
@@ -121,18 +134,18 @@ def _fault(error: Exception, mapping: SourceMapping, path: str) -> ZigongError:
         if "zigong" in frame.filename or "jobs" in frame.filename
     ]
     return known or ZigongError(
-        f"source mapping {mapping.origin}: {name} at {', '.join(places[-3:]) or 'an unknown place'}; its message is "
+        f"{subject}: {name} at {', '.join(places[-3:]) or 'an unknown place'}; its message is "
         "withheld, because it may quote a raw value",
         action="`zigong source check` on the same files may name the column; otherwise report this",
     )
 
 
-def _uncomputable(error: Py4JJavaError | PySparkException, mapping: SourceMapping) -> DataError | None:
+def _uncomputable(error: Py4JJavaError | PySparkException, subject: str) -> DataError | None:
     states = [str(thrown.getSqlState() or "") for thrown in _throwables(error) if _is_named(thrown)]
     if not any(state.startswith(DATA_EXCEPTIONS) for state in states):
         return None
     return DataError(
-        f"source mapping {mapping.origin}: its SQL cannot compute with a value: {cause_of(error)}",
+        f"{subject}: its SQL cannot compute with a value: {cause_of(error)}",
         action="use try_cast or CASE in the SQL, or declare a type for the raw column that fits the value, so that "
         "other rows go to quarantine; `zigong source check` finds the columns",
     )
