@@ -16,6 +16,7 @@ from zigong.recipe.source import source_mapping
 from zigong.runs.handover import MissingProfiles, UnreadColumns
 from zigong.runs.job import Job
 from zigong.runs.launch import main
+from zigong.runs.replay import repeat_replays
 
 
 def ingest_events(job: Job) -> None:
@@ -70,6 +71,8 @@ def _publish(job: Job, mapping: SourceMapping, raw: RawTables) -> None:
             dropped=rows.dropped,
             may_be_empty=events and job.dates.bounded,
         )
+        if job.tables[rows.table]["quarantined"]:
+            repeat_replays(job, rows.table)
     found = profiled_users(job.read("behavior_events").where(night), job.read("user_profiles"))
     missing = f"{found.without_profile:,} of {found.users:,}" if found.without_profile else None
     job.leave(MissingProfiles(users_without_profile=missing))

@@ -53,7 +53,8 @@ def performance_labels(
         as_of(F.col("timeline"), local_midnight(F.lit(as_of_date), timezone)).alias("timeline"),
     )
     outcomes = known.select("user_id", of_types(F.col("timeline"), mapping.outcome_events).alias("outcomes"))
-    return _with_outcome(with_points(outcomes, _windows(points, horizons, reporting_lag_days, timezone)))
+    windows = with_points(outcomes, _windows(points, horizons, reporting_lag_days, timezone))
+    return _with_outcome(windows).withColumn("as_of_date", F.lit(as_of_date))
 
 
 def _windows(points: DataFrame, horizons: Sequence[Horizon], reporting_lag_days: int, timezone: str) -> DataFrame:

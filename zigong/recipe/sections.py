@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -130,6 +130,11 @@ class Labels(Section):
 
     horizons: tuple[Horizon, ...] = (Horizon(),)
     reporting_lag_days: int = Field(0, ge=0)
+
+    def matures(self, observed: date, horizon: Horizon) -> date:
+        """The date from which a label of this observation date is mature: its window has closed and is reported."""
+        months = observed.year * 12 + observed.month - 1 + horizon.window_months
+        return date(months // 12, months % 12 + 1, observed.day) + timedelta(days=self.reporting_lag_days)
 
     @field_validator("horizons")
     @classmethod
