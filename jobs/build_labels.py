@@ -10,6 +10,7 @@ from zigong.lakehouse.lineage import Partition
 from zigong.recipe.source import source_mapping
 from zigong.runs.dates import ObservationDates
 from zigong.runs.job import Job
+from zigong.runs.known_dates import require_ingested
 from zigong.runs.labelling import due_labels, require_both_classes, require_outcome_events, warn_of_later_events
 from zigong.runs.launch import main
 
@@ -18,6 +19,7 @@ def build_labels(job: Job) -> None:
     """All observation points, with the reason of every excluded one, and the labels of the eligible ones."""
     recipe, dates = job.recipe, job.observation_dates()
     mapping = source_mapping(recipe)
+    require_ingested(job, mapping.name)
     warn_of_later_events(job)
     require_outcome_events(job, mapping)
     timelines = known_timelines(job)

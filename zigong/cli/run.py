@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +36,8 @@ def run_recipe(
         loaded = load_recipe(recipe, overrides or [])
         opened = start(loaded, run_id)
         say(f"[bold]{loaded.name}[/]  run [cyan]{opened.run_id}[/]  recipe digest {loaded.digest()[:12]}")
-        last = _follow_until_interrupted(opened, until, recipe)
+        again = shlex.join(["zigong", "run", str(recipe), *_sets(overrides), "--run-id", opened.run_id])
+        last = _follow_until_interrupted(opened, until, again)
         if last is not None and last.code:
             message, outcome = f"{last.step}: {last.message}", opened.folder / "outcome.json"
             say_error(last.kind, message, last.action, outcome=outcome)
@@ -117,11 +119,16 @@ def _follow(run: Run, until: str | None) -> Outcome | None:
     return last
 
 
-def _follow_until_interrupted(run: Run, until: str | None, recipe: Path) -> Outcome | None:
+def _sets(overrides: list[str] | None) -> list[str]:
+    return [argument for override in overrides or () for argument in ("--set", override)]
+
+
+def _follow_until_interrupted(run: Run, until: str | None, again: str) -> Outcome | None:
+    """Follows the run; Ctrl-C ends in one line that says how to go on."""
     try:
         return _follow(run, until)
     except KeyboardInterrupt as stopped:
-        say(f"\nstopped; run [cyan]{run.run_id}[/] goes on with: zigong run {recipe} --run-id {run.run_id}")
+        say(f"\nstopped; run [cyan]{run.run_id}[/] goes on with: {escape(again)}")
         raise typer.Exit(130) from stopped
 
 

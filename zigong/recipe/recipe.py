@@ -66,8 +66,9 @@ class Recipe(Section):
         return self
 
     def digest(self) -> str:
-        """SHA-256 of everything that can change a result: all but the engine's limits and the lakehouse's root."""
-        content = self.model_dump(mode="json", exclude={"engine": True, "lakehouse": {"root"}, "registry": True})
+        """SHA-256 of everything that can change a result: not the engine's limits, nor where and when tables are."""
+        unimportant = {"engine": True, "lakehouse": {"root"}, "registry": True, "source": {"missing_nights"}}
+        content = self.model_dump(mode="json", exclude=unimportant)
         return json_digest(content)
 
 

@@ -66,6 +66,11 @@ class Source(Section):
     mapping: str = Field(description="name of a shipped mapping (schemas/sources) or path of a mapping file")
     path: str | None = Field(None, description="folder of the raw files; simulated sources generate their own")
     simulation: Simulation | None = None
+    missing_nights: Literal["heal", "refuse"] = Field(
+        "heal",
+        description="what a scheduled night does with nights before it that were never ingested: heal ingests those "
+        "immediately before it as well, refuse ends as data error; older holes are always refused",
+    )
 
 
 class DateRange(Section):
