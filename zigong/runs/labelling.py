@@ -100,8 +100,8 @@ def require_both_classes(job: Job, labels: DataFrame) -> None:
         DataError: a split has no mature label of a class; the message names both.
     """
     recipe = job.recipe
-    if recipe.split.unit != "user_id":
-        return  # labels do not know the wider unit; build_dataset checks the members
+    if recipe.split.unit != "user_id" or job.dates.bounded:
+        return  # labels do not know the wider unit, and a range is not the whole: build_dataset checks the members
     horizon = recipe.labels.horizons[0]
     as_of = F.to_utc_timestamp(F.lit(recipe.as_of.isoformat()), recipe.business_timezone)
     usable = labels.where(
