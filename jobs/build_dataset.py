@@ -1,6 +1,7 @@
 """Gives samples their answers and splits: instruction_samples, performance_labels -> dataset_members."""
 
 from zigong.console import LOG
+from zigong.dataset.classes import require_both_classes
 from zigong.dataset.members import build_members
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.tasks import load_tasks
@@ -23,6 +24,7 @@ def build_dataset(job: Job) -> None:
     )
     cells = f"dataset_id = '{dataset.dataset_id}'"
     job.publish("dataset_members", dataset.members, cells=cells, dropped=dataset.dropped)
+    require_both_classes(job.read("dataset_members").where(cells), job.recipe)
     repetitions = dataset.repetitions
     job.leave(Dataset(dataset_id=dataset.dataset_id, repeated_samples=repetitions.sentence(job.recipe.duplicates)))
     unclear = {f"dataset.indeterminate.{split}": rows for split, rows in dataset.indeterminate.items()}

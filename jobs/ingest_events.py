@@ -15,12 +15,15 @@ from zigong.lakehouse.lost_files import require_readable
 from zigong.recipe.source import source_mapping
 from zigong.runs.handover import MissingProfiles, UnreadColumns
 from zigong.runs.job import Job
+from zigong.runs.known_dates import cover_missing_nights, record_ingest
 from zigong.runs.launch import main
+from zigong.runs.replay import repeat_replays
 
 
 def ingest_events(job: Job) -> None:
     """Replaces exactly the source's known_date partitions of the range, or all; a night may be without events."""
     mapping = source_mapping(job.recipe)
+    cover_missing_nights(job, mapping.name)
     for table in ("behavior_events", "user_profiles"):
         lost = require_readable(job.paths, table, replaced=not job.dates.bounded, run_id=job.run.run_id)
         if lost:
@@ -70,10 +73,13 @@ def _publish(job: Job, mapping: SourceMapping, raw: RawTables) -> None:
             dropped=rows.dropped,
             may_be_empty=events and job.dates.bounded,
         )
+        if job.tables[rows.table]["quarantined"]:
+            repeat_replays(job, rows.table)
     found = profiled_users(job.read("behavior_events").where(night), job.read("user_profiles"))
     missing = f"{found.without_profile:,} of {found.users:,}" if found.without_profile else None
     job.leave(MissingProfiles(users_without_profile=missing))
     job.run.add_metrics({"users.of_events": found.users, "users.without_profile": found.without_profile})
+    record_ingest(job, mapping.name)
 
 
 if __name__ == "__main__":

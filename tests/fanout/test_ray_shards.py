@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from zigong.errors import ConfigError, DataError, InfraError
 from zigong.fanout.cluster import WorkerError
 from zigong.fanout.shards import map_shards
 from zigong.fanout.staged import ShardManifest
+from zigong.fanout.waiting import wait_for_cpus
 from zigong.recipe import Engine
 
 ENGINE = Engine(ray_cpus=2, ray_object_store_mb=100)
@@ -159,3 +161,34 @@ def test_shard_names_are_unique_file_names(notes: Path, names: list[str]) -> Non
 def test_a_relative_stage_folder_is_rejected() -> None:
     with pytest.raises(ConfigError, match="not absolute"):
         map_shards(_shards(1), Squares, {}, stage_folder=Path("stage"), fingerprint="f", engine=ENGINE)
+
+
+def test_a_computation_gives_its_cpus_back_even_to_a_driver_that_then_only_waits(notes: Path) -> None:
+    """Python collects cycles only while it allocates; a driver that waits for Ray Train does not."""
+    engine = Engine(ray_cpus=2, ray_object_store_mb=100, ray_actors=2)
+    everything = ray.cluster_resources()["CPU"]
+    gc.collect()
+    gc.disable()
+    try:
+        stage, arguments = notes.parent / "stage", {"notes": notes}
+        map_shards(_shards(4), Squares, arguments, stage_folder=stage, fingerprint="f", engine=engine)
+        with pytest.raises(DataError, match="13 is refused"):
+            refused = [{"shard": "part-x", "numbers": [13]}, {"shard": "part-y", "numbers": [2]}]
+            map_shards(refused, Squares, arguments, stage_folder=stage, fingerprint="f", engine=engine)
+        until = time.monotonic() + 20
+        while ray.available_resources().get("CPU", 0) < everything and time.monotonic() < until:
+            time.sleep(0.1)
+        assert ray.available_resources().get("CPU", 0) == everything
+    finally:
+        gc.enable()
+
+
+def test_a_wait_for_cpus_is_logged_and_ends(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = ray.cluster_resources()["CPU"]
+    monkeypatch.setattr("zigong.console.LOG.propagate", True)
+    with (
+        caplog.at_level("INFO", logger="zigong"),
+        pytest.raises(InfraError, match=f"waited . s for {everything + 1:g}"),
+    ):
+        wait_for_cpus(everything + 1, purpose="a test", longest_seconds=0.3)
+    assert [record.message for record in caplog.records] == ["waiting for CPUs of Ray"]

@@ -16,6 +16,7 @@ from zigong.recipe import load_recipe
 from zigong.runs.job import Job
 from zigong.runs.launch import run_step
 from zigong.runs.run import Run, known_run, list_runs, open_run
+from zigong.runs.steps import steps_of
 
 
 def opened(tmp_path: Path, run_id: str | None, *overrides: str) -> Run:
@@ -106,3 +107,54 @@ def test_a_run_of_another_version_is_listed_but_cannot_be_read(tmp_path: Path) -
 def test_a_resumed_run_uses_the_current_engine_limits(tmp_path: Path) -> None:
     opened(tmp_path, "mine")
     assert opened(tmp_path, "mine", "engine.torch_threads=3").recipe.engine.torch_threads == 3
+
+
+def state(root: Path) -> str:
+    result = CliRunner().invoke(app, ["runs", "ls", "--json", "--root", str(root)])
+    (row,) = json.loads(result.stdout)
+    return str(row["outcome"])
+
+
+def test_the_list_tells_running_interrupted_failed_stopped_and_finished_runs_apart(tmp_path: Path) -> None:
+    run, seen = opened(tmp_path, "mine"), []
+
+    def stopped(job: Job) -> None:
+        seen.append(state(tmp_path))
+        raise KeyboardInterrupt
+
+    def nothing(job: Job) -> None:
+        """Ends at once."""
+
+    def failing(job: Job) -> None:
+        raise DataError("x", action="y")
+
+    with pytest.raises(KeyboardInterrupt):
+        run_step("ingest_events", stopped, run)
+    seen.append(state(tmp_path))
+    for body in (failing, nothing):
+        run_step("ingest_events", body, run)
+        seen.append(state(tmp_path))
+    run.ask("ingest_events")
+    seen.append(state(tmp_path))
+    for step in steps_of(run.recipe):
+        run_step(step.name, nothing, run)
+    assert [*seen, state(tmp_path)] == [
+        "running ingest_events",
+        "interrupted in ingest_events",
+        "data in ingest_events",
+        "unfinished",
+        "ok until ingest_events",
+        "ok",
+    ]
+
+
+def test_an_interrupted_run_ends_with_its_id_and_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(step: str) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("zigong.runs.runner.load_body", stopped)
+    answer = CliRunner().invoke(app, ["run", str(TINY), "--set", f"lakehouse.root={tmp_path}", "--run-id", "mine"])
+    assert answer.exit_code == 130
+    assert f"stopped; run mine goes on with: zigong run {TINY} --set lakehouse.root={tmp_path} --run-id mine" in (
+        answer.output
+    )

@@ -83,7 +83,14 @@ class Shop:
     runs: Iterator[int]
 
     def ingest(
-        self, files: Files, path: str, *, amount: str = "AMOUNT", run_id: str | None = None, dates: Dates | None = None
+        self,
+        files: Files,
+        path: str,
+        *,
+        amount: str = "AMOUNT",
+        run_id: str | None = None,
+        dates: Dates | None = None,
+        rerun: bool = False,
     ) -> Outcome:
         """Runs the real job on the files of one delivery."""
         name = run_id or f"delivery-{next(self.runs)}"
@@ -96,7 +103,8 @@ class Shop:
         (self.home / f"{name}.yaml").write_text(text)
         overrides = [f"lakehouse.root={self.root}", f"source.path={folder}", "source.simulation=null"]
         recipe = load_recipe(TINY, [*overrides, f"source.mapping={self.home / f'{name}.yaml'}"])
-        return run_step("ingest_events", ingest_events, open_run(recipe, runs_folder(recipe), name), dates)
+        run = open_run(recipe, runs_folder(recipe), name)
+        return run_step("ingest_events", ingest_events, run, dates, rerun=rerun)
 
     @property
     def paths(self) -> LakehousePaths:

@@ -56,7 +56,7 @@ def performance_labels(
     )
     outcomes = known.select("user_id", of_types(F.col("timeline"), mapping.outcome_events).alias("outcomes"))
     windows = with_points(outcomes, _windows(points, horizons, reporting_lag_days, timezone))
-    return _with_outcome(windows, mapping.closing_events)
+    return _with_outcome(windows, mapping.closing_events).withColumn("as_of_date", F.lit(as_of_date))
 
 
 def _windows(points: DataFrame, horizons: Sequence[Horizon], reporting_lag_days: int, timezone: str) -> DataFrame:

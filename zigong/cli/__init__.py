@@ -9,6 +9,7 @@ from zigong.cli import (
     contract,
     erase,
     maintain,
+    nights,
     quality,
     quarantine,
     run,
@@ -36,6 +37,10 @@ runs_app = typer.Typer(no_args_is_help=True, help="Runs of a lakehouse.")
 runs_app.command("ls")(runs.list_all)
 runs_app.command("compare")(compare.compare)
 app.add_typer(runs_app, name="runs")
+
+nights_app = typer.Typer(no_args_is_help=True, help="Known dates that were ingested.")
+nights_app.command("ls")(nights.list_nights)
+app.add_typer(nights_app, name="nights")
 
 audit_log_app = typer.Typer(no_args_is_help=True, help="Who published what, under which verdict.")
 audit_log_app.command("verify")(audit_log.verify)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,8 @@ from zigong.console import CONSOLE, say, say_error
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.pipeline import Plan, Step, write_plan
 from zigong.recipe import load_recipe
-from zigong.recipe.source import source_mapping
+from zigong.recipe.feasible import require_feasible
+from zigong.recipe.source import lakehouse_key, source_mapping
 from zigong.runs.handover import Dataset, FinalModel, GateDecision
 from zigong.runs.job import Job
 from zigong.runs.run import Outcome, Run
@@ -35,7 +37,8 @@ def run_recipe(
         loaded = load_recipe(recipe, overrides or [])
         opened = start(loaded, run_id)
         say(f"[bold]{loaded.name}[/]  run [cyan]{opened.run_id}[/]  recipe digest {loaded.digest()[:12]}")
-        last = _follow(opened, until)
+        again = shlex.join(["zigong", "run", str(recipe), *_sets(overrides), "--run-id", opened.run_id])
+        last = _follow_until_interrupted(opened, until, again)
         if last is not None and last.code:
             message, outcome = f"{last.step}: {last.message}", opened.folder / "outcome.json"
             say_error(last.kind, message, last.action, outcome=outcome)
@@ -51,6 +54,8 @@ def plan_recipe(recipe: RecipeFile, overrides: Overrides = None) -> None:
     with named_errors():
         loaded = load_recipe(recipe, overrides or [])
         source_mapping(loaded)
+        require_feasible(loaded)
+        lakehouse_key(loaded)
         table = Table(title=f"{loaded.name}: steps")
         for column in ("step", "engine", "reads", "writes"):
             table.add_column(column)
@@ -72,6 +77,7 @@ def compile_recipe(
 
     with named_errors():
         loaded = load_recipe(recipe, overrides or [])
+        require_feasible(loaded)
         plan = Plan(
             recipe=str(recipe.resolve()),
             overrides=tuple(overrides or ()),
@@ -114,10 +120,25 @@ def _follow(run: Run, until: str | None) -> Outcome | None:
     return last
 
 
+def _sets(overrides: list[str] | None) -> list[str]:
+    return [argument for override in overrides or () for argument in ("--set", override)]
+
+
+def _follow_until_interrupted(run: Run, until: str | None, again: str) -> Outcome | None:
+    """Follows the run; Ctrl-C ends in one line that says how to go on."""
+    try:
+        return _follow(run, until)
+    except KeyboardInterrupt as stopped:
+        say(f"\nstopped; run [cyan]{run.run_id}[/] goes on with: {escape(again)}")
+        raise typer.Exit(130) from stopped
+
+
 def _print_step(step: Step, outcome: Outcome, *, before: bool) -> None:
     mark = "[yellow]done before[/]" if before else "[green]ok[/]" if outcome.code == 0 else f"[red]{outcome.kind}[/]"
     counts = ", ".join(f"{name} {table['published']:,}" for name, table in outcome.tables.items())
     say(f"  {step.name:<20} {mark:<22} {outcome.seconds:7.1f} s  [dim]{counts}[/]")
+    for warning in outcome.warnings:
+        say(f"    [yellow]warning[/] {escape(warning)}")
 
 
 def _print_summary(run: Run) -> None:

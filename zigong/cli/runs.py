@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +17,8 @@ from zigong.errors import ConfigError
 from zigong.lakehouse.erasures import affected_models
 from zigong.pipeline import STEPS, Step
 from zigong.runs.handover import FinalModel
-from zigong.runs.run import Run, list_runs
+from zigong.runs.lease import holder_of
+from zigong.runs.run import Outcome, Run, list_runs
 from zigong.runs.steps import steps_of
 
 
@@ -48,12 +50,9 @@ def _all_runs_folders(recipe: Path | None, root: str | None) -> list[Path]:
 
 def _run_row(run: Run) -> dict[str, object]:
     steps, model, unreadable = _readable(run)
-    outcomes = [outcome for step in steps if (outcome := run.outcome(step.name)) is not None]
-    failed = [outcome for outcome in outcomes if outcome.code]
+    outcomes: list[Outcome] = [outcome for step in steps if (outcome := run.outcome(step.name)) is not None]
     done = sum(1 for outcome in outcomes if outcome.code == 0)
-    state = f"{failed[0].kind} in {failed[0].step}" if failed else "ok" if done == len(steps) else "unfinished"
-    if unreadable:
-        state = "of another version"
+    state = "of another version" if unreadable else state_of(run, steps, outcomes)
     manifest = run.manifest()
     return {
         "run_id": run.run_id,
@@ -68,6 +67,27 @@ def _run_row(run: Run) -> dict[str, object]:
         "report": str(run.folder / "report.html"),
         "last": asdict(outcomes[-1]) if outcomes else None,
     }
+
+
+def state_of(run: Run, steps: Sequence[Step], outcomes: Sequence[Outcome]) -> str:
+    """How a run stands: at work, interrupted, failed, finished, stopped on purpose, or not all started.
+
+    A holder of the lease that has released it has written an outcome, or was stopped by Ctrl-C before.
+    """
+    holder, ended = holder_of(run.folder), {outcome.step: outcome for outcome in outcomes}
+    if holder is not None and holder.seems_alive:
+        return f"running {holder.step}"
+    if holder is not None and holder.step in {step.name for step in steps}:
+        last = ended.get(holder.step)
+        if last is None or last.attempt != holder.token:
+            return f"interrupted in {holder.step}"
+    failed = [outcome for outcome in outcomes if outcome.code]
+    if failed:
+        return f"{failed[0].kind} in {failed[0].step}"
+    if len(ended) == len(steps):
+        return "ok"
+    until = run.asked_until
+    return f"ok until {until}" if until in ended else "unfinished"
 
 
 def _readable(run: Run) -> tuple[tuple[Step, ...], FinalModel | None, bool]:

@@ -26,7 +26,7 @@ class Dataset:
 
     Attributes:
         members: rows of the contract dataset_members.
-        dropped: number of labelled samples that are in no split, by reason.
+        dropped: number of samples that are in no split, by reason.
         indeterminate: number of samples of the main question that their indeterminate label excludes, by split.
         repetitions: train samples that repeat another sample.
     """
@@ -43,6 +43,7 @@ def build_members(
 ) -> Dataset:
     """Joins samples with the labels of the first horizon and assigns each a split and an answer.
 
+    A sample without a label is dropped and counted like any other.
     Auxiliary samples have the label of the main sample of their client and date, and are in train only.
 
     Args:
@@ -55,7 +56,7 @@ def build_members(
     first_horizon = labels.where(
         (F.col("window_months") == horizon.window_months) & (F.col("dpd_threshold") == horizon.dpd_threshold)
     ).select("user_id", "observation_at", "outcome", "max_days_past_due", "matured_at")
-    labelled = samples.join(first_horizon, ["user_id", "observation_at"], "inner")
+    labelled = samples.join(first_horizon, ["user_id", "observation_at"], "left")
     placed = labelled.withColumn("split", split_column(recipe))
     fated = placed.withColumn("reason", F.coalesce(_exclusion(recipe), _auxiliary_exclusion(main))).cache()
     threshold = _cap_threshold(fated.where("reason IS NULL AND split = 'train'").where(main), recipe)
@@ -119,11 +120,12 @@ def may_pretrain(recipe: Recipe) -> Column:
 
 
 def _exclusion(recipe: Recipe) -> Column:
-    """Reason why a labelled sample is in no split; the label must be mature at the data's as-of date."""
+    """Reason why a sample is in no split; its label must be mature at the data's as-of date."""
     as_of = F.to_utc_timestamp(F.lit(recipe.as_of.isoformat()), recipe.business_timezone)
     return (
-        F.when(F.col("outcome") == "indeterminate", "indeterminate")
-        .when(F.col("matured_at") > as_of, "immature")
+        F.when(F.col("outcome").isNull(), "no_label")
+        .when(F.col("matured_at") > as_of, "immature")  # its window may be open: nothing is known of it yet
+        .when(F.col("outcome") == "indeterminate", "indeterminate")
         .when(split_column(recipe).isNull(), "no_split_at_this_date")
     )
 

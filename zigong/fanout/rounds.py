@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ import ray.data
 from zigong.errors import InfraError
 from zigong.fanout.cluster import failure, original_error, raise_if_failed
 from zigong.fanout.staged import Shard, ShardManifest, complete_shard, write_shard
+from zigong.fanout.waiting import release_actors, signs_of_life, wait_for_cpus
 from zigong.recipe import Engine
 
 BUILDS = ".*.build"
@@ -85,10 +87,16 @@ def compute(
         known = {shard["shard"]: shard for shard in waiting}
         begun = sum(_begun(work, shard) for shard in waiting)
         # Closed after an error too, whose traceback would keep the actors and with them every CPU of a local Ray.
-        with closing(_outcomes(work, waiting, retries=attempts - 1)) as outcomes:
-            for row in outcomes:
-                raise_if_failed(json.loads(row["outcome"]))
-                finished(known.pop(row["shard"]))
+        try:
+            with (
+                closing(_outcomes(work, waiting, retries=attempts - 1)) as outcomes,
+                signs_of_life("shards", partial(_unfinished, known)),
+            ):
+                for row in outcomes:
+                    raise_if_failed(json.loads(row["outcome"]))
+                    finished(known.pop(row["shard"]))
+        finally:
+            release_actors()
         left = [shard for shard in known.values() if work.manifest(shard) is None]
         for shard in [shard for name, shard in known.items() if shard not in left]:
             finished(shard)  # staged, but its worker died before it returned
@@ -100,6 +108,10 @@ def compute(
         suspects += [shard for shard in left if _begun(work, shard) >= attempts]
         waiting = [shard for shard in left if _begun(work, shard) < attempts]
     return suspects
+
+
+def _unfinished(known: Mapping[str, Shard]) -> dict[str, object]:
+    return {"unfinished_shards": len(known)}
 
 
 def _begun(work: ShardWork, shard: Shard) -> int:
@@ -115,6 +127,7 @@ def _outcomes(work: ShardWork, shards: Sequence[Shard], *, retries: int) -> Gene
     context.max_errored_blocks = -1  # errors of workers are returned as rows, so an errored block is a lost worker
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its errors are raised here
     actors = min(_actors(work.engine), len(shards))
+    wait_for_cpus(work.engine.ray_cpus_per_actor, purpose="an actor of the shards")
     described = ray.data.from_items([{"shard": json.dumps(shard)} for shard in shards], override_num_blocks=len(shards))
     finished = described.map_batches(
         ShardWriter,

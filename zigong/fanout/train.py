@@ -14,6 +14,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from zigong.errors import ConfigError, ZigongError
 from zigong.fanout.cluster import failure, open_ray, original_error, raise_if_failed
+from zigong.fanout.waiting import signs_of_life, wait_for_cpus
 from zigong.recipe import Engine
 
 
@@ -37,7 +38,12 @@ def run_on_ray(work: Callable[[], dict[str, Any]], *, engine: Engine, name: str,
     open_ray(engine)
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 
+    begun = storage / f"{name}.begun"
+    begun.parent.mkdir(parents=True, exist_ok=True)
+    begun.unlink(missing_ok=True)
+
     def train() -> str:
+        begun.touch()
         try:
             return json.dumps({"result": work()})
         except ZigongError as error:
@@ -48,8 +54,10 @@ def run_on_ray(work: Callable[[], dict[str, Any]], *, engine: Engine, name: str,
         scaling_config=ScalingConfig(num_workers=1, use_gpu=False, resources_per_worker={"CPU": 1}),
         run_config=RunConfig(name=name, storage_path=str(storage), failure_config=FailureConfig(max_failures=0)),
     )
+    wait_for_cpus(1, purpose=f"the training {name}")
     try:
-        outcome = json.loads(trainer.fit().return_value)
+        with signs_of_life(f"training {name}", lambda: {"begun": begun.exists()}):
+            outcome = json.loads(trainer.fit().return_value)
     except WorkerGroupError as error:
         raise original_error(error.worker_failures[min(error.worker_failures)]) from error
     except TrainingFailedError as error:

@@ -23,6 +23,7 @@ from zigong.lakehouse.fence import Basis, fenced, make_fenced_commit
 from zigong.lakehouse.lineage import Lineage
 from zigong.lakehouse.lost_files import require_written
 from zigong.lakehouse.paths import LakehousePaths
+from zigong.lakehouse.replayed import with_former_replays
 from zigong.lakehouse.row_text import EXACT
 from zigong.lakehouse.staging import staged_files, staging_name
 from zigong.lakehouse.tables import latest_version
@@ -202,6 +203,7 @@ def quarantine_rows(
         F.current_timestamp().alias("quarantined_at"),
         F.lit(None).cast("string").alias("replayed_by"),
     )
+    frame = with_former_replays(frame, paths, table)
     where = f"table_name = '{table}' AND run_id = '{run_id}'"
     held = replace(attempt, token=0) if attempt else None  # a step may quarantine rows of one table more than once
     _replace(paths, frame, "quarantine", where=where, metadata={"run_id": run_id, "step": step}, attempt=held)

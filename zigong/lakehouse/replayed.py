@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract
@@ -80,7 +80,46 @@ def mark_replayed(
     make_commit(lambda: writer.save(paths.spark_uri(paths.table(QUARANTINE))), table=QUARANTINE, cells=where)
 
 
+def with_former_replays(refused: DataFrame, paths: LakehousePaths, table: str) -> DataFrame:
+    """Refused rows with ``replayed_by`` of an equal row of the table that was replayed before.
+
+    A delivery that brings a row again, after somebody has corrected it, is refused again; the mark says which replay to
+    repeat.
+
+    Args:
+        refused: rows in the columns of quarantine.
+        paths: the lakehouse.
+        table: the table they were refused for.
+    """
+    version = published_version(paths, QUARANTINE)
+    if version is None:
+        return refused
+    held = open_pinned(refused.sparkSession, paths, QUARANTINE, version).where(F.col("table_name") == table)
+    former = held.where("replayed_by IS NOT NULL").select(_digest(), F.col("replayed_by").alias("_by"))
+    newest = former.groupBy(ROW).agg(F.max("_by").alias("_by"))  # ids of replays end in their time
+    return (
+        refused.withColumn(ROW, _digest())
+        .join(newest, ROW, "left")
+        .drop("replayed_by", ROW)
+        .withColumnRenamed("_by", "replayed_by")
+    )
+
+
+def repeated_rows(spark: SparkSession, paths: LakehousePaths, table: str, run_id: str) -> dict[str, DataFrame]:
+    """The rows of a run that were refused again after an earlier replay, by the id of that replay."""
+    if published_version(paths, QUARANTINE) is None:
+        return {}
+    again = _of_run(spark, paths, table, run_id).where("replayed_by IS NOT NULL")
+    replays = [row["replayed_by"] for row in again.select("replayed_by").distinct().collect()]
+    return {by: again.where(F.col("replayed_by") == by) for by in sorted(replays)}
+
+
 def _of_run(spark: SparkSession, paths: LakehousePaths, table: str, run_id: str) -> DataFrame:
     opened = open_pinned(spark, paths, QUARANTINE, latest_version(paths, QUARANTINE))
     ours = opened.where((F.col("table_name") == table) & (F.col("run_id") == run_id))
-    return ours.withColumn(ROW, F.sha2(F.concat_ws("|", "payload", F.to_json("reasons")), 256))
+    return ours.withColumn(ROW, _digest())
+
+
+def _digest() -> Column:
+    """The digest of a quarantined row's content."""
+    return F.sha2(F.concat_ws("|", "payload", F.to_json("reasons")), 256).alias(ROW)

@@ -66,8 +66,9 @@ class Recipe(Section):
         return self
 
     def digest(self) -> str:
-        """SHA-256 of everything that can change a result: all but the engine's limits and the lakehouse's root."""
-        content = self.model_dump(mode="json", exclude={"engine": True, "lakehouse": {"root"}, "registry": True})
+        """SHA-256 of everything that can change a result: not the engine's limits, nor where and when tables are."""
+        unimportant = {"engine": True, "lakehouse": {"root"}, "registry": True, "source": {"missing_nights"}}
+        content = self.model_dump(mode="json", exclude=unimportant)
         return json_digest(content)
 
 
@@ -87,15 +88,16 @@ def _require_one_date(recipe: Recipe) -> None:
 
 
 def _require_closed_windows(recipe: Recipe) -> None:
-    """Every split's label window closes before the next split's first T."""
+    """Every split's labels are mature, reporting lag included, at the next split's first T."""
     observations, horizon = recipe.observations, recipe.labels.horizons[0]
     if observations.validation is None or observations.oot is None:
         raise ValueError("split.by: time needs observations.validation and observations.oot")
     named = {"train": observations.train, "validation": observations.validation, "oot": observations.oot}
     for (earlier, former), (later, following) in zip(list(named.items())[:-1], list(named.items())[1:], strict=True):
-        closes = (former.last.year * 12 + former.last.month) + horizon.window_months
-        if closes > following.first.year * 12 + following.first.month:
+        matures = recipe.labels.matures(former.last, horizon)
+        if matures > following.first:
+            lag = f" + {recipe.labels.reporting_lag_days} days" if recipe.labels.reporting_lag_days else ""
             raise ValueError(
-                f"the label window of observations.{earlier} ({former.last} + {horizon.window_months} months) "
+                f"the label window of observations.{earlier} ({former.last} + {horizon.window_months} months{lag}) "
                 f"reaches into observations.{later} (first {following.first})"
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -66,6 +66,11 @@ class Source(Section):
     mapping: str = Field(description="name of a shipped mapping (schemas/sources) or path of a mapping file")
     path: str | None = Field(None, description="folder of the raw files; simulated sources generate their own")
     simulation: Simulation | None = None
+    missing_nights: Literal["heal", "refuse"] = Field(
+        "heal",
+        description="what a scheduled night does with nights before it that were never ingested: heal ingests those "
+        "immediately before it as well, refuse ends as data error; older holes are always refused",
+    )
 
 
 class DateRange(Section):
@@ -130,6 +135,11 @@ class Labels(Section):
 
     horizons: tuple[Horizon, ...] = (Horizon(),)
     reporting_lag_days: int = Field(0, ge=0)
+
+    def matures(self, observed: date, horizon: Horizon) -> date:
+        """The date from which a label of this observation date is mature: its window has closed and is reported."""
+        months = observed.year * 12 + observed.month - 1 + horizon.window_months
+        return date(months // 12, months % 12 + 1, observed.day) + timedelta(days=self.reporting_lag_days)
 
     @field_validator("horizons")
     @classmethod

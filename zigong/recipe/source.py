@@ -34,6 +34,13 @@ def source_mapping(recipe: Recipe) -> SourceMapping:
     return mapping
 
 
+def known_key(recipe: Recipe) -> bytes | None:
+    """The HMAC key of client ids, None where this process has none: only the ingest needs it."""
+    if recipe.lakehouse.key == "env" and not os.environ.get(KEY_VARIABLE):
+        return None
+    return lakehouse_key(recipe)
+
+
 def lakehouse_key(recipe: Recipe) -> bytes:
     """The HMAC key of client ids.
 

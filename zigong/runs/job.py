@@ -36,6 +36,8 @@ class Job:
         taken: names of the values the step took or looked up, for the outcome.
         left: names of the values it left.
         attempt: the attempt of the run that this is.
+        schedule: the schedule that has started the step, None if none has.
+        trains: whether the run goes on to train a model, so that what cannot be trained on is refused at once.
         warnings: for the outcome: what does not stop the step but somebody should know.
     """
 
@@ -47,6 +49,8 @@ class Job:
     taken: set[str] = field(default_factory=set)
     left: set[str] = field(default_factory=set)
     attempt: Attempt = field(default_factory=Attempt)
+    schedule: str | None = None
+    trains: bool = False
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -140,6 +144,7 @@ class Job:
         lineage: Lineage | None = None,
         basis: Basis | None = None,
         pin: bool = True,
+        counted: bool = True,
     ) -> int:
         """Stages, audits and promotes ``frame`` as the complete content of ``cells``; pins and returns the new version.
 
@@ -149,6 +154,7 @@ class Job:
             may_be_empty: whether cells without rows are valid.
             lineage: what the rows were built from.
             basis: published rows that the rows were built from, beyond the run's pinned inputs.
+            counted: whether the rows are those that the step is counted by; a replay within it is not.
             pin: whether the run depends on the version, so that it must stay readable as long as the run is kept.
         """
         from zigong.lakehouse.publish import publish
@@ -176,7 +182,8 @@ class Job:
         )
         if pin:
             self._pin(table, done.version)
-        self._count(table, done.counts(), version=done.version)
+        if counted:
+            self._count(table, done.counts(), version=done.version)
         return done.version
 
     @property
@@ -240,18 +247,20 @@ class Job:
         self.run.add_metrics({f"rows.{name}.{kind}": number for kind, number in figures.items()})
 
     def observation_dates(self) -> ObservationDates:
-        """The recipe's observation dates within the range the job was started for.
+        """The recipe's observation dates within the range the job was started for, as far as they have been reached.
+
+        A night works for the dates up to its ``as_of``: the histories of later ones are not complete yet.
 
         Raises:
-            ConfigError: no observation date of the recipe lies in the range.
+            ConfigError: no observation date of the recipe lies in the range, or none up to ``as_of``.
         """
-        days = self.dates.within(self.recipe.observations.dates())
+        known, as_of = self.recipe.observations.dates(), self.recipe.as_of
+        days = tuple(day for day in self.dates.within(known) if day <= as_of)
         if not days:
-            known = self.recipe.observations.dates()
             raise ConfigError(
-                f"no observation date lies in [{self.dates.first}, {self.dates.end}); the recipe has {known[0]} to "
-                f"{known[-1]}",
-                action="choose --from-date and --to-date around the recipe's observations",
+                f"no observation date lies in [{self.dates.first}, {self.dates.end}) and is not after as_of {as_of}; "
+                f"the recipe has {known[0]} to {known[-1]}",
+                action="choose --from-date and --to-date around the recipe's observations, and as_of after them",
             )
         return ObservationDates(days=days)
 

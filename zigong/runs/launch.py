@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
 
 from zigong.console import LOG, say_error, set_up_logging
 from zigong.errors import ConflictError, ZigongError, full_disk
@@ -26,6 +27,7 @@ from zigong.runs.run import Outcome, Run, open_run
 from zigong.runs.set_back import go_on
 
 Body = Callable[[Job], None]
+STALE_DAYS = 62  # of as_of at the start of a scheduled training: two months
 
 
 def parse_arguments(arguments: Sequence[str] | None, *, step: str) -> argparse.Namespace:
@@ -58,14 +60,26 @@ def main(step: str, body: Body, arguments: Sequence[str] | None = None) -> None:
     if given.retry and finished is not None and finished.code == 0:
         LOG.info("step was finished before", extra={"fields": {"step": step}})
         return
-    outcome = run_step(step, body, run, Dates(first=given.from_date, end=given.to_date), rerun=True)
+    dates = Dates(first=given.from_date, end=given.to_date)
+    if given.schedule:
+        run.ask(SCHEDULES[given.schedule][-1])
+    outcome = run_step(step, body, run, dates, rerun=True, schedule=given.schedule, trains=given.schedule == "retrain")
     if outcome.code:
         recorded = run.folder / "outcome.json" if outcome.kind != ConflictError.kind else None
         say_error(outcome.kind, outcome.message, outcome.action, outcome=recorded)
         raise SystemExit(outcome.code)
 
 
-def run_step(step: str, body: Body, run: Run, dates: Dates | None = None, *, rerun: bool = False) -> Outcome:
+def run_step(
+    step: str,
+    body: Body,
+    run: Run,
+    dates: Dates | None = None,
+    *,
+    rerun: bool = False,
+    schedule: str | None = None,
+    trains: bool = False,
+) -> Outcome:
     """Runs one step in this process and records its outcome; errors of ZiGong end here, others are re-raised.
 
     The process holds the lease of the run meanwhile. Where another one holds it, or has taken it over, the outcome is a
@@ -77,10 +91,19 @@ def run_step(step: str, body: Body, run: Run, dates: Dates | None = None, *, rer
         body: what it does.
         run: the run it belongs to.
         dates: the dates it is limited to.
+        schedule: the schedule that starts it.
+        trains: whether the run goes on to train a model.
         rerun: whether a finished step was asked for again, so that it replaces what it has published.
     """
     began = _Began.now(step)
-    job = Job(step=step, run=run, paths=LakehousePaths.at(run.recipe.lakehouse.root), dates=dates or Dates())
+    job = Job(
+        step=step,
+        run=run,
+        paths=LakehousePaths.at(run.recipe.lakehouse.root),
+        dates=dates or Dates(),
+        schedule=schedule,
+        trains=trains,
+    )
     root = run.folder.parent.parent
     try:
         known = ended_erasures(root)
@@ -100,7 +123,18 @@ def run_step(step: str, body: Body, run: Run, dates: Dates | None = None, *, rer
         job.attempt = Attempt(token=lease.token, rerun=run.reruns(step), require_held=require_held)
         remove_former_staging(job.paths, run.run_id, lease.token)
         LOG.info("step started", extra={"fields": {"step": step, "attempt": lease.token}})
+        _warn_of_stale_date(job)
         return _worked(job, body, began)
+
+
+def _warn_of_stale_date(job: Job) -> None:
+    """Warns where a schedule runs with a date that was right when somebody wrote it down."""
+    age = (datetime.now(ZoneInfo(job.recipe.business_timezone)).date() - job.recipe.as_of).days
+    if job.schedule == "retrain" and age > STALE_DAYS:
+        job.warn(
+            f"as_of {job.recipe.as_of} is {age} days old, and what became known since is not used: set as_of, compile "
+            "the recipe again"
+        )
 
 
 def _worked(job: Job, body: Body, began: _Began) -> Outcome:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from schemas.contracts import table_contract, table_names
 from zigong.behavior.sources.faults import stop_recording, values_withheld
+from zigong.console import LOG
 from zigong.errors import ConfigError, DataError
+from zigong.files.atomic import write_json
 from zigong.lakehouse.fence import Basis
 from zigong.lakehouse.lineage import Partition
-from zigong.lakehouse.replayed import mark_replayed, unreplayed_rows
+from zigong.lakehouse.replayed import mark_replayed, repeated_rows, unreplayed_rows
 from zigong.lakehouse.tables import latest_version, open_pinned
 from zigong.quality.quarantine import ENTERS, Return, returning
 from zigong.runs.job import Job
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
     from schemas.contracts import TableContract
 
-STEP = "replay_quarantine"
+STEP, CORRECTIONS = "replay_quarantine", "corrections.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +71,31 @@ def replay(job: Job, table: str, refused_by: str, corrections: Mapping[str, str]
         found = returning(refused, published, contract, corrections)
         if dry_run:
             return Replayed(counts=found.counts, version=version)
+        write_json(job.run.folder / CORRECTIONS, {"table": table, "corrections": dict(corrections)})
         if found.counts[ENTERS]:
             version = _publish(job, contract, published, version, found)
         mark_replayed(job.spark, job.paths, table, refused_by, found.settled, by=job.run.run_id)
     return Replayed(counts=found.counts, version=version)
+
+
+def repeat_replays(job: Job, table: str) -> None:
+    """Publishes rows again that an earlier replay published and that this run's delivery brought and had refused.
+
+    A delivery replaces its dates completely, and with them the rows that somebody had corrected there.
+    """
+    contract = table_contract(table)
+    for replayed_by, rows in repeated_rows(job.spark, job.paths, table, job.run.run_id).items():
+        file = job.run.folder.parent / replayed_by / CORRECTIONS
+        if not file.is_file():
+            job.warn(f"table {table}: rows that {replayed_by} had corrected were refused again, and it is gone")
+            continue
+        version = latest_version(job.paths, table)
+        published = open_pinned(job.spark, job.paths, table, version)
+        corrections = json.loads(file.read_text(encoding="utf-8"))["corrections"]
+        found = returning(rows, published, contract, corrections)
+        LOG.info("replay repeated", extra={"fields": {"table": table, "replay": replayed_by, **found.counts}})
+        if found.counts[ENTERS]:
+            _publish(job, contract, published, version, found, counted=False)
 
 
 def _replayable(table: str, corrections: Mapping[str, str]) -> TableContract:
@@ -92,11 +116,13 @@ def _replayable(table: str, corrections: Mapping[str, str]) -> TableContract:
     return contract
 
 
-def _publish(job: Job, contract: TableContract, published: DataFrame, version: int, found: Return) -> int:
+def _publish(
+    job: Job, contract: TableContract, published: DataFrame, version: int, found: Return, *, counted: bool = True
+) -> int:
     cells, partitions = _touched(found.entering, contract)
     rows = published.where(cells).select(*contract.column_names).unionByName(found.entering)
     basis = Basis(table=contract.name, version=version, partitions=partitions)
-    return job.publish(contract.name, rows, cells=cells, basis=basis)
+    return job.publish(contract.name, rows, cells=cells, basis=basis, counted=counted)
 
 
 def _touched(entering: DataFrame, contract: TableContract) -> tuple[str, frozenset[Partition]]:

@@ -15,7 +15,9 @@ from typing import Any
 
 from zigong.errors import ConfigError
 from zigong.files.atomic import json_text, write_json, write_once
+from zigong.lakehouse.settings import require_settings
 from zigong.recipe import Recipe, parse_recipe
+from zigong.recipe.source import known_key
 from zigong.runs import handover
 from zigong.runs.handover import Artefact, V, Value
 
@@ -96,6 +98,17 @@ class Run:
         """The outcome of a step, None when it never ended."""
         file = self.folder / "steps" / step / "outcome.json"
         return Outcome(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+
+    def ask(self, until: str | None) -> None:
+        """Records up to which step the run was asked for; None: all."""
+        write_json(self.folder / "asked.json", {"until": until})
+
+    @property
+    def asked_until(self) -> str | None:
+        """The last step the run was asked for; None: all its steps."""
+        file = self.folder / "asked.json"
+        until: str | None = json.loads(file.read_text(encoding="utf-8"))["until"] if file.is_file() else None
+        return until
 
     def supersede(self, step: str, *, reason: Mapping[str, str] | None = None) -> None:
         """Sets the outcome of a step aside, because the step was asked for again or for another reason.
@@ -219,11 +232,18 @@ def open_run(recipe: Recipe, runs_folder: Path, run_id: str | None) -> Run:
     """Creates a run, or reopens it to resume.
 
     Raises:
-        ConfigError: the run id is malformed or belongs to another recipe.
+        ConfigError: the run id is malformed or belongs to another recipe, or the recipe has other settings than its
+            lakehouse.
     """
     name = run_id or f"{recipe.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}"
     _require_run_id(name)
     run = Run(run_id=name, folder=runs_folder / name, given=recipe)
+    require_settings(
+        runs_folder.parent,
+        user_buckets=recipe.lakehouse.user_buckets,
+        business_timezone=recipe.business_timezone,
+        key=known_key(recipe),
+    )
     if (run.folder / "manifest.json").is_file():
         _require_same_recipe(run)
         return run

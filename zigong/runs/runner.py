@@ -10,7 +10,8 @@ from zigong.errors import ConfigError
 from zigong.instructions.tasks import load_tasks
 from zigong.pipeline import Step
 from zigong.recipe import Recipe
-from zigong.recipe.source import source_mapping
+from zigong.recipe.feasible import require_feasible
+from zigong.recipe.source import lakehouse_key, source_mapping
 from zigong.runs.job import runs_folder
 from zigong.runs.launch import Body, run_step
 from zigong.runs.run import Outcome, Run, open_run
@@ -22,11 +23,15 @@ def start(recipe: Recipe, run_id: str | None) -> Run:
     """Creates or reopens a run and sets up its log.
 
     Raises:
-        ConfigError: templates or mapping of the recipe are invalid; checked before anything runs.
+        ConfigError: templates or mapping of the recipe are invalid, the key is missing, or ``as_of`` allows no label;
+            checked before anything runs.
     """
     load_tasks(recipe.instructions)
     source_mapping(recipe)
+    require_feasible(recipe)
     run = open_run(recipe, runs_folder(recipe), run_id)
+    if run.outcome("ingest_events") is None:
+        lakehouse_key(recipe)
     set_up_logging(run.run_id)
     go_on(run, run.folder.parent.parent)
     return run
@@ -38,12 +43,15 @@ def execute(run: Run, *, until: str | None = None) -> Iterator[tuple[Step, Outco
     Yields:
         Each step with its outcome and whether it was already done; stops after the first failure.
     """
-    for step in _up_to(steps_of(run.recipe), until):
+    steps = _up_to(steps_of(run.recipe), until)
+    trains = any(step.name == "train_agent" for step in steps)
+    run.ask(until)
+    for step in steps:
         known = run.outcome(step.name)
         if known is not None and known.code == 0:
             yield step, known, True
             continue
-        outcome = run_step(step.name, load_body(step.name), run)
+        outcome = run_step(step.name, load_body(step.name), run, trains=trains)
         yield step, outcome, False
         if outcome.code:
             return

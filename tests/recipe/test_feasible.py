@@ -1,0 +1,66 @@
+"""What cannot work is refused before anything runs: as_of against dates and windows, and the embargo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.support.finished import REPOSITORY, TINY
+from zigong.cli import app
+from zigong.errors import ConfigError
+from zigong.recipe import load_recipe
+from zigong.recipe.feasible import require_feasible
+from zigong.runs.runner import start
+
+
+@pytest.mark.parametrize("file", sorted(REPOSITORY.glob("recipes/*.yaml")), ids=lambda file: file.stem)
+def test_every_shipped_recipe_is_feasible(file: Path) -> None:
+    require_feasible(load_recipe(file))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["as_of=1990-01-01"], r"observations\.train has T 2023-03-01, but nothing known from as_of 1990-01-01"),
+        (["as_of=2023-07-31"], r"observations\.score has T 2023-08-01"),
+        (
+            ["as_of=2023-06-30", "observations.score=null"],
+            r"observations\.oot: no label can be mature .* is 2023-07-01",
+        ),
+        (["observations.oot={first: 2023-08-01, last: 2023-08-01}"], r"observations\.oot: no label .* is 2023-09-01"),
+    ],
+)
+def test_an_as_of_that_leaves_a_split_without_labels_is_refused_by_plan_and_by_run(
+    overrides: list[str], message: str, tmp_path: Path
+) -> None:
+    settings = [f"lakehouse.root={tmp_path}", *overrides]
+    with pytest.raises(ConfigError, match=message):
+        start(load_recipe(TINY, settings), None)
+    sets = [argument for setting in settings for argument in ("--set", setting)]
+    assert CliRunner().invoke(app, ["plan", str(TINY), *sets]).exit_code == 2
+    assert not (tmp_path / "_runs").exists()
+
+
+def test_the_day_on_which_the_last_label_is_mature_is_enough() -> None:
+    require_feasible(load_recipe(TINY, ["as_of=2023-07-01", "observations.score=2023-07-01"]))
+
+
+def test_the_embargo_counts_the_reporting_lag() -> None:
+    """The label of T 2023-04-01 is known on 2023-05-01 without a lag; with one, validation would begin before it."""
+    load_recipe(TINY)
+    with pytest.raises(ConfigError, match=r"observations\.train \(2023-04-01 \+ 1 months \+ 1 days\) reaches into"):
+        load_recipe(TINY, ["labels.reporting_lag_days=1"])
+    gap = ["observations.train.last=2023-03-01", "observations.oot={first: 2023-07-01, last: 2023-07-01}"]
+    load_recipe(TINY, ["labels.reporting_lag_days=30", *gap])
+    with pytest.raises(ConfigError, match="reaches into"):
+        load_recipe(TINY, ["labels.reporting_lag_days=31", *gap])
+
+
+def test_a_run_without_the_key_of_the_pseudonyms_does_not_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ZIGONG_USER_KEY", raising=False)
+    with pytest.raises(ConfigError, match="ZIGONG_USER_KEY must hold a secret"):
+        start(load_recipe(TINY, [f"lakehouse.root={tmp_path}", "lakehouse.key=env"]), None)

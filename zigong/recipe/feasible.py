@@ -1,0 +1,41 @@
+"""What a recipe cannot reach, found before anything runs."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from zigong.errors import ConfigError
+from zigong.recipe.recipe import Recipe
+
+
+def require_feasible(recipe: Recipe) -> None:
+    """Checks ``as_of`` against the observation dates and the windows of their labels.
+
+    Raises:
+        ConfigError: an observation date lies after ``as_of``, or no label of a split can be mature by then.
+    """
+    observed = recipe.observations
+    splits = {"train": observed.train, "validation": observed.validation, "oot": observed.oot}
+    named = {f"observations.{name}": dates.dates() for name, dates in splits.items() if dates is not None}
+    scored = {"observations.score": (observed.score,)} if observed.score is not None else {}
+    for name, dates in {**named, **scored}.items():
+        late = [day for day in dates if day > recipe.as_of]
+        if late:
+            raise ConfigError(
+                f"{name} has T {late[0]}, but nothing known from as_of {recipe.as_of} on exists for the run: its "
+                "histories would lack events",
+                action=f"set as_of to {max(dates)} or later, or end {name} earlier",
+            )
+    for name, dates in named.items():
+        _require_mature(recipe, name, dates)
+
+
+def _require_mature(recipe: Recipe, name: str, dates: tuple[date, ...]) -> None:
+    horizon, lag = recipe.labels.horizons[0], recipe.labels.reporting_lag_days
+    first = recipe.labels.matures(dates[0], horizon)
+    if first > recipe.as_of:
+        raise ConfigError(
+            f"{name}: no label can be mature at as_of {recipe.as_of}: the first T {dates[0]} + {horizon.window_months} "
+            f"months + {lag} days of reporting lag is {first}",
+            action=f"set as_of to {first} or later, start {name} earlier, or shorten labels.horizons",
+        )
