@@ -133,6 +133,9 @@ class Gate(Section):
     max_auc_loss: Share = Field(0.01, description="largest tolerated loss of AUC against the champion")
     beat_last_status: bool = Field(True, description="paired AUC difference to the lookup must exclude zero")
     min_mcc: float = Field(0.0, description="MCC at the threshold must be above this; majority has 0")
+    alarm: Literal["refuse", "warn"] = Field(
+        "refuse", description="what happens where an attribute or a model separates the classes almost wholly"
+    )
 
 
 class Card(Section):

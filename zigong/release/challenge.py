@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from zigong.release.card_facts import model_card_of
 from zigong.release.gate import CHALLENGER, CHAMPION, LAST_STATUS, LIGHTGBM, Decision, decide
 from zigong.release.gate_samples import GateSamples, gate_samples
 from zigong.release.model import Model
+from zigong.release.points import points_quality
 from zigong.release.registry import Candidate, Champion
 from zigong.runs.run import Run
 
@@ -44,7 +46,13 @@ class Challenge:
 
 
 def decide_challenge(
-    measured: Measured, answers: pa.Table, members: pa.Table, *, champion: Model | None, recipe: Recipe
+    measured: Measured,
+    answers: pa.Table,
+    members: pa.Table,
+    *,
+    champion: Model | None,
+    recipe: Recipe,
+    alarms: Sequence[str] = (),
 ) -> Challenge:
     """Compares the model of ``measured`` with the baselines and the champion.
 
@@ -56,6 +64,7 @@ def decide_challenge(
         members: members of the dataset in ``select`` and the final split.
         champion: the current champion, or None if there is none.
         recipe: the recipe of the run.
+        alarms: attributes of the dataset that alone separate the classes, as sentences.
 
     Raises:
         DataError: a model has no answer to one of the samples.
@@ -77,13 +86,15 @@ def decide_challenge(
         gate=recipe.gate,
         evaluation=recipe.evaluation,
         seed=recipe.seed,
+        alarms=alarms,
     )
+    points = points_quality(measured, final_split(recipe))
     return Challenge(
         measured=measured,
         held_out=held_out,
         calibration=calibrations[CHALLENGER],
         threshold=threshold,
-        decision=decision,
+        decision=decision if points is None else replace(decision, warnings=points.warnings),
     )
 
 

@@ -6,13 +6,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
+from zigong.errors import ConfigError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dates:
-    """The half-open range of dates a backfill is limited to; None = unbounded."""
+    """The half-open range of dates a backfill is limited to; None = unbounded.
+
+    Raises:
+        ConfigError: no date lies in the range.
+    """
 
     first: date | None = None
     end: date | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses a range that asks for nothing."""
+        if self.first is not None and self.end is not None and self.first >= self.end:
+            raise ConfigError(
+                f"--from-date {self.first} is not before --to-date {self.end}, so no date lies between them",
+                action="--from-date is the first date and --to-date the day after the last",
+            )
 
     @property
     def bounded(self) -> bool:

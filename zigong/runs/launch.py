@@ -38,12 +38,13 @@ def main(step: str, body: Body, arguments: Sequence[str] | None = None) -> None:
     given = parse_arguments(arguments, step=step)
     try:
         recipe = load_recipe(given.recipe, given.set)
+        dates = Dates(first=given.from_date, end=given.to_date)
         run = open_run(recipe, runs_folder(recipe), given.run_id)
     except ZigongError as error:
         say_error(error.kind, error.message, error.action)
         raise SystemExit(error.exit_code) from error
     set_up_logging(run.run_id)
-    outcome = run_step(step, body, run, Dates(first=given.from_date, end=given.to_date))
+    outcome = run_step(step, body, run, dates)
     if outcome.code:
         say_error(outcome.kind, outcome.message, outcome.action, outcome=run.folder / "outcome.json")
         raise SystemExit(outcome.code)
