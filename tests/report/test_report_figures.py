@@ -46,7 +46,7 @@ def section(page: str, name: str) -> list[TableText]:
 
 
 def rows_of(run: FinishedRun, table: str, **equal: str) -> pd.DataFrame:
-    rows = arrow_pinned(run.paths, table, run.run.manifest()["tables"][table]).to_pandas()
+    rows: pd.DataFrame = arrow_pinned(run.paths, table, run.run.manifest()["tables"][table]).to_pandas()
     for column, value in equal.items():
         rows = rows[rows[column] == value]
     return rows
@@ -54,7 +54,7 @@ def rows_of(run: FinishedRun, table: str, **equal: str) -> pd.DataFrame:
 
 def newest_rows_of(run: FinishedRun, table: str) -> pd.DataFrame:
     """The run's rows of a table that it does not pin."""
-    rows = arrow_pinned(run.paths, table, latest_version(run.paths, table)).to_pandas()
+    rows: pd.DataFrame = arrow_pinned(run.paths, table, latest_version(run.paths, table)).to_pandas()
     return rows[rows["run_id"] == run.run_id]
 
 

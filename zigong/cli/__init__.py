@@ -11,6 +11,7 @@ from zigong.cli import (
     maintain,
     quality,
     quarantine,
+    recipes,
     run,
     runs,
     sources,
@@ -36,6 +37,12 @@ runs_app = typer.Typer(no_args_is_help=True, help="Runs of a lakehouse.")
 runs_app.command("ls")(runs.list_all)
 runs_app.command("compare")(compare.compare)
 app.add_typer(runs_app, name="runs")
+
+recipe_app = typer.Typer(no_args_is_help=True, help="Keys of a recipe, and drafts of new ones.")
+recipe_app.command("reference")(recipes.reference)
+recipe_app.command("explain")(recipes.explain)
+recipe_app.command("new")(recipes.new)
+app.add_typer(recipe_app, name="recipe")
 
 audit_log_app = typer.Typer(no_args_is_help=True, help="Who published what, under which verdict.")
 audit_log_app.command("verify")(audit_log.verify)
