@@ -10,6 +10,7 @@ from zigong.evaluation.held_out_answers import answer_rows, baseline_answers, mo
 from zigong.evaluation.prompt_sources import SamplePrompts
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.release.champion_answers import champion_answers
+from zigong.release.points import points_figures
 from zigong.release.serving import serving_base
 from zigong.runs.handover import FinalModel
 from zigong.runs.job import Job
@@ -46,6 +47,7 @@ def evaluate_model(job: Job) -> None:
         settings=recipe.evaluation,
         seed=recipe.seed,
     )
+    figures += points_figures(members, scores[model_id], model_id=model_id, splits=SPLITS, card=recipe.card)
     rows, cells = metric_rows(figures, dataset_id)
     job.publish("evaluation_metrics", job.frame(rows), cells=cells)
     job.run.add_metrics(exported(figures, members, final=model_id, held_out=final_split(recipe)))

@@ -12,7 +12,7 @@ from zigong.lakehouse.erasures import affected_models
 from zigong.release.challenge import SELECT, candidate_of, decide_challenge, release_row
 from zigong.release.registry import champion, release
 from zigong.release.serving import registry_of, serving_base
-from zigong.runs.handover import Dataset, FinalModel, GateDecision, TrainingMix
+from zigong.runs.handover import Dataset, DatasetVerdict, FinalModel, GateDecision, TrainingMix
 from zigong.runs.job import Job
 from zigong.runs.launch import main
 
@@ -21,6 +21,7 @@ def release_model(job: Job) -> None:
     """The gate decides on the held-out split; calibration and threshold come from ``select``."""
     recipe, run, registry = job.recipe, job.run, registry_of(job.recipe)
     final, dataset_id, mix_id = job.take(FinalModel), job.take(Dataset).dataset_id, job.take(TrainingMix).mix_id
+    verdict = job.find(DatasetVerdict)
     folders = ModelFolders(base=serving_base(job), adapter=final.folder)
     current = champion(registry)
     challenge = decide_challenge(
@@ -30,6 +31,7 @@ def release_model(job: Job) -> None:
         champion=current.model if current is not None else None,
         recipe=recipe,
         retrain_by=affected_models(job.paths.local()),
+        alarms=verdict.alarms if verdict is not None else (),
     )
     decision, released = challenge.decision, None
     if decision.decision == "released":
@@ -45,7 +47,7 @@ def release_model(job: Job) -> None:
         version=version,
     )
     append_facts(job.paths, [entry])
-    job.leave(GateDecision(decision=decision.decision, reasons=decision.reasons))
+    job.leave(GateDecision(decision=decision.decision, reasons=decision.reasons, warnings=decision.warnings))
     run.add_metrics({f"gate.{name}": float(value) for name, value in decision.figures.items() if np.isfinite(value)})
 
 

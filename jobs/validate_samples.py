@@ -1,10 +1,11 @@
 """Checks a complete dataset, across its tables, before anything trains on it; a refused dataset ends the step."""
 
 from schemas.contracts import table_contract
-from zigong.dataset.audit import NAME, judge_dataset
+from zigong.dataset.audit import NAME, alarms, judge_dataset
 from zigong.dataset.members import window_closes_before
 from zigong.errors import DataError
 from zigong.lakehouse.verdicts import record_verdict
+from zigong.quality.leakage import static_profile_share
 from zigong.runs.handover import Dataset, DatasetVerdict
 from zigong.runs.job import Job
 from zigong.runs.launch import main
@@ -18,6 +19,7 @@ def validate_samples(job: Job) -> None:
         job.read("instruction_samples"),
         job.recipe,
         window_closes_before(job.recipe),
+        static_profiles=static_profile_share(job.read("user_profiles"), job.read("behavior_events")) or 0.0,
         run_folder=job.run.folder,
         run_id=job.run.run_id,
     )
@@ -29,7 +31,7 @@ def validate_samples(job: Job) -> None:
     }
     version = table_contract("dataset_members").rules_version
     record_verdict(job.paths, verdict, run_id=job.run.run_id, table=NAME, counts=counts, rules_version=version)
-    job.leave(DatasetVerdict(dataset_verdict="passed" if verdict.passed else "blocked"))
+    job.leave(DatasetVerdict(dataset_verdict="passed" if verdict.passed else "blocked", alarms=alarms(verdict)))
     if not verdict.passed:
         raise DataError(
             f"dataset {dataset_id} is refused: {'; '.join(verdict.failures)}",

@@ -80,7 +80,7 @@ STEPS: tuple[Step, ...] = (
     Step(
         name="validate_samples",
         engine=SPARK,
-        reads=("instruction_samples", "dataset_members"),
+        reads=("instruction_samples", "dataset_members", "user_profiles", "behavior_events"),
         writes=("verdicts",),
         takes=("Dataset",),
         leaves=("DatasetVerdict",),
@@ -127,7 +127,7 @@ STEPS: tuple[Step, ...] = (
         engine=LOCAL,
         reads=("evaluation_answers", "evaluation_metrics", "dataset_members"),
         writes=("releases",),
-        takes=("TrainedBase", "Dataset", "TrainingMix", "FinalModel"),
+        takes=("TrainedBase", "Dataset", "DatasetVerdict", "TrainingMix", "FinalModel"),
         leaves=("GateDecision",),
     ),
     Step(

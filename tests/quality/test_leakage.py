@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from tests.support.finished import FinishedRun
 from zigong.cli import app
 from zigong.lakehouse.tables import open_pinned
-from zigong.quality.leakage import leakage_violations
+from zigong.quality.leakage import leakage_violations, profile_violations, static_profile_share
 
 
 @pytest.fixture(scope="module")
@@ -63,4 +63,49 @@ def test_the_command_counts_rows_and_reports_that_all_are_valid(tiny_run: Finish
     answer = CliRunner().invoke(app, ["audit-leakage", tiny_run.run_id, "--root", tiny_run.root])
     assert answer.exit_code == 0, answer.output
     rows = tiny_run.run.metrics()["rows.user_sequences.published"]
-    assert f"{rows:,} certificates hold" in answer.output
+    assert f"{rows:,} certificates hold: events and profiles" in answer.output
+    assert "not proven: that the source's known_at is true" in answer.output
+    assert "every client has one profile version" not in answer.output  # some of the simulated lender's have two
+
+
+def test_a_profile_that_was_not_known_before_t_is_found_and_the_run_s_own_are_not(
+    spark: SparkSession, tiny_run: FinishedRun, tables: tuple[DataFrame, DataFrame]
+) -> None:
+    sequences, _ = tables
+    profiles = open_pinned(
+        spark, tiny_run.paths, "user_profiles", tiny_run.run.manifest()["tables"]["user_profiles"]
+    ).localCheckpoint()
+    assert profile_violations(sequences, profiles).count() == 0
+    victim = sequences.orderBy("user_id", "observation_at").first()
+    assert victim is not None
+    his = F.col("user_id") == victim["user_id"]
+    later = F.lit(victim["observation_at"] + timedelta(days=400))
+    learnt_later = profiles.withColumn("known_at", F.when(his, later).otherwise(F.col("known_at")))
+    found = profile_violations(sequences, learnt_later).collect()
+    assert {(row["rule"], row["user_id"]) for row in found} == {("profile_differs", victim["user_id"])}
+    first = (F.col("observation_at") == F.lit(victim["observation_at"])) & his
+    other = F.map_concat(F.col("profile"), F.create_map(F.lit("fee"), F.lit("charged")))
+    planted = sequences.withColumn("profile", F.when(first, other).otherwise(F.col("profile")))
+    (row,) = profile_violations(planted, profiles).collect()
+    assert (row["user_id"], row["observation_at"]) == (victim["user_id"], victim["observation_at"])
+    assert "charged" not in f"{row['expected']} {row['found']}"
+
+
+@pytest.mark.parametrize(
+    ("profiles", "share"),
+    [
+        ("('a', 1, 1), ('b', 2, 1)", 1.0),
+        ("('a', 1, 1), ('b', 5, 1)", 0.5),
+        ("('a', 1, 1), ('b', 2, 1), ('b', 6, 1)", 0.5),
+        ("('a', 1, 0), ('b', 2, 0)", None),
+    ],
+    ids=["known by the first event", "one known later", "one with two versions", "no attributes"],
+)
+def test_profiles_of_one_early_version_are_counted(spark: SparkSession, profiles: str, share: float | None) -> None:
+    known = spark.sql(
+        f"SELECT user_id, timestamp_seconds(known) AS known_at, "  # noqa: S608
+        f"IF(filled = 1, map('k', 'v'), map()) AS attributes FROM VALUES {profiles} AS t(user_id, known, filled)"
+    )
+    known_events = "VALUES ('a', 1), ('a', 9), ('b', 3) AS t(user_id, known)"
+    events = spark.sql(f"SELECT user_id, timestamp_seconds(known) AS known_at FROM {known_events}")  # noqa: S608
+    assert static_profile_share(known, events) == share

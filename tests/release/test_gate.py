@@ -44,8 +44,38 @@ def _decide(
 def test_a_better_challenger_is_released_with_a_sentence_for_every_check() -> None:
     found = _decide({"challenger": GOOD, "champion": POOR})
     assert found.decision == "released"
-    assert len(found.reasons) == len(found.checks) == 3
+    assert len(found.reasons) == len(found.checks) == 4
     assert all(check.passed for check in found.checks)
+
+
+@pytest.mark.parametrize("knowing", ["challenger", "lightgbm"])
+def test_a_model_with_an_implausible_auc_is_refused_by_name_unless_the_recipe_only_warns(knowing: str) -> None:
+    perfect = expit(8.0 * LABELS - 4 + 0.1 * RISK)
+    scores = {"challenger": GOOD, "lightgbm": POOR, knowing: perfect}
+    found = _decide(scores, min_mcc=-1.0)
+    assert found.decision == "refused"
+    (reason,) = found.reasons
+    assert f"AUC of {knowing} is 1.000" in reason
+    assert "gate.alarm: warn" in reason
+    warned = _decide(scores, min_mcc=-1.0, alarm="warn")
+    assert warned.decision == "released"
+    assert reason in warned.reasons
+
+
+def test_an_attribute_that_separates_the_classes_refuses_the_release() -> None:
+    alarms = ("no_attribute_has_a_large_auc: expected at most 0.9, observed 0.97 (attribute fee)",)
+    found = decide(
+        labels=LABELS,
+        clusters=PERSONS,
+        scores={"challenger": GOOD, "last_status": LOOKUP},
+        threshold=0.2,
+        gate=Gate(),
+        evaluation=Evaluation(bootstrap=20),
+        seed=7,
+        alarms=alarms,
+    )
+    assert found.decision == "refused"
+    assert alarms[0] in found.reasons[0]
 
 
 def test_a_first_model_needs_no_champion() -> None:
@@ -105,8 +135,8 @@ def test_a_challenger_with_too_few_samples_to_exclude_a_loss_is_refused() -> Non
 
 
 def test_lightgbm_is_reported_and_never_affects_the_decision() -> None:
-    perfect = LABELS.astype(float)
-    found = _decide({"challenger": GOOD, "lightgbm": perfect})
+    better: np.ndarray = expit(RISK + 1.8 * LABELS - 2)
+    found = _decide({"challenger": GOOD, "lightgbm": better})
     assert found.decision == "released"
     assert found.figures["auc_minus_lightgbm"] < -0.05
     assert not any("ightGBM" in reason for reason in found.reasons)
@@ -114,7 +144,7 @@ def test_lightgbm_is_reported_and_never_affects_the_decision() -> None:
 
 def test_every_failed_check_has_a_reason() -> None:
     found = _decide({"challenger": -LOOKUP, "champion": GOOD})
-    assert [check.passed for check in found.checks] == [False, False, False]
+    assert [check.passed for check in found.checks] == [False, False, False, True]
     assert len(found.reasons) == 3
 
 

@@ -1,12 +1,17 @@
-"""Which steps a recipe runs."""
+"""Which steps a recipe runs, and for which dates."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
 from tests.support.finished import TINY
+from zigong.errors import ConfigError
 from zigong.pipeline import STEPS, Step
 from zigong.recipe import Recipe, load_recipe
+from zigong.runs.job import Job
+from zigong.runs.launch import main
 from zigong.runs.steps import steps_of
 
 
@@ -23,3 +28,18 @@ def test_a_step_is_skipped_exactly_if_its_recipe_field_is_not_set(step: Step) ->
     assert step.only_with is not None
     assert steps_of(recipe) == STEPS
     assert steps_of(without(recipe, step.only_with)) == tuple(other for other in STEPS if other != step)
+
+
+@pytest.mark.parametrize("end", ["2023-03-02", "2023-03-05"], ids=["reversed", "empty"])
+def test_a_range_without_a_date_is_refused_by_both_dates_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], end: str
+) -> None:
+    def body(_: Job) -> None:
+        raise AssertionError("the step must not run")
+
+    given = ["--recipe", str(TINY), "--set", f"lakehouse.root={tmp_path / 'lake'}", "--from-date", "2023-03-05"]
+    with pytest.raises(SystemExit) as ended:
+        main("ingest_events", body, [*given, "--to-date", end])
+    assert ended.value.code == ConfigError.exit_code
+    assert f"--from-date 2023-03-05 is not before --to-date {end}" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "lake").exists()

@@ -85,32 +85,29 @@ def test_one_step_equals_the_naive_step_whatever_the_batches(
         torch.testing.assert_close(got[name], tensor, rtol=1e-3, atol=2e-5)
 
 
+def _keep(losses: list[float], _step: int, _steps: int, loss: float) -> None:
+    losses.append(loss)
+
+
 @pytest.mark.parametrize("engine", ["samples", "trees"])
 def test_every_step_has_the_same_samples_and_loss_however_it_is_divided(
     base: Path, tmp_path: Path, engine: str
 ) -> None:
     samples = _sharing(make_samples(72, dates=MONTHS[:3])) if engine == "trees" else make_samples(72)
-    losses: dict[tuple[int, int], list[float]] = {}
+    losses: list[list[float]] = []
     for batch_size, accumulation in ((24, 1), (8, 3), (3, 8)):
         seen: list[float] = []
-        losses[batch_size, accumulation] = seen
-        train_adapter(
-            base,
-            samples,
-            _settings(engine=engine, batch_size=batch_size, accumulation=accumulation, epochs=2, schedule="constant"),
-            seed=3,
-            torch_threads=1,
-            folder=tmp_path / f"{batch_size}",
-            progress=partial(_append_loss, seen),
+        settings = _settings(
+            engine=engine, batch_size=batch_size, accumulation=accumulation, epochs=2, schedule="constant"
         )
-    whole, *divided = losses.values()
+        progress = partial(_keep, seen)
+        folder = tmp_path / f"{batch_size}"
+        train_adapter(base, samples, settings, seed=3, torch_threads=1, folder=folder, progress=progress)
+        losses.append(seen)
+    whole, *divided = losses
     assert len(whole) >= 4
     for other in divided:
         assert other == pytest.approx(whole, abs=1e-5)
-
-
-def _append_loss(losses: list[float], _step: int, _steps: int, loss: float) -> None:
-    losses.append(loss)
 
 
 def test_batches_of_a_step_are_no_larger_than_the_batch_size() -> None:

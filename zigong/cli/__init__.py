@@ -12,6 +12,7 @@ from zigong.cli import (
     nights,
     quality,
     quarantine,
+    recipes,
     run,
     runs,
     sources,
@@ -41,6 +42,12 @@ app.add_typer(runs_app, name="runs")
 nights_app = typer.Typer(no_args_is_help=True, help="Known dates that were ingested.")
 nights_app.command("ls")(nights.list_nights)
 app.add_typer(nights_app, name="nights")
+
+recipe_app = typer.Typer(no_args_is_help=True, help="Keys of a recipe, and drafts of new ones.")
+recipe_app.command("reference")(recipes.reference)
+recipe_app.command("explain")(recipes.explain)
+recipe_app.command("new")(recipes.new)
+app.add_typer(recipe_app, name="recipe")
 
 audit_log_app = typer.Typer(no_args_is_help=True, help="Who published what, under which verdict.")
 audit_log_app.command("verify")(audit_log.verify)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from zigong.cli.shared import OnlyRecipe, Root, named_errors, named_run
 from zigong.console import say
+from zigong.dataset.audit import STATIC_PROFILES
 from zigong.errors import DataError
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.runs.job import Job
@@ -15,14 +16,15 @@ if TYPE_CHECKING:
 
 
 def audit_leakage(run_id: str, recipe: OnlyRecipe = None, root: Root = None) -> None:
-    """Check the certificates of a run's user_sequences against its behavior_events."""
-    from zigong.quality.leakage import RULES, leakage_violations
+    """Check events and profiles of a run's user_sequences against its behavior_events and user_profiles."""
+    from zigong.quality.leakage import RULES, leakage_violations, profile_violations, static_profile_share
 
     with named_errors():
         run = named_run(run_id, recipe, root)
         job = Job(step="audit_leakage", run=run, paths=LakehousePaths.at(run.recipe.lakehouse.root))
-        sequences = job.read("user_sequences")
-        violations = leakage_violations(sequences, job.read("behavior_events")).cache()
+        sequences, events, profiles = map(job.read, ("user_sequences", "behavior_events", "user_profiles"))
+        found = leakage_violations(sequences, events).unionByName(profile_violations(sequences, profiles))
+        violations = found.cache()
         counts = {row["rule"]: row["count"] for row in violations.groupBy("rule").count().collect()}
         if counts:
             broken = ", ".join(f"{rule}: {counts[rule]:,} rows" for rule in RULES if rule in counts)
@@ -31,7 +33,13 @@ def audit_leakage(run_id: str, recipe: OnlyRecipe = None, root: Root = None) -> 
                 f"{_first(violations)}",
                 action="do not train on it: find what changed in the log or the build, then rebuild those dates",
             )
-        say(f"{sequences.count():,} certificates hold: nothing in them depends on anything at or after T")
+        say(
+            f"{sequences.count():,} certificates hold: events and profiles of the sequences are those known before T "
+            "by the known_at of the source"
+        )
+        say("not proven: that the source's known_at is true; an event or a profile dated too early leaks unseen")
+        if static_profile_share(profiles, events) == 1.0:
+            say(f"[yellow]{STATIC_PROFILES}[/]")
 
 
 def _first(violations: DataFrame) -> str:

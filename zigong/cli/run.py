@@ -163,7 +163,8 @@ def _print_models(run: Run) -> None:
         return
     job = Job(step="summary", run=run, paths=LakehousePaths.at(run.recipe.lakehouse.root))
     measured = measured_in(job, dataset_id=dataset.dataset_id, model_id=final.model_id)
-    result, split = Table(title="held-out result (95% intervals)"), final_split(run.recipe)
+    title = f"held-out result ({run.recipe.evaluation.confidence:.0%} intervals)"
+    result, split = Table(title=title), final_split(run.recipe)
     for column in ("model", "AUC", "KS"):
         result.add_column(column)
     for model in sorted(measured.models(split), key=measured.display_name):
@@ -179,6 +180,8 @@ def _print_decision(gate: GateDecision | None) -> None:
         return
     colour = "green" if gate.decision == "released" else "yellow"
     say(f"gate     [{colour}]{gate.decision}[/]  {escape('; '.join(gate.reasons))}")
+    for warning in gate.warnings:
+        say(f"         [yellow]{escape(warning)}[/]")
 
 
 def _write_report(run: Run) -> Path:

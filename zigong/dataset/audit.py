@@ -20,6 +20,7 @@ from pyspark.sql import functions as F
 from schemas.contracts import table_contract
 from schemas.rules import DatasetRule, TableRule
 from zigong.dataset.members import final_split
+from zigong.dataset.separation import LARGEST_AUC, Separation, attribute_separations
 from zigong.instructions.tasks import load_tasks, main_task
 from zigong.quality.audit import write_verdict
 from zigong.quality.measures import Measured
@@ -29,29 +30,66 @@ from zigong.quality.verdict import Verdict, pending_results
 from zigong.recipe import Recipe
 
 NAME = "dataset"
+SEPARATION_RULES = (
+    TableRule(
+        name="no_attribute_has_a_large_auc",
+        measure="share",
+        high=LARGEST_AUC,
+        severity="warn",
+        description="AUC of the attribute that separates the train samples best: more means that it knows the outcome",
+    ),
+    TableRule(
+        name="no_value_decides_the_class",
+        measure="rows",
+        high=0,
+        severity="warn",
+        description="attributes of which one value, or its absence, on 100 samples or more goes with one class only",
+    ),
+)
+STATIC_PROFILES = (
+    "every client has one profile version, known by his first event: were it a later snapshot, it would leak; give "
+    "profiles the known_at of their delivery"
+)
+PROFILE_RULE = TableRule(
+    name="profiles_become_known_over_time",
+    measure="share",
+    high=0.999,
+    severity="warn",
+    description="share of clients with one profile version, known by their first event",
+)
 Spans = Mapping[str, date]
 
 
 def judge_dataset(
-    members: DataFrame, samples: DataFrame, recipe: Recipe, closes_before: Spans, *, run_folder: Path, run_id: str
+    members: DataFrame,
+    samples: DataFrame,
+    recipe: Recipe,
+    closes_before: Spans,
+    *,
+    static_profiles: float = 0.0,
+    run_folder: Path,
+    run_id: str,
 ) -> Verdict:
     """Measures and judges a dataset: no sample breaks a rule, and no required split is empty.
+
+    An attribute of the train samples that alone separates the classes is a warning, which the gate reads.
 
     Args:
         members: rows of one dataset_id.
         samples: the instruction samples of these members.
         closes_before: per split, the local date by which its label windows must have closed.
+        static_profiles: share of clients whose only profile version was known by their first event.
     """
     contract = table_contract("dataset_members")
     view = joined_view(members, samples, recipe, closes_before)
     sizes, rules = split_sizes(members, recipe), split_rules(recipe)
     found = {**broken_counts(view, contract.dataset_rules), **{rule.name: sizes[rule.name] for rule in rules}}
     measured = {name: Measured(value=float(count), observed=float(count)) for name, count in found.items()}
-    context, pending = (
-        open_context(run_folder / "quality"),
-        pending_results((*contract.dataset_rules, *rules), measured),
-    )
-    results = judged(context, NAME, pending, run_id=run_id)
+    separations = attribute_separations(view.where("is_main AND split = 'train' AND prompt IS NOT NULL"))
+    measured |= separation_measures(separations)
+    measured[PROFILE_RULE.name] = Measured(value=static_profiles, observed=static_profiles, note=STATIC_PROFILES)
+    pending = pending_results((*contract.dataset_rules, *rules, *SEPARATION_RULES, PROFILE_RULE), measured)
+    results = judged(open_context(run_folder / "quality"), NAME, pending, run_id=run_id)
     verdict = Verdict(kept=sum(sizes.values()), refused=0, results=results)
     write_verdict(run_folder, NAME, verdict, run_id=run_id, rules_version=contract.rules_version)
     return verdict
@@ -101,6 +139,30 @@ def split_rules(recipe: Recipe) -> tuple[TableRule, ...]:
         TableRule(name=f"split_{name}", measure="rows", low=1, description=f"split {name} has samples to use")
         for name in ("train", "target", "select", final_split(recipe))
     )
+
+
+def separation_measures(found: Sequence[Separation]) -> dict[str, Measured]:
+    """The measurements of ``SEPARATION_RULES``; a note names the attributes and none of their values."""
+    strongest = max(found, key=lambda one: one.auc, default=None)
+    one_sided = [one for one in found if one.one_sided]
+    sides = "; ".join(f"all {one.one_sided:,} samples with one value of {one.attribute} agree" for one in one_sided)
+    auc = 0.5 if strongest is None else strongest.auc
+    note = (
+        ""
+        if strongest is None
+        else f"attribute {strongest.attribute}, AUC {strongest.auc:.3f}: does it know the outcome?"
+    )
+    number = float(len(one_sided))
+    return {
+        SEPARATION_RULES[0].name: Measured(value=auc, observed=auc, note=note),
+        SEPARATION_RULES[1].name: Measured(value=number, observed=number, note=sides),
+    }
+
+
+def alarms(verdict: Verdict) -> tuple[str, ...]:
+    """The sentences of the broken rules about separating attributes."""
+    names = {rule.name for rule in SEPARATION_RULES}
+    return tuple(item.sentence() for item in verdict.results if item.rule in names and not item.passed)
 
 
 def split_sizes(members: DataFrame, recipe: Recipe) -> dict[str, int]:

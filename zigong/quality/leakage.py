@@ -1,4 +1,4 @@
-"""Verifies the certificates of user_sequences against the event log, with an algorithm independent of the builder.
+"""Verifies user_sequences against event log and profiles, with an algorithm independent of the builder.
 
 The builder filters one sorted array per user; here every point is joined to the event versions known before it, and
 SQL windows select the newest version of each event. A mistake in one algorithm shows as a difference.
@@ -12,7 +12,59 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.window import Window
 
-RULES = ("certificate_reaches_t", "event_reaches_t", "certificate_differs")
+RULES = ("certificate_reaches_t", "event_reaches_t", "certificate_differs", "profile_differs")
+
+
+def profile_violations(sequences: DataFrame, profiles: DataFrame) -> DataFrame:
+    """Rows of user_sequences whose profile is not the newest version that was valid and known before T.
+
+    Args:
+        sequences: rows of user_sequences.
+        profiles: user_profiles, at the version the sequences were built from.
+
+    Returns:
+        Columns as of :func:`leakage_violations`, with rule ``profile_differs``; profiles are described by their times.
+    """
+    points = sequences.select("user_id", "observation_at")
+    entries = F.sort_array(F.map_entries("attributes")).alias("entries")
+    known = points.join(profiles.select("user_id", "valid_from", "known_at", "source", entries), "user_id").where(
+        "valid_from < observation_at AND known_at < observation_at"
+    )
+    order = [F.desc(name) for name in ("valid_from", "known_at", "source", "entries")]
+    newest = Window.partitionBy("user_id", "observation_at").orderBy(*order)
+    true = known.withColumn("_rank", F.row_number().over(newest)).where("_rank = 1").drop("_rank", "source")
+    compared = sequences.join(true, ["user_id", "observation_at"], "left")
+    stated = F.sort_array(F.map_entries("profile"))
+    empty = F.size("profile") == 0
+    same = F.coalesce(stated == F.col("entries"), empty & F.col("entries").isNull())
+    return _named(
+        "profile_differs",
+        compared.where(~same),
+        expected=F.coalesce(
+            F.concat(F.lit("the version known at "), F.col("known_at").cast("string")), F.lit("no profile")
+        ),
+        found=F.when(empty, F.lit("no profile")).otherwise(F.lit("another profile")),
+    )
+
+
+def static_profile_share(profiles: DataFrame, events: DataFrame) -> float | None:
+    """Share of the clients with a profile who have one version only, known by the time of their first known event.
+
+    If it is 1, nothing shows when the values became known: a snapshot taken at the end looks the same.
+
+    Args:
+        profiles: user_profiles; versions without attributes are ignored.
+        events: behavior_events of these clients.
+
+    Returns:
+        The share; None if no client has a profile.
+    """
+    versions = profiles.where(F.size("attributes") > 0).groupBy("user_id")
+    counted = versions.agg(F.count("*").alias("versions"), F.min("known_at").alias("profile_known_at"))
+    first = events.groupBy("user_id").agg(F.min("known_at").alias("first_known_at"))
+    early = (F.col("versions") == 1) & (F.col("profile_known_at") <= F.col("first_known_at"))
+    (row,) = counted.join(first, "user_id").agg(F.avg(early.cast("int")).alias("share")).collect()
+    return None if row["share"] is None else float(row["share"])
 
 
 def leakage_violations(sequences: DataFrame, events: DataFrame) -> DataFrame:

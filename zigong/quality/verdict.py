@@ -52,8 +52,8 @@ class RuleResult:
         return not self.blocks and (not self.passed or unseen)
 
     def sentence(self) -> str:
-        """Expected and observed values, and the reason if the rule was not judged."""
-        why = f" ({self.note})" if self.note and (self.observed is None or not self.answered) else ""
+        """Expected and observed values, and what the note says of a rule that was not judged or is broken."""
+        why = f" ({self.note})" if self.note and (self.observed is None or not self.passed) else ""
         return f"{self.rule}: expected {self.expected()}, observed {self.observation_text()}{why}"
 
     def expected(self) -> str:

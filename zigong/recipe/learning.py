@@ -12,22 +12,22 @@ from zigong.recipe.sections import Positive, Rate, Section, Share
 class TinyBase(Section):
     """A Mistral-architecture model trained in the run."""
 
-    hidden_size: Positive = 128
-    layers: Positive = 4
-    heads: Positive = 4
-    ffn_size: Positive = 384
-    context_length: Positive = 512
-    epochs: Positive = 2
-    learning_rate: Rate = 2e-3
-    batch_tokens: Positive = 4096
+    hidden_size: Positive = Field(128, description="width of the model; a multiple of heads")
+    layers: Positive = Field(4, description="layers of the model")
+    heads: Positive = Field(4, description="attention heads of a layer")
+    ffn_size: Positive = Field(384, description="width of the gated feed-forward part of a layer")
+    context_length: Positive = Field(512, description="longest piece of a timeline in pre-training")
+    epochs: Positive = Field(2, description="passes over the timelines in pre-training")
+    learning_rate: Rate = Field(2e-3, description="highest learning rate of pre-training")
+    batch_tokens: Positive = Field(4096, description="padded tokens of one step of pre-training")
     max_tokens: Positive | None = Field(None, description="stop pre-training after this many tokens")
 
 
 class Base(Section):
     """The base model: a local folder in Hugging Face format, or a tiny one trained here."""
 
-    path: str | None = None
-    tiny: TinyBase | None = TinyBase()
+    path: str | None = Field(None, description="folder of a model in Hugging Face format; needs tiny: null")
+    tiny: TinyBase | None = Field(TinyBase(), description="a small model trained in the run; null with path")
     parameters: Positive | None = Field(None, description="size of the named base, for the plan")
 
     @model_validator(mode="after")
@@ -40,10 +40,10 @@ class Base(Section):
 class Lora(Section):
     """The low-rank adapter."""
 
-    r: Positive = 8
-    alpha: Positive = 16
-    dropout: float = Field(0.0, ge=0, lt=1)
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
+    r: Positive = Field(8, description="rank of the adapter's matrices")
+    alpha: Positive = Field(16, description="scale of the adapter: alpha / r")
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of the adapter's inputs that training drops")
+    targets: tuple[str, ...] = Field(("q_proj", "k_proj", "v_proj"), description="layers that get an adapter")
     rank_pattern: dict[str, Positive] = Field({}, description="r of single layers: name or pattern to rank")
     alpha_pattern: dict[str, Positive] = Field({}, description="alpha of single layers: name or pattern to alpha")
     rslora: bool = Field(False, description="scale alpha / sqrt(r) instead of alpha / r")
@@ -56,23 +56,27 @@ class Training(Section):
         "samples", description="trees: batches of whole users of a period, whose shared history is processed once"
     )
     lora: Lora = Lora()
-    epochs: Positive = 1
-    learning_rate: Rate = 3e-3
-    schedule: Literal["constant", "cosine"] = "cosine"
-    warmup_steps: int = Field(10, ge=0)
+    epochs: Positive = Field(1, description="passes over the samples")
+    learning_rate: Rate = Field(3e-3, description="learning rate after warm-up")
+    schedule: Literal["constant", "cosine"] = Field("cosine", description="learning rate after warm-up, over the steps")
+    warmup_steps: int = Field(10, ge=0, description="first steps, in which the learning rate rises")
     batch_size: Positive = Field(64, description="samples of one forward pass")
     accumulation: Positive = Field(
         1, description="batches per step; a step has batch_size x accumulation samples however it is divided"
     )
-    context_length: Positive = 512
-    weight_decay: float = Field(0.0, ge=0)
+    context_length: Positive = Field(
+        512, description="longest sample; older months are folded until a prompt fits, and longer samples are refused"
+    )
+    weight_decay: float = Field(
+        0.0, ge=0, description="decay of the adapter's weights per step, times the learning rate"
+    )
     count_eos: bool = Field(False, description="whether the end token counts for the loss, here and in scoring")
 
 
 class Agent(Training):
     """The agent: trained in time order, one checkpoint per period, constant rate after warm-up."""
 
-    schedule: Literal["constant"] = "constant"
+    schedule: Literal["constant"] = Field("constant", description="no period weighs more than another")
     checkpoints: Positive = Field(3, description="periods the train dates are divided into")
 
 
@@ -82,13 +86,19 @@ class Influence(Section):
     engine: Literal["samples", "trees"] = Field(
         "samples", description="trees: forward mode over one token tree per user, each shared token computed once"
     )
-    gamma: float = Field(0.9, gt=0, le=1)
-    decay: Literal["checkpoint", "sample", "none"] = "checkpoint"
-    checkpoints: Literal["all", "own"] = "all"
-    pairs: Literal["later", "all"] = "later"
+    gamma: float = Field(0.9, gt=0, le=1, description="weight of an influence that is one period older")
+    decay: Literal["checkpoint", "sample", "none"] = Field("checkpoint", description="whose age gamma counts")
+    checkpoints: Literal["all", "own"] = Field(
+        "all", description="own: only the last checkpoint before the sample's period, which has not seen it"
+    )
+    pairs: Literal["later", "all"] = Field(
+        "later", description="later: a sample is scored against targets observed after its label is mature"
+    )
     scope: Literal["population", "user"] = Field("population", description="user: targets of the sample's own user")
-    normalise: Literal["dot", "cosine"] = "dot"
-    precondition: Literal["none", "adam"] = "none"
+    normalise: Literal["dot", "cosine"] = Field("dot", description="cosine: the length of a gradient does not count")
+    precondition: Literal["none", "adam"] = Field(
+        "none", description="adam: gradients divided by AdamW's second moments"
+    )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of the passes; scores are summed in fp32 or fp64")
     gradient_checkpointing: bool = Field(False, description="less memory, a third more time, the same scores")
     max_targets: Positive = Field(2000, description="cap of target samples by unit hash")
@@ -109,7 +119,7 @@ class Mix(Section):
     """The training mix: an influence share first, then random samples from the rest."""
 
     fraction: Rate = Field(0.5, description="size of the mix as a share of the pool")
-    influence_share: Share = 0.3
+    influence_share: Share = Field(0.3, description="share of the mix chosen by influence; the rest is random")
     rank: Literal["global", "class", "period", "class_period"] = Field(
         "class", description="groups of a task within which samples are ranked; quotas as in the pool"
     )
@@ -123,7 +133,7 @@ class Evaluation(Section):
         "samples", description="trees: the prompts of a user share a pass; for evaluation and for scoring the book"
     )
     bootstrap: Positive = Field(2000, description="resamples of whole split units behind every interval")
-    confidence: Rate = 0.95
+    confidence: Rate = Field(0.95, description="coverage of the intervals")
     batch_tokens: Positive = Field(8192, description="padded tokens of one pass")
 
 
@@ -136,19 +146,22 @@ class Gate(Section):
     )
     beat_last_status: bool = Field(True, description="paired AUC difference to the lookup must exclude zero")
     min_mcc: float = Field(0.0, description="MCC at the threshold must be above this; majority has 0")
+    alarm: Literal["refuse", "warn"] = Field(
+        "refuse", description="what happens where an attribute or a model separates the classes almost wholly"
+    )
 
 
 class Card(Section):
     """Scaling of the Behavior Card: ``base_score`` points at ``base_odds`` good to bad, ``pdo`` to double the odds."""
 
-    base_score: Positive = 600
-    base_odds: float = Field(20.0, gt=0)
-    pdo: Positive = 50
+    base_score: Positive = Field(600, description="points at base_odds")
+    base_odds: float = Field(20.0, gt=0, description="good clients per bad one at base_score")
+    pdo: Positive = Field(50, description="points that double the odds")
 
 
 class Registry(Section):
     """The model registry."""
 
     uri: str | None = Field(None, description="MLflow address; default: sqlite under the lakehouse")
-    model_name: str = "behavior_card"
-    experiment: str = "zigong"
+    model_name: str = Field("behavior_card", description="registered name; its alias champion is the model in use")
+    experiment: str = Field("zigong", description="MLflow experiment of the runs")

@@ -26,9 +26,9 @@ from zigong.recipe.sections import (
 class Recipe(Section):
     """One complete run."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="begins the ids of its runs")
     seed: int = Field(7, description="of models: weights, order, random part of the mix, resamples of intervals")
-    business_timezone: str = "UTC"
+    business_timezone: str = Field("UTC", description="IANA time zone of dates, months and local midnights")
     as_of: date = Field(description="nothing known at or after this date exists for the run")
     lakehouse: Lakehouse
     engine: Engine = Engine()

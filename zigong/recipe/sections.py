@@ -25,38 +25,40 @@ class Lakehouse(Section):
     """Where the tables are and how clients are pseudonymised."""
 
     root: str = Field(description="absolute URI or path; relative paths start at the working directory")
-    user_buckets: Positive = 8
+    user_buckets: Positive = Field(
+        8, description="parts of the clients, so that a few touched clients rebuild few files"
+    )
     key: Literal["env", "published"] = Field("env", description="env: ZIGONG_USER_KEY; published: only for public data")
 
 
 class Engine(Section):
     """Limits of the engines. They never change a result and do not enter the digest."""
 
-    spark_master: str = "local[2]"
-    spark_driver_memory: str = "3g"
-    spark_shuffle_partitions: Positive = 2
+    spark_master: str = Field("local[2]", description="Spark's master; spark-submit overrides it")
+    spark_driver_memory: str = Field("3g", description="memory of Spark's driver, and of all of a local Spark")
+    spark_shuffle_partitions: Positive = Field(2, description="partitions of a shuffle; two to four per CPU")
     spark_java_options: str = Field("", description="for short runs -XX:TieredStopAtLevel=1 saves compilation")
     incremental: bool = Field(
         False, description="build timelines and sequences from what changed since they were published"
     )
     ray_cpus: Positive = Field(2, description="CPUs of a local Ray; one stays free for reading")
-    ray_object_store_mb: Positive = 400
+    ray_object_store_mb: Positive = Field(400, description="memory of a local Ray's object store")
     ray_actors: Positive | None = Field(None, description="actors of a step; default: one per GPU share or CPU group")
-    ray_cpus_per_actor: Positive = 1
+    ray_cpus_per_actor: Positive = Field(1, description="CPUs that an actor reserves")
     ray_gpus_per_actor: float = Field(0, ge=0, description="0: actors compute on CPUs")
     rescore: Literal["changed", "all"] = Field(
         "changed", description="changed: reuse the published scores of unchanged samples; all: none"
     )
-    torch_threads: Positive = 2
+    torch_threads: Positive = Field(2, description="threads of one torch operation; 1 is best on busy cores")
 
 
 class Simulation(Section):
     """Size of a simulated lender, for the mapping ``simulated``."""
 
-    users: Positive = 1200
-    first_month: date = date(2023, 1, 1)
-    months: Positive = 18
-    bad_share: Rate = 0.12
+    users: Positive = Field(1200, description="simulated clients")
+    first_month: date = Field(date(2023, 1, 1), description="first day of the first simulated month")
+    months: Positive = Field(18, description="simulated months")
+    bad_share: Rate = Field(0.12, description="share of the clients whose payments deteriorate")
     seed: int = Field(7, description="of the simulated clients and their events")
 
 
@@ -65,7 +67,7 @@ class Source(Section):
 
     mapping: str = Field(description="name of a shipped mapping (schemas/sources) or path of a mapping file")
     path: str | None = Field(None, description="folder of the raw files; simulated sources generate their own")
-    simulation: Simulation | None = None
+    simulation: Simulation | None = Field(None, description="size of the simulated lender, only for mapping simulated")
     missing_nights: Literal["heal", "refuse"] = Field(
         "heal",
         description="what a scheduled night does with nights before it that were never ingested: heal ingests those "
@@ -76,8 +78,8 @@ class Source(Section):
 class DateRange(Section):
     """Monthly observation dates, both ends included."""
 
-    first: date
-    last: date
+    first: date = Field(description="first observation date, the first day of a month")
+    last: date = Field(description="last observation date, included, the first day of a month")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -97,18 +99,30 @@ class Cohort(Section):
     """Who is observed. Every rule uses only what was known before T."""
 
     min_history_months: int = Field(0, ge=0, description="distinct calendar months with known events")
-    max_months_since_last_event: Positive | None = Field(None, description="1: an outcome event in the last month")
-    max_days_past_due: int | None = Field(None, ge=0)
-    open_loan: bool = True
+    max_months_since_last_event: Positive | None = Field(
+        None,
+        description="only clients with an outcome event (one of the mapping's outcome_events, no other event) in so "
+        "many months before T; 1: in the last month",
+    )
+    max_days_past_due: int | None = Field(
+        None, ge=0, description="only clients whose last known days past due are at most this; null: all"
+    )
+    open_loan: bool = Field(
+        True, description="only clients whose loan is not closed by one of the mapping's closing_events before T"
+    )
 
 
 class Observations(Section):
     """The observation dates of every split. ``score`` is the T that the service scores after training."""
 
-    train: DateRange
-    validation: DateRange | None = None
-    oot: DateRange | None = None
-    score: date | None = None
+    train: DateRange = Field(description="observation dates of train, and of the held-out clients of test")
+    validation: DateRange | None = Field(
+        None, description="observation dates of target and select; after every label window of train has closed"
+    )
+    oot: DateRange | None = Field(
+        None, description="out-of-time observation dates, on which results are reported; after those of validation"
+    )
+    score: date | None = Field(None, description="T that the released model scores; null: nothing is scored")
     cohort: Cohort = Cohort()
 
     def dates(self) -> tuple[date, ...]:
@@ -121,8 +135,10 @@ class Observations(Section):
 class Horizon(Section):
     """One question about the future: within how many months, how late."""
 
-    window_months: Positive = 6
-    dpd_threshold: Positive = 30
+    window_months: Positive = Field(
+        6, description="length of the performance window; good needs an outcome event in every month of it"
+    )
+    dpd_threshold: Positive = Field(30, description="days past due in the window that make a client bad")
 
     @property
     def name(self) -> str:
@@ -133,8 +149,10 @@ class Horizon(Section):
 class Labels(Section):
     """Performance windows. The first horizon is used for training."""
 
-    horizons: tuple[Horizon, ...] = (Horizon(),)
-    reporting_lag_days: int = Field(0, ge=0)
+    horizons: tuple[Horizon, ...] = Field(
+        (Horizon(),), description="questions to label; the first one is trained and evaluated"
+    )
+    reporting_lag_days: int = Field(0, ge=0, description="from the end of a window until its events are all known")
 
     def matures(self, observed: date, horizon: Horizon) -> date:
         """The date from which a label of this observation date is mature: its window has closed and is reported."""
@@ -152,8 +170,12 @@ class Labels(Section):
 class Split(Section):
     """How samples are divided. Hash splits divide by ``unit``, which may be wider than the user."""
 
-    by: Literal["time", "user_hash"] = "time"
-    unit: Literal["user_id", "person_id"] = "user_id"
+    by: Literal["time", "user_hash"] = Field(
+        "time", description="time: validation and oot have later dates; user_hash: for a source with one date"
+    )
+    unit: Literal["user_id", "person_id"] = Field(
+        "user_id", description="what is never divided between splits; person_id where a person has several accounts"
+    )
     test_share: Share = Field(0.1, description="held-out units at train dates")
     validation_share: Share = Field(0.2, description="held-out units of target and select; only by user_hash")
     seed: int = Field(
@@ -175,7 +197,7 @@ class Duplicates(Section):
     threshold: Rate = Field(
         0.9, description="Jaccard similarity of token shingles at or above which texts are near duplicates"
     )
-    shingle_tokens: Positive = 3
+    shingle_tokens: Positive = Field(3, description="consecutive tokens that are compared as one")
     max_bucket: Positive = Field(100, description="texts of a bucket that all its other texts are compared with")
 
 
@@ -193,13 +215,13 @@ class Instructions(Section):
     auxiliary: tuple[Auxiliary, ...] = Field(
         (), description="further questions; a bare name@version is for all train users"
     )
-    language: Literal["en", "zh"] = "en"
-    gap_unit: Literal["day", "month"] = "day"
-    season: Literal["none", "month", "weekday"] = "none"
+    language: Literal["en", "zh"] = Field("en", description="language of question and answers")
+    gap_unit: Literal["day", "month"] = Field("day", description="unit of the gaps between events in the text")
+    season: Literal["none", "month", "weekday"] = Field("none", description="calendar word in every event line")
     time: Literal["gap", "date", "both"] = Field(
         "gap", description="gap since the previous event, calendar date, or both"
     )
-    event_fields: tuple[EventField, ...] = get_args(EventField)
+    event_fields: tuple[EventField, ...] = Field(get_args(EventField), description="what an event line shows")
     profile: bool = Field(True, description="whether the profile is rendered before the question")
     max_events: Positive = Field(120, description="newest events kept; older complete calendar months are folded")
 

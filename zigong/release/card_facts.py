@@ -10,6 +10,7 @@ from zigong.release.gate import Decision
 from zigong.release.gate_samples import GateSamples
 from zigong.release.model import Model
 from zigong.release.model_card import CardFacts, CardResult, model_card
+from zigong.release.points import PointsQuality, points_quality
 from zigong.runs.run import Run
 
 
@@ -25,6 +26,7 @@ def model_card_of(model: Model, decision: Decision, measured: Measured, held_out
     """
     recipe, figures = run.recipe, run.metrics()
     split, samples = final_split(recipe), len(held_out.labels)
+    points = points_quality(measured, split)
     return model_card(
         CardFacts(
             model_id=model.model_id,
@@ -46,17 +48,26 @@ def model_card_of(model: Model, decision: Decision, measured: Measured, held_out
             ),
             threshold=model.threshold,
             decision=decision,
-            scaling=f"{model.card.base_score} points at odds {model.card.base_odds:g}:1, {model.card.pdo} points "
-            "double the odds",
+            scaling=_scaling(model, points),
             influence={
                 name: f"{value:.3f}" for name, value in figures.items() if name.startswith(("influence.", "mix."))
             },
             limits=(
+                *(points.warnings if points is not None else ()),
                 "Measured on one lender's behaviour; another book, product or country needs its own run.",
                 "Calibrated on the select split; a change of the bad rate shifts the points until the next release.",
             ),
         )
     )
+
+
+def _scaling(model: Model, points: PointsQuality | None) -> str:
+    scale = (
+        f"{model.card.base_score} points at odds {model.card.base_odds:g}:1, {model.card.pdo} points double the odds"
+    )
+    if points is None:
+        return scale
+    return f"{scale}. The points, rounded and clipped, have AUC {points.auc:.3f} and KS {points.ks:.3f} held out"
 
 
 def question_of(recipe: Recipe) -> str:

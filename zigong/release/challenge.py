@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
 import pyarrow as pa
@@ -19,6 +19,7 @@ from zigong.release.card_facts import model_card_of
 from zigong.release.gate import CHALLENGER, CHAMPION, LAST_STATUS, LIGHTGBM, Decision, Ending, decide
 from zigong.release.gate_samples import GateSamples, gate_samples
 from zigong.release.model import Model
+from zigong.release.points import points_quality
 from zigong.release.registry import Candidate, Champion
 from zigong.runs.run import Run
 
@@ -52,6 +53,7 @@ def decide_challenge(
     champion: Model | None,
     recipe: Recipe,
     retrain_by: Mapping[str, str] | None = None,
+    alarms: Sequence[str] = (),
 ) -> Challenge:
     """Compares the model of ``measured`` with the baselines and the champion.
 
@@ -64,6 +66,7 @@ def decide_challenge(
         champion: the current champion, or None if there is none.
         recipe: the recipe of the run.
         retrain_by: by model id, the date by which a model trained on erased users has to be replaced.
+        alarms: attributes of the dataset that alone separate the classes, as sentences.
 
     Raises:
         DataError: a model has no answer to one of the samples.
@@ -86,13 +89,15 @@ def decide_challenge(
         evaluation=recipe.evaluation,
         seed=recipe.seed,
         champion_ends=_ending(champion, retrain_by or {}),
+        alarms=alarms,
     )
+    points = points_quality(measured, final_split(recipe))
     return Challenge(
         measured=measured,
         held_out=held_out,
         calibration=calibrations[CHALLENGER],
         threshold=threshold,
-        decision=decision,
+        decision=decision if points is None else replace(decision, warnings=points.warnings),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Literal
@@ -17,6 +17,8 @@ from zigong.recipe import Evaluation, Gate
 Floats = NDArray[np.float64]
 
 CHALLENGER, CHAMPION, LAST_STATUS, LIGHTGBM = "challenger", "champion", "last_status", "lightgbm"
+
+IMPLAUSIBLE_AUC = 0.98
 
 _ROUNDING = 1e-9  # two equal AUCs, summed in another order, differ by less
 
@@ -57,12 +59,14 @@ class Decision:
         reasons: one sentence per failed check if refused, per check if released.
         checks: every condition, passed or not.
         figures: the numbers in the sentences, for metrics and tables.
+        warnings: what deserves a look although it does not decide.
     """
 
     decision: Literal["released", "refused"]
     reasons: tuple[str, ...]
     checks: tuple[Check, ...]
     figures: Mapping[str, float]
+    warnings: tuple[str, ...] = ()
 
 
 def decide(
@@ -75,6 +79,7 @@ def decide(
     evaluation: Evaluation,
     seed: int,
     champion_ends: Ending | None = None,
+    alarms: Sequence[str] = (),
 ) -> Decision:
     """Compares a challenger with the lookup, the champion and a constant.
 
@@ -84,7 +89,9 @@ def decide(
     - MCC at the threshold, which was chosen on ``select`` and not on these samples, is above ``gate.min_mcc``;
     - non-inferiority: the lower bound of the paired AUC difference to the champion is not below
       ``-gate.max_auc_loss``. It is refused if the samples are too few to exclude a
-      larger loss.
+      larger loss;
+    - nothing separates the classes almost wholly (``gate.alarm``): no attribute of the dataset, and no model with an
+      AUC above ``IMPLAUSIBLE_AUC``. Behaviour does not decide the outcome; an input that knows it does.
 
     A champion that was trained on erased users has to be replaced by a date. Until then its replacement may lose up to
     ``gate.max_auc_loss_of_replacement`` against it; afterwards the comparison is reported and does not decide, since
@@ -101,6 +108,7 @@ def decide(
         evaluation: number of resamples and confidence.
         seed: seed of the resamples.
         champion_ends: when the champion has to be replaced, None if it may stay.
+        alarms: sentences about attributes of the dataset that alone separate the classes.
 
     Raises:
         ConfigError: the challenger or the lookup has no scores.
@@ -122,7 +130,7 @@ def decide(
         reference=CHALLENGER,
         thresholds={CHALLENGER: threshold},
     )
-    checks = _checks(result, gate, evaluation.confidence, champion_ends)
+    checks = (*_checks(result, gate, evaluation.confidence, champion_ends), _plausible(result, gate, alarms))
     failed = tuple(check.sentence for check in checks if not check.passed)
     return Decision(
         decision="refused" if failed else "released",
@@ -187,6 +195,21 @@ def _replaces(difference: Interval, ends: Ending, tolerated: float, confidence: 
         usual = _not_inferior(difference, tolerated, confidence)
         passed, rest = usual.passed, f". {usual.sentence}"
     return Check(name="not_inferior", passed=passed, sentence=why + rest)
+
+
+def _plausible(result: BootstrapResult, gate: Gate, alarms: Sequence[str]) -> Check:
+    models = [
+        f"AUC of {name} is {found.value:.3f}" for name, found in result.auc.items() if found.value > IMPLAUSIBLE_AUC
+    ]
+    found = [*alarms, *models]
+    if not found:
+        sentence = f"No single attribute separates the classes, and no model has an AUC above {IMPLAUSIBLE_AUC}."
+    else:
+        sentence = (
+            f"Something may know the outcome: {'; '.join(found)}. Find out when its values become known (zigong "
+            "audit-leakage); once they are proven to be known before T, set gate.alarm: warn."
+        )
+    return Check(name="plausible", passed=not found or gate.alarm == "warn", sentence=sentence)
 
 
 def _formatted(difference: Interval, confidence: float) -> str:

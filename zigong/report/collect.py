@@ -15,6 +15,7 @@ from zigong.lakehouse.verdicts import verdicts_of
 from zigong.quality.data_docs import build_docs
 from zigong.quality.suite import open_context
 from zigong.release.card_facts import question_of
+from zigong.release.points import points_quality
 from zigong.report import model_sections
 from zigong.report.run_report import (
     DataQuality,
@@ -78,6 +79,7 @@ def collect(run: Run) -> RunReport:
         splits=model_sections.splits(main, run.metrics()) if main is not None else (),
         results=model_sections.results(measured, main, final_split(run.recipe)),
         held_out=model_sections.held_out(job, members, measured) if measured and members is not None else None,
+        points=points_quality(measured, final_split(run.recipe)) if measured else None,
         influence=model_sections.influence(job, members, mix) if mix is not None and members is not None else None,
         reproduce=Reproduce(
             command=f"zigong run {run.folder / 'recipe.json'}",

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from zigong.evaluation.bootstrap import Interval
 from zigong.release.gate import Decision
+from zigong.release.points import PointsQuality
 
 Floats = NDArray[np.float64]
 Verdict = Literal["released", "refused", "blocked", "failed", "completed", "running"]
@@ -217,6 +218,7 @@ class RunReport:
     splits: tuple[SplitRow, ...] = ()
     results: tuple[SplitResult, ...] = ()
     held_out: HeldOut | None = None
+    points: PointsQuality | None = None
     influence: InfluenceSection | None = None
     decision: Decision | None = None
     reproduce: Reproduce | None = None

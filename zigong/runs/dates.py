@@ -11,17 +11,17 @@ from zigong.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Dates:
-    """The half-open range of dates a backfill is limited to; None = unbounded."""
+    """The half-open range of dates a backfill is limited to; None = unbounded.
+
+    Raises:
+        ConfigError: no date lies in the range.
+    """
 
     first: date | None = None
     end: date | None = None
 
-    def require_a_day(self) -> None:
-        """Refuses a range without a day.
-
-        Raises:
-            ConfigError: the range is empty or reversed; the message names both dates.
-        """
+    def __post_init__(self) -> None:
+        """Refuses a range without a day."""
         if self.first is not None and self.end is not None and self.first >= self.end:
             wrong = "is empty" if self.first == self.end else "is reversed"
             raise ConfigError(

@@ -113,9 +113,14 @@ class Dataset(Value):
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetVerdict(Value):
-    """Whether the dataset may be trained on."""
+    """Whether the dataset may be trained on.
+
+    Attributes:
+        alarms: attributes that alone separate the classes, one sentence each; the gate reads them.
+    """
 
     dataset_verdict: Literal["passed", "blocked"]
+    alarms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,10 +187,15 @@ class FinalModel(Artefact):
 
 @dataclass(frozen=True, kw_only=True)
 class GateDecision(Value):
-    """What the gate decided about the final model, and why."""
+    """What the gate decided about the final model, and why.
+
+    Attributes:
+        warnings: what deserves a look although it does not decide.
+    """
 
     decision: Literal["released", "refused"]
     reasons: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 VALUES: tuple[type[Value], ...] = (

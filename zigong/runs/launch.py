@@ -50,6 +50,7 @@ def main(step: str, body: Body, arguments: Sequence[str] | None = None) -> None:
     given = parse_arguments(arguments, step=step)
     try:
         recipe = load_recipe(given.recipe, given.set)
+        dates = Dates(first=given.from_date, end=given.to_date)
         run = open_run(recipe, runs_folder(recipe), given.run_id)
         set_up_logging(run.run_id)
         go_on(run, run.folder.parent.parent)
@@ -60,7 +61,6 @@ def main(step: str, body: Body, arguments: Sequence[str] | None = None) -> None:
     if given.retry and finished is not None and finished.code == 0:
         LOG.info("step was finished before", extra={"fields": {"step": step}})
         return
-    dates = Dates(first=given.from_date, end=given.to_date)
     if given.schedule:
         run.ask(SCHEDULES[given.schedule][-1])
     outcome = run_step(step, body, run, dates, rerun=True, schedule=given.schedule, trains=given.schedule == "retrain")
@@ -142,7 +142,6 @@ def _worked(job: Job, body: Body, began: _Began) -> Outcome:
     error: ZigongError | None = None
     unexpected: Exception | None = None
     try:
-        job.dates.require_a_day()
         body(job)
         job.attempt.require_held()
     except ZigongError as caught:
