@@ -10,10 +10,11 @@ from zigong.behavior.sources.delivery import (
 )
 from zigong.behavior.sources.faults import raw_faults
 from zigong.behavior.sources.landing import landing_folder
+from zigong.behavior.sources.listing import unread_files
 from zigong.behavior.sources.raw import RawTables, read_raw
 from zigong.lakehouse.lost_files import require_readable
 from zigong.recipe.source import source_mapping
-from zigong.runs.handover import MissingProfiles, UnreadColumns
+from zigong.runs.handover import MissingProfiles, UnreadColumns, UnreadFiles
 from zigong.runs.job import Job
 from zigong.runs.known_dates import cover_missing_nights, record_ingest
 from zigong.runs.launch import main
@@ -31,6 +32,7 @@ def ingest_events(job: Job) -> None:
     folder = landing_folder(job.spark, job.recipe, job.paths)
     with raw_faults(job.spark, mapping, folder):
         raw = read_raw(job.spark, mapping, folder)
+        job.leave(UnreadFiles(unread_files=unread_files(mapping, folder)))
         job.leave(UnreadColumns(unread_columns=unread_columns(raw)))
         _quarantine(job, mapping, raw)
         _publish(job, mapping, raw)

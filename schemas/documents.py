@@ -36,6 +36,45 @@ def yaml_content(text: str, *, origin: str) -> Any:
         raise ValueError(f"{origin}: not valid YAML: {error}") from error
 
 
+class _TextLoader(yaml.SafeLoader):
+    """Keeps keys and items of lists as the texts they are written as: ``no``, ``0123``, ``12:30``, ``NULL``."""
+
+
+def text_content(text: str, *, origin: str) -> Any:
+    """As :func:`yaml_content`; keys and plain items of lists are the texts in the file, and no key occurs twice.
+
+    Raises:
+        ValueError: as :func:`yaml_content`, or a key occurs twice.
+    """
+    try:
+        return yaml.load(text, Loader=_TextLoader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise ValueError(f"{origin}: not valid YAML: {error}") from error
+
+
+def _text_mapping(loader: _TextLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[str] = set()
+    for key_node, _ in node.value:
+        if key_node.value in seen:
+            problem = f"expected each key once, found {key_node.value!r} again"
+            raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+        seen.add(str(key_node.value))
+    loader.flatten_mapping(node)
+    return {_as_written(loader, key): loader.construct_object(value, deep=True) for key, value in node.value}
+
+
+def _text_list(loader: _TextLoader, node: yaml.SequenceNode) -> list[Any]:
+    return [_as_written(loader, item) for item in node.value]
+
+
+def _as_written(loader: _TextLoader, node: yaml.Node) -> Any:
+    return node.value if isinstance(node, yaml.ScalarNode) else loader.construct_object(node, deep=True)
+
+
+_TextLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _text_mapping)
+_TextLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_SEQUENCE_TAG, _text_list)
+
+
 def explain(error: ValidationError, model: type[BaseModel], *, origin: str) -> str:
     """Every mistake that pydantic found in a document, one per line: ``file: field.path: what is allowed``.
 

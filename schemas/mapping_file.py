@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections import Counter
 from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     StringConstraints,
     ValidationInfo,
@@ -22,6 +22,7 @@ Format = Literal["csv", "json", "parquet", "delta"]  # json: one object a line
 COLUMN_TYPES = ("int", "bigint", "double", "string", "timestamp", "date")  # and decimal(p,s)
 NUMBER_TYPES = ("int", "bigint", "double")
 MAX_REFUSED_SHARE = 0.2  # of raw rows, unless the mapping sets another share
+RESERVED = {"_line", "_file"}  # columns that every file has: the line of a row, and the name of its file
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 _DECIMAL = re.compile(r"decimal\(\d+,\s*\d+\)")
 
@@ -38,11 +39,24 @@ def _matching(pattern: str, expected: str, flags: int = 0) -> AfterValidator:
 
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-Key = Annotated[str, BeforeValidator(str)]  # keys and list items that YAML reads as numbers become texts
 Name = Annotated[str, _matching(NAME.pattern, "a lower-case name")]
-ViewName = Annotated[Key, _matching(NAME.pattern, "a lower-case name")]
-EventType = Annotated[Key, _matching(r"[a-z][a-z0-9_]{0,63}", "a lower-case word")]
+ViewName = Annotated[str, _matching(NAME.pattern, "a lower-case name")]
+EventType = Annotated[str, _matching(r"[a-z][a-z0-9_]{0,63}", "a lower-case word")]
 Character = Annotated[str, _matching(r"[^\r\n]", "one character")]
+
+
+def _known_encoding(name: str) -> str:
+    try:
+        found = codecs.lookup(name)
+        "".encode(name)  # fails where the codec turns bytes into bytes
+    except LookupError as error:
+        raise ValueError(
+            f"expected an encoding such as utf-8, windows-1252, iso-8859-15 or utf-16, found {name!r}"
+        ) from error
+    return found.name
+
+
+Encoding = Annotated[str, AfterValidator(_known_encoding)]
 Interval = Annotated[
     str,
     _matching(
@@ -57,8 +71,9 @@ class ColumnSection(Strict):
     type: Text
     required: bool = False
     identifier: bool = False
-    values: list[Key] = Field(default_factory=list)
+    values: list[str] = Field(default_factory=list)
     minimum: float | None = None
+    note: str = ""
 
     @field_validator("type")
     @classmethod
@@ -83,17 +98,36 @@ class FileSection(Strict):
 
     path: Text
     format: Format
-    columns: dict[Key, ColumnSection]
-    null_values: list[Key] = Field(default_factory=list)
+    columns: dict[str, ColumnSection]
+    null_values: list[str] = Field(default_factory=list)
     separator: Character = ","
     header: bool = True
+    escape: Character = '"'
+    multiline: bool = True
+    skip_lines: Annotated[int, Field(ge=0)] = 0
+    encoding: Encoding = "utf-8"
 
-    @field_validator("separator", "header")
+    @field_validator("columns")
+    @classmethod
+    def _without_reserved_names(cls, columns: dict[str, ColumnSection]) -> dict[str, ColumnSection]:
+        reserved = sorted(RESERVED & columns.keys())
+        if reserved:
+            raise ValueError(f"expected other names than {', '.join(sorted(RESERVED))}, found {', '.join(reserved)}")
+        return columns
+
+    @field_validator("separator", "header", "escape", "multiline", "skip_lines")
     @classmethod
     def _of_a_csv(cls, option: str | bool, info: ValidationInfo) -> str | bool:
         if info.data.get("format") != "csv":
             raise ValueError(f"expected no such option, because the format is not csv, found {option!r}")
         return option
+
+    @field_validator("encoding")
+    @classmethod
+    def _of_a_text(cls, encoding: str, info: ValidationInfo) -> str:
+        if info.data.get("format") not in ("csv", "json"):
+            raise ValueError(f"expected no such option, because the format is neither csv nor json, found {encoding!r}")
+        return encoding
 
 
 class KnownAtSection(Strict):
@@ -124,7 +158,7 @@ class MappingFile(Strict):
     license: Text = ""
     derived: dict[ViewName, Text] = Field(default_factory=dict)
     closing_events: list[EventType] = Field(default_factory=list)
-    attributes: dict[Key, Literal["code", "free_text"]] = Field(default_factory=dict)
+    attributes: dict[str, Literal["code", "free_text"]] = Field(default_factory=dict)
     max_refused_share: Annotated[float, Field(ge=0, le=1)] = MAX_REFUSED_SHARE
 
     @field_validator("closing_events")

@@ -1,7 +1,8 @@
 """Reads source mappings: YAML with columns and SQL that turns a raw source into events and profiles, without code.
 
 A mapping names files and their columns, optional derived views, and the SQL that yields events and profiles. The SQL
-sees every file and derived view by its name, and one parameter: ``:timezone``, the business time zone.
+sees every file and derived view by its name, and one parameter: ``:timezone``, the business time zone. Each file has
+one more column: ``_line``, the line in which a row begins (Parquet: the number of the row; Delta: none).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from schemas.documents import explain, yaml_content
+from schemas.documents import explain, text_content
 from schemas.mapping_file import NAME, FileSection, MappingFile
 
 
@@ -28,6 +29,7 @@ class SourceColumn:
     identifier: bool  # raw values leave ingest only as keyed digests
     values: tuple[str, ...]  # allowed raw texts; empty: any
     minimum: float | None = None  # smallest allowed number; an amount that is never negative has 0
+    note: str = ""  # for readers of the mapping; the check lists its TODOs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,10 @@ class SourceFile:
     header: bool  # csv: whether the first line names the columns; else they are those of the mapping, in its order
     null_values: tuple[str, ...]  # texts that mean a missing value, in addition to the empty text
     columns: tuple[SourceColumn, ...]
+    encoding: str = "utf-8"  # csv, json: of the characters
+    escape: str = '"'  # csv: before a quote inside a quoted cell; the quote itself: quotes are doubled
+    multiline: bool = True  # csv: whether a quoted cell may hold line ends
+    skip_lines: int = 0  # csv: lines before the header or the first row, such as notes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +103,7 @@ def parse_mapping(text: str, *, origin: str) -> SourceMapping:
     Raises:
         ValueError: as ``load_mapping``.
     """
-    content = yaml_content(text, origin=origin)
+    content = text_content(text, origin=origin)
     try:
         file = MappingFile.model_validate(content)
     except ValidationError as error:
@@ -147,7 +153,12 @@ def _file(name: str, section: FileSection) -> SourceFile:
                 identifier=item.identifier,
                 values=tuple(item.values),
                 minimum=item.minimum,
+                note=item.note,
             )
             for column, item in section.columns.items()
         ),
+        encoding=section.encoding,
+        escape=section.escape,
+        multiline=section.multiline,
+        skip_lines=section.skip_lines,
     )

@@ -40,7 +40,7 @@ STEPS: tuple[Step, ...] = (
         name="ingest_events",
         engine=SPARK,
         writes=("behavior_events", "user_profiles"),
-        leaves=("UnreadColumns", "MissingProfiles"),
+        leaves=("UnreadColumns", "UnreadFiles", "MissingProfiles"),
     ),
     Step(
         name="build_labels",

@@ -33,13 +33,16 @@ REFUSED: dict[str, tuple[Files, str, str, tuple[str, ...]]] = {
     "a column twice": (
         {"rows.csv": GOOD.replace(b"RATE", b"AMOUNT")}, "rows.csv", "columns", ("rows.csv", "AMOUNT occurs twice"),
     ),
-    "UTF-16": ({"rows.csv": GOOD.decode().encode("utf-16")}, "rows.csv", "UTF-8", ("is missing", "?C?L?I?E")),
-    "another order in the second file": (
-        {"csv/a.csv": GOOD, "csv/b.csv": b"CLIENT,ROW,NUMBER,DAY,KIND,AMOUNT,RATE\nx,y,1,2023-03-25,order,1,\n"},
-        "csv", "again", ("csv/b.csv", "header does not conform", "CLIENT, ROW"),
+    "UTF-16": ({"rows.csv": GOOD.decode().encode("utf-16")}, "rows.csv", "encoding: utf-16", ("rows.csv", "in UTF-16")),
+    "no header": (
+        {"rows.csv": GOOD.split(b"\n", 1)[1]}, "rows.csv", "header: false", ("expected a header", "line 1", "7 cells"),
     ),
-    "a truncated gzip": ({"rows.csv.gz": _half(ZIPPED)}, "rows.csv.gz", "again", ("rows.csv.gz", "Unexpected end")),
-    "no gzip": ({"rows.csv.gz": GOOD}, "rows.csv.gz", "again", ("rows.csv.gz", "not a gzip file")),
+    "a column that the second file lacks": (
+        {"csv/a.csv": GOOD, "csv/b.csv": b"CLIENT,ROW,NUMBER,DAY,KIND,RATE\nx,y,1,2023-03-25,order,1\n"},
+        "csv", "same columns", ("column AMOUNT is missing in csv/b.csv",),
+    ),
+    "a truncated gzip": ({"rows.csv.gz": _half(ZIPPED)}, "rows.csv.gz", "again", ("rows.csv.gz", "end-of-stream")),
+    "no gzip": ({"rows.csv.gz": GOOD}, "rows.csv.gz", "again", ("rows.csv.gz", "BadGzipFile")),
     "a truncated parquet": (
         {"rows.parquet": _half(parquet(PARQUET))}, "rows.parquet", "again", ("rows.parquet", "not a Parquet file"),
     ),

@@ -63,9 +63,14 @@ def check(
 
 
 def new(
-    files: Annotated[list[Path], typer.Argument(help="sample files: csv, json (one object per line), parquet")],
+    files: Annotated[
+        list[Path], typer.Argument(help="sample files: csv, tsv, txt, asc, dat, json (one object per line), parquet")
+    ],
     output: Annotated[Path, typer.Option(help="mapping file to write")],
     name: Annotated[str | None, typer.Option(help="name of the source; default: that of the first file")] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="encoding of the text files; default: found by their bytes")
+    ] = None,
 ) -> None:
     """Write a commented starting mapping from sample files."""
     from zigong.behavior.sources.draft import drafted_mapping
@@ -73,8 +78,10 @@ def new(
     with named_errors():
         if output.exists():
             raise ConfigError(f"{output} exists", action="use another --output, or move the file")
-        draft = drafted_mapping(files, name=name)
+        draft = drafted_mapping(files, name=name, encoding=encoding)
         output.write_text(draft.text, encoding="utf-8")
+        for note in draft.notes:
+            say(f"[yellow]look at[/] {escape(note)}")
         say(
             f"{escape(str(output))}: complete its TODOs, then run\n"
             f"  zigong source check {escape(str(output))} --path {escape(str(draft.folder))}"
@@ -103,6 +110,8 @@ def _print_summary(summary: Summary) -> None:
     table.add_column("found", overflow="fold")
     for name, rows in summary.file_rows.items():
         table.add_row(f"rows of {name}", f"{rows:,}")
+    for name, rows in summary.read_files.items():
+        table.add_row(escape(f"  {name}"), f"{rows:,}")
     table.add_row("events", f"{summary.events:,} of {summary.users:,} users")
     table.add_row("profiles", f"{summary.profiles:,}")
     table.add_row("event types", ", ".join(f"{name} {rows:,}" for name, rows in summary.event_types.items()))

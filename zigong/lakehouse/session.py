@@ -106,6 +106,8 @@ def _settings(engine: Engine) -> dict[str, str]:
         "spark.driver.extraJavaOptions": f"-XX:ReservedCodeCacheSize=256m {engine.spark_java_options}",
         "spark.sql.shuffle.partitions": str(engine.spark_shuffle_partitions),
         "spark.sql.session.timeZone": "UTC",
+        # The names of partition folders are texts: id=007 is not the number 7, nor date=2023-01 a day.
+        "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
         "spark.sql.adaptive.enabled": "true",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         # Batches are limited by rows by default: 10,000 users with long values would not fit into a worker.

@@ -61,6 +61,17 @@ class UnreadColumns(Value):
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnreadFiles(Value):
+    """Files in the folders of the source mapping that were not read.
+
+    Attributes:
+        unread_files: files with the reason, as text for the report; None: every file is read.
+    """
+
+    unread_files: Name | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class MissingProfiles(Value):
     """Users of the delivered events without a known profile; their sequences have an empty one.
 
@@ -200,6 +211,7 @@ class GateDecision(Value):
 
 VALUES: tuple[type[Value], ...] = (
     UnreadColumns,
+    UnreadFiles,
     MissingProfiles,
     TrainedBase,
     RenderedPrompts,

@@ -19,10 +19,12 @@ from schemas.contracts import table_contract
 from schemas.mappings import SourceFile, SourceMapping
 from zigong.behavior.sources.casts import outside_java
 from zigong.behavior.sources.faults import cause_of, stop_recording
+from zigong.behavior.sources.file_findings import rows_of_files, unread_findings, with_empty_files
 from zigong.behavior.sources.findings import SourceCheck, SourceFinding, Summary
 from zigong.behavior.sources.ingest import Versions, deduplicated, stated_events, stated_profiles
 from zigong.behavior.sources.masking import shown_names
-from zigong.behavior.sources.raw import column_names, found_cells, missing_columns, padded, raw_tables
+from zigong.behavior.sources.raw import raw_tables
+from zigong.behavior.sources.reading import column_names, found_cells, missing_columns, padded
 from zigong.behavior.sources.row_findings import bad_cells, broken_by, unfit_values
 from zigong.errors import DataError
 
@@ -43,13 +45,14 @@ def check_source(spark: SparkSession, mapping: SourceMapping, path: str, *, time
     stop_recording(spark)
     findings = _open_questions(mapping)
     found = {file.name: _found(spark, file, path, findings) for file in mapping.files}
+    findings += unread_findings(mapping, path)
     complete = all(frame is not None and not missing_columns(file, frame) for file, frame in _pairs(mapping, found))
     try:
         raw = raw_tables(mapping, {file.name: padded(spark, file, frame) for file, frame in _pairs(mapping, found)})
     except DataError as error:
         findings.append(SourceFinding(section="files", problem=error.message, action=error.action))
         return SourceCheck(findings=tuple(findings), summary=None)
-    file_rows = {}
+    file_rows: dict[str, dict[str, int]] = {}
     for file, frame in _pairs(mapping, found):
         if frame is not None:
             file_rows[file.name] = _judged_file(raw.cells[file.name], file, missing_columns(file, frame), findings)
@@ -70,7 +73,7 @@ def check_source(spark: SparkSession, mapping: SourceMapping, path: str, *, time
     ]
     if versions[0] is None or versions[1] is None:
         return SourceCheck(findings=tuple(findings), summary=None)
-    summary = _summary(file_rows, versions[0].kept, versions[1].kept)
+    summary = _summary(mapping, path, file_rows, versions[0].kept, versions[1].kept)
     findings += _outcomes(mapping, summary)
     return SourceCheck(findings=tuple(findings), summary=summary)
 
@@ -83,6 +86,7 @@ def _open_questions(mapping: SourceMapping) -> list[SourceFinding]:
     """The TODO markers that ``zigong source new`` wrote and that are still in the texts of a mapping."""
     texts = {"title": mapping.title, "description": mapping.description, "license": mapping.license}
     texts |= {f"derived: {name}": text for name, text in mapping.derived}
+    texts |= {f"files: {file.name}: {column.name}": column.note for file in mapping.files for column in file.columns}
     texts |= {"events": mapping.events_sql, "profiles": mapping.profiles_sql}
     return [
         SourceFinding(
@@ -120,18 +124,20 @@ def _found(spark: SparkSession, file: SourceFile, path: str, findings: list[Sour
     return found
 
 
-def _judged_file(cells: DataFrame, file: SourceFile, absent: tuple[str, ...], findings: list[SourceFinding]) -> int:
-    """Appends the findings on the fields of a file; returns its number of rows."""
+def _judged_file(
+    cells: DataFrame, file: SourceFile, absent: tuple[str, ...], findings: list[SourceFinding]
+) -> dict[str, int]:
+    """Appends the findings on the fields of a section; returns the number of rows by file."""
     section = f"files: {file.name}"
     try:
-        rows: int = cells.count()
+        rows = rows_of_files(cells)
         findings += [finding for finding in bad_cells(cells, file) if finding.column not in absent]
     except (PySparkException, Py4JJavaError) as error:
         findings.append(
             SourceFinding(section=section, problem=f"reading fails: {cause_of(error)}", action="check the file")
         )
-        return 0
-    if rows == 0:
+        return {}
+    if not any(rows.values()):
         action = "none if such a file may be empty; otherwise provide all rows"
         findings.append(SourceFinding(section=section, problem="the file has no rows", action=action, blocking=False))
     return rows
@@ -202,7 +208,9 @@ def _differing(versions: Versions, table: str) -> list[str]:
     return [name for name in others if counts[name]]
 
 
-def _summary(file_rows: Mapping[str, int], events: DataFrame, profiles: DataFrame) -> Summary:
+def _summary(
+    mapping: SourceMapping, path: str, rows: Mapping[str, Mapping[str, int]], events: DataFrame, profiles: DataFrame
+) -> Summary:
     types = {row["event_type"]: row["count"] for row in events.groupBy("event_type").count().collect()}
     event_at, known_at = (F.when(outside_java(F.col(name)), F.col(name)) for name in ("event_at", "known_at"))
     span = events.agg(
@@ -213,7 +221,8 @@ def _summary(file_rows: Mapping[str, int], events: DataFrame, profiles: DataFram
         F.count_distinct("user_id").alias("users"),
     ).first()
     return Summary(
-        file_rows=dict(file_rows),
+        file_rows={name: sum(of_files.values()) for name, of_files in rows.items()},
+        read_files=with_empty_files(mapping, path, rows),
         events=sum(types.values()),
         profiles=profiles.count(),
         event_types=dict(sorted((str(name), count) for name, count in types.items())),

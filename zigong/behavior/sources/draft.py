@@ -1,6 +1,7 @@
 """Drafts a commented source mapping for new files from the first rows of a sample of each.
 
-No value of the sample enters the mapping: only names, types and positions of columns do.
+Of the values of the sample only short codes that repeat enter the mapping (``values``); the rest is names, types and
+positions of columns.
 """
 
 from __future__ import annotations
@@ -15,35 +16,50 @@ from pathlib import Path
 import yaml
 
 from zigong.behavior.sources.sample import SourceSample, read_sample, word
+from zigong.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """The text of a drafted mapping and the folder of its files."""
+    """The text of a drafted mapping, the folder of its files, and what was assumed about them."""
 
     text: str
     folder: Path
+    notes: tuple[str, ...] = ()
 
 
-def drafted_mapping(files: Sequence[Path], *, name: str | None = None) -> Draft:
+def drafted_mapping(files: Sequence[Path], *, name: str | None = None, encoding: str | None = None) -> Draft:
     """Drafts a mapping for sample files; every open question in it is marked TODO.
 
     Args:
-        files: csv (also .csv.gz), json with one object a line, or parquet.
+        files: as :func:`zigong.behavior.sources.sample.read_sample` takes.
         name: name of the source; default: that of the first file.
+        encoding: of the text files; None: UTF-8, or what their bytes show.
 
     Raises:
-        ConfigError: a file is missing or has no known format.
+        ConfigError: a file is missing or has no known format, or the encoding is unknown.
         DataError: a file does not have the format that its name states.
     """
+    if encoding is not None:
+        _require_encoding(encoding)
     folder = Path(os.path.commonpath([file.resolve().parent for file in files]))
-    samples = [read_sample(file, str(file.resolve().relative_to(folder))) for file in files]
-    return Draft(text=_mapping_text(word(name or samples[0].name), samples), folder=folder)
+    samples = [read_sample(file, str(file.resolve().relative_to(folder)), encoding=encoding) for file in files]
+    notes = tuple(f"{sample.path}: {note}" for sample in samples for note in sample.notes)
+    return Draft(text=_mapping_text(word(name or samples[0].name), samples), folder=folder, notes=notes)
+
+
+def _require_encoding(encoding: str) -> None:
+    try:
+        "".encode(encoding)
+    except LookupError as error:
+        raise ConfigError(
+            f"--encoding {encoding} is unknown", action="use utf-8, windows-1252, iso-8859-15, utf-16 or another one"
+        ) from error
 
 
 def _mapping_text(name: str, samples: Sequence[SourceSample]) -> str:
     timed = [sample for sample in samples if sample.first(lambda column: column.is_time)] or list(samples[:1])
-    keyed = next((sample for sample in samples if sample.first(lambda column: column.identifier)), samples[0])
+    keyed = max(samples, key=_fitness_for_profiles)
     unused = [sample.name for sample in samples if sample not in timed and sample is not keyed]
     joins = [f"  -- TODO: join {file}, or delete it from files" for file in unused]
     lines = [
@@ -71,17 +87,32 @@ def _mapping_text(name: str, samples: Sequence[SourceSample]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _fitness_for_profiles(sample: SourceSample) -> tuple[bool, bool, bool]:
+    """A client and a time are best, then a client, then any identifier."""
+    client = sample.first(lambda column: column.names_client) is not None
+    timed = sample.first(lambda column: column.is_time) is not None
+    return client, client and timed, sample.first(lambda column: column.identifier) is not None
+
+
 def _file_lines(sample: SourceSample) -> Iterable[str]:
     yield f"  {sample.name}:"
     yield f"    path: {_scalar(sample.path)}"
     yield f"    format: {sample.format}"
-    if sample.separator != ",":
-        yield f"    separator: {json.dumps(sample.separator)}"
+    if sample.dialect.separator != ",":
+        yield f"    separator: {json.dumps(sample.dialect.separator)}"
+    if sample.dialect.encoding != "utf-8":
+        yield f"    encoding: {sample.dialect.encoding}"
+    if sample.dialect.skip_lines:
+        yield f"    skip_lines: {sample.dialect.skip_lines}"
+    if not sample.header:
+        yield "    header: false"
     yield "    columns:  # types and `required` are guesses from the sample; delete columns that the SQL does not use"
     for column in sample.columns:
         kind = "string" if column.identifier else column.type
         options = [f'type: "{kind}"' if "(" in kind else f"type: {kind}"]
         options += [f"{flag}: true" for flag in ("required", "identifier") if getattr(column, flag)]
+        options += [f"values: [{', '.join(map(_item, column.values))}]"] if column.values else []
+        options += [f'note: "TODO: {column.note}"'] if column.note else []
         yield f"      {_scalar(column.name)}: {{{', '.join(options)}}}"
 
 
@@ -91,8 +122,13 @@ def _scalar(text: str) -> str:
     return text if plain else json.dumps(text, ensure_ascii=False)
 
 
+def _item(text: str) -> str:
+    """An item of a YAML list, which a mapping reads as the text it is."""
+    return text if re.fullmatch(r"[\w.+-]+", text) else json.dumps(text, ensure_ascii=False)
+
+
 def _event_lines(sample: SourceSample) -> list[str]:
-    keys = [f"`{column.name}`" for column in sample.columns if column.identifier]
+    keys = [f"`{column.name}`" for column in sample.columns if column.identifier and not column.is_contact]
     amount = sample.first(lambda column: column.type.startswith("decimal"))
     return [
         "  SELECT",
@@ -115,13 +151,14 @@ _CURRENCY = "'XXX' AS currency,  -- TODO: the ISO 4217 code of the amount"  # XX
 
 
 def _profile_lines(sample: SourceSample) -> list[str]:
-    since = f"min({_moment(sample)})"
+    # Late on purpose: an attribute that is taken as known too early leaks the future into training.
+    since = f"(SELECT max({_moment(sample)}) FROM {sample.name})"  # noqa: S608 - a word and quoted names
     user_key = _user_key(sample)
     return [
         "  SELECT",
         f"    {user_key} AS user_key,",
-        f"    {since} AS valid_from,  -- TODO: since when the attributes hold",
-        f"    {since} AS known_at,  -- TODO: when the platform learned of them",
+        f"    {since} AS valid_from,  -- TODO: since when the attributes hold; drafted late",
+        f"    {since} AS known_at,  -- TODO: when the platform learned of them: the day of the delivery",
         "    CAST(NULL AS STRING) AS person_key,  -- TODO: a unit wider than the account, where there is one",
         "    CAST(map() AS MAP<STRING, STRING>) AS attributes  -- TODO: map('age', CASE ... END, ...)",
         f"  FROM {sample.name}",
@@ -142,8 +179,5 @@ def _moment(sample: SourceSample) -> str:
 
 def _user_key(sample: SourceSample) -> str:
     """The first identifier that names a client, else the first one."""
-    client = sample.first(lambda column: column.identifier and bool(re.match(_CLIENT, column.name.lower())))
+    client = sample.first(lambda column: column.names_client)
     return client or sample.first(lambda column: column.identifier) or "CAST(NULL AS STRING)"
-
-
-_CLIENT = r"(client|customer|user|person|member|borrower|account)"

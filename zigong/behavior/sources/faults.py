@@ -6,7 +6,7 @@ conditions, fragments of the mapping's SQL and places in the code.
 
 from __future__ import annotations
 
-import re
+import json
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from schemas.mappings import SourceMapping
-from zigong.behavior.sources.masking import shape_of
+from zigong.behavior.sources.records import UNREADABLE_TEXT
 from zigong.errors import DataError, ZigongError, full_disk
 
 UNREADABLE = "FAILED_READ_FILE"  # a condition of Spark
@@ -35,7 +35,6 @@ _SAFE_MESSAGES = (
     "org.apache.parquet.",
     "org.apache.spark.SparkIllegalArgumentException",
 )
-_HEADER = re.compile(r"Header: (?P<found>.*) Schema: (?P<known>.*?) Expected: .* but found: .* (?=CSV file: )")
 
 
 @contextmanager
@@ -100,14 +99,22 @@ def unreadable_file(error: Py4JJavaError | PySparkException, path: str) -> DataE
     """A DataError if the error means that a file below ``path`` cannot be read; None for any other error."""
     throwables = _throwables(error)
     for thrown in throwables:
+        _, marker, named = str(thrown.getMessage() or "").partition(UNREADABLE_TEXT)
+        if marker:
+            file, cause = json.JSONDecoder().raw_decode(named)[0]
+            return _unreadable(file, cause)
         file = thrown.getMessageParameters().get("path") if _condition(thrown).startswith(UNREADABLE) else None
         if file is not None and path.rstrip("/") in unquote(str(file)):
-            return DataError(
-                f"raw file {unquote(str(file))} cannot be read: {_reason(throwables)}",
-                action="deliver the file again, complete and as the source mapping describes it; the published version "
-                "is unchanged",
-            )
+            return _unreadable(unquote(str(file)), _reason(throwables))
     return None
+
+
+def _unreadable(file: str, cause: str) -> DataError:
+    return DataError(
+        f"raw file {file} cannot be read: {cause}",
+        action="deliver the file again, complete and as the source mapping describes it; the published version "
+        "is unchanged",
+    )
 
 
 def cause_of(error: Py4JJavaError | PySparkException) -> str:
@@ -180,12 +187,4 @@ def _reason(throwables: list[Any]) -> str:
     innermost = throwables[-1]
     name = str(innermost.getClass().getName())
     message = " ".join(str(innermost.getMessage() or "").split()) if name.startswith(_SAFE_MESSAGES) else ""
-    message = _HEADER.sub(_known_header, message)
     return f"{name.rpartition('.')[2]}: {message[:300]}" if message else name.rpartition(".")[2]
-
-
-def _known_header(found: re.Match[str]) -> str:
-    """A header that differs from that of other files; without one, it is a row of data, of which shapes are shown."""
-    known = found["known"].split(", ")
-    names = [name if name in known else shape_of(name) for name in found["found"].split(", ")]
-    return f"Header: {', '.join(names)} Schema: {found['known']} "

@@ -17,9 +17,11 @@ _ACTIONS = {
     "not_finite": "correct the source, or list the text in null_values",
     "unknown_value": "add the value to `values` of the column, or correct the source",
     "below_minimum": "correct the source, or the column's minimum",
-    "broken_text": "deliver the file in UTF-8 and without NUL characters",
+    "broken_text": "set `encoding` of the file, such as windows-1252, or deliver it in UTF-8 without NUL characters: "
+    "the rows lost are those of names with accents, which selects clients",
     "too_long": f"no text has more than {MAX_CELL:,} characters: look for a quote that is not closed",
     "malformed_row": "correct the line: too many or too few fields, an open quote, or no JSON object",
+    "repeated_header": "deliver the line with the names of the columns once a file; nothing else is lost",
     "event_type_is_a_word": "let the SQL yield lower-case words such as loan_paid: a-z, 0-9, _; at most 64 characters",
     "amount_has_currency": "let the SQL yield an ISO 4217 code with every amount",
     "op_is_known": "let the SQL yield 'upsert', or 'retract' for an event that is withdrawn",
@@ -62,6 +64,7 @@ class Summary:
     """Counts and time ranges of what a source yields; all times are UTC."""
 
     file_rows: Mapping[str, int]
+    read_files: Mapping[str, int]  # rows by file, for sections that name a folder or a pattern
     events: int
     profiles: int
     users: int

@@ -1,13 +1,13 @@
-"""Infers names, types and positions of columns from the first rows of a sample file; keeps no value of it."""
+"""Infers names, types and positions of columns from the first rows of a sample file; keeps codes, no other value."""
 
 from __future__ import annotations
 
-import csv
-import gzip
+import codecs
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from itertools import islice
 from pathlib import Path
@@ -15,12 +15,18 @@ from typing import TextIO
 
 import pyarrow.parquet as pq
 
+from zigong.behavior.sources.identifying import CLIENTS, CONTACTS, judged, words_of
+from zigong.behavior.sources.records import Dialect, Record, opened, opened_bytes, plain_name, records, utf_16
+from zigong.behavior.sources.text_rows import READ_ERRORS, header_names
 from zigong.errors import ConfigError, DataError
 
-SAMPLE_ROWS = 2000
+SAMPLE_ROWS, SAMPLE_BYTES, LAYOUT_ROWS = 2000, 2**22, 200
 SEPARATORS = ",;\t|"
-_FORMATS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
-_IDENTIFIERS = {"id", "uuid", "key", "no", "nr", "number", "iban", "email", "phone", "ssn", "passport", "account"}
+_FORMATS = {
+    **dict.fromkeys((".csv", ".tsv", ".txt", ".asc", ".dat"), "csv"),
+    **dict.fromkeys((".json", ".jsonl", ".ndjson"), "json"),
+    ".parquet": "parquet",
+}
 _INTEGER = re.compile(r"[+-]?(0|[1-9]\d{0,17})")
 _CENTS = re.compile(r"[+-]?\d{1,16}\.\d{1,2}")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
@@ -28,70 +34,90 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 
 @dataclass(frozen=True, kw_only=True)
 class SampleColumn:
-    """A column of a sample, with its inferred type and whether it is never empty."""
+    """A column of a sample: its inferred type, whether it is never empty, and what it seems to be.
+
+    Attributes:
+        note: an open question about it, empty if there is none.
+        values: the codes it holds, if it seems to hold codes.
+    """
 
     name: str
     type: str
     required: bool
-
-    @property
-    def identifier(self) -> bool:
-        """Whether the last word of the name suggests an identifier: id, client_id, clientId, IBAN."""
-        words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", self.name).lower()
-        return re.split(r"[^a-z0-9]+", words)[-1] in _IDENTIFIERS
+    identifier: bool = False
+    note: str = ""
+    values: tuple[str, ...] = ()
 
     @property
     def is_time(self) -> bool:
         """Whether the type is a date or a time."""
         return self.type in {"date", "timestamp"}
 
+    @property
+    def names_client(self) -> bool:
+        """Whether it is an identifier whose name speaks of a client."""
+        return self.identifier and not CLIENTS.isdisjoint(words_of(self.name))
+
+    @property
+    def is_contact(self) -> bool:
+        """Whether its name is that of a name, an address or a number to call: these change."""
+        return not CONTACTS.isdisjoint(words_of(self.name))
+
 
 @dataclass(frozen=True, kw_only=True)
 class SourceSample:
-    """A file as described in a mapping: name, path, format and columns."""
+    """A file as described in a mapping: name, path, format, dialect and columns.
+
+    Attributes:
+        notes: what was assumed about the file and should be looked at.
+    """
 
     name: str
     path: str
     format: str
-    separator: str
     columns: tuple[SampleColumn, ...]
+    dialect: Dialect = field(default_factory=Dialect)
+    header: bool = True
+    notes: tuple[str, ...] = ()
 
     def first(self, wanted: Callable[[SampleColumn], bool]) -> str | None:
         """The quoted name of the first column that matches, None if there is none."""
         return next((f"`{column.name}`" for column in self.columns if wanted(column)), None)
 
 
-def read_sample(file: Path, path: str) -> SourceSample:
+def read_sample(file: Path, path: str, *, encoding: str | None = None) -> SourceSample:
     """Infers names and types of the columns from the first rows of a file.
 
     Args:
-        file: csv (also .csv.gz), json with one object a line, or parquet.
+        file: csv (also .tsv, .txt, .asc, .dat), json with one object a line, both also compressed, or parquet.
         path: path of the file as written in the mapping.
+        encoding: of its characters; None: UTF-8, or what the bytes show.
 
     Raises:
         ConfigError: the file is missing or has no known format.
         DataError: the file does not have the format that its name states.
     """
-    if not file.is_file() or _ending(file) not in _FORMATS:
+    ending = Path(plain_name(file)).suffix
+    if not file.is_file() or ending not in _FORMATS:
         raise ConfigError(
             f"{file} is not a sample file: expected an existing file that ends in {', '.join(_FORMATS)}",
             action="provide one file of each kind that the source delivers",
         )
-    kind, separator = _FORMATS[_ending(file)], ","
+    name, kind = word(plain_name(Path(path)).rsplit(".", 1)[0]), _FORMATS[ending]
     try:
         if kind == "parquet":
-            columns = _parquet_columns(file)
+            sample = SourceSample(name=name, path=path, format=kind, columns=_parquet_columns(file))
         else:
-            with _opened(file) as text:
-                separator, columns = _csv_columns(text) if kind == "csv" else (",", _json_columns(text))
-    except (ValueError, OSError) as error:  # includes UnicodeDecodeError, JSONDecodeError and pyarrow's ArrowInvalid
+            found = encoding or _encoding(file)
+            read = _csv_sample if kind == "csv" else _json_sample
+            sample = read(file, name, path, found, _encoding_notes(found, asked=encoding))
+    except (ValueError, *READ_ERRORS) as error:  # includes JSONDecodeError and pyarrow's ArrowInvalid
         raise DataError(
-            f"{file} cannot be read as {kind}: {type(error).__name__}", action="provide a file of that format in UTF-8"
+            f"{file} cannot be read as {kind}: {type(error).__name__}", action="provide a complete file of that format"
         ) from error
-    if not columns:
+    if not sample.columns:
         raise DataError(f"{file} has no columns", action="provide a sample with a header and some rows")
-    name = word(Path(path).name.removesuffix(".gz").rsplit(".", 1)[0])
-    return SourceSample(name=name, path=path, format=kind, separator=separator, columns=columns)
+    return sample
 
 
 def word(text: str) -> str:
@@ -100,34 +126,94 @@ def word(text: str) -> str:
     return plain if plain[:1].isalpha() else f"source_{plain}".rstrip("_")
 
 
-def _ending(file: Path) -> str:
-    return Path(file.name.lower().removesuffix(".gz")).suffix
+def _encoding(file: Path) -> str:
+    """UTF-8 or UTF-16 where the first bytes fit, else windows-1252, in which almost every byte is a character."""
+    if utf_16(file):
+        return "utf-16"
+    with opened_bytes(file) as stream:
+        start = stream.read(SAMPLE_BYTES)
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        return "windows-1252"
+    return "utf-8"
 
 
-def _opened(file: Path) -> TextIO:
-    if file.suffix.lower() == ".gz":
-        return gzip.open(file, "rt", encoding="utf-8", newline="")
-    return file.open(encoding="utf-8", newline="")
+def _encoding_notes(found: str, *, asked: str | None) -> tuple[str, ...]:
+    if asked or found != "windows-1252":
+        return ()
+    return ("not in UTF-8: drafted as windows-1252; compare letters such as umlauts, or use --encoding",)
 
 
-def _csv_columns(text: TextIO) -> tuple[str, tuple[SampleColumn, ...]]:
-    header = text.readline()
-    separator = max(SEPARATORS, key=header.count)
-    names = next(csv.reader([header], delimiter=separator), [])
-    rows = list(islice(csv.reader(text, delimiter=separator), SAMPLE_ROWS))
-    cells = {name: [row[place].strip() for row in rows if place < len(row)] for place, name in enumerate(names)}
-    return separator, _columns(cells)
+def _csv_sample(file: Path, name: str, path: str, encoding: str, notes: tuple[str, ...]) -> SourceSample:
+    separator, skip_lines = _layout(file, encoding)
+    dialect = Dialect(separator=separator, skip_lines=skip_lines, encoding=encoding)
+    with opened(file, encoding) as text:
+        rows = [record.cells for record in islice(records(text, dialect), SAMPLE_ROWS + 1)]
+    names = header_names(rows[0]) if rows else ()
+    header = not _is_row(names, rows[1:])
+    if skip_lines:
+        notes = (
+            *notes,
+            f"the lines before line {skip_lines + 1} look like notes, later ones have more cells: skip_lines drafted",
+        )
+    if not header:
+        names = tuple(f"column_{place}" for place in range(1, len(names) + 1))
+        notes = (*notes, "the first line looks like a row: header: false drafted, the columns are numbered")
+    below = rows[1:] if header else rows
+    cells = {
+        column: [row[place].strip() for row in below if place < len(row)]
+        for place, column in enumerate(names)
+        if column
+    }
+    return SourceSample(
+        name=name, path=path, format="csv", columns=_columns(cells), dialect=dialect, header=header, notes=notes
+    )
 
 
-def _json_columns(text: TextIO) -> tuple[SampleColumn, ...]:
-    objects = list(islice(_objects(text), SAMPLE_ROWS))
+def _layout(file: Path, encoding: str) -> tuple[str, int]:
+    """The separator by which most lines have the same number of cells, and the number of note lines before them."""
+    found: dict[str, list[Record]] = {}
+    for separator in SEPARATORS:
+        with opened(file, encoding) as text:
+            found[separator] = list(islice(records(text, Dialect(separator=separator)), LAYOUT_ROWS))
+
+    def fit(separator: str) -> tuple[int, int]:
+        width, lines = _usual_width(found[separator])
+        return (lines, width) if width > 1 else (0, 0)
+
+    separator = max(SEPARATORS, key=fit)
+    width, _ = _usual_width(found[separator])
+    first = next((record.line for record in found[separator] if len(record.cells) * 2 > width), 1)
+    return separator, first - 1
+
+
+def _usual_width(found: Sequence[Record]) -> tuple[int, int]:
+    """The most frequent number of cells above one, and how many records have it."""
+    widths = Counter(len(record.cells) for record in found if len(record.cells) > 1)
+    return max(widths.items(), key=lambda item: (item[1], item[0]), default=(1, len(found)))
+
+
+def _is_row(names: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether a first line holds values, not names: a number, a time, a mail address, or a value found below it."""
+    if any(_type_of([name]) != "string" or "@" in name for name in names if name):
+        return True
+    below = [row for row in rows if header_names(row) != tuple(names)]
+    return any(name and any(row[place : place + 1] == [name] for row in below) for place, name in enumerate(names))
+
+
+def _json_sample(file: Path, name: str, path: str, encoding: str, notes: tuple[str, ...]) -> SourceSample:
+    with opened(file, encoding) as text:
+        objects = list(islice(_objects(text), SAMPLE_ROWS))
     if not objects:
         raise ValueError("no line is an object")
-    names = list(dict.fromkeys(name for item in objects for name in item))
-    return _columns({name: [_json_text(item.get(name)) for item in objects] for name in names})
+    names = list(dict.fromkeys(key for item in objects for key in item))
+    columns = _columns({key: [_json_text(item.get(key)) for item in objects] for key in names})
+    dialect = Dialect(encoding=encoding)
+    return SourceSample(name=name, path=path, format="json", columns=columns, dialect=dialect, notes=notes)
 
 
-def _objects(lines: Iterable[str]) -> Iterator[Mapping[str, object]]:
+def _objects(lines: TextIO) -> Iterator[Mapping[str, object]]:
     """The lines that are JSON objects; `zigong source check` counts the others."""
     for line in lines:
         try:
@@ -143,10 +229,22 @@ def _json_text(value: object) -> str:
 
 
 def _parquet_columns(file: Path) -> tuple[SampleColumn, ...]:
+    """The columns of the schema; the first rows show which of them identify."""
+    opened_file = pq.ParquetFile(file)
+    batch = next(opened_file.iter_batches(batch_size=SAMPLE_ROWS), None)
     return tuple(
-        SampleColumn(name=field.name, type=_parquet_type(str(field.type)), required=not field.nullable)
-        for field in pq.read_schema(file)
+        _column(
+            field.name,
+            _parquet_type(str(field.type)),
+            [] if batch is None else [_json_text(cell) for cell in map(_plain, batch.column(field.name).to_pylist())],
+            required=not field.nullable,
+        )
+        for field in opened_file.schema_arrow
     )
+
+
+def _plain(value: object) -> object:
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
 
 def _parquet_type(kind: str) -> str:
@@ -158,8 +256,15 @@ def _parquet_type(kind: str) -> str:
 
 def _columns(cells: Mapping[str, Sequence[str]]) -> tuple[SampleColumn, ...]:
     return tuple(
-        SampleColumn(name=name, type=_type_of([text for text in texts if text]), required=bool(texts) and all(texts))
+        _column(name, _type_of([text for text in texts if text]), texts, required=bool(texts) and all(texts))
         for name, texts in cells.items()
+    )
+
+
+def _column(name: str, kind: str, texts: Iterable[str], *, required: bool) -> SampleColumn:
+    found = judged(name, kind, [text for text in texts if text])
+    return SampleColumn(
+        name=name, type=kind, required=required, identifier=found.identifier, note=found.note, values=found.codes
     )
 
 

@@ -1,0 +1,124 @@
+"""Reads text files on the workers: the records of CSV, or the lines of JSON, each with its file and line."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import lzma
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+
+from schemas.mappings import SourceFile
+from zigong.behavior.sources.listing import RawFile
+from zigong.behavior.sources.records import BYTE_ORDER_MARK, UNREADABLE_TEXT, Dialect, opened, records, text_lines
+
+CORRUPT, FILE, LINE, PARTITION = "_corrupt_record", "_file", "_line", "_partition"
+MALFORMED, REPEATED_HEADER = "malformed_row", "repeated_header"
+READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError, UnicodeError)
+_BATCH_ROWS, _BATCH_CHARACTERS = 4_096, 2**24
+
+Row = tuple[str | int | None, ...]
+
+
+def dialect_of(file: SourceFile) -> Dialect:
+    """How the lines of a file of the mapping become cells."""
+    return Dialect(
+        separator=file.separator,
+        escape=file.escape,
+        multiline=file.multiline,
+        skip_lines=file.skip_lines,
+        encoding=file.encoding,
+    )
+
+
+def header_names(cells: Iterable[str]) -> tuple[str, ...]:
+    """The cells of a header as names of columns."""
+    return tuple(cell.lstrip(BYTE_ORDER_MARK).strip() for cell in cells)
+
+
+def cause_of_unreadable(error: BaseException) -> str:
+    """The kind of an error, with the message of those that are about the file and never about its content."""
+    safe = isinstance(error, EOFError | zlib.error | lzma.LZMAError | gzip.BadGzipFile)
+    return f"{type(error).__name__}: {str(error)[:100]}" if safe else type(error).__name__
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextRows:
+    """Reads the text files of one section of a mapping.
+
+    Attributes:
+        file: the section.
+        columns: of CSV, the declared columns that the files or their partition folders have.
+    """
+
+    file: SourceFile
+    columns: tuple[str, ...]
+
+    def batches(self, items: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Maps files (path, name, partition as JSON) to their rows: texts, fault, file and line.
+
+        Raises:
+            RuntimeError: a file cannot be read; the message names it and holds nothing of its content.
+        """
+        as_json = self.file.format == "json"
+        texts = (PARTITION, CORRUPT) if as_json else (*self.columns, CORRUPT)
+        for batch in items:
+            for item in batch.to_pylist():
+                raw = RawFile(path=Path(item["path"]), name=item["name"], partition=json.loads(item["partition"]))
+                try:
+                    yield from _in_batches(self._lines(raw) if as_json else self._records(raw), texts)
+                except READ_ERRORS as error:
+                    named = json.dumps([str(raw.path), cause_of_unreadable(error)])
+                    raise RuntimeError(f"{UNREADABLE_TEXT}{named}") from None
+
+    def _records(self, item: RawFile) -> Iterator[Row]:
+        declared = tuple(column.name for column in self.file.columns if column.name not in item.partition)
+        with opened(item.path, self.file.encoding) as text:
+            found = records(text, dialect_of(self.file), width=None if self.file.header else len(declared))
+            header = next(found, None) if self.file.header else None
+            names = header_names(header.cells) if header else declared
+            places = [(names.index(name) if name in names else None, item.partition.get(name)) for name in self.columns]
+            folded = _folded(names)
+            for line, cells, broken in found:
+                fault = MALFORMED if broken or len(cells) != len(names) else None
+                if fault is None and _folded(cells[:1]) == folded[:1] and _folded(cells) == folded:
+                    fault = REPEATED_HEADER
+                row = [
+                    folder if place is None else cells[place] if place < len(cells) else None
+                    for place, folder in places
+                ]
+                yield (*row, fault, item.name, line)
+
+    def _lines(self, item: RawFile) -> Iterator[Row]:
+        partition = json.dumps(item.partition)
+        with opened(item.path, self.file.encoding) as text:
+            for line, content in enumerate(text_lines(text), start=1):
+                if content.strip():
+                    yield (partition, content.lstrip(BYTE_ORDER_MARK), item.name, line)
+
+
+def _folded(cells: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name.casefold() for name in header_names(cells))
+
+
+def _in_batches(rows: Iterator[Row], texts: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+    """Arrow batches of a bounded number of rows and characters: the columns ``texts``, ``_file`` and ``_line``."""
+    names = [*texts, FILE, LINE]
+    kinds = [pa.string()] * (len(texts) + 1) + [pa.int64()]
+    while part := list(_bounded(islice(rows, _BATCH_ROWS))):
+        arrays = [pa.array(column, kind) for column, kind in zip(zip(*part, strict=True), kinds, strict=True)]
+        yield pa.RecordBatch.from_arrays(arrays, names)
+
+
+def _bounded(rows: Iterable[Row]) -> Iterator[Row]:
+    size = 0
+    for row in rows:
+        yield row
+        size += sum(len(cell) for cell in row if isinstance(cell, str))
+        if size > _BATCH_CHARACTERS:
+            return
