@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from zigong.dataset.audit import main_task
 from zigong.dataset.members import final_split
 from zigong.errors import DataError
+from zigong.instructions.tasks import main_task
 from zigong.recipe import Recipe
 
 

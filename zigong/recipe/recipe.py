@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Self
+from typing import Any, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
@@ -67,7 +67,7 @@ class Recipe(Section):
 
     def digest(self) -> str:
         """SHA-256 of everything that can change a result: not the engine's limits, nor where and when tables are."""
-        unimportant = {"engine": True, "lakehouse": {"root"}, "registry": True, "source": {"missing_nights"}}
+        unimportant: Any = {"engine": True, "lakehouse": {"root"}, "registry": True, "source": {"missing_nights"}}
         content = self.model_dump(mode="json", exclude=unimportant)
         return json_digest(content)
 
