@@ -35,6 +35,7 @@ from zigong.lakehouse.commits import create_if_missing
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import latest_version, open_pinned
 from zigong.recipe import Cohort, load_recipe
+from zigong.recipe.population import population_of
 from zigong.runs.dates import Dates
 from zigong.runs.job import Job
 from zigong.runs.run import open_run
@@ -103,7 +104,14 @@ def learn(log: DataFrame, *days: date) -> None:
     first = "true" if days[0] == days[-1] else f"known_date >= DATE'{FIRST}'"
     put(log.where(first), "behavior_events", first)
     timelines, cohort = user_timelines(log, "UTC"), Cohort(open_loan=False)
-    points = observation_points(timelines, dates=days, timezone="UTC", cohort=cohort, mapping=load_mapping("simulated"))
+    points = observation_points(
+        timelines,
+        dates=days,
+        timezone="UTC",
+        cohort=cohort,
+        mapping=load_mapping("simulated"),
+        population=population_of(load_recipe(HOME / "tests" / "tiny.yaml", SETTINGS)),
+    )
     put(points, "observation_points", "true")
 
 

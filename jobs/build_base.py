@@ -3,6 +3,7 @@
 from zigong.behavior.sequences import timelines_before
 from zigong.console import progress
 from zigong.dataset.members import may_pretrain
+from zigong.incremental.known import of_source
 from zigong.incremental.state import known_timelines
 from zigong.instructions.base_text import BaseText, base_text
 from zigong.instructions.corpus import answer_tokens, encoded
@@ -17,7 +18,7 @@ from zigong.training.tokenizer import train_tokenizer
 
 def build_base(job: Job) -> None:
     """The base never sees held-out users, nor anything known at or after the last training date."""
-    recipe, profiles = job.recipe, job.read("user_profiles")
+    recipe, profiles = job.recipe, of_source(job.read("user_profiles"), job)
     if recipe.base.tiny is None:
         return
     cutoff, zone = recipe.observations.train.last, recipe.business_timezone

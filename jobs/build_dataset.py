@@ -5,6 +5,7 @@ from zigong.dataset.classes import require_both_classes
 from zigong.dataset.members import build_members
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.tasks import load_tasks
+from zigong.recipe.population import label_settings_of
 from zigong.release.serving import serving_base
 from zigong.runs.handover import Dataset
 from zigong.runs.job import Job
@@ -13,12 +14,12 @@ from zigong.runs.launch import main
 
 def build_dataset(job: Job) -> None:
     """Every mature, determined sample of the recipe's dates in exactly one split, auxiliary ones only in train."""
-    dates = job.observation_dates()
+    dates, settings = job.observation_dates(), label_settings_of(job.recipe)
     encoder = LineEncoder.of(serving_base(job))
     choices = load_tasks(job.recipe.instructions).choices
     dataset = build_members(
         job.read("instruction_samples").where(dates.predicate),
-        job.read("performance_labels").where(dates.predicate),
+        job.read("performance_labels").where(dates.predicate).where(f"label_settings = '{settings}'"),
         job.recipe,
         {answer: encoder.completion(answer) for answer in choices},
     )

@@ -3,15 +3,22 @@
 from pyspark.sql import DataFrame
 
 from zigong.behavior.labels import performance_labels
-from zigong.behavior.observation import observation_points
+from zigong.behavior.observation import observation_points, require_loans
 from zigong.incremental.state import known_timelines
 from zigong.lakehouse.fence import Basis
 from zigong.lakehouse.lineage import Partition
+from zigong.recipe.population import label_settings_of
 from zigong.recipe.source import source_mapping
 from zigong.runs.dates import ObservationDates
 from zigong.runs.job import Job
 from zigong.runs.known_dates import require_ingested
-from zigong.runs.labelling import due_labels, require_both_classes, require_outcome_events, warn_of_later_events
+from zigong.runs.labelling import (
+    due_labels,
+    label_cells,
+    require_both_classes,
+    require_outcome_events,
+    warn_of_later_events,
+)
 from zigong.runs.launch import main
 
 
@@ -23,12 +30,16 @@ def build_labels(job: Job) -> None:
     warn_of_later_events(job)
     require_outcome_events(job, mapping)
     timelines = known_timelines(job)
+    if recipe.observations.unit == "loan":
+        require_loans(timelines, mapping)
     points = observation_points(
         timelines,
         dates=dates.days,
         timezone=recipe.business_timezone,
         cohort=recipe.observations.cohort,
         mapping=mapping,
+        unit=recipe.observations.unit,
+        population=dates.population,
     )
     version = job.publish("observation_points", points, cells=dates.predicate)
     labels = due_labels(job, dates)
@@ -36,7 +47,7 @@ def build_labels(job: Job) -> None:
         job.keep("performance_labels", labels.version)
     else:
         _publish_labels(job, timelines, labels.due, version)
-    require_both_classes(job, job.read("performance_labels").where(dates.predicate))
+    require_both_classes(job, job.read("performance_labels").where(label_cells(recipe, dates)))
 
 
 def _publish_labels(job: Job, timelines: DataFrame, dates: ObservationDates, points_version: int) -> None:
@@ -50,11 +61,12 @@ def _publish_labels(job: Job, timelines: DataFrame, dates: ObservationDates, poi
         as_of_date=recipe.as_of,
         timezone=recipe.business_timezone,
         mapping=source_mapping(recipe),
+        label_settings=label_settings_of(recipe),
     )
     # Of two concurrent runs, only the one whose points are still published may publish labels for them.
-    partitions = frozenset(Partition.of(observation_date=day) for day in dates.days)
+    partitions = frozenset(Partition.of(population=dates.population, observation_date=day) for day in dates.days)
     basis = Basis(table="observation_points", version=points_version, partitions=partitions)
-    job.publish("performance_labels", labels, cells=dates.predicate, basis=basis)
+    job.publish("performance_labels", labels, cells=label_cells(recipe, dates), basis=basis)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from zigong.instructions.event_types import event_types
 from zigong.lakehouse.erasures import affected_models
 from zigong.release.book import book_of, scored_book
 from zigong.release.serving import required_champion, serving_base
+from zigong.runs.dates import ObservationDates
 from zigong.runs.handover import GateDecision
 from zigong.runs.job import Job
 from zigong.runs.launch import main
@@ -13,7 +14,7 @@ from zigong.training.tokenizer import tokenizer_digest
 
 
 def score_users(job: Job) -> None:
-    """Every client observed at ``observations.score`` gets a calibrated probability and points.
+    """Every client or loan observed at ``observations.score`` gets a calibrated probability and points.
 
     The champion is asked its own question with its own settings, independent of the current recipe.
     """
@@ -26,10 +27,11 @@ def score_users(job: Job) -> None:
     if (last := affected_models(job.paths.local()).get(model.model_id)) is not None:
         job.warn(f"champion {model.model_id} was trained on erased users and has to be replaced by {last}")
     book = book_of(job, model.asked, day, tokenizer=tokenizer_digest(serving_base(job)))
-    present = event_types(job.read("user_sequences").where(f"observation_date = DATE'{day}'"))
+    observed = ObservationDates(population=job.population, days=(day,)).predicate
+    present = event_types(job.read("user_sequences").where(observed))
     require_known_words(model.model_id, model.asked, model.asked.encoder(serving.folders), present)
     scores = scored_book(serving, book, recipe=recipe, stage=job.stage("behavior_card_scores"))
-    cells = f"observation_date = DATE'{day}' AND model_id = '{model.model_id}'"
+    cells = f"{observed} AND model_id = '{model.model_id}'"
     job.publish("behavior_card_scores", job.frame(scores.rows), cells=cells, dropped=scores.dropped)
 
 

@@ -16,7 +16,7 @@ def validate_samples(job: Job) -> None:
     dataset_id = job.take(Dataset).dataset_id
     verdict = judge_dataset(
         job.read("dataset_members").where(f"dataset_id = '{dataset_id}'"),
-        job.read("instruction_samples"),
+        job.read("instruction_samples").where(f"population = '{job.population}'"),
         job.recipe,
         window_closes_before(job.recipe),
         static_profiles=static_profile_share(job.read("user_profiles"), job.read("behavior_events")) or 0.0,

@@ -41,6 +41,8 @@ def sequences(spark: SparkSession, source: str, day: date, max_events: int = KEP
         local_midnight(F.lit(day), "UTC").alias("observation_at"),
         F.lit(day).alias("observation_date"),
         F.lit(True).alias("eligible"),
+        F.lit("c1").alias("population"),
+        F.lit("").alias("loan_id"),
     )
     timelines = user_timelines(events, "UTC")
     built = user_sequences(timelines, profiles, points, max_events=max_events, policy_id="bench")

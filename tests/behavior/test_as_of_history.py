@@ -23,9 +23,10 @@ from zigong.behavior.labels import performance_labels
 from zigong.behavior.observation import observation_points
 from zigong.behavior.sequences import timelines_before, user_sequences
 from zigong.behavior.timeline import user_timelines
-from zigong.recipe import Cohort, Horizon
+from zigong.recipe import Cohort, Horizon, Unit
 
-USERS, MANY_USERS, MAX_EVENTS = 1_000, 10_000, 6
+Key = tuple[str, str, date]
+USERS, LOAN_USERS, MANY_USERS, MAX_EVENTS = 1_000, 500, 10_000, 6
 CUT = date(2023, 5, 1)
 AS_OF = date(2023, 10, 15)
 COHORT = {"min_history_months": 2, "max_months_since_last_event": 2, "max_days_past_due": 29}
@@ -36,6 +37,7 @@ HORIZONS = tuple(Horizon(window_months=months, dpd_threshold=dpd) for months in 
 class World:
     """A log with its profiles, and what Spark makes of them: the log is grouped once, and every rule reads that."""
 
+    unit: Unit
     users: list[str]
     log: list[naive.Version]
     profiles: list[naive.Profile]
@@ -44,14 +46,17 @@ class World:
     sequences: DataFrame
 
 
-def built(spark: SparkSession, users: int, log: list[naive.Version], profiles: list[naive.Profile]) -> World:
+def built(
+    spark: SparkSession, users: int, log: list[naive.Version], profiles: list[naive.Profile], unit: Unit = "user"
+) -> World:
     timelines = user_timelines(as_events(spark, log), TIMEZONE).localCheckpoint()
     points = observation_points(
-        timelines, dates=DATES, timezone=TIMEZONE, cohort=Cohort(**COHORT), mapping=MAPPING
+        timelines, dates=DATES, timezone=TIMEZONE, cohort=Cohort(**COHORT), mapping=MAPPING, population="c1", unit=unit
     ).localCheckpoint()
     sequences = user_sequences(timelines, as_profiles(spark, profiles), points, max_events=MAX_EVENTS, policy_id="p1")
     names = [f"u{number:05d}" for number in range(users)]
     return World(
+        unit=unit,
         users=names,
         log=log,
         profiles=profiles,
@@ -61,8 +66,8 @@ def built(spark: SparkSession, users: int, log: list[naive.Version], profiles: l
     )
 
 
-def drawn(spark: SparkSession, users: int) -> World:
-    return built(spark, users, naive.drawn_log(users), naive.random_profiles(users))
+def drawn(spark: SparkSession, users: int, unit: Unit = "user") -> World:
+    return built(spark, users, naive.drawn_log(users), naive.random_profiles(users), unit)
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +75,19 @@ def world(spark: SparkSession) -> Iterator[World]:
     yield drawn(spark, USERS)
 
 
+@pytest.fixture(scope="module")
+def loans(spark: SparkSession) -> Iterator[World]:
+    yield drawn(spark, LOAN_USERS, "loan")
+
+
 def instant(value: datetime) -> int:
     return naive.micros(value.astimezone())
 
 
-def rows_by_key(frame: DataFrame) -> dict[tuple[str, date], dict[str, Any]]:
-    rows = {(row["user_id"], row["observation_date"]): row.asDict(recursive=True) for row in frame.collect()}
+def rows_by_key(frame: DataFrame) -> dict[Key, dict[str, Any]]:
+    rows = {
+        (row["user_id"], row["loan_id"], row["observation_date"]): row.asDict(recursive=True) for row in frame.collect()
+    }
     assert len(rows) == frame.count()
     return rows
 
@@ -85,15 +97,16 @@ def check_points(world: World) -> None:
     expected = {}
     for user_id in world.users:
         for day in DATES:
-            row = naive.point(logs[user_id], user_id, day, COHORT)
-            if row is not None:
-                expected[user_id, day] = row
+            for loan_id in [None] if world.unit == "user" else sorted({loan or "" for loan in naive.LOANS}):
+                row = naive.point(logs[user_id], user_id, day, COHORT, loan_id)
+                if row is not None:
+                    expected[user_id, loan_id or "", day] = row
     assert found.keys() == expected.keys()
     for key, row in expected.items():
         seen = {name: found[key][name] for name in row} | {"last_event_at": instant(found[key]["last_event_at"])}
         assert seen == row, key
-        assert instant(found[key]["observation_at"]) == naive.midnight(key[1])
-    reasons = {row["reason"] for row in expected.values()}
+        assert instant(found[key]["observation_at"]) == naive.midnight(key[2])
+    reasons = {row["reason"] for row in expected.values()} - ({"loan_unknown"} if world.unit == "loan" else set())
     assert reasons == {None, "no_history", "short_history", "stale", "loan_closed", "in_arrears"}
 
 
@@ -107,6 +120,7 @@ def check_labels(world: World) -> None:
         as_of_date=AS_OF,
         timezone=TIMEZONE,
         mapping=MAPPING,
+        label_settings="h1",
     )
     assert labels.columns == list(table_contract("performance_labels").column_names)
     found = labels.collect()
@@ -114,35 +128,40 @@ def check_labels(world: World) -> None:
     assert len(found) == len(eligible) * len(HORIZONS)
     for row in found:
         day, window = row["observation_date"], row["window_months"]
-        expected = naive.label(logs[row["user_id"]], row["user_id"], day, window, row["dpd_threshold"], AS_OF)
+        expected = naive.label(
+            logs[row["user_id"]], row["user_id"], day, window, row["dpd_threshold"], AS_OF, row["loan_id"]
+        )
         assert (row["max_days_past_due"], row["months_observed"], row["outcome"]) == expected, row
         closes = naive.add_months(day, window)
         assert instant(row["matured_at"]) == naive.midnight(closes.replace(day=4))
     assert {row["outcome"] for row in found} == {"good", "bad", "indeterminate"}
     bad = {key_of(row) for row in found if row["outcome"] == "bad"}
-    for user_id, day, months, dpd in bad:  # a longer window or a lower threshold is never less bad
+    for user_id, loan_id, day, months, dpd in bad:  # a longer window or a lower threshold is never less bad
         assert bad >= {
-            (user_id, day, h.window_months, h.dpd_threshold)
+            (user_id, loan_id, day, h.window_months, h.dpd_threshold)
             for h in HORIZONS
             if h.window_months >= months and h.dpd_threshold <= dpd
         }
-    assert len({key[2:] for key in bad}) == len(HORIZONS)
+    assert len({key[3:] for key in bad}) == len(HORIZONS)
 
 
-def key_of(row: Row) -> tuple[str, date, int, int]:
-    return row["user_id"], row["observation_date"], row["window_months"], row["dpd_threshold"]
+def key_of(row: Row) -> tuple[str, str, date, int, int]:
+    return row["user_id"], row["loan_id"], row["observation_date"], row["window_months"], row["dpd_threshold"]
 
 
 def check_sequences(world: World) -> None:
     found, logs, profiles = rows_by_key(world.sequences), naive.by_user(world.log), profiles_by_user(world.profiles)
-    assert found.keys() == {(r["user_id"], r["observation_date"]) for r in world.points.collect() if r["eligible"]}
-    for (user_id, day), row in found.items():
+    assert found.keys() == {key for key, row in rows_by_key(world.points).items() if row["eligible"]}
+    for (user_id, loan_id, day), row in found.items():
         rows = naive.history(logs[user_id], user_id, naive.midnight(day))
         kept = naive.kept(rows, MAX_EVENTS)
         seen = [(e["event_type"], instant(e["event_at"]), instant(e["known_at"])) for e in row["events"]]
         assert seen == [(v.event_type, v.event_at, v.known_at) for v in kept]
         assert [e["days_past_due"] for e in row["events"]] == [v.days_past_due for v in kept]
         assert [e["attributes"] for e in row["events"]] == [{"word": v.word} if v.word else {} for v in kept]
+        known = naive.loans(rows)
+        assert row["event_loans"] == [known.index(v.loan_id) + 1 if v.loan_id else None for v in kept]
+        assert (row["loans"], row["loan"]) == (len(known), known.index(loan_id) + 1 if loan_id else None)
         assert row["counts"] == {"events": len(rows), "kept": len(kept), "folded": len(rows) - len(kept)}
         assert row["profile"] == naive.profile(profiles[user_id], user_id, naive.midnight(day))
         assert row["person_id"] == naive.person(profiles[user_id], user_id)
@@ -167,6 +186,13 @@ def test_spark_equals_the_naive_rules(world: World, check: Callable[[World], Non
     check(world)
 
 
+@pytest.mark.parametrize("check", [check_points, check_labels, check_sequences])
+def test_points_labels_and_sequences_of_loans_equal_the_naive_rules(
+    loans: World, check: Callable[[World], None]
+) -> None:
+    check(loans)
+
+
 @pytest.mark.soak
 def test_spark_equals_the_naive_rules_in_ten_times_as_many_cases(spark: SparkSession) -> None:
     world = drawn(spark, MANY_USERS)
@@ -177,8 +203,8 @@ def test_spark_equals_the_naive_rules_in_ten_times_as_many_cases(spark: SparkSes
 def test_events_known_or_happening_at_or_after_t_do_not_change_rows_of_t(spark: SparkSession, world: World) -> None:
     other = built(spark, USERS, other_future(world.log), other_profiles(world.profiles))
     for name in ("points", "sequences"):
-        before = {key: row for key, row in rows_by_key(getattr(world, name)).items() if key[1] <= CUT}
-        after = {key: row for key, row in rows_by_key(getattr(other, name)).items() if key[1] <= CUT}
+        before = {key: row for key, row in rows_by_key(getattr(world, name)).items() if key[2] <= CUT}
+        after = {key: row for key, row in rows_by_key(getattr(other, name)).items() if key[2] <= CUT}
         assert after == before
     assert rows_by_key(other.points) != rows_by_key(world.points)  # the futures do differ
 
@@ -218,6 +244,11 @@ def test_timelines_before_a_date_hold_complete_histories_of_all_users(spark: Spa
         seen = [(e["event_type"], instant(e["event_at"])) for e in row["events"]]
         assert seen == [(v.event_type, v.event_at) for v in expected[row["user_id"]]]
         assert row["person_id"] == naive.person(profiles[row["user_id"]], row["user_id"])
+        known = naive.loans(expected[row["user_id"]])
+        assert row["loans"] == len(known)
+        assert row["event_loans"] == [
+            known.index(v.loan_id) + 1 if v.loan_id else None for v in expected[row["user_id"]]
+        ]
 
 
 @pytest.mark.parametrize("table", ["points", "sequences"])

@@ -74,10 +74,10 @@ def timelines_of(spark: SparkSession) -> DataFrame:
 def built(spark: SparkSession) -> Built:
     timelines = timelines_of(spark).localCheckpoint()
     points = observation_points(
-        timelines, dates=[T], timezone=TIMEZONE, cohort=Cohort(max_days_past_due=29), mapping=MAPPING
+        timelines, dates=[T], timezone=TIMEZONE, cohort=Cohort(max_days_past_due=29), mapping=MAPPING, population="c1"
     )
     everybody = observation_points(
-        timelines, dates=[T], timezone=TIMEZONE, cohort=Cohort(open_loan=False), mapping=MAPPING
+        timelines, dates=[T], timezone=TIMEZONE, cohort=Cohort(open_loan=False), mapping=MAPPING, population="c1"
     )
     labels = performance_labels(
         timelines,
@@ -87,6 +87,7 @@ def built(spark: SparkSession) -> Built:
         as_of_date=AS_OF,
         timezone=TIMEZONE,
         mapping=MAPPING,
+        label_settings="h1",
     )
     return Built(
         points={row["user_id"]: row for row in points.collect()},

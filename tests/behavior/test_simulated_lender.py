@@ -80,7 +80,7 @@ def test_the_future_depends_on_the_past(events: DataFrame) -> None:
     dates = [date(2023, month, 1) for month in (5, 7, 9)]
     timelines = user_timelines(events, timezone).localCheckpoint()
     points = observation_points(
-        timelines, dates=dates, timezone=timezone, cohort=cohort, mapping=mapping
+        timelines, dates=dates, timezone=timezone, cohort=cohort, mapping=mapping, population="c1"
     ).localCheckpoint()
     labels = performance_labels(
         timelines,
@@ -90,6 +90,7 @@ def test_the_future_depends_on_the_past(events: DataFrame) -> None:
         as_of_date=date(2024, 1, 5),
         timezone=timezone,
         mapping=mapping,
+        label_settings="h1",
     )
     known = labels.where("outcome != 'indeterminate'").join(points, on=["user_id", "observation_at"])
     (rates,) = known.select(

@@ -50,6 +50,8 @@ def sequences(spark: SparkSession, events: DataFrame) -> DataFrame:
             local_midnight(F.lit(T), "UTC").alias("observation_at"),
             F.lit(T).alias("observation_date"),
             F.lit(True).alias("eligible"),
+            F.lit("c1").alias("population"),
+            F.lit("").alias("loan_id"),
         )
     )
     profiles = spark.createDataFrame(

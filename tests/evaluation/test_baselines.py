@@ -31,6 +31,9 @@ SCHEMA = pa.schema(
         "observation_at": pa.timestamp("us", tz="UTC"),
         "profile": pa.map_(pa.string(), pa.string()),
         "events": pa.list_(EVENT),
+        "event_loans": pa.list_(pa.int32()),
+        "loans": pa.int32(),
+        "loan": pa.int32(),
     }
 )
 Event = dict[str, Any]
@@ -53,7 +56,16 @@ def _event(kind: str, at: datetime, dpd: int | None = None, amount: str | None =
 
 
 def _table(rows: list[Row]) -> pa.Table:
-    items = [{"observation_at": t, "profile": list(p.items()), "events": e} for t, p, e in rows]
+    items = [
+        {
+            "observation_at": t,
+            "profile": list(p.items()),
+            "events": e,
+            "event_loans": [item.get("loan") for item in e],
+            "loans": 0,
+        }
+        for t, p, e in rows
+    ]
     return pa.Table.from_pylist(items, schema=SCHEMA)
 
 
@@ -118,6 +130,29 @@ def test_features_equal_a_loop_over_sequences_for_any_chunks() -> None:
             )
         else:
             np.testing.assert_allclose(found[name].astype(float), naive[name].astype(float), rtol=1e-6, err_msg=name)
+
+
+def test_features_of_an_observed_loan_are_its_own_and_those_of_the_other_loans() -> None:
+    t = datetime(2024, 1, 1, tzinfo=UTC)
+    own = [
+        _event("late", t - timedelta(days=40), 31) | {"loan": 1},
+        _event("on_time", t - timedelta(days=9), 0) | {"loan": 1},
+    ]
+    others = [
+        _event("late", t - timedelta(days=30), 62) | {"loan": 2},
+        _event("late", t - timedelta(days=8), 92) | {"loan": 3},
+    ]
+    call = _event("call", t - timedelta(days=3))
+    rows: list[Row] = [(t, {}, sorted([*own, *others, call], key=lambda event: event["event_at"]))]
+    table = _table(rows).set_column(4, "loans", pa.array([3], pa.int32()))
+    found = baseline_features(table.set_column(5, "loan", pa.array([1], pa.int32())), OUTCOMES, "UTC").iloc[0]
+    assert (found["status_lag_1"], found["dpd_lag_1"], found["dpd_lag_2"]) == ("on_time", 0, 31)
+    assert (found["count_late_3m"], found["count_call_3m"], found["max_dpd_12m"]) == (1, 1, 31)
+    assert (found["other_count_late_3m"], found["other_count_call_3m"], found["other_max_dpd_12m"]) == (2, 0, 92)
+    assert (found["outcome_gap_days"], found["gap_days"], found["loans"]) == (9, 3, 3)
+    of_client = baseline_features(table, OUTCOMES, "UTC")
+    assert (of_client["count_late_3m"][0], of_client["max_dpd_12m"][0]) == (3, 92)
+    assert not [name for name in of_client.columns if name.startswith(("other_", "loans"))]
 
 
 def test_the_month_of_an_event_is_that_of_the_business_time_zone() -> None:

@@ -43,7 +43,8 @@ SETTINGS: tuple[dict[str, Any], ...] = (
 def sequences() -> list[dict[str, Any]]:
     rows = random_sequences(4, 30, AROUND)
     for row in rows:
-        text = f"{row['user_id']}|{row['observation_at']:%Y-%m-%dT%H:%M:%S.%f}Z|{history_policy(PUBLISHED.max_events)}"
+        observed = f"{row['user_id']}|{row['loan_id']}" if row["loan_id"] else row["user_id"]
+        text = f"{observed}|{row['observation_at']:%Y-%m-%dT%H:%M:%S.%f}Z|{history_policy(PUBLISHED.max_events)}"
         row["sequence_id"] = hashlib.sha256(text.encode()).hexdigest()
         row["counts"] = {"kept": len(row["events"]), "folded": row["folded"]}
         row["counts"]["events"] = sum(row["counts"].values())
@@ -54,13 +55,13 @@ def sequences() -> list[dict[str, Any]]:
 def paths(tmp_path_factory: pytest.TempPathFactory) -> LakehousePaths:
     """A lakehouse with sequences, and with a member per client."""
     lake = LakehousePaths.at(str(tmp_path_factory.mktemp("lake")))
-    fields = [field for field in SEQUENCE if field.name not in ("folded", "trains")]
+    fields = [field for field in SEQUENCE if field.name not in ("folded", "trains", "asked_loan")]
     schema = pa.schema([*fields, ("counts", COUNTS)])
     assert schema.field("events").type == pa.list_(EVENT)
     write_deltalake(lake.table("user_sequences"), pa.Table.from_pylist(sequences(), schema=schema))
     members = [
         {
-            **{name: row[name] for name in ("user_id", "person_id", "observation_date", "user_bucket")},
+            **{name: row[name] for name in ("user_id", "person_id", "loan_id", "observation_date", "user_bucket")},
             "sample_id": f"sample of {row['user_id']}",
             "dataset_id": "d",
             "matured_at": AROUND,
@@ -88,7 +89,11 @@ def test_every_prompt_equals_that_of_a_naive_service_or_is_null_if_it_does_not_f
 ) -> None:
     wanted, letters = plan("Europe/Berlin", context_length, **settings), encoder()
     prompts = SequencePrompts(
-        prompts=wanted, root=paths.root, version=0, published=HistoryPolicy(max_events=120, timezone="Europe/Berlin")
+        prompts=wanted,
+        root=paths.root,
+        version=0,
+        population="c1",
+        published=HistoryPolicy(max_events=120, timezone="Europe/Berlin"),
     )
     expected = {}
     for row in sequences():
@@ -101,9 +106,15 @@ def test_every_prompt_equals_that_of_a_naive_service_or_is_null_if_it_does_not_f
 
 def test_prompts_of_members_have_their_sample_ids_and_no_others_are_rendered(paths: LakehousePaths) -> None:
     wanted = plan("Asia/Shanghai", 10**6)
-    source = SampleSource(root=paths.root, dataset_id="d", members_version=0, samples_version=0)
+    source = SampleSource(root=paths.root, dataset_id="d", members_version=0, samples_version=0, population="c1")
     prompts = SequencePrompts(
-        prompts=wanted, root=paths.root, version=0, published=PUBLISHED, members=source, splits=("oot",)
+        prompts=wanted,
+        root=paths.root,
+        version=0,
+        population="c1",
+        published=PUBLISHED,
+        members=source,
+        splits=("oot",),
     )
     everyone = {row["user_id"]: sample_of(row, wanted, encoder())["input_ids"] for row in sequences()}
     held_out = {f"u{number}" for number in range(30) if number % 3}
@@ -123,6 +134,7 @@ SPEC = PromptSpec(settings=Instructions(), horizon=Horizon(), timezone="UTC", co
         (PromptSpec(**{**vars(SPEC), "settings": Instructions(auxiliary=("sentiment@1",))}), "a", SequencePrompts),
         (PromptSpec(**{**vars(SPEC), "timezone": "Asia/Shanghai"}), "a", SequencePrompts),
         (PromptSpec(**{**vars(SPEC), "context_length": 128}), "a", SequencePrompts),
+        (PromptSpec(**{**vars(SPEC), "unit": "loan"}), "a", SequencePrompts),
     ],
 )
 def test_published_samples_are_used_only_for_a_model_with_their_settings_and_tokenizer(
@@ -135,7 +147,7 @@ def test_published_samples_are_used_only_for_a_model_with_their_settings_and_tok
         question=SPEC.question_lines,
         choices=("Yes", "No"),
     )
-    source = SampleSource(root="/lake", dataset_id="d", members_version=1, samples_version=2)
+    source = SampleSource(root="/lake", dataset_id="d", members_version=1, samples_version=2, population="c1")
     found = prompts_of_members(
         asked,
         source,
@@ -151,9 +163,10 @@ def test_published_prompts_of_a_dataset_are_limited_to_its_members(tmp_path: Pat
     lake = LakehousePaths.at(str(tmp_path))
     day, rows = date(2024, 5, 1), []
     for number in range(6):
-        common = {"user_id": f"u{number}", "observation_date": day, "user_bucket": number % 2}
+        common = {"user_id": f"u{number}", "loan_id": "", "observation_date": day, "user_bucket": number % 2}
         rows.append({**common, "sample_id": f"s{number}", "template": "card@1" if number else "other@1"})
-    samples = [{**row, "input_ids": [number, 7]} for number, row in enumerate(rows)]
+    samples = [{**row, "population": "c1", "input_ids": [number, 7]} for number, row in enumerate(rows)]
+    samples += [{**row, "population": "c2", "input_ids": [8, 8]} for row in rows]
     write_deltalake(lake.table("instruction_samples"), pa.Table.from_pylist(samples))
     members = [
         {
@@ -170,8 +183,8 @@ def test_published_prompts_of_a_dataset_are_limited_to_its_members(tmp_path: Pat
     ]
     write_deltalake(lake.table("dataset_members"), pa.Table.from_pylist(members))
     shard = {"shard": "x", "observation_date": day.isoformat(), "user_bucket": 0}
-    everyone = SamplePrompts(source=PromptSource(root=lake.root, samples_version=0), template="card@1")
-    dataset = SampleSource(root=lake.root, dataset_id="d", members_version=0, samples_version=0)
+    everyone = SamplePrompts(source=PromptSource(root=lake.root, samples_version=0, population="c1"), template="card@1")
+    dataset = SampleSource(root=lake.root, dataset_id="d", members_version=0, samples_version=0, population="c1")
     of_members = SamplePrompts(source=dataset, template="card@1", splits=("oot",))
     asked = {"sample_id": "s2", "user_id": "u2", "input_ids": [2, 7]}
     assert of_members.of_shard(shard, encoder()).to_pylist() == [asked]

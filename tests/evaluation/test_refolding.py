@@ -17,7 +17,7 @@ from zigong.evaluation.refolding import HistoryPolicy, refolded
 from zigong.incremental.sequences import history_policy
 from zigong.runs.job import Job
 
-COLUMNS = ["sequence_id", "user_id", "observation_at", "counts", "events"]
+COLUMNS = ["sequence_id", "user_id", "loan_id", "observation_at", "counts", "events", "event_loans"]
 PUBLISHED = HistoryPolicy(max_events=30, timezone="Asia/Shanghai")
 
 

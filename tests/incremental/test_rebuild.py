@@ -33,12 +33,14 @@ from zigong.lakehouse.lineage import Lineage, Partition, changed_partitions
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import latest_version, open_pinned
 from zigong.recipe import Cohort, load_recipe
+from zigong.recipe.population import population_of
 from zigong.runs.dates import Dates
 from zigong.runs.job import Job
 from zigong.runs.run import open_run
 
 TABLE, LOG = "user_sequences", ("behavior_events",)
 STEPS = (build_labels, build_sequences)
+SOURCE = "simulated"  # of tests/tiny.yaml
 ZONE, BUCKETS, USERS, KEPT = "Asia/Shanghai", 4, 200, 6
 CORRECTED_USERS = 8  # few enough that an incremental build stays cheaper for any random log
 MARCH, APRIL, MAY, JUNE, AUGUST = (date(2023, month, 1) for month in (3, 4, 5, 6, 8))
@@ -57,10 +59,15 @@ class Lake:
 
     def __post_init__(self) -> None:
         self.events = self.placed(self.log)
-        self.put("user_profiles", as_profiles(self.spark, naive.random_profiles(USERS)), "true")
+        self.put(
+            "user_profiles",
+            as_profiles(self.spark, naive.random_profiles(USERS)).withColumn("source", F.lit(SOURCE)),
+            "true",
+        )
 
     def placed(self, log: list[naive.Version]) -> DataFrame:
         frame = as_events(self.spark, log).withColumn("user_bucket", F.pmod(F.hash("user_id"), F.lit(BUCKETS)))
+        frame = frame.withColumn("source", F.lit(SOURCE))
         return frame.withColumn("known_date", local_date(F.col("known_at"), ZONE)).localCheckpoint()
 
     def put(self, table: str, frame: DataFrame, where: str) -> None:
@@ -77,7 +84,12 @@ class Lake:
         known = self.events.where(f"known_date < DATE'{until}'")
         cohort = Cohort(min_history_months=1, open_loan=False)
         points = observation_points(
-            user_timelines(known, ZONE), dates=days, timezone=ZONE, cohort=cohort, mapping=MAPPING
+            user_timelines(known, ZONE),
+            dates=days,
+            timezone=ZONE,
+            cohort=cohort,
+            mapping=MAPPING,
+            population=population_of(load_recipe(TINY)),
         )
         self.put("observation_points", points, "true")
 

@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract
 from tests.support.finished import TINY
+from tests.support.observed import observed_clients, of_clients
 from zigong.dataset.audit import broken_counts, joined_view
 from zigong.dataset.members import Dataset, build_members, split_column, window_closes_before
 from zigong.instructions.build import RenderPlan, instruction_samples
@@ -73,7 +74,7 @@ def sequences(spark: SparkSession) -> DataFrame:
     types = {column.name: column.type for column in table_contract("user_sequences").columns}
     names = ("sequence_id", "user_id", "person_id", "observation_at", "profile", "events", "counts")
     ddl = ", ".join(f"{name} {types[name]}" for name in (*names, "observation_date", "user_bucket"))
-    return spark.createDataFrame([sequence(user, day) for user in range(USERS) for day in DAYS], ddl)
+    return observed_clients(spark.createDataFrame([sequence(user, day) for user in range(USERS) for day in DAYS], ddl))
 
 
 def labels(spark: SparkSession) -> DataFrame:
@@ -86,7 +87,7 @@ def labels(spark: SparkSession) -> DataFrame:
         "user_id string, observation_at timestamp, window_months int, dpd_threshold int, max_days_past_due int, "
         "outcome string, matured_at timestamp"
     )
-    return spark.createDataFrame(rows, ddl)
+    return of_clients(spark.createDataFrame(rows, ddl))
 
 
 @pytest.fixture(scope="module")

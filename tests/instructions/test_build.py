@@ -14,6 +14,7 @@ import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 
 from schemas.contracts import table_contract
+from tests.support.observed import observed_clients
 from tests.support.prompt_oracle import in_batch
 from zigong.instructions.build import RenderPlan, instruction_samples
 from zigong.instructions.corpus import history_lines
@@ -67,7 +68,7 @@ def sequences(spark: SparkSession) -> DataFrame:
     columns = {c.name: c.type for c in table_contract("user_sequences").columns if c.name != "certificate"}
     order = ("sequence_id", "user_id", "person_id", "observation_at", "profile", "events", "counts")
     ddl = ", ".join(f"{name} {columns[name]}" for name in (*order, "observation_date", "user_bucket"))
-    return spark.createDataFrame(rows, ddl)
+    return observed_clients(spark.createDataFrame(rows, ddl))
 
 
 def by_sequence(rows: list[Row]) -> dict[str, dict[str, Any]]:
@@ -89,12 +90,13 @@ def as_in_a_request(row: Row) -> dict[str, Any]:
         "observation_date": date.fromisoformat(plain["observation_date"]),
         "folded": plain["counts"]["folded"],
         "trains": False,
+        "asked_loan": None,
     }
 
 
 def test_pre_training_lines_are_the_history_and_the_gap_to_the_cut_off(spark: SparkSession) -> None:
     settings, template, zone = Instructions(season="month"), load_template("behavior_card@1", "en"), ZoneInfo(ZONE)
-    frame = sequences(spark).select("user_id", "events")
+    frame = sequences(spark).select("user_id", "events", "event_loans", "loans")
     (row,) = history_lines(frame, settings, cutoff=date(2024, 5, 1), timezone=ZONE).collect()
     (user,) = (user.asDict(recursive=True) for user in frame.where("user_id = 'u1'").collect())
     assert row["user_id"] == "u1"  # the other user has no event

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from pyspark.sql import SparkSession
 
 from tests.support.finished import TINY
+from tests.support.observed import of_clients
 from tests.support.prompt_oracle import in_batch
 from zigong.dataset.members import build_members
 from zigong.instructions.build import RenderPlan
@@ -43,12 +44,13 @@ def test_a_recipe_without_auxiliary_questions_keeps_samples_ids_and_bytes() -> N
         {"event_type": "repayment", "event_at": datetime(2024, 4, 3, 15, tzinfo=UTC), "amount": Decimal("349.00")},
     ]
     row = {
-        **dict.fromkeys(("user_id", "person_id", "observation_date", "user_bucket")),
+        **dict.fromkeys(("population", "loan_id", "user_id", "person_id", "observation_date", "user_bucket")),
         "sequence_id": "s1",
         "observation_at": datetime(2024, 5, 1, tzinfo=ZoneInfo(ZONE)),
         "profile": {"job": "a b", "income": "low"},
         "folded": 7,
         "trains": False,
+        "asked_loan": None,
         "events": events,
     }
     for language, (sample_id, text_hash) in known.items():
@@ -87,7 +89,7 @@ def test_a_recipe_without_auxiliary_questions_keeps_its_dataset_id(spark: SparkS
         "array(int(null)) AS answer_ids",
         "string(null) AS unanswered",
     )
-    labelled = spark.createDataFrame(known, LABELS)
-    dataset = build_members(rendered, labelled, load_recipe(TINY), {"Yes": [7], "No": [8]})
+    labelled = of_clients(spark.createDataFrame(known, LABELS))
+    dataset = build_members(of_clients(rendered), labelled, load_recipe(TINY), {"Yes": [7], "No": [8]})
     assert dataset.dataset_id == "ds-a46093eeb6eac86c"
     assert dataset.dropped == {"indeterminate": 12}

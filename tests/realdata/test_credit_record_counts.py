@@ -47,6 +47,7 @@ def counts(spark: SparkSession, recipe: Recipe) -> dict[str, tuple[int, ...]]:
         timezone=recipe.business_timezone,
         cohort=recipe.observations.cohort,
         mapping=mapping,
+        population="c1",
     ).localCheckpoint()
     labels = performance_labels(
         timelines,
@@ -56,6 +57,7 @@ def counts(spark: SparkSession, recipe: Recipe) -> dict[str, tuple[int, ...]]:
         as_of_date=recipe.as_of,
         timezone=recipe.business_timezone,
         mapping=mapping,
+        label_settings="h1",
     )
     return _by_split(labels, recipe)
 

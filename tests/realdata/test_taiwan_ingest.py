@@ -32,7 +32,12 @@ def test_no_client_is_lost_and_labels_are_the_sources_own(spark: SparkSession) -
     assert {row[0] for row in events.select("event_type").distinct().collect()} <= set(mapping.outcome_events)
     timelines = user_timelines(events, timezone).localCheckpoint()
     points = observation_points(
-        timelines, dates=[date(2005, 10, 1)], timezone=timezone, cohort=Cohort(min_history_months=6), mapping=mapping
+        timelines,
+        dates=[date(2005, 10, 1)],
+        timezone=timezone,
+        cohort=Cohort(min_history_months=6),
+        mapping=mapping,
+        population="c1",
     ).localCheckpoint()
     labels = performance_labels(
         timelines,
@@ -42,6 +47,7 @@ def test_no_client_is_lost_and_labels_are_the_sources_own(spark: SparkSession) -
         as_of_date=date(2005, 11, 1),
         timezone=timezone,
         mapping=mapping,
+        label_settings="h1",
     )
     counts = {row["outcome"]: row["count"] for row in labels.groupBy("outcome").count().collect()}
     assert counts == {"bad": 6_636, "good": 30_000 - 2 - 6_636}

@@ -19,12 +19,15 @@ from zigong.runs.run import open_run
 
 POINTS = "observation_points"
 DAY = date(2024, 1, 1)
-CELLS = "observation_date = DATE'2024-01-01'"
+POPULATION = "c1"
+CELLS = f"population = '{POPULATION}' AND observation_date = DATE'2024-01-01'"
 GOOD = [f"u{number:02}" for number in range(40)]
 
 
 def points(spark: SparkSession, users: list[str], **changes: object) -> DataFrame:
     row = {
+        "population": POPULATION,
+        "loan_id": "",
         "observation_at": datetime(2024, 1, 1),
         "user_bucket": 0,
         "eligible": True,
@@ -39,7 +42,8 @@ def points(spark: SparkSession, users: list[str], **changes: object) -> DataFram
         **changes,
     }
     schema = (
-        "user_id string, observation_at timestamp, user_bucket int, eligible boolean, reason string, "
+        "user_id string, population string, loan_id string, "
+        "observation_at timestamp, user_bucket int, eligible boolean, reason string, "
         "months_of_history int, events_known int, last_event_type string, last_event_at timestamp, "
         "days_past_due int, loan_open boolean, observation_date date"
     )

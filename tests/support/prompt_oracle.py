@@ -61,18 +61,23 @@ EVENT = pa.struct(
         ("amount", pa.decimal128(18, 2)),
         ("currency", pa.string()),
         ("attributes", pa.map_(pa.string(), pa.string())),
+        ("loan", pa.int32()),
     ]
 )
 SEQUENCE = pa.schema(
     [
-        *((name, pa.string()) for name in ("sequence_id", "user_id", "person_id")),
+        *((name, pa.string()) for name in ("population", "sequence_id", "user_id", "person_id", "loan_id")),
         ("observation_at", pa.timestamp("us", tz="UTC")),
         ("observation_date", pa.date32()),
         ("user_bucket", pa.int32()),
         ("profile", pa.map_(pa.string(), pa.string())),
         ("folded", pa.int32()),
         ("trains", pa.bool_()),
+        ("asked_loan", pa.int32()),
         ("events", pa.list_(EVENT)),
+        ("event_loans", pa.list_(pa.int32())),
+        ("loans", pa.int32()),
+        ("loan", pa.int32()),
     ]
 )
 
@@ -106,6 +111,7 @@ def single_event(**fields: Any) -> dict[str, Any]:
         "amount": None,
         "currency": None,
         "attributes": None,
+        "loan": None,
         **fields,
     }
 
@@ -137,22 +143,34 @@ def random_events(chance: random.Random, count: int, around: datetime) -> list[d
 
 
 def random_sequences(seed: int, count: int, around: datetime) -> list[dict[str, Any]]:
-    chance = random.Random(seed)  # noqa: S311
+    chance, of_loans = random.Random(seed), random.Random(seed)  # noqa: S311
     rows = []
     for number in range(count):
         events = random_events(chance, chance.choice((0, 1, 2, 5, 30, 60)), around)
+        loans = of_loans.choice((0, 1, 2, 40))
+        event_loans = [of_loans.choice((None, *range(1, loans + 1))) for _ in events]
+        loan = of_loans.randint(1, loans) if loans and of_loans.random() < 0.5 else None
         rows.append(
             {
+                "population": "c1",
                 "sequence_id": f"s{number}",
                 "user_id": f"u{number}",
                 "person_id": f"p{number}",
+                "loan_id": "" if loan is None else f"l{loan}",
                 "observation_at": around + timedelta(days=240),
                 "observation_date": date(2024, 5, 1),
                 "user_bucket": number % 7,
                 "profile": chance.choice(({}, {"job": chance.choice(SHORT_ATTACKS), "age": "25_34", "income": "low"})),
                 "folded": chance.choice((0, 0, 7, 4000)),
                 "trains": chance.random() < 0.7,
-                "events": events,
+                "asked_loan": loan if loans > 1 else None,
+                "events": [
+                    {**event, "loan": of_event if loans > 1 else None}
+                    for event, of_event in zip(events, event_loans, strict=True)
+                ],
+                "event_loans": event_loans,
+                "loans": loans,
+                "loan": loan,
             }
         )
     return rows
@@ -177,7 +195,7 @@ def batch_of(rows: list[dict[str, Any]], wanted: RenderPlan) -> pa.RecordBatch:
     events, names = sliced["events"], wanted.event_fields
     bounds = events.offsets
     fields = {name: pa.ListArray.from_arrays(bounds, events.values.field(name)) for name in names}
-    columns = {name: sliced[name] for name in (*COPIED, "profile", "folded", "trains")} | fields
+    columns = {name: sliced[name] for name in (*COPIED, "profile", "folded", "trains", "asked_loan")} | fields
     return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
 
 
@@ -193,7 +211,8 @@ def naive_branch(row: dict[str, Any], question: Question, events: list[Event], f
     profile = {name: value for name, value in row["profile"].items() if name != hidden}
     line = question.ask(HORIZON, question.phrasing_of(row["sequence_id"]))
     on = local_date(row["observation_at"], zone)
-    return render_branch(last, on, folded, profile, line, template=wanted.template, settings=wanted.settings)
+    settings, loan = wanted.settings, row["asked_loan"]
+    return render_branch(last, on, folded, profile, line, template=wanted.template, settings=settings, loan=loan)
 
 
 def naive_visible(row: dict[str, Any], wanted: RenderPlan, encoder: LineEncoder) -> Known:

@@ -43,7 +43,9 @@ class ScoredLake:
     def source(self) -> SampleSource:
         paths = LakehousePaths.at(str(self.folder))
         version = latest_version(paths, "instruction_samples")
-        return SampleSource(root=paths.root, dataset_id="d", members_version=0, samples_version=version)
+        return SampleSource(
+            root=paths.root, dataset_id="d", members_version=0, samples_version=version, population="c1"
+        )
 
     @property
     def members(self) -> pa.Table:
@@ -120,6 +122,8 @@ def _common(samples: Samples, index: int) -> dict[str, Any]:
         "sample_id": samples.sample_id[index],
         "user_id": user,
         "person_id": user,
+        "population": "c1",
+        "loan_id": "",
         "observation_at": datetime.combine(day, time(), UTC),
         "observation_date": day,
         "user_bucket": _bucket(user),

@@ -9,10 +9,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from schemas.mappings import SourceMapping
+from zigong.behavior.observation import NO_LOAN
 from zigong.behavior.timeline import (
     as_of,
     distinct_months,
     loan_states,
+    of_loan,
     of_types,
     with_points,
     worst_open_arrears,
@@ -30,6 +32,7 @@ def performance_labels(
     as_of_date: date,
     timezone: str,
     mapping: SourceMapping,
+    label_settings: str,
 ) -> DataFrame:
     """One row per eligible point and horizon, in the columns of performance_labels.
 
@@ -37,6 +40,8 @@ def performance_labels(
     outcome event in the window reports, or the value carried into it: of the last ones reported before T for each loan
     that is open at T, the largest. Both are read as known before ``as_of_date``: a label records what is true, not what
     was known at T.
+
+    The point of a loan reads the events of that loan alone, that of a client those of all its loans.
 
     bad: max_days_past_due reaches the threshold. Otherwise indeterminate: fewer calendar months than the window covers
     have an outcome event (the client left the book, or the window is not over). Otherwise good.
@@ -49,6 +54,7 @@ def performance_labels(
         as_of_date: events known at or after its local midnight are ignored.
         timezone: business time zone.
         mapping: defines the outcome and closing event types.
+        label_settings: digest of horizons and lag, see ``recipe.population``.
     """
     known = timelines.select(
         "user_id",
@@ -56,14 +62,20 @@ def performance_labels(
     )
     outcomes = known.select("user_id", of_types(F.col("timeline"), mapping.outcome_events).alias("outcomes"))
     windows = with_points(outcomes, _windows(points, horizons, reporting_lag_days, timezone))
-    return _with_outcome(windows, mapping.closing_events).withColumn("as_of_date", F.lit(as_of_date))
+    of_point = F.when(F.col("loan_id") == NO_LOAN, F.col("outcomes")).otherwise(
+        of_loan(F.col("outcomes"), F.col("loan_id"))
+    )
+    observed = windows.withColumn("outcomes", of_point).withColumn("label_settings", F.lit(label_settings))
+    return _with_outcome(observed, mapping.closing_events).withColumn("as_of_date", F.lit(as_of_date))
 
 
 def _windows(points: DataFrame, horizons: Sequence[Horizon], reporting_lag_days: int, timezone: str) -> DataFrame:
     """One row per eligible point and horizon: when the window closes and when its label is mature."""
     pairs = [F.struct(F.lit(item.window_months), F.lit(item.dpd_threshold)) for item in horizons]
     spine = points.where("eligible").select(
+        "population",
         "user_id",
+        "loan_id",
         "observation_at",
         "observation_date",
         F.inline(F.array(*pairs)).alias("window_months", "dpd_threshold"),
@@ -95,7 +107,10 @@ def _with_outcome(windows: DataFrame, closing_events: Sequence[str]) -> DataFram
         "max_days_past_due", F.greatest("carried", F.array_max(F.col("inside.event.days_past_due")))
     ).withColumn("months_observed", distinct_months(F.col("inside")))
     return measured.select(
+        "population",
+        "label_settings",
         "user_id",
+        "loan_id",
         "observation_at",
         "window_months",
         "dpd_threshold",

@@ -7,7 +7,8 @@ from datetime import date
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from zigong.behavior.timeline import as_of, with_points
+from zigong.behavior.observation import NO_LOAN
+from zigong.behavior.timeline import as_of, loans_of, with_points
 from zigong.lakehouse.business_time import local_midnight
 
 
@@ -23,6 +24,9 @@ def user_sequences(
     The profile is the newest version with valid_from < T and known_at < T, or an empty map. person_id is the unit of
     splits, not a feature: at every T it is taken from the earliest known version that has one, else it is user_id.
 
+    The loans of a client are numbered from 1 in the order of their first events as of T. event_loans has the number of
+    each event's loan, null where the event names none; loan has that of the observed loan, null where the client is.
+
     Args:
         timelines: user_timelines, complete up to the last T.
         profiles: user_profiles.
@@ -31,16 +35,21 @@ def user_sequences(
         policy_id: name of the history policy; part of sequence_id.
     """
     users = _with_profiles(timelines, profiles)
-    eligible = points.where("eligible").select("user_id", "observation_at", "observation_date")
+    eligible = points.where("eligible").select("population", "user_id", "loan_id", "observation_at", "observation_date")
     histories = with_points(users, eligible).withColumn("history", as_of(F.col("timeline"), F.col("observation_at")))
-    folded = histories.withColumn("kept", _newest_whole_months(F.col("history"), max_events))
+    folded = _with_known_loans(histories).withColumn("kept", _newest_whole_months(F.col("history"), max_events))
     return folded.select(
+        "population",
         _sequence_id(policy_id).alias("sequence_id"),
         "user_id",
         "person_id",
+        "loan_id",
         "observation_at",
         _profile_as_of(F.col("profiles"), F.col("observation_at")).alias("profile"),
         F.col("kept.event").alias("events"),
+        _event_loans(F.col("kept")).alias("event_loans"),
+        F.size("known_loans").alias("loans"),
+        F.nullif(_number_of(F.col("loan_id")), F.lit(0)).alias("loan"),
         F.struct(
             F.size("history").alias("events"),
             F.size("kept").alias("kept"),
@@ -62,13 +71,33 @@ def timelines_before(timelines: DataFrame, profiles: DataFrame, *, cutoff: date,
         timezone: business time zone.
 
     Returns:
-        user_id, user_bucket, person_id, events as in user_sequences; users without a known event are left out.
+        user_id, user_bucket, person_id, events, event_loans, loans as in user_sequences; users without a known event
+        are left out.
     """
     users = _with_profiles(timelines, profiles)
     known = users.withColumn("history", as_of(F.col("timeline"), local_midnight(F.lit(cutoff), timezone)))
-    return known.where(F.size("history") > 0).select(
-        "user_id", "user_bucket", "person_id", F.col("history.event").alias("events")
+    return _with_known_loans(known.where(F.size("history") > 0)).select(
+        "user_id",
+        "user_bucket",
+        "person_id",
+        F.col("history.event").alias("events"),
+        _event_loans(F.col("history")).alias("event_loans"),
+        F.size("known_loans").alias("loans"),
     )
+
+
+def _with_known_loans(histories: DataFrame) -> DataFrame:
+    """Adds known_loans: the loans that the history names, in the order of their first events."""
+    return histories.withColumn("known_loans", F.array_compact(loans_of(F.col("history"))))
+
+
+def _event_loans(versions: Column) -> Column:
+    return F.transform(versions["loan_id"], _number_of)
+
+
+def _number_of(loan_id: Column) -> Column:
+    """The number of a loan among the known ones, from 1; 0 where it is not one of them."""
+    return F.array_position(F.col("known_loans"), loan_id).cast("int")
 
 
 def _with_profiles(timelines: DataFrame, profiles: DataFrame) -> DataFrame:
@@ -120,4 +149,5 @@ def _certificate(history: Column) -> Column:
 
 def _sequence_id(policy_id: str) -> Column:
     instant = F.date_format("observation_at", "yyyy-MM-dd'T'HH:mm:ss.SSSSSS'Z'")
-    return F.sha2(F.concat_ws("|", "user_id", instant, F.lit(policy_id)), 256)
+    loan_id = F.nullif("loan_id", F.lit(NO_LOAN))  # a null is skipped
+    return F.sha2(F.concat_ws("|", "user_id", loan_id, instant, F.lit(policy_id)), 256)

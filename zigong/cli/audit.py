@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
 def audit_leakage(run_id: str, recipe: OnlyRecipe = None, root: Root = None) -> None:
     """Check events and profiles of a run's user_sequences against its behavior_events and user_profiles."""
+    from zigong.incremental.known import source_events
     from zigong.quality.leakage import RULES, leakage_violations, profile_violations, static_profile_share
 
     with named_errors():
         run = named_run(run_id, recipe, root)
         job = Job(step="audit_leakage", run=run, paths=LakehousePaths.at(run.recipe.lakehouse.root))
-        sequences, events, profiles = map(job.read, ("user_sequences", "behavior_events", "user_profiles"))
+        sequences = job.read("user_sequences").where(f"population = '{job.population}'")
+        events, profiles = source_events(job), job.read("user_profiles")
         found = leakage_violations(sequences, events).unionByName(profile_violations(sequences, profiles))
         violations = found.cache()
         counts = {row["rule"]: row["count"] for row in violations.groupBy("rule").count().collect()}
@@ -44,10 +46,11 @@ def audit_leakage(run_id: str, recipe: OnlyRecipe = None, root: Root = None) -> 
 
 def _first(violations: DataFrame) -> str:
     """The first violating row, by time and user."""
-    row = violations.orderBy("observation_at", "user_id", "rule").first()
+    row = violations.orderBy("observation_at", "user_id", "loan_id", "rule").first()
     if row is None:
         return ""
+    loan = f", loan_id {row['loan_id']}" if row["loan_id"] else ""
     return (
-        f"first {row['rule']}: user_id {row['user_id']}, observation_at {row['observation_at']}: "
+        f"first {row['rule']}: user_id {row['user_id']}{loan}, observation_at {row['observation_at']}: "
         f"expected {row['expected']}, found {row['found']}"
     )

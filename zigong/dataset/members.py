@@ -17,6 +17,7 @@ from zigong.instructions.template_files import LabelAnswer
 from zigong.recipe import DateRange, Recipe
 
 SPLITS = ("train", "test", "target", "select", "oot")
+_POINT = ("population", "user_id", "loan_id", "observation_at")
 HASH_CELLS = 4096  # resolution of the hash range at which ``max_train_samples`` is applied
 
 
@@ -44,19 +45,19 @@ def build_members(
     """Joins samples with the labels of the first horizon and assigns each a split and an answer.
 
     A sample without a label is dropped and counted like any other.
-    Auxiliary samples have the label of the main sample of their client and date, and are in train only.
+    Auxiliary samples have the label of the main sample of their client or loan and date, and are in train only.
 
     Args:
-        samples: rows of instruction_samples.
-        labels: rows of performance_labels.
+        samples: rows of instruction_samples of one population.
+        labels: rows of performance_labels of this population and of the label settings of the recipe.
         completion_ids: token ids of each choice.
     """
     horizon, tasks = recipe.labels.horizons[0], load_tasks(recipe.instructions)
     main = F.col("task") == tasks.main.task
     first_horizon = labels.where(
         (F.col("window_months") == horizon.window_months) & (F.col("dpd_threshold") == horizon.dpd_threshold)
-    ).select("user_id", "observation_at", "outcome", "max_days_past_due", "matured_at")
-    labelled = samples.join(first_horizon, ["user_id", "observation_at"], "left")
+    ).select(*_POINT, "outcome", "max_days_past_due", "matured_at")
+    labelled = samples.join(first_horizon, list(_POINT), "left")
     placed = labelled.withColumn("split", split_column(recipe))
     fated = placed.withColumn("reason", F.coalesce(_exclusion(recipe), _auxiliary_exclusion(main))).cache()
     threshold = _cap_threshold(fated.where("reason IS NULL AND split = 'train'").where(main), recipe)
@@ -177,8 +178,16 @@ def _dataset_id(members: DataFrame, main: Column, recipe: Recipe) -> str:
     """
     content_of = ("sample_id", "label", "split", "text_hash")
     row_hash = F.when(main, F.xxhash64(*content_of)).otherwise(F.xxhash64(*content_of, "completion"))
-    (content,) = members.agg(F.sum(row_hash.cast("decimal(38,0)")).alias("sum"), F.count("*").alias("rows")).collect()
-    settings = {"split": recipe.split.model_dump(mode="json"), "labels": recipe.labels.model_dump(mode="json")}
+    (content,) = members.agg(
+        F.sum(row_hash.cast("decimal(38,0)")).alias("sum"),
+        F.count("*").alias("rows"),
+        F.max("population").alias("population"),
+    ).collect()
+    settings = {
+        "split": recipe.split.model_dump(mode="json"),
+        "labels": recipe.labels.model_dump(mode="json"),
+        "population": content["population"],
+    }
     identity = json.dumps({**settings, "sum": str(content["sum"]), "rows": content["rows"]}, sort_keys=True)
     return "ds-" + hashlib.sha256(identity.encode()).hexdigest()[:16]
 
@@ -189,7 +198,8 @@ def _contracted(members: DataFrame, dataset_id: str, completion_ids: dict[str, l
     )
     return members.select(
         F.lit(dataset_id).alias("dataset_id"),
-        *("sample_id", "user_id", "person_id", "observation_at", "observation_date", "user_bucket"),
+        *("population", "sample_id", "user_id", "person_id", "loan_id"),
+        *("observation_at", "observation_date", "user_bucket"),
         "task",
         "completion",
         F.coalesce("answer_ids", ids[F.col("completion")]).alias("completion_ids"),

@@ -19,6 +19,7 @@ MEMBER_COLUMNS = (
     "sample_id",
     "user_id",
     "person_id",
+    "loan_id",
     "observation_date",
     "user_bucket",
     "matured_at",
@@ -31,10 +32,11 @@ MEMBER_COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class PromptSource:
-    """Location of prompts; small enough to send to workers, which read the tables themselves."""
+    """Location of the prompts of a population; small enough to send to workers, which read the tables themselves."""
 
     root: str
     samples_version: int
+    population: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +67,10 @@ class SampleSource(PromptSource):
         Raises:
             DataError: a member has no instruction sample at the pinned version.
         """
-        cells = ds.field("observation_date").isin(members["observation_date"].unique()) & ds.field("user_bucket").isin(
-            members["user_bucket"].unique()
+        cells = (
+            (ds.field("population") == self.population)
+            & ds.field("observation_date").isin(members["observation_date"].unique())
+            & ds.field("user_bucket").isin(members["user_bucket"].unique())
         )
         paths = LakehousePaths(root=self.root)
         samples = arrow_pinned(
@@ -130,7 +134,7 @@ def prompts_of_cell(
     Args:
         among: members; if given, only their prompts are returned.
     """
-    condition = in_cell(shard) & (ds.field("template") == template)
+    condition = (ds.field("population") == source.population) & in_cell(shard) & (ds.field("template") == template)
     if among is not None:
         here = cell_of(among, shard)
         condition &= ds.field("observation_date").isin(here["observation_date"].unique())

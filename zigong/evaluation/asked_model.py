@@ -15,6 +15,7 @@ from zigong.errors import ConfigError
 from zigong.evaluation.answers import answer_prompts
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.prompt_spec import PromptSpec
+from zigong.recipe import Unit
 from zigong.training.adapters import load_adapted
 from zigong.training.file_digests import TOKENIZER, FileDigests, adapter_digests, base_digests
 
@@ -79,6 +80,19 @@ class AskedModel:
         """
         self.base.verify(folders.base, [TOKENIZER])
         return LineEncoder.of(folders.base)
+
+    def require_unit(self, unit: Unit) -> None:
+        """Requires that the model is asked about what the run observes: clients, or their loans.
+
+        Raises:
+            ConfigError: it was trained on the other unit.
+        """
+        if self.prompts.unit != unit:
+            raise ConfigError(
+                f"observations.unit is {unit}, the model was trained with {self.prompts.unit}",
+                action=f"set observations.unit: {self.prompts.unit}, or set registry.model_name to a new name and "
+                "release a model of this unit into it",
+            )
 
     def require_same_question(self) -> None:
         """Requires that the template still has the question and the choices of the model.

@@ -19,7 +19,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from zigong.dataset.samples import of_task
 from zigong.errors import DataError
-from zigong.evaluation.features import baseline_features
+from zigong.evaluation.features import OTHER, SEQUENCE_COLUMNS, baseline_features
 from zigong.evaluation.member_sequences import sequences_of_members
 from zigong.instructions.tasks import main_task
 from zigong.recipe.source import source_mapping
@@ -66,9 +66,11 @@ def baselines_of(job: Job, held_out: pa.Table) -> dict[str, Floats]:
     recipe = job.recipe
     train = of_task(job.sample_source().members(["train"]), main_task(recipe))
     members = pa.concat_tables([train, held_out])
-    days = ds.field("observation_date").isin(members["observation_date"].unique())
-    columns = ["user_id", "observation_at", "observation_date", "profile", "events"]
-    sequences = sequences_of_members(job.arrow("user_sequences", columns, where=days), members)
+    ours = (ds.field("population") == job.population) & ds.field("observation_date").isin(
+        members["observation_date"].unique()
+    )
+    columns = ["user_id", "loan_id", "observation_date", *SEQUENCE_COLUMNS]
+    sequences = sequences_of_members(job.arrow("user_sequences", columns, where=ours), members)
     features = baseline_features(sequences, source_mapping(recipe).outcome_events, recipe.business_timezone)
     fitted = fit_baselines(features.iloc[: len(train)], train["label"].to_numpy(), recipe.seed)
     return {name: predict(features.iloc[len(train) :]) for name, predict in fitted.items()}
@@ -126,7 +128,7 @@ def aligned(space: FeatureSpace, features: pd.DataFrame) -> pd.DataFrame:
     """
     columns: dict[str, object] = {}
     for name in space.numbers:
-        absent = 0.0 if name.startswith(("count_", "amount_")) else np.nan
+        absent = 0.0 if name.removeprefix(OTHER).startswith(("count_", "amount_")) else np.nan
         columns[name] = pd.to_numeric(features[name], errors="coerce") if name in features else absent
     for name, categories in space.words.items():
         values = features[name].astype(object) if name in features else [None] * len(features)

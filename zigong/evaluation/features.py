@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,8 @@ LAGS = 12
 WINDOW_MONTHS = (3, 6, 12)
 AMOUNT_WINDOW_MONTHS = 3
 NO_STATUS = "-"  # not a valid name of an event type
-_COLUMNS = ("observation_at", "profile", "events")
+SEQUENCE_COLUMNS = ("observation_at", "profile", "events", "event_loans", "loans", "loan")
+OTHER = "other_"  # prefix of the features of the client's other loans
 _MICROSECONDS_PER_DAY = 86_400_000_000
 
 
@@ -36,6 +37,12 @@ class _Events:
     amount: Floats  # 0 if the event has none
     event_at: Ints  # microseconds since the epoch
     months_back: Ints  # calendar months from the event to T in the business time zone
+    is_other: NDArray[np.bool_]  # whether the event is of another loan than the observed one
+
+    def where(self, chosen: NDArray[np.bool_]) -> _Events:
+        """The chosen events of all sequences."""
+        named = ("row", "type_code", "days_past_due", "amount", "event_at", "months_back", "is_other")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in named})
 
 
 def baseline_features(sequences: pa.Table, outcome_events: Sequence[str], timezone: str) -> pd.DataFrame:
@@ -46,36 +53,60 @@ def baseline_features(sequences: pa.Table, outcome_events: Sequence[str], timezo
     measure the length and the recency of the history; ``profile_KEY`` is a value of the profile. Amounts are summed
     without conversion: a book of several currencies needs a mapping that converts them.
 
+    Where a loan is observed, these describe its events and those that name no loan, except ``months_of_history`` and
+    ``gap_days``, which are the client's. ``loans`` is the number of the client's loans; ``other_count_EVENT_wm``,
+    ``other_max_dpd_wm`` and ``other_amount_EVENT_3m`` cover the other ones.
+
     Args:
-        sequences: rows of user_sequences; observation_at, profile and events are read.
+        sequences: rows of user_sequences, with SEQUENCE_COLUMNS.
         outcome_events: event types that state a repayment status.
         timezone: business time zone, which determines the calendar month of an event.
 
     Raises:
         DataError: a column is missing, or the table is empty.
     """
-    missing = [name for name in _COLUMNS if name not in sequences.column_names]
+    missing = [name for name in SEQUENCE_COLUMNS if name not in sequences.column_names]
     if missing or not sequences.num_rows:
         raise DataError(
-            f"expected rows with {', '.join(_COLUMNS)}, found {sequences.num_rows} rows "
+            f"expected rows with {', '.join(SEQUENCE_COLUMNS)}, found {sequences.num_rows} rows "
             f"and missing columns: {', '.join(missing) or 'none'}",
             action="read user_sequences with these columns",
         )
     observed = _utc(sequences["observation_at"])
-    events = _flattened(sequences["events"], observed, timezone)
+    every = _flattened(sequences["events"], observed, timezone, _of_other_loans(sequences))
+    events = every.where(~every.is_other)
     is_outcome = np.isin(events.type_code, [i for i, name in enumerate(events.types) if name in set(outcome_events)])
     parts = [
         _lags(events, is_outcome),
         _counts(events),
         _arrears(events),
         _amounts(events),
-        _freshness(events, is_outcome, _integers(observed.cast(pa.int64()))),
+        _freshness(every, events.where(is_outcome), _integers(observed.cast(pa.int64()))),
+        *([_other_loans(every, sequences["loans"])] if sequences["loan"].null_count < len(sequences) else []),
         _profiles(sequences["profile"]),
     ]
     return pd.concat(parts, axis=1)
 
 
-def _flattened(column: pa.ChunkedArray, observed: pa.ChunkedArray, timezone: str) -> _Events:
+def _of_other_loans(sequences: pa.Table) -> NDArray[np.bool_]:
+    """For each event, whether it names another loan than the observed one; false where a client is observed."""
+    row = _row_of_items(sequences["event_loans"])
+    loan = _integers(pc.fill_null(pc.list_flatten(sequences["event_loans"]), 0))
+    asked = _integers(pc.fill_null(sequences["loan"], 0))[row]
+    is_other: NDArray[np.bool_] = (asked > 0) & (loan > 0) & (loan != asked)
+    return is_other
+
+
+def _other_loans(every: _Events, loans: pa.ChunkedArray) -> pd.DataFrame:
+    """The windows of the client's other loans, and the number of all loans."""
+    others = every.where(every.is_other)
+    windows = pd.concat([_counts(others), _arrears(others), _amounts(others)], axis=1)
+    return windows.add_prefix(OTHER).assign(loans=_integers(loans).astype(np.float64))
+
+
+def _flattened(
+    column: pa.ChunkedArray, observed: pa.ChunkedArray, timezone: str, is_other: NDArray[np.bool_]
+) -> _Events:
     row = _row_of_items(column)
     flat = pc.list_flatten(column)
     codes, types = pd.factorize(pc.struct_field(flat, "event_type").to_pandas(), sort=True)
@@ -89,6 +120,7 @@ def _flattened(column: pa.ChunkedArray, observed: pa.ChunkedArray, timezone: str
         amount=np.nan_to_num(_decimal(pc.struct_field(flat, "amount"))),
         event_at=_integers(event_at.cast(pa.int64())),
         months_back=_month(observed, timezone)[row] - _month(event_at, timezone),
+        is_other=is_other,
     )
 
 
@@ -141,22 +173,22 @@ def _arrears(events: _Events) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _freshness(events: _Events, is_outcome: NDArray[np.bool_], observed: Ints) -> pd.DataFrame:
+def _freshness(events: _Events, outcomes: _Events, observed: Ints) -> pd.DataFrame:
     oldest = np.zeros(events.rows)
     np.maximum.at(oldest, events.row, events.months_back)
     return pd.DataFrame(
         {
             "months_of_history": oldest,
-            "gap_days": _gap_days(events, np.ones(len(events.row), dtype=bool), observed),
-            "outcome_gap_days": _gap_days(events, is_outcome, observed),
+            "gap_days": _gap_days(events, observed),
+            "outcome_gap_days": _gap_days(outcomes, observed),
         }
     )
 
 
-def _gap_days(events: _Events, chosen: NDArray[np.bool_], observed: Ints) -> Floats:
-    """Days from the newest chosen event to T, NaN if there is none."""
+def _gap_days(events: _Events, observed: Ints) -> Floats:
+    """Days from the newest event to T, NaN if there is none."""
     newest = np.full(events.rows, np.iinfo(np.int64).min)
-    np.maximum.at(newest, events.row[chosen], events.event_at[chosen])
+    np.maximum.at(newest, events.row, events.event_at)
     known = newest > np.iinfo(np.int64).min
     return np.where(known, (observed - np.where(known, newest, observed)) / _MICROSECONDS_PER_DAY, np.nan)
 

@@ -7,14 +7,14 @@ import pyarrow as pa
 
 from zigong.errors import DataError
 
-_KEYS = ("user_id", "observation_date")
+_KEYS = ("user_id", "loan_id", "observation_date")
 
 
 def sequences_of_members(sequences: pa.Table, members: pa.Table) -> pa.Table:
     """The sequence of each member, in the order of the members.
 
     Args:
-        sequences: rows of user_sequences.
+        sequences: rows of user_sequences of one population.
         members: rows of dataset_members.
 
     Raises:

@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -23,7 +24,7 @@ from zigong.instructions.prompt_spec import PromptSpec
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import arrow_pinned
 
-_READ = (*COPIED, "profile", "counts", "events")
+_READ = (*COPIED, "profile", "counts", "events", "event_loans", "loans", "loan")
 
 
 class Prompts(Protocol):
@@ -75,6 +76,7 @@ class SequencePrompts:
         prompts: settings of the model.
         root: root of the lakehouse.
         version: version of user_sequences.
+        population: whose sequences they are.
         published: history policy of those sequences.
         members: dataset whose members are rendered; None: every sequence of the shard, with its sequence_id as
             sample_id.
@@ -84,6 +86,7 @@ class SequencePrompts:
     prompts: PromptSpec
     root: str
     version: int
+    population: str
     published: HistoryPolicy
     members: SampleSource | None = None
     splits: tuple[str, ...] = ()
@@ -100,7 +103,7 @@ class SequencePrompts:
 
     def of_shard(self, shard: Mapping[str, Any], encoder: LineEncoder) -> pa.Table:
         """See :class:`Prompts`."""
-        here = in_cell(shard)
+        here = (ds.field("population") == self.population) & in_cell(shard)
         among = None if self._wanted is None else cell_of(self._wanted, shard)
         if among is not None:
             here &= ds.field("observation_date").isin(among["observation_date"].unique())
@@ -138,6 +141,7 @@ def prompts_of_members(
         prompts=asked.prompts,
         root=source.root,
         version=sequences_version,
+        population=source.population,
         published=HistoryPolicy(max_events=recipe_prompts.settings.max_events, timezone=recipe_prompts.timezone),
         members=source,
         splits=tuple(splits),
@@ -162,10 +166,17 @@ def _fitting(parts: Iterator[pa.RecordBatch]) -> Iterator[pa.Array]:
 def _batch(sequences: pa.Table, prompts: PromptSpec) -> pa.RecordBatch:
     """Sequences in the columns that ``sample_batch`` reads: none is marked as train; one list per event field."""
     rows = sequences.combine_chunks()
-    columns = {name: rows[name].combine_chunks() for name in (*COPIED, "profile", "counts", "events")}
-    events = columns.pop("events")
+    columns = {name: rows[name].combine_chunks() for name in _READ}
+    events, event_loans = columns.pop("events"), columns.pop("event_loans").flatten()
     flat, sizes = events.flatten(), pc.list_value_length(events).to_numpy()
     bounds = pa.array([0, *sizes.cumsum().tolist()], pa.int32())
-    lists = {name: pa.ListArray.from_arrays(bounds, flat.field(name)) for name in prompts.event_fields}
-    folded, trains = columns.pop("counts").field("folded"), pa.array([False] * len(rows))
-    return pa.RecordBatch.from_pydict({**columns, "folded": folded, "trains": trains, **lists})
+    several, loan = pc.greater(columns.pop("loans"), 1), columns.pop("loan")
+    numbered = pc.if_else(several.take(pa.array(np.repeat(np.arange(len(rows)), sizes))), event_loans, None)
+    values = {name: numbered if name == "loan" else flat.field(name) for name in prompts.event_fields}
+    lists = {name: pa.ListArray.from_arrays(bounds, column) for name, column in values.items()}
+    stated = {
+        "folded": columns.pop("counts").field("folded"),
+        "trains": pa.array([False] * len(rows)),
+        "asked_loan": pc.if_else(several, loan, None),
+    }
+    return pa.RecordBatch.from_pydict({**columns, **stated, **lists})

@@ -38,7 +38,8 @@ def refolded(sequences: pa.Table, published: HistoryPolicy, wanted: HistoryPolic
     Equal, row by row, to ``behavior.sequences.sequences_of`` with the wanted policy.
 
     Args:
-        sequences: columns sequence_id, user_id, observation_at, counts, events and possibly others.
+        sequences: columns sequence_id, user_id, loan_id, observation_at, counts, events, event_loans and possibly
+            others.
         published: the policy that the sequences were built with.
         wanted: the policy of the model.
 
@@ -71,10 +72,11 @@ def refolded(sequences: pa.Table, published: HistoryPolicy, wanted: HistoryPolic
     kept = [_kept(months, int(end - size), int(end), wanted.max_events) for end, size in zip(ends, sizes, strict=True)]
     kept_sizes = np.array([len(part) for part in kept], dtype=np.int64)
     bounds = pa.array(np.concatenate([[0], np.cumsum(kept_sizes)]).astype(np.int32))
-    taken = flat.take(pa.array(np.concatenate([*kept, np.zeros(0, dtype=np.int64)]).astype(np.int64)))
+    taken = pa.array(np.concatenate([*kept, np.zeros(0, dtype=np.int64)]).astype(np.int64))
     known = counts.field("events").to_numpy()
     columns = {
-        "events": pa.ListArray.from_arrays(bounds, taken),
+        "events": pa.ListArray.from_arrays(bounds, flat.take(taken)),
+        "event_loans": pa.ListArray.from_arrays(bounds, _only_chunk(rows["event_loans"]).flatten().take(taken)),
         "counts": pa.StructArray.from_arrays(
             [pa.array(values, pa.int32()) for values in (known, kept_sizes, known - kept_sizes)],
             names=["events", "kept", "folded"],
@@ -96,8 +98,8 @@ def _kept(months: Integers, start: int, end: int, max_events: int) -> Integers:
 
 def _sequence_ids(rows: pa.Table, policy_id: str) -> list[str]:
     """The ids that ``behavior.sequences`` assigns; the phrasing of a question depends on them."""
-    named = zip(rows["user_id"].to_pylist(), rows["observation_at"].to_pylist(), strict=True)
-    texts = (f"{user_id}|{_instant(at)}|{policy_id}" for user_id, at in named)
+    named = zip(*(rows[name].to_pylist() for name in ("user_id", "loan_id", "observation_at")), strict=True)
+    texts = ("|".join(filter(None, (user_id, loan_id, _instant(at), policy_id))) for user_id, loan_id, at in named)
     return [hashlib.sha256(text.encode()).hexdigest() for text in texts]
 
 

@@ -13,12 +13,23 @@ from zigong.incremental.limits import TooMuchChanged
 from zigong.lakehouse.business_time import local_midnight
 from zigong.lakehouse.lineage import changed_partitions, is_readable, newest_instant
 from zigong.lakehouse.tables import open_pinned
+from zigong.recipe.source import source_mapping
 from zigong.runs.job import Job
 
 MAX_CHANGED_ROWS = 1_000_000  # their digests are broadcast; if more rows changed, everything is rebuilt
 EVENTS = "behavior_events"
 # known_date is in the time zone of the ingest; no two time zones differ by more than this.
 _MARGIN = timedelta(days=2)
+
+
+def source_events(job: Job) -> DataFrame:
+    """The run's behavior_events of the recipe's source: no other source enters its histories and labels."""
+    return of_source(job.read(EVENTS), job)
+
+
+def of_source(rows: DataFrame, job: Job) -> DataFrame:
+    """The rows of the recipe's source."""
+    return rows.where(F.col("source") == source_mapping(job.recipe).name)
 
 
 def known_between(events: DataFrame, first: date | None, end: date, timezone: str) -> DataFrame:
@@ -61,7 +72,7 @@ def users_changed(job: Job, former: int, end: date) -> DataFrame | None:
     timezone = job.recipe.business_timezone
     days = [date.fromisoformat(part["known_date"]) for part in partitions]
     before, after = (
-        known_between(open_pinned(job.spark, job.paths, EVENTS, version), None, end, timezone).where(
+        known_between(of_source(open_pinned(job.spark, job.paths, EVENTS, version), job), None, end, timezone).where(
             F.col("known_date").isin(days)
         )
         for version in (former, now)
@@ -69,7 +80,7 @@ def users_changed(job: Job, former: int, end: date) -> DataFrame | None:
     rows = few_differing(before, after)
     if rows is None:
         return None
-    return users_of_changes(rows, known_between(job.read(EVENTS), None, end, timezone)).localCheckpoint()
+    return users_of_changes(rows, known_between(source_events(job), None, end, timezone)).localCheckpoint()
 
 
 def few_differing(before: DataFrame, after: DataFrame) -> DataFrame | None:

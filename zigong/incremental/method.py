@@ -12,9 +12,9 @@ from zigong.behavior import sequences, timeline
 from zigong.lakehouse import business_time
 
 
-def timelines_method(timezone: str) -> str:
-    """The digest of how timelines are built."""
-    return _digest("user_timelines", (business_time, timeline), timezone=timezone)
+def timelines_method(timezone: str, source: str) -> str:
+    """The digest of how the timelines of a source are built."""
+    return _digest("user_timelines", (business_time, timeline), timezone=timezone, source=source)
 
 
 def sequences_method(*, timezone: str, max_events: int, policy_id: str) -> str:

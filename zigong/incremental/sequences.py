@@ -6,7 +6,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from zigong.behavior.sequences import user_sequences
-from zigong.incremental.known import EVENTS
+from zigong.incremental.known import EVENTS, of_source
 from zigong.incremental.method import sequences_method
 from zigong.incremental.state import known_timelines
 from zigong.incremental.touched import POINTS, PROFILES, RebuildPlan, plan_rebuild
@@ -32,7 +32,7 @@ def sequences_lineage(job: Job, dates: ObservationDates) -> Lineage:
         timezone=job.recipe.business_timezone, max_events=max_events, policy_id=history_policy(max_events)
     )
     inputs = {table: job.version(table) for table in (EVENTS, PROFILES, POINTS)}
-    return Lineage(method=method, inputs=inputs, dates=dates.iso)
+    return Lineage(method=method, inputs=inputs, dates=dates.iso, population=dates.population)
 
 
 def due_sequences(job: Job, points: DataFrame, *, of: DataFrame | None = None) -> DataFrame:
@@ -43,7 +43,8 @@ def due_sequences(job: Job, points: DataFrame, *, of: DataFrame | None = None) -
         points: rows of observation_points.
         of: the users of the points (column user_id), if they are few; None: any user.
     """
-    timelines, profiles, max_events = known_timelines(job), job.read(PROFILES), job.recipe.instructions.max_events
+    timelines, profiles = known_timelines(job), of_source(job.read(PROFILES), job)
+    max_events = job.recipe.instructions.max_events
     if of is not None:
         timelines, profiles = (table.join(of, "user_id", "left_semi") for table in (timelines, profiles))
     return user_sequences(timelines, profiles, points, max_events=max_events, policy_id=history_policy(max_events))
@@ -73,7 +74,7 @@ def rebuild_sequences(job: Job, dates: ObservationDates) -> None:
 def _publish(job: Job, plan: RebuildPlan, due: Lineage) -> None:
     frames, basis = [], None
     if plan.full_dates:
-        dates = ObservationDates(days=plan.full_dates)
+        dates = ObservationDates(population=due.population, days=plan.full_dates)
         points = job.read(POINTS).where(dates.predicate)
         frames.append(due_sequences(job, points))
     if plan.touched is not None and plan.cells and plan.published is not None:
@@ -88,7 +89,8 @@ def _publish(job: Job, plan: RebuildPlan, due: Lineage) -> None:
 def _rebuilt(job: Job, touched: DataFrame) -> DataFrame:
     """The sequences of the affected points as they should be now, without points that are no longer eligible."""
     named = F.broadcast(touched.select("user_id", "observation_date"))
-    points = job.read(POINTS).join(named, ["user_id", "observation_date"], "left_semi")
+    points = job.read(POINTS).where(F.col("population") == job.population)
+    points = points.join(named, ["user_id", "observation_date"], "left_semi")
     return due_sequences(job, points, of=F.broadcast(touched.select("user_id").distinct()))
 
 

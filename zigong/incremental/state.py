@@ -1,9 +1,9 @@
 """The table user_timelines: behavior_events grouped by user, the common input of all steps that need histories.
 
 Observation points, labels, sequences and the corpus of the base are built from it, so a run sorts the events once. Its
-commit records the version of behavior_events, the code and the time zone it was built with. A step reuses the newest
-version only if all three match; otherwise it rebuilds the table or, with ``engine.incremental``, updates it. So the
-table is a cache: its rows follow from the run's pinned behavior_events, and no run pins it.
+commit records the version of behavior_events, the source, the code and the time zone it was built with. A step reuses
+the newest version only if all four match; otherwise it rebuilds the table or, with ``engine.incremental``, updates it.
+So the table is a cache: its rows follow from the run's pinned behavior_events, and no run pins it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from pyspark.sql import functions as F
 from zigong.behavior.advance import advanced_timelines, timelines_of
 from zigong.behavior.timeline import user_timelines
 from zigong.console import LOG
-from zigong.incremental.known import EVENTS, day_after_last_known, known_between, users_changed
+from zigong.incremental.known import EVENTS, day_after_last_known, known_between, source_events, users_changed
 from zigong.incremental.limits import TooMuchChanged, require_few
 from zigong.incremental.method import timelines_method
 from zigong.lakehouse.lineage import Lineage, lineages, rows_in
 from zigong.lakehouse.tables import open_pinned, published_version
+from zigong.recipe.source import source_mapping
 from zigong.runs.job import Job
 
 STATE = "user_timelines"
@@ -57,17 +58,21 @@ def known_timelines(job: Job) -> DataFrame:
         except TooMuchChanged as reason:
             LOG.info("state made anew", extra={"fields": {"table": STATE, "reason": str(reason)}})
     timezone = job.recipe.business_timezone
-    return _published(job, user_timelines(known_between(job.read(EVENTS), None, until, timezone), timezone), until)
+    return _published(job, user_timelines(known_between(source_events(job), None, until, timezone), timezone), until)
 
 
 def newest_state(job: Job) -> State | None:
     """The newest published state; None if there is none that was built by this code and time zone."""
     version = published_version(job.paths, STATE)
     newest = None if version is None else next(lineages(job.paths, STATE, version), None)
-    if version is None or newest is None or newest.method != timelines_method(job.recipe.business_timezone):
+    if version is None or newest is None or newest.method != _method(job):
         return None
     (known_before,) = newest.dates
     return State(version=version, known_before=date.fromisoformat(known_before), events_version=newest.inputs[EVENTS])
+
+
+def _method(job: Job) -> str:
+    return timelines_method(job.recipe.business_timezone, source_mapping(job.recipe).name)
 
 
 def _needed_until(job: Job) -> date:
@@ -82,7 +87,7 @@ def _updated(job: Job, state: State, until: date) -> DataFrame:
     Raises:
         TooMuchChanged: a full build would be cheaper.
     """
-    timezone, events = job.recipe.business_timezone, job.read(EVENTS)
+    timezone, events = job.recipe.business_timezone, source_events(job)
     target = max(until, state.known_before)
     stale = users_changed(job, state.events_version, state.known_before)
     timelines = _rows(job, state.version, state.known_before)
@@ -101,7 +106,7 @@ def _updated(job: Job, state: State, until: date) -> DataFrame:
 def _published(job: Job, timelines: DataFrame, known_before: date) -> DataFrame:
     """Replaces the complete state in one commit and returns its rows."""
     lineage = Lineage(
-        method=timelines_method(job.recipe.business_timezone),
+        method=_method(job),
         inputs={EVENTS: job.version(EVENTS)},
         dates=(known_before.isoformat(),),
     )

@@ -29,12 +29,14 @@ class RebuildPlan:
     """What has to be rebuilt for some dates, compared with what is published.
 
     Attributes:
+        population: whose rows they are.
         published: version of the table; None: never published.
         full_dates: dates to build completely, since no published row can be reused.
         touched: affected points (user_id, observation_date, user_bucket) of the other dates; None: there are none.
         cells: table partitions of these points.
     """
 
+    population: str
     published: int | None
     full_dates: tuple[date, ...]
     touched: DataFrame | None
@@ -50,13 +52,14 @@ class RebuildPlan:
             f"(observation_date = DATE'{day}' AND user_bucket IN ({', '.join(map(str, sorted(found)))}))"
             for day, found in sorted(buckets.items())
         )
-        return " OR ".join(listed)
+        return f"population = '{self.population}' AND ({' OR '.join(listed)})"
 
     @property
     def predicate(self) -> str:
         """SQL predicate of everything to write; empty if there is nothing to write."""
-        dates = [ObservationDates(days=self.full_dates).predicate] if self.full_dates else []
-        return " OR ".join([*dates, *([self.touched_predicate] if self.cells else [])])
+        dates = ObservationDates(population=self.population, days=self.full_dates)
+        parts = [*([dates.predicate] if self.full_dates else []), *([self.touched_predicate] if self.cells else [])]
+        return parts[0] if len(parts) == 1 else " OR ".join(f"({part})" for part in parts)
 
 
 def plan_rebuild(job: Job, table: str, due: Lineage) -> RebuildPlan:
@@ -68,7 +71,7 @@ def plan_rebuild(job: Job, table: str, due: Lineage) -> RebuildPlan:
         due: method, inputs and dates of this build.
     """
     published = published_version(job.paths, table)
-    known = {} if published is None else lineage_by_date(job.paths, table, published)
+    known = {} if published is None else lineage_by_date(job.paths, table, published, due.population)
     full_dates, former = [], defaultdict(list)
     for day in due.dates:
         if day in known and known[day].method == due.method:
@@ -87,10 +90,11 @@ def plan_rebuild(job: Job, table: str, due: Lineage) -> RebuildPlan:
     touched = reduce(DataFrame.unionByName, kept).localCheckpoint() if kept else None
     places = touched.select(*PLACE[1:]).distinct().collect() if touched is not None else []
     return RebuildPlan(
+        population=due.population,
         published=published,
         full_dates=tuple(sorted(full_dates)),
         touched=touched,
-        cells=frozenset(Partition.of(**place.asDict()) for place in places),
+        cells=frozenset(Partition.of(population=due.population, **place.asDict()) for place in places),
     )
 
 
@@ -100,7 +104,7 @@ def _touched(job: Job, table: str, published: int, former: dict[str, int], days:
     Raises:
         TooMuchChanged: a full build of these dates would be cheaper.
     """
-    dates = F.col("observation_date").isin(list(days))
+    dates = (F.col("population") == job.population) & F.col("observation_date").isin(list(days))
     due = job.read(POINTS).where("eligible").where(dates).select(*PLACE)
     there = open_pinned(job.spark, job.paths, table, published).where(dates).select(*PLACE)
     users = [
@@ -126,8 +130,11 @@ def _points_changed(job: Job, former: int, days: Sequence[date]) -> DataFrame | 
     """The points whose eligibility has changed."""
     listed = {day.isoformat() for day in days}
     changed = changed_partitions(job.paths, POINTS, former, job.version(POINTS))
-    here = frozenset(part for part in changed if part["observation_date"] in listed)
-    return _rows_changed(job, POINTS, former, here)
+    here = frozenset(
+        part for part in changed if part["population"] == job.population and part["observation_date"] in listed
+    )
+    rows = _rows_changed(job, POINTS, former, here)
+    return None if rows is None else rows.select(*PLACE).distinct()
 
 
 def _rows_changed(job: Job, table: str, former: int, partitions: frozenset[Partition]) -> DataFrame | None:
@@ -138,5 +145,6 @@ def _rows_changed(job: Job, table: str, former: int, partitions: frozenset[Parti
     sides = (open_pinned(job.spark, job.paths, table, version) for version in (former, job.version(table)))
     if table == POINTS:
         days = [date.fromisoformat(part["observation_date"]) for part in partitions]
-        sides = (side.where("eligible").where(F.col("observation_date").isin(days)).select(*PLACE) for side in sides)
+        dates = (F.col("population") == job.population) & F.col("observation_date").isin(days)
+        sides = (side.where("eligible").where(dates).select(*PLACE, "loan_id") for side in sides)
     return few_differing(*sides)

@@ -42,7 +42,8 @@ def base_text(timelines: DataFrame, profiles: DataFrame, recipe: Recipe, *, scra
     """Renders the timelines and collects the words and answers of their questions.
 
     Args:
-        timelines: columns ``user_id`` and ``events``, complete up to the last training date.
+        timelines: columns ``user_id``, ``events``, ``event_loans`` and ``loans``, complete up to the last training
+            date.
         profiles: rows of user_profiles.
         scratch: folder for the rendered lines; removed, since behaviour text must not be kept outside the tables.
     """

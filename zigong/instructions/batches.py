@@ -16,8 +16,13 @@ InBatches = Callable[[pa.RecordBatch], Iterator[pa.RecordBatch]]
 
 
 def event_lists(fields: Sequence[str]) -> list[Column]:
-    """One list column per event field; no other field is read or sent to a worker."""
-    return [F.col(f"events.{name}").alias(name) for name in fields]
+    """One list column per event field; no other field is read or sent to a worker.
+
+    ``loan`` is the number of an event's loan where the history names several, else null: text with one loan is silent.
+    """
+    unnumbered = F.array_repeat(F.lit(None).cast("int"), F.size("event_loans"))
+    loans = F.when(F.col("loans") > 1, F.col("event_loans")).otherwise(unnumbered)
+    return [(loans if name == "loan" else F.col(f"events.{name}")).alias(name) for name in fields]
 
 
 def in_batches(opened: Callable[[], InBatches]) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:

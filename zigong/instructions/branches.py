@@ -23,12 +23,14 @@ class Observed:
         on: local date of T.
         profile: words of the profile as of T.
         folded: older events that the history policy left out.
+        loan: number of the loan asked about; None where the client is, or has no other loan.
     """
 
     sequence_id: str
     on: date
     profile: Mapping[str, str]
     folded: int
+    loan: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,5 +97,7 @@ def branch_of(
             computed = None
     phrasing = question.phrasing_of(observed.sequence_id)
     line = question.ask(horizon, phrasing)
-    lines = render_branch(visible.last, observed.on, folded, profile, line, template=template, settings=settings)
+    lines = render_branch(
+        visible.last, observed.on, folded, profile, line, template=template, settings=settings, loan=observed.loan
+    )
     return Branch(question=question, phrasing=phrasing, lines=lines, computed=computed)

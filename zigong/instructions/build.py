@@ -32,7 +32,16 @@ NAMED_TYPES = {  # all other columns are strings
     "max_tokens": pa.int32(),
 }
 Row = dict[str, Any]
-COPIED = ("sequence_id", "user_id", "person_id", "observation_at", "observation_date", "user_bucket")
+COPIED = (
+    "population",
+    "sequence_id",
+    "user_id",
+    "person_id",
+    "loan_id",
+    "observation_at",
+    "observation_date",
+    "user_bucket",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +72,15 @@ def instruction_samples(sequences: DataFrame, plan: RenderPlan, *, trains: Colum
     main_only = trains is None or not plan.tasks.auxiliary
     auxiliary = F.lit(False) if main_only else F.coalesce(trains, F.lit(False))
     lists = event_lists(plan.event_fields)
-    needed = sequences.select(*COPIED, "profile", "counts.folded", auxiliary.alias("trains"), *lists)
+    needed = sequences.select(
+        *COPIED, "profile", "counts.folded", auxiliary.alias("trains"), asked_loan().alias("asked_loan"), *lists
+    )
     return needed.mapInArrow(in_batches(_Sampler(plan, list(contract.column_names))), contract.ddl)
+
+
+def asked_loan() -> Column:
+    """The number of the loan that a sequence is about; null where the client is, or has no other loan."""
+    return F.when(F.col("loans") > 1, F.col("loan"))
 
 
 @dataclass(frozen=True)
@@ -88,12 +104,13 @@ def sample_batch(
     The service renders one user as a batch of one sequence.
 
     Args:
-        batch: the columns COPIED, profile, folded, trains, and one list column per ``event_fields`` of the plan.
+        batch: the columns COPIED, profile, folded, trains, asked_loan, and one list column per ``event_fields`` of the
+            plan.
     """
     context = RenderContext(template=plan.template, settings=plan.settings, zone=zone)
     prompts = Prompts(context.render(events_in(batch, plan.event_fields)), encoder, context)
     max_tokens = _max_tokens(plan.template, plan, encoder)
-    sequences = batch.select(["sequence_id", "observation_at", "profile", "folded", "trains"]).to_pylist()
+    sequences = batch.select(["sequence_id", "observation_at", "profile", "folded", "trains", "asked_loan"]).to_pylist()
     for number, row in enumerate(sequences):
         ask = partial(_branch, observed=_observed(row, row["folded"], zone), plan=plan, zone=zone)
         main = prompts.add(number, partial(ask, plan.template), max_tokens)
@@ -148,6 +165,7 @@ def _observed(row: Mapping[str, Any], folded: int, zone: ZoneInfo) -> Observed:
         on=local_date(row["observation_at"], zone),
         profile=dict(row["profile"] or {}),
         folded=folded,
+        loan=row["asked_loan"],
     )
 
 

@@ -18,7 +18,7 @@ from zigong.instructions.batches import InBatches, event_lists, in_batches
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.histories import event_columns, events_in, local_date_of
 from zigong.instructions.prompts import RenderContext, lists_of
-from zigong.instructions.render import render_time, round_number, word
+from zigong.instructions.render import LETTERS, asked_line, render_time, round_number, word
 from zigong.instructions.tasks import load_tasks
 from zigong.instructions.template_files import EventAnswer, ProfileAnswer
 from zigong.instructions.templates import Question
@@ -34,7 +34,7 @@ def history_lines(timelines: DataFrame, settings: Instructions, *, cutoff: date,
     """Renders complete timelines for pre-training.
 
     Args:
-        timelines: columns ``user_id`` and ``events``, known before ``cutoff``.
+        timelines: columns ``user_id``, ``events``, ``event_loans`` and ``loans``, known before ``cutoff``.
 
     Returns:
         Columns ``user_id`` and ``lines array<string>``; the last line is the gap to the cut-off, as before a question.
@@ -129,6 +129,8 @@ def vocabulary_lines(lines: Lines, profiles: DataFrame, recipe: Recipe, answers:
     if recipe.instructions.profile:
         pairs = [f"{word(name, template)}={word(value, template)}" for name, value in _profile_values(profiles, recipe)]
         distinct |= {template.profile.format(words=pair) for pair in pairs}
+    if "loan" in recipe.instructions.event_fields:
+        distinct |= {asked_line(number) for number in range(1, len(LETTERS) + 1)}
     distinct |= {answer for question in tasks.questions if not question.choices for answer in answers[question.name]}
     return sorted(distinct)
 

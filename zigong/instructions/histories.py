@@ -189,6 +189,8 @@ def _when(previous: Integers, days: Integers, opens: npt.NDArray[np.bool_], sett
 def _what(events: pa.RecordBatch, settings: Instructions) -> Iterator[Integers]:
     """The columns that the rest of a line depends on."""
     yield _text_codes(events["event_type"])
+    if "loan" in settings.event_fields:
+        yield events["loan"].fill_null(0).to_numpy().astype(np.int64)
     if "days_past_due" in settings.event_fields:
         yield events["days_past_due"].fill_null(0).to_numpy().astype(np.int64)
     if "amount" in settings.event_fields:

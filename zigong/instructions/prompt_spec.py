@@ -10,7 +10,7 @@ from zigong.instructions.computed import ANSWERED_FROM
 from zigong.instructions.histories import event_columns
 from zigong.instructions.tasks import Tasks, load_tasks
 from zigong.instructions.templates import Template
-from zigong.recipe import Horizon, Instructions, Recipe
+from zigong.recipe import Horizon, Instructions, Recipe, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +22,14 @@ class PromptSpec:
         horizon: what the question asks about the future.
         timezone: business time zone, which determines the dates of events.
         context_length: tokens of prompt and answer; older months fold until a prompt fits.
+        unit: whether questions are about a client or about one of the client's loans.
     """
 
     settings: Instructions
     horizon: Horizon
     timezone: str
     context_length: int
+    unit: Unit = "user"
 
     @classmethod
     def of_recipe(cls, recipe: Recipe) -> PromptSpec:
@@ -37,6 +39,7 @@ class PromptSpec:
             horizon=recipe.labels.horizons[0],
             timezone=recipe.business_timezone,
             context_length=min(recipe.agent.context_length, recipe.finetune.context_length),
+            unit=recipe.observations.unit,
         )
 
     @property
@@ -47,6 +50,7 @@ class PromptSpec:
             "horizon": self.horizon.model_dump(mode="json"),
             "timezone": self.timezone,
             "context_length": self.context_length,
+            "unit": self.unit,
         }
         return json_digest(content)
 

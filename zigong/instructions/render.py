@@ -19,6 +19,7 @@ from zigong.recipe import Instructions
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 DAYS_BEFORE_MONTHS = 60  # longer gaps are written in months: a word for every number of days would be too rare to learn
 WORD_LENGTH = 40
 READ_OF_A_VALUE = 400  # characters; values may be of any size
@@ -34,6 +35,7 @@ class Event(TypedDict, total=False):
     amount: Decimal | None
     currency: str | None
     attributes: Mapping[str, str] | Sequence[tuple[str, str]] | None
+    loan: int | None  # number of the loan where the client has several
 
 
 def render_branch(
@@ -45,14 +47,16 @@ def render_branch(
     *,
     template: Template,
     settings: Instructions,
+    loan: int | None = None,
 ) -> tuple[str, ...]:
-    """The lines that follow a history: the gap to T, the number of folded events, the profile and one question.
+    """The lines that follow a history: the gap to T, the number of folded events, the profile, the loan, one question.
 
     Every question about a sequence has its own branch, which follows the same history.
 
     Args:
         last: local date of the newest event of the history; None: it has no event.
         on: local date of T.
+        loan: number of the loan that the question is about; None where the client is, or has no other loan.
     """
     branch = [render_time(last, on, template=template, settings=settings)]
     if folded:
@@ -60,6 +64,8 @@ def render_branch(
     if settings.profile and profile:
         words = " ".join(f"{word(key, template)}={word(profile[key], template)}" for key in sorted(profile))
         branch.append(template.profile.format(words=words))
+    if loan is not None:
+        branch.append(asked_line(loan))
     return (*branch, question)
 
 
@@ -123,6 +129,20 @@ def round_number(number: float) -> str:
     return f"{sign}~{value:g}"
 
 
+def loan_word(number: int) -> str:
+    """The name of a client's loan by its number from 1: loan a, ..., loan z, loan aa, loan ab."""
+    letters = ""
+    while number:
+        number, letter = divmod(number - 1, len(LETTERS))
+        letters = LETTERS[letter] + letters
+    return f"loan {letters}"
+
+
+def asked_line(number: int) -> str:
+    """The line that names the loan a question is about, in the words of the events and not of a language."""
+    return f"asked {loan_word(number)}"
+
+
 def _gap(previous: date, day: date, unit: str) -> str:
     months = (day.year - previous.year) * 12 + day.month - previous.month
     days = (day - previous).days
@@ -132,6 +152,8 @@ def _gap(previous: date, day: date, unit: str) -> str:
 def _fields(event: Event, template: Template, settings: Instructions) -> list[str]:
     words: list[str] = []
     late, amount, attributes = event.get("days_past_due"), event.get("amount"), event.get("attributes")
+    if "loan" in settings.event_fields and (loan := event.get("loan")) is not None:
+        words.append(loan_word(loan))
     if "days_past_due" in settings.event_fields and late:
         words.append(f"dpd{late}")
     if "amount" in settings.event_fields and amount is not None:

@@ -25,11 +25,13 @@ class Lineage:
         method: digest of everything, except the inputs, that determines the rows.
         inputs: version of every table read.
         dates: ISO dates whose rows are, after the commit, exactly the result of ``method`` on ``inputs``.
+        population: whose rows they are, in a table that keeps those of several populations.
     """
 
     method: str
     inputs: Mapping[str, int] = field(default_factory=dict)
     dates: tuple[str, ...] = ()
+    population: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +60,11 @@ def lineages(paths: LakehousePaths, table: str, version: int) -> Iterator[Lineag
         yield Lineage(**{**stated, "dates": tuple(stated["dates"])})
 
 
-def lineage_by_date(paths: LakehousePaths, table: str, version: int) -> dict[str, Lineage]:
-    """The newest lineage of every date that has one in a version."""
+def lineage_by_date(paths: LakehousePaths, table: str, version: int, population: str) -> dict[str, Lineage]:
+    """The newest lineage of every date of a population that has one in a version."""
     found: dict[str, Lineage] = {}
     for lineage in lineages(paths, table, version):
-        for day in lineage.dates:
+        for day in lineage.dates if lineage.population == population else ():
             found.setdefault(day, lineage)
     return found
 

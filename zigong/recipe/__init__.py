@@ -13,6 +13,7 @@ from zigong.recipe.sections import (
     Instructions,
     Simulation,
     Split,
+    Unit,
 )
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Split",
     "TinyBase",
     "Training",
+    "Unit",
     "load_recipe",
     "parse_recipe",
 ]

@@ -65,6 +65,15 @@ class Recipe(Section):
             _require_closed_windows(self)
         return self
 
+    @model_validator(mode="after")
+    def _text_names_the_loan_it_asks_about(self) -> Self:
+        if self.observations.unit == "loan" and "loan" not in self.instructions.event_fields:
+            raise ValueError(
+                "observations.unit: loan asks about one of a client's loans: add loan to instructions.event_fields, so "
+                "that the text tells them apart"
+            )
+        return self
+
     def digest(self) -> str:
         """SHA-256 of everything that can change a result: not the engine's limits, nor where and when tables are."""
         unimportant: Any = {"engine": True, "lakehouse": {"root"}, "registry": True, "source": {"missing_nights"}}

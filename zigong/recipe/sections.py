@@ -11,7 +11,8 @@ from schemas.documents import Closed
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
-EventField = Literal["days_past_due", "amount", "attributes"]
+EventField = Literal["days_past_due", "amount", "attributes", "loan"]
+Unit = Literal["user", "loan"]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -115,6 +116,9 @@ class Cohort(Section):
 class Observations(Section):
     """The observation dates of every split. ``score`` is the T that the service scores after training."""
 
+    unit: Unit = Field(
+        "user", description="who is observed, labelled and scored: a client, or each of the client's loans"
+    )
     train: DateRange = Field(description="observation dates of train, and of the held-out clients of test")
     validation: DateRange | None = Field(
         None, description="observation dates of target and select; after every label window of train has closed"

@@ -24,7 +24,7 @@ from zigong.release.registry import Champion
 from zigong.release.scaling import card_scores
 from zigong.runs.job import Job
 
-KEYS = ["sample_id", "user_id", "observation_at", "observation_date", "user_bucket"]
+KEYS = ["sample_id", "population", "user_id", "loan_id", "observation_at", "observation_date", "user_bucket"]
 TOO_LONG = "prompt_does_not_fit_the_context"
 
 
@@ -64,14 +64,18 @@ def book_of(job: Job, asked: AskedModel, day: date, *, tokenizer: str) -> Book:
         tokenizer: digest of the tokenizer of the run's samples.
 
     Raises:
+        ConfigError: the model is asked about another unit than the recipe observes.
         DataError: no client is observed at that date.
     """
     settings, built = PromptSpec.of_recipe(job.recipe), job.run.outcome("build_instructions")
-    observed = ds.field("observation_date") == day
+    asked.require_unit(job.recipe.observations.unit)
+    observed = (ds.field("population") == job.population) & (ds.field("observation_date") == day)
     if built is not None and built.code == 0 and (asked.prompts, asked.tokenizer_digest) == (settings, tokenizer):
         template = asked.prompts.template.name
         clients = job.arrow("instruction_samples", KEYS, where=observed & (ds.field("template") == template))
-        source = PromptSource(root=job.paths.root, samples_version=job.version("instruction_samples"))
+        source = PromptSource(
+            root=job.paths.root, samples_version=job.version("instruction_samples"), population=job.population
+        )
         prompts: Prompts = SamplePrompts(source=source, template=template)
     else:
         clients = job.arrow("user_sequences", ["sequence_id", *KEYS[1:]], where=observed).rename_columns(KEYS)
@@ -79,6 +83,7 @@ def book_of(job: Job, asked: AskedModel, day: date, *, tokenizer: str) -> Book:
             prompts=asked.prompts,
             root=job.paths.root,
             version=job.version("user_sequences"),
+            population=job.population,
             published=HistoryPolicy(max_events=settings.settings.max_events, timezone=settings.timezone),
         )
     if not len(clients):
@@ -103,8 +108,10 @@ def scored_book(serving: Champion, book: Book, *, recipe: Recipe, stage: Path) -
     )
     fits = rows["p_bad"].is_valid()
     too_long = len(rows) - (pc.sum(fits).as_py() or 0)
-    clients = book.clients.select(["user_id", "observation_at", "observation_date"]).filter(fits)
-    return CardScores(rows=_scaled(model, clients, rows.filter(fits)), dropped={TOO_LONG: too_long} if too_long else {})
+    clients = book.clients.select(["population", "user_id", "loan_id", "observation_at", "observation_date"])
+    return CardScores(
+        rows=_scaled(model, clients.filter(fits), rows.filter(fits)), dropped={TOO_LONG: too_long} if too_long else {}
+    )
 
 
 def _scaled(model: Model, clients: pa.Table, rows: pa.Table) -> pa.Table:

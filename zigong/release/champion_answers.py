@@ -12,6 +12,7 @@ from zigong.instructions.event_types import event_types
 from zigong.release.model import require_unseen
 from zigong.release.registry import champion
 from zigong.release.serving import registry_of
+from zigong.runs.dates import ObservationDates
 from zigong.runs.job import Job
 
 
@@ -29,7 +30,7 @@ def champion_answers(
         challenger_id: model_id of the challenger.
 
     Raises:
-        ConfigError: clients that the recipe holds out may have trained the champion.
+        ConfigError: clients that the recipe holds out may have trained the champion, or it is asked about another unit.
         DataError: the tokenizer of the champion lacks an event type, or a prompt does not fit its context.
     """
     current = champion(registry_of(job.recipe))
@@ -37,8 +38,9 @@ def champion_answers(
         return {}
     require_unseen(current.model, job.recipe.split)
     name, asked, folders = current.model.model_id, current.model.asked, current.folders
-    days = ", ".join(f"DATE'{day}'" for day in members["observation_date"].unique().to_pylist())
-    present = event_types(job.read("user_sequences").where(f"observation_date IN ({days})"))
+    asked.require_unit(job.recipe.observations.unit)
+    days = ObservationDates(population=job.population, days=tuple(members["observation_date"].unique().to_pylist()))
+    present = event_types(job.read("user_sequences").where(days.predicate))
     require_known_words(name, asked, asked.encoder(folders), present)
     prompts = prompts_of_members(
         asked,

@@ -16,7 +16,7 @@ from zigong.evaluation.asked_model import AskedModel
 from zigong.evaluation.calibration import Calibration
 from zigong.recipe import Card, Split
 
-SCHEMA_VERSION = 2  # 1 did not record the split
+SCHEMA_VERSION = 2  # 1 recorded neither the split nor the unit
 _VERSION = "schema_version"
 
 

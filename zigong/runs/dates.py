@@ -52,15 +52,16 @@ class Dates:
 
 @dataclass(frozen=True, kw_only=True)
 class ObservationDates:
-    """The observation dates a step builds, and the cells of a table partitioned by them."""
+    """The observation dates of a population that a step builds, and the cells of a table partitioned by them."""
 
+    population: str
     days: tuple[date, ...]
 
     @property
     def predicate(self) -> str:
-        """SQL predicate of exactly these dates."""
+        """SQL predicate of exactly these dates of the population."""
         listed = ", ".join(f"DATE'{day.isoformat()}'" for day in self.days)
-        return f"observation_date IN ({listed})"
+        return f"population = '{self.population}' AND observation_date IN ({listed})"
 
     @property
     def iso(self) -> tuple[str, ...]:

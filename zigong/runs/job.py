@@ -13,6 +13,7 @@ from zigong.errors import ConfigError, ConflictError
 from zigong.lakehouse.attempts import Attempt
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.recipe import Recipe
+from zigong.recipe.population import population_of
 from zigong.runs.dates import Dates, ObservationDates
 from zigong.runs.handover import Artefact, Dataset, V, Value
 from zigong.runs.run import Run
@@ -57,6 +58,11 @@ class Job:
     def recipe(self) -> Recipe:
         """The recipe of the run."""
         return self.run.recipe
+
+    @cached_property
+    def population(self) -> str:
+        """The population of the run's recipe: the key of its rows in the tables that are built from it."""
+        return population_of(self.recipe)
 
     @cached_property
     def spark(self) -> SparkSession:
@@ -130,6 +136,7 @@ class Job:
             dataset_id=self.take(Dataset).dataset_id,
             members_version=self.version("dataset_members"),
             samples_version=self.version("instruction_samples"),
+            population=self.population,
         )
 
     def publish(
@@ -262,7 +269,7 @@ class Job:
                 f"the recipe has {known[0]} to {known[-1]}",
                 action="choose --from-date and --to-date around the recipe's observations, and as_of after them",
             )
-        return ObservationDates(days=days)
+        return ObservationDates(population=self.population, days=days)
 
     def tombstones(self) -> DataFrame | None:
         """Tombstones of every erased user, including the newest; None if no user was ever erased."""

@@ -15,6 +15,8 @@ from zigong.dataset.members import split_column
 from zigong.errors import DataError
 from zigong.lakehouse.lineage import newest_instant
 from zigong.lakehouse.tables import open_pinned, published_version, require_columns
+from zigong.recipe import Recipe
+from zigong.recipe.population import label_settings_of
 from zigong.runs.dates import ObservationDates
 from zigong.runs.job import Job
 
@@ -39,16 +41,20 @@ class DueLabels:
     version: int | None
 
 
+def label_cells(recipe: Recipe, dates: ObservationDates) -> str:
+    """SQL predicate of the labels of a recipe for some observation dates."""
+    return f"label_settings = '{label_settings_of(recipe)}' AND {dates.predicate}"
+
+
 def due_labels(job: Job, dates: ObservationDates) -> DueLabels:
     """Divides observation dates by what is published: labels never go back to an earlier ``as_of``."""
     version, as_of = published_version(job.paths, LABELS), job.recipe.as_of
     if version is None:
         return DueLabels(due=dates, standing=(), version=None)
     opened = open_pinned(job.spark, job.paths, LABELS, version)
-    require_columns(LABELS, opened.columns, ["as_of_date"])
-    newest = (
-        opened.where(dates.predicate).groupBy("observation_date").agg(F.max("as_of_date").alias("as_of_date")).collect()
-    )
+    require_columns(LABELS, opened.columns, ["as_of_date", "label_settings"])
+    published = opened.where(label_cells(job.recipe, dates)).groupBy("observation_date")
+    newest = published.agg(F.max("as_of_date").alias("as_of_date")).collect()
     standing = tuple(sorted(row["observation_date"] for row in newest if row["as_of_date"] > as_of))
     if standing:
         latest = max(row["as_of_date"] for row in newest)
@@ -57,7 +63,7 @@ def due_labels(job: Job, dates: ObservationDates) -> DueLabels:
             "leaves them as they are"
         )
     days = tuple(day for day in dates.days if day not in standing)
-    return DueLabels(due=ObservationDates(days=days), standing=standing, version=version)
+    return DueLabels(due=ObservationDates(population=dates.population, days=days), standing=standing, version=version)
 
 
 def warn_of_later_events(job: Job) -> None:
