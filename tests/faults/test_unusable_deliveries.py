@@ -35,7 +35,8 @@ REFUSED: dict[str, tuple[Files, str, str, tuple[str, ...]]] = {
     ),
     "UTF-16": ({"rows.csv": GOOD.decode().encode("utf-16")}, "rows.csv", "encoding: utf-16", ("rows.csv", "in UTF-16")),
     "no header": (
-        {"rows.csv": GOOD.split(b"\n", 1)[1]}, "rows.csv", "header: false", ("expected a header", "line 1", "7 cells"),
+        {"rows.csv": GOOD.split(b"\n", 1)[1]}, "rows.csv", "header: false",
+        ("AMOUNT, RATE is missing", "found a9, aaaa, 9, ", "line 1"),
     ),
     "a column that the second file lacks": (
         {"csv/a.csv": GOOD, "csv/b.csv": b"CLIENT,ROW,NUMBER,DAY,KIND,RATE\nx,y,1,2023-03-25,order,1\n"},

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from schemas.contracts import TableContract, table_contract, table_names
@@ -19,6 +20,8 @@ from zigong.runs.dates import Dates
 from zigong.runs.run import open_run
 
 if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
     from zigong.runs.replay import Replayed
 
 RunId = Annotated[str, typer.Option("--run-id", help="run that rejected the rows")]
@@ -66,20 +69,24 @@ def explain(
     from pyspark.sql import functions as F
 
     from zigong.behavior.sources.casts import TIMES
-    from zigong.lakehouse.replayed import unreplayed_rows
+    from zigong.lakehouse.replayed import refused_rows, unreplayed_rows
     from zigong.quality.quarantine import read_back
     from zigong.runs.job import Job
 
     with named_errors():
         run = named_run(run_id, recipe, root)
         job = Job(step="explain_quarantine", run=run, paths=LakehousePaths.at(run.recipe.lakehouse.root))
+        tables = {item.table for item in refused_rows(job.paths) if item.run_id == run_id and item.rows > item.replayed}
+        if not tables:
+            say(f"quarantine has no row of run {run_id}: nothing was refused, or every row was replayed")
+            return
+        if table not in tables:
+            raise DataError(
+                f"quarantine has no row of table {table} and run {run_id}; it has rows of {', '.join(sorted(tables))}",
+                action="name one of these tables; `zigong quarantine ls` lists what it holds",
+            )
         refused = unreplayed_rows(job.spark, job.paths, table, run_id).cache()
         counts = refused.select(F.explode("reasons").alias("rule")).groupBy("rule").count().collect()
-        if not counts:
-            raise DataError(
-                f"quarantine has no row of table {table} and run {run_id}",
-                action="`zigong quarantine ls` lists what it holds",
-            )
         contract = table_contract(table) if table in table_names() else None
         rules = {rule.name: rule for rule in contract.row_rules} if contract else {}
         # A rejected time may lie in a year that Python does not have.
@@ -89,6 +96,7 @@ def explain(
             rule = rules.get(row["rule"])
             if contract is None or rule is None:
                 say("  a rule of the step that built the rows, or of the source mapping; the payload shows the fields")
+                _say_places(refused.where(F.array_contains("reasons", row["rule"])), limit)
                 continue
             say(f"  requires {rule.condition}" + (f": {rule.description}" if rule.description else ""))
             columns = _columns_of(rule, contract)
@@ -99,6 +107,16 @@ def explain(
         was = {row["rules_version"] for row in refused.select("rules_version").distinct().collect()}
         if contract is not None and was != {contract.rules_version}:
             say(f"rejected under rules {', '.join(sorted(was))}; the current ones are {contract.rules_version}")
+
+
+def _say_places(refused: DataFrame, limit: int) -> None:
+    """Prints file and line of some rows of raw files; other rows have none."""
+    from pyspark.sql import functions as F
+
+    file, line = (F.get_json_object("payload", f"$.{name}") for name in ("_file", "_line"))
+    places = refused.select(file.alias("file"), line.cast("bigint").alias("line")).where("file IS NOT NULL")
+    for row in places.orderBy("file", "line").limit(limit).collect():
+        say(f"  found   in {escape(row['file'])}, line {row['line']:,}")
 
 
 def replay(

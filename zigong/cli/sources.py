@@ -18,28 +18,23 @@ from zigong.console import CONSOLE, say
 from zigong.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from zigong.behavior.sources.findings import SourceFinding, Summary
+    from schemas.mappings import SourceMapping
+    from zigong.behavior.sources.findings import SourceCheck, SourceFinding, Summary
 
 
 def check(
     mapping: Annotated[str, typer.Argument(help="name of a shipped mapping, or a mapping file", metavar="MAPPING")],
     path: Annotated[str, typer.Option(help="folder of the raw files")],
     timezone: Annotated[str, typer.Option(help="business time zone, as in the recipe")] = "UTC",
+    fresh: Annotated[bool, typer.Option("--fresh", help="check again even if nothing has changed")] = False,
 ) -> None:
-    """Report every problem of a mapping and its raw files. Writes nothing."""
-    from zigong.behavior.sources.check import check_source
-    from zigong.behavior.sources.faults import values_withheld
-    from zigong.lakehouse.session import open_spark
-    from zigong.recipe import Engine
-
+    """Report every problem of a mapping and its raw files. Writes nothing but its result, to the user's cache."""
     with named_errors():
         try:
             loaded, zone = load_mapping(mapping), ZoneInfo(timezone).key
         except (ValueError, KeyError) as error:
             raise ConfigError(str(error), action="correct the mapping file or the argument") from error
-        spark = open_spark(Engine(), app_name="zigong source check", log=Path(os.devnull))
-        with values_withheld(f"source mapping {loaded.origin}", path):
-            result = check_source(spark, loaded, path, timezone=zone)
+        result = _checked(loaded, path, zone, fresh=fresh)
         if result.findings:
             CONSOLE.print(_findings_table(loaded.name, result.findings))
         if result.summary is not None:
@@ -60,6 +55,30 @@ def check(
             say("[green]ok[/]: ingest would publish every row")
         else:
             say("[yellow]ok[/]: ingest would run, and drop or change the rows that the table lists in yellow")
+
+
+def _checked(mapping: SourceMapping, path: str, timezone: str, *, fresh: bool) -> SourceCheck:
+    """The result of a check; that of the last one if mapping, files and code are unchanged."""
+    from zigong.behavior.sources.remembered import remember, remembered, result_file
+
+    file = result_file(mapping, path, timezone=timezone)
+    known = None if fresh else remembered(file)
+    if known is not None:
+        say("[dim]mapping and files are unchanged since the last check; --fresh checks again[/]")
+        return known
+    from zigong.behavior.sources.check import check_source
+    from zigong.behavior.sources.faults import values_withheld
+    from zigong.lakehouse.session import open_spark
+    from zigong.recipe import Engine
+
+    say("[dim]starting Spark[/]")
+    spark = open_spark(Engine(), app_name="zigong source check", log=Path(os.devnull))
+    with values_withheld(f"source mapping {mapping.origin}", path):
+        result = check_source(
+            spark, mapping, path, timezone=timezone, progress=lambda step: say(f"[dim]checking {escape(step)}[/]")
+        )
+    remember(file, result)
+    return result
 
 
 def new(

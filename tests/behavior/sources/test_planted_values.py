@@ -133,6 +133,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
         names=[*RUNS], checked=["sqlcast", "headless"], given=["--recipe", str(TINY), *given], home=home
     )
     known = {"PYTHONPATH": str(REPOSITORY), "SPARK_CONF_DIR": str(home / "conf"), "ZIGONG_USER_KEY": "k" * 32}
+    known |= {"XDG_CACHE_HOME": str(home / "work/cache")}
     known |= {"TMPDIR": str(home / "work/tmp"), "SPARK_LOCAL_DIRS": str(home / "work/tmp")}
     done = subprocess.run(
         [sys.executable, "-c", program],

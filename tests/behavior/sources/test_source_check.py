@@ -146,14 +146,26 @@ def test_null_keys_far_years_and_absent_outcomes_are_reported(spark: SparkSessio
 
 
 @pytest.mark.parametrize("broken", [False, True])
-def test_the_command_answers_with_the_exit_code_and_writes_nothing(
-    spark: SparkSession, tmp_path: Path, broken: bool
+def test_the_command_answers_with_the_exit_code_and_needs_no_spark_to_answer_again(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: bool
 ) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "rows.csv").write_text(HEADER + GOOD + (BAD if broken else ""))
     (tmp_path / "toy.yaml").write_text(MAPPING)
-    before = sorted(tmp_path.rglob("*"))
-    answer = CliRunner().invoke(app, ["source", "check", str(tmp_path / "toy.yaml"), "--path", str(tmp_path)])
+    command = ["source", "check", str(tmp_path / "toy.yaml"), "--path", str(tmp_path)]
+    answer = CliRunner().invoke(app, command)
     assert answer.exit_code == (DataError.exit_code if broken else 0)
     assert ("rows of 11 kinds would go to quarantine" if broken else "3 of 2 users") in " ".join(answer.output.split())
     assert "secret" not in answer.output
-    assert sorted(tmp_path.rglob("*")) == before
+    assert "checking files: rows" in answer.output
+    assert {path.name for path in tmp_path.iterdir()} == {"rows.csv", "toy.yaml", "cache"}
+    kept = "".join(path.read_text() for path in (tmp_path / "cache").rglob("*.json"))
+    assert not any(raw in kept for raw in ("anna", "secret", "Montag"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("zigong.lakehouse.session.open_spark", lambda *_, **__: 1 / 0)
+        again = CliRunner().invoke(app, command)
+        assert "unchanged since the last check" in again.output
+        assert (again.exit_code, again.output.splitlines()[-6:]) == (answer.exit_code, answer.output.splitlines()[-6:])
+        (tmp_path / "rows.csv").write_text(HEADER + GOOD + GOOD)
+        assert isinstance(CliRunner().invoke(app, command).exception, ZeroDivisionError)

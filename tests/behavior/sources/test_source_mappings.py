@@ -71,6 +71,12 @@ def test_a_mapping_file_loads_by_path(tmp_path: Path) -> None:
             "attributes.shop: Input should be 'code' or 'free_text'",
         ),
         ("title: toy", "title: [", "not valid YAML"),
+        ("title: toy", "title: toy\ndata: public", "expected each key once, found 'data' again"),
+        ("format: csv", "format: csv, encoding: ansi-1", "encoding: expected an encoding such as utf-8, windows-1252"),
+        ("format: csv", "format: parquet, encoding: utf-8", "encoding: expected no such option"),
+        ("format: csv", "format: json, skip_lines: 1", "skip_lines: expected no such option"),
+        ("format: csv", "format: csv, skip_lines: -1", "skip_lines: Input should be greater than or equal to 0"),
+        ("{A: {", "{_line: {", "columns: expected other names than _file, _line, found _line"),
     ],
 )
 def test_a_mistake_is_named_with_its_field(found: str, put: str, complaint: str) -> None:
@@ -79,6 +85,16 @@ def test_a_mistake_is_named_with_its_field(found: str, put: str, complaint: str)
         parse_mapping(GOOD.replace(found, put), origin="toy.yaml")
     assert str(error.value).startswith("toy.yaml")
     assert complaint in str(error.value)
+
+
+def test_texts_in_lists_and_keys_stay_as_they_are_written() -> None:
+    written = "no, NULL, 0123, 1_000, 12:30, 1.10, 2023-01-01, '7'"
+    wider = GOOD.replace(
+        "format: csv, columns: {A:", f"format: csv, null_values: [{written}], columns: {{NO: {{type: date}}, A:"
+    )
+    (file,) = parse_mapping(wider, origin="toy.yaml").files
+    assert file.null_values == ("no", "NULL", "0123", "1_000", "12:30", "1.10", "2023-01-01", "7")
+    assert [column.name for column in file.columns] == ["NO", "A"]
 
 
 def test_all_mistakes_of_a_mapping_are_reported_at_once() -> None:

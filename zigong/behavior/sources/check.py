@@ -31,7 +31,14 @@ from zigong.errors import DataError
 _TODO = re.compile(r"\bTODO\b:?\s*(.*)")
 
 
-def check_source(spark: SparkSession, mapping: SourceMapping, path: str, *, timezone: str) -> SourceCheck:
+def check_source(
+    spark: SparkSession,
+    mapping: SourceMapping,
+    path: str,
+    *,
+    timezone: str,
+    progress: Callable[[str], None] = lambda _: None,
+) -> SourceCheck:
     """Finds every problem of a mapping and its files below ``path``; writes nothing.
 
     Args:
@@ -39,6 +46,7 @@ def check_source(spark: SparkSession, mapping: SourceMapping, path: str, *, time
         mapping: the mapping to check.
         path: folder of the raw files, as source.path of a recipe.
         timezone: business time zone.
+        progress: called with what is checked next.
 
     Spark's log and event log stay stopped afterwards: computations that failed would report raw values.
     """
@@ -55,6 +63,7 @@ def check_source(spark: SparkSession, mapping: SourceMapping, path: str, *, time
     file_rows: dict[str, dict[str, int]] = {}
     for file, frame in _pairs(mapping, found):
         if frame is not None:
+            progress(f"files: {file.name}")
             file_rows[file.name] = _judged_file(raw.cells[file.name], file, missing_columns(file, frame), findings)
     key = secrets.token_bytes(32)  # nothing is written, so any key will do
 
@@ -64,6 +73,7 @@ def check_source(spark: SparkSession, mapping: SourceMapping, path: str, *, time
     def profiles() -> DataFrame:
         return stated_profiles(spark, raw, mapping, key=key, timezone=timezone)
 
+    progress("events and profiles")
     stated = [_stated(section, query, findings) for section, query in (("events", events), ("profiles", profiles))]
     if not complete or None in stated:
         return SourceCheck(findings=tuple(findings), summary=None)

@@ -171,10 +171,11 @@ def _require_header(file: SourceFile, name: str, header: tuple[str, ...], declar
             f"found {', '.join(shown_names([printable(item) for item in header], declared))}",
             action="correct the columns of the source mapping, or use the file it was written for",
         )
-    if declared and not set(declared) & set(header):  # not quoted: it may be a row
+    if declared and not set(declared) & set(header):  # it may be a row of data: only its shapes are shown
+        found = named(shown_names([printable(item) for item in header], declared))
         raise DataError(
-            f"raw file {file.name} ({name}): expected a header with {', '.join(declared)}; none of these columns is in "
-            f"line {file.skip_lines + 1}, which has {len(header)} cells",
+            f"raw file {file.name} ({name}): column {', '.join(declared)} is missing; found {found} in line "
+            f"{file.skip_lines + 1}, which is no header of this mapping",
             action="check separator and encoding; use skip_lines for lines before the header, and header: false where "
             "the first line is a row",
         )
