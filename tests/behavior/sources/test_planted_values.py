@@ -132,10 +132,11 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     program = PROGRAM.format(
         names=[*RUNS], checked=["sqlcast", "headless"], given=["--recipe", str(TINY), *given], home=home
     )
+    (home / "program.py").write_text(program, encoding="utf-8")
     known = {"PYTHONPATH": str(REPOSITORY), "SPARK_CONF_DIR": str(home / "conf"), "ZIGONG_USER_KEY": "k" * 32}
     known |= {"TMPDIR": str(home / "work/tmp"), "SPARK_LOCAL_DIRS": str(home / "work/tmp")}
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, str(home / "program.py")],  # GX ends a main module without a file
         cwd=home / "work",
         env={**os.environ, **known},
         capture_output=True,
