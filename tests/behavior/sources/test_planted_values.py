@@ -80,11 +80,12 @@ RUNS = {
     "published": ("bad.csv", SQL_CAST),
 }
 PROGRAM = """
-import sys
+import os
 from zigong.cli import app
 from zigong.runs.launch import main
 from jobs.ingest_events import ingest_events
 for name in {names}:
+    os.environ["ZIGONG_USER_KEY"] = "k" * 32
     given = [*{given}, "--run-id", name, "--set", f"source.mapping={home}/{{name}}.yaml"]
     try:
         main("ingest_events", ingest_events, given)
@@ -132,11 +133,12 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     program = PROGRAM.format(
         names=[*RUNS], checked=["sqlcast", "headless"], given=["--recipe", str(TINY), *given], home=home
     )
-    known = {"PYTHONPATH": str(REPOSITORY), "SPARK_CONF_DIR": str(home / "conf"), "ZIGONG_USER_KEY": "k" * 32}
+    (home / "program.py").write_text(program, encoding="utf-8")
+    known = {"PYTHONPATH": str(REPOSITORY), "SPARK_CONF_DIR": str(home / "conf")}
     known |= {"XDG_CACHE_HOME": str(home / "work/cache")}
     known |= {"TMPDIR": str(home / "work/tmp"), "SPARK_LOCAL_DIRS": str(home / "work/tmp")}
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, str(home / "program.py")],  # GX ends a main module without a file
         cwd=home / "work",
         env={**os.environ, **known},
         capture_output=True,

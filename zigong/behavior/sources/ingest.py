@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 # Texts outside these break the rules of behavior_events and are not kept.
-OPERATION, EVENT_TYPE, CURRENCY = r"\A(upsert|retract)\z", r"\A[a-z][a-z0-9_]{0,63}\z", r"\A[A-Z]{3}\z"
+OPERATION, EVENT_TYPE = r"\A(upsert|retract)\z", r"\A[a-z][a-z0-9_]{0,63}\z"
 _FATE, _CONTENT = "_fate", "_content"
 KEPT, DUPLICATE, CONFLICTING, DOES_NOT_FIT = "kept", "duplicate", "conflicting_version", "unfit"
 
@@ -127,7 +127,7 @@ def stated_events(
         "event_at",
         F.lit(mapping.known_at_basis).alias("known_at_basis"),
         "amount",
-        code_or_shape(F.col("currency"), CURRENCY).alias("currency"),
+        "currency",
         "days_past_due",
         _words(F.col("attributes"), mapping).alias("attributes"),
         "known_date",
