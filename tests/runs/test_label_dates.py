@@ -69,8 +69,11 @@ def test_a_split_of_one_class_is_named_before_anything_is_trained_and_only_warne
 
 def test_outcome_events_that_never_occur_are_refused_by_name(root: Path, tmp_path: Path) -> None:
     shipped = Path("schemas/sources/simulated.yaml").read_text(encoding="utf-8")
-    line = next(line for line in shipped.splitlines() if line.startswith("outcome_events:"))
-    (tmp_path / "other.yaml").write_text(shipped.replace(line, "outcome_events: [settlement]"), encoding="utf-8")
+    changed = shipped
+    for key in ("outcome_events", "closing_events"):
+        line = next(line for line in shipped.splitlines() if line.startswith(f"{key}:"))
+        changed = changed.replace(line, f"{key}: [settlement]")
+    (tmp_path / "other.yaml").write_text(changed, encoding="utf-8")
     outcome = labelled(root, "typo", f"source.mapping={tmp_path / 'other.yaml'}")
     assert (outcome.kind, outcome.code) == ("data", 3)
     assert "none of outcome_events settlement occurs; the events have the types" in outcome.message
