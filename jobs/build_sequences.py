@@ -1,6 +1,7 @@
 """Builds each eligible client's history as of T: behavior_events, user_profiles -> user_sequences."""
 
 from zigong.incremental.sequences import due_sequences, rebuild_sequences, sequences_lineage
+from zigong.instructions.currencies import require_one_currency
 from zigong.runs.job import Job
 from zigong.runs.launch import main
 
@@ -13,9 +14,10 @@ def build_sequences(job: Job) -> None:
     dates = job.observation_dates()
     if job.recipe.engine.incremental:
         rebuild_sequences(job, dates)
-        return
-    sequences = due_sequences(job, job.read("observation_points").where(dates.predicate))
-    job.publish("user_sequences", sequences, cells=dates.predicate, lineage=sequences_lineage(job, dates))
+    else:
+        sequences = due_sequences(job, job.read("observation_points").where(dates.predicate))
+        job.publish("user_sequences", sequences, cells=dates.predicate, lineage=sequences_lineage(job, dates))
+    require_one_currency(job.read("user_sequences").where(dates.predicate), job.recipe.instructions)
 
 
 if __name__ == "__main__":

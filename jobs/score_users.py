@@ -2,6 +2,7 @@
 
 from zigong.errors import ConfigError
 from zigong.evaluation.answering import require_known_words
+from zigong.instructions.currencies import require_one_currency
 from zigong.instructions.event_types import event_types
 from zigong.lakehouse.erasures import affected_models
 from zigong.release.book import book_of, scored_book
@@ -28,7 +29,9 @@ def score_users(job: Job) -> None:
         job.warn(f"champion {model.model_id} was trained on erased users and has to be replaced by {last}")
     book = book_of(job, model.asked, day, tokenizer=tokenizer_digest(serving_base(job)))
     observed = ObservationDates(population=job.population, days=(day,)).predicate
-    present = event_types(job.read("user_sequences").where(observed))
+    sequences = job.read("user_sequences").where(observed)
+    require_one_currency(sequences, model.asked.prompts.settings)
+    present = event_types(sequences)
     require_known_words(model.model_id, model.asked, model.asked.encoder(serving.folders), present)
     scores = scored_book(serving, book, recipe=recipe, stage=job.stage("behavior_card_scores"))
     cells = f"{observed} AND model_id = '{model.model_id}'"

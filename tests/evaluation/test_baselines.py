@@ -155,6 +155,17 @@ def test_features_of_an_observed_loan_are_its_own_and_those_of_the_other_loans()
     assert not [name for name in of_client.columns if name.startswith(("other_", "loans"))]
 
 
+def test_amounts_are_summed_per_currency_and_several_without_a_main_one_are_refused() -> None:
+    t = datetime(2024, 1, 1, tzinfo=UTC)
+    euro, dollar = _event("loan", t - timedelta(days=9), None, "5"), _event("loan", t - timedelta(days=8), None, "7")
+    table = _table([(t, {}, [euro | {"currency": "EUR"}, dollar | {"currency": "USD"}, _event("call", t)])])
+    found = baseline_features(table, OUTCOMES, "UTC", "EUR").iloc[0]
+    assert (found["amount_loan_3m"], found["amount_loan_USD_3m"]) == (5, 7)
+    assert "amount_loan_EUR_3m" not in found
+    with pytest.raises(DataError, match="amounts in EUR, USD, which cannot be added"):
+        baseline_features(table, OUTCOMES, "UTC")
+
+
 def test_the_month_of_an_event_is_that_of_the_business_time_zone() -> None:
     midnight = datetime(2024, 7, 1, tzinfo=ZoneInfo(SHANGHAI)).astimezone(UTC)
     march = _event("late", datetime(2024, 3, 31, 15, tzinfo=UTC), 5)  # 23:00 on 31 March in Shanghai

@@ -40,6 +40,7 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {},
     {"time": "both", "season": "weekday"},
     {"time": "date", "gap_unit": "month", "event_fields": ("amount",)},
+    {"currency": "CNY"},
     {"gap_unit": "month", "season": "month", "language": "zh"},
     {"season": "weekday", "event_fields": (), "profile": False},
 )

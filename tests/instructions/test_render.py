@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.support.prompt_oracle import ATTACKS
 from tests.support.prompts import Rendered, encoded_prompt, render_prompt
 from zigong.instructions.encode import LineEncoder
-from zigong.instructions.render import Event, round_number, word
+from zigong.instructions.render import Event, loan_word, round_number, word
 from zigong.instructions.templates import load_template
 from zigong.recipe import Horizon, Instructions
 from zigong.training.tokenizer import END, PAD, UNKNOWN, train_tokenizer
@@ -57,6 +57,19 @@ def test_a_prompt_shows_gaps_fields_summary_and_profile_and_ends_with_the_questi
         "earlier ~50",
         "profile a=1 b=2",
         "Question: will this client be 30 or more days past due within 6 months? Answer:",
+    ]
+
+
+def test_an_event_names_its_loan_by_number_and_a_currency_other_than_the_main_one() -> None:
+    settings, t = Instructions(currency="CNY"), datetime(2024, 2, 1, tzinfo=UTC)
+    events = [
+        event("statement", 2024, 1, 1, days_past_due=30, amount=Decimal("349.00"), currency="USD", loan=27),
+        event("order", 2024, 1, 1, amount=Decimal("5"), currency="CNY", loan=None),
+    ]
+    lines = rendered(events, t, settings).text.split("\n")
+    assert lines[:2] == ["start statement loan aa dpd30 ~500 USD", "+0d order ~5"]
+    assert [loan_word(number) for number in (1, 2, 26, 27, 52, 53, 702, 703)] == [
+        f"loan {letters}" for letters in ("a", "b", "z", "aa", "az", "ba", "zz", "aaa")
     ]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from zigong.instructions.render import asked_line
 from zigong.instructions.tasks import Tasks, load_tasks
 from zigong.recipe import Recipe, TinyBase
 from zigong.recipe.source import source_mapping
@@ -102,11 +103,13 @@ def _most_words(recipe: Recipe, tasks: Tasks) -> int:
     """Words of ``max_events`` event lines with every field, of the lines after them, of question, answer and end."""
     settings, mapping = recipe.instructions, source_mapping(recipe)
     attributes = sum(len(file.columns) for file in mapping.files)  # a mapping may turn every column into one
-    of_fields = {"days_past_due": 1, "amount": 1, "attributes": attributes}
+    amount = 1 if settings.currency is None else 2
+    of_fields = {"days_past_due": 1, "amount": amount, "attributes": attributes, "loan": 2}
     time = (2 if settings.time == "both" else 1) + (settings.season != "none")
     event = time + 1 + sum(of_fields[name] for name in settings.event_fields)
     profile = len(tasks.main.profile.split()) + attributes if settings.profile else 0
-    return settings.max_events * event + time + len(tasks.main.summary.split()) + profile + 3
+    asked = len(asked_line(1).split()) if recipe.observations.unit == "loan" else 0
+    return settings.max_events * event + time + len(tasks.main.summary.split()) + profile + asked + 3
 
 
 def tiny_parameters(tiny: TinyBase, words: int) -> int:

@@ -71,7 +71,8 @@ def baselines_of(job: Job, held_out: pa.Table) -> dict[str, Floats]:
     )
     columns = ["user_id", "loan_id", "observation_date", *SEQUENCE_COLUMNS]
     sequences = sequences_of_members(job.arrow("user_sequences", columns, where=ours), members)
-    features = baseline_features(sequences, source_mapping(recipe).outcome_events, recipe.business_timezone)
+    outcomes, currency = source_mapping(recipe).outcome_events, recipe.instructions.currency
+    features = baseline_features(sequences, outcomes, recipe.business_timezone, currency)
     fitted = fit_baselines(features.iloc[: len(train)], train["label"].to_numpy(), recipe.seed)
     return {name: predict(features.iloc[len(train) :]) for name, predict in fitted.items()}
 

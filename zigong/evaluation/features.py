@@ -35,23 +35,27 @@ class _Events:
     types: tuple[str, ...]
     days_past_due: Floats  # NaN if the event has none
     amount: Floats  # 0 if the event has none
+    currency: Ints  # index into currencies
+    currencies: tuple[str, ...]  # the main one is empty
     event_at: Ints  # microseconds since the epoch
     months_back: Ints  # calendar months from the event to T in the business time zone
     is_other: NDArray[np.bool_]  # whether the event is of another loan than the observed one
 
     def where(self, chosen: NDArray[np.bool_]) -> _Events:
         """The chosen events of all sequences."""
-        named = ("row", "type_code", "days_past_due", "amount", "event_at", "months_back", "is_other")
+        named = ("row", "type_code", "days_past_due", "amount", "currency", "event_at", "months_back", "is_other")
         return replace(self, **{name: getattr(self, name)[chosen] for name in named})
 
 
-def baseline_features(sequences: pa.Table, outcome_events: Sequence[str], timezone: str) -> pd.DataFrame:
+def baseline_features(
+    sequences: pa.Table, outcome_events: Sequence[str], timezone: str, currency: str | None = None
+) -> pd.DataFrame:
     """Features of each sequence, in the order of the table.
 
     ``status_lag_k`` and ``dpd_lag_k`` describe the k-th last outcome event; ``count_EVENT_wm``, ``max_dpd_wm`` and
     ``amount_EVENT_3m`` cover the last w calendar months; ``months_of_history``, ``gap_days`` and ``outcome_gap_days``
-    measure the length and the recency of the history; ``profile_KEY`` is a value of the profile. Amounts are summed
-    without conversion: a book of several currencies needs a mapping that converts them.
+    measure the length and the recency of the history; ``profile_KEY`` is a value of the profile. Amounts of another
+    currency than the main one have columns of their own, such as ``amount_EVENT_USD_3m``.
 
     Where a loan is observed, these describe its events and those that name no loan, except ``months_of_history`` and
     ``gap_days``, which are the client's. ``loans`` is the number of the client's loans; ``other_count_EVENT_wm``,
@@ -61,9 +65,10 @@ def baseline_features(sequences: pa.Table, outcome_events: Sequence[str], timezo
         sequences: rows of user_sequences, with SEQUENCE_COLUMNS.
         outcome_events: event types that state a repayment status.
         timezone: business time zone, which determines the calendar month of an event.
+        currency: main currency of amounts; None: they have one currency.
 
     Raises:
-        DataError: a column is missing, or the table is empty.
+        DataError: a column is missing, the table is empty, or amounts are in several currencies and none is the main.
     """
     missing = [name for name in SEQUENCE_COLUMNS if name not in sequences.column_names]
     if missing or not sequences.num_rows:
@@ -73,7 +78,7 @@ def baseline_features(sequences: pa.Table, outcome_events: Sequence[str], timezo
             action="read user_sequences with these columns",
         )
     observed = _utc(sequences["observation_at"])
-    every = _flattened(sequences["events"], observed, timezone, _of_other_loans(sequences))
+    every = _flattened(sequences["events"], observed, timezone, _of_other_loans(sequences), currency)
     events = every.where(~every.is_other)
     is_outcome = np.isin(events.type_code, [i for i, name in enumerate(events.types) if name in set(outcome_events)])
     parts = [
@@ -105,23 +110,44 @@ def _other_loans(every: _Events, loans: pa.ChunkedArray) -> pd.DataFrame:
 
 
 def _flattened(
-    column: pa.ChunkedArray, observed: pa.ChunkedArray, timezone: str, is_other: NDArray[np.bool_]
+    column: pa.ChunkedArray,
+    observed: pa.ChunkedArray,
+    timezone: str,
+    is_other: NDArray[np.bool_],
+    currency: str | None,
 ) -> _Events:
     row = _row_of_items(column)
     flat = pc.list_flatten(column)
     codes, types = pd.factorize(pc.struct_field(flat, "event_type").to_pandas(), sort=True)
-    event_at = _utc(pc.struct_field(flat, "event_at"))
+    event_at, amount = _utc(pc.struct_field(flat, "event_at")), pc.struct_field(flat, "amount")
+    stated, currencies = _currencies(pc.struct_field(flat, "currency"), amount, currency)
     return _Events(
         rows=len(column),
         row=row,
         type_code=codes.astype(np.int64),
         types=tuple(str(name) for name in types),
         days_past_due=_decimal(pc.struct_field(flat, "days_past_due")),
-        amount=np.nan_to_num(_decimal(pc.struct_field(flat, "amount"))),
+        amount=np.nan_to_num(_decimal(amount)),
+        currency=stated,
+        currencies=currencies,
         event_at=_integers(event_at.cast(pa.int64())),
         months_back=_month(observed, timezone)[row] - _month(event_at, timezone),
         is_other=is_other,
     )
+
+
+def _currencies(column: pa.ChunkedArray, amount: pa.ChunkedArray, main: str | None) -> tuple[Ints, tuple[str, ...]]:
+    """The currency of each event as an index, and the currencies; the main one, the only one and none are empty."""
+    words = pc.if_else(pc.is_valid(amount), column, None).to_pandas()
+    found = sorted(set(words.dropna()))
+    if main is None and len(found) > 1:
+        raise DataError(
+            f"user_sequences has amounts in {', '.join(found)}, which cannot be added",
+            action="set instructions.currency to the main one; the others are then counted apart",
+        )
+    others = [name for name in found if main is not None and name != main]
+    codes = {name: number for number, name in enumerate(others, start=1)}
+    return words.map(codes).fillna(0).to_numpy(dtype=np.int64), ("", *others)
 
 
 def _lags(events: _Events, is_outcome: NDArray[np.bool_]) -> pd.DataFrame:
@@ -147,9 +173,13 @@ def _counts(events: _Events) -> pd.DataFrame:
 
 
 def _amounts(events: _Events) -> pd.DataFrame:
-    paid = sorted(set(events.type_code[events.amount != 0].tolist()))
-    sums = _per_type(events, events.months_back <= AMOUNT_WINDOW_MONTHS, events.amount)
-    columns = {f"amount_{events.types[code]}_{AMOUNT_WINDOW_MONTHS}m": sums[:, code] for code in paid}
+    columns: dict[str, Floats] = {}
+    for number, currency in enumerate(events.currencies):
+        chosen = events.currency == number
+        sums = _per_type(events, chosen & (events.months_back <= AMOUNT_WINDOW_MONTHS), events.amount)
+        for code in sorted(set(events.type_code[chosen & (events.amount != 0)].tolist())):
+            name = "_".join(filter(None, (events.types[code], currency)))
+            columns[f"amount_{name}_{AMOUNT_WINDOW_MONTHS}m"] = sums[:, code]
     return pd.DataFrame(columns, index=range(events.rows))
 
 

@@ -91,7 +91,13 @@ def branch_of(
             profile = {name: value for name, value in profile.items() if name != spec.field}
         case EventAnswer() as spec:
             computed = event_answer(
-                spec, visible.events, folded, observed.on, max_events=settings.max_events, zone=zone
+                spec,
+                visible.events,
+                folded,
+                observed.on,
+                max_events=settings.max_events,
+                zone=zone,
+                currency=settings.currency,
             )
         case LabelAnswer():
             computed = None

@@ -30,7 +30,14 @@ def profile_answer(spec: ProfileAnswer, profile: Mapping[str, str], template: Te
 
 
 def event_answer(
-    spec: EventAnswer, events: Sequence[Event], folded: int, on: date, *, max_events: int, zone: ZoneInfo
+    spec: EventAnswer,
+    events: Sequence[Event],
+    folded: int,
+    on: date,
+    *,
+    max_events: int,
+    zone: ZoneInfo,
+    currency: str | None = None,
 ) -> Computed:
     """A number from the events of one type with a local date in ``[on - window_months, on)``.
 
@@ -43,6 +50,7 @@ def event_answer(
         folded: number of older events that it omits.
         on: the local date of T.
         max_events: largest number of events that a sequence keeps.
+        currency: main currency of amounts, the only one that an answer is in; None: they have one currency.
     """
     first = months_before(on, spec.window_months)
     if folded and not _window_is_visible(events, first, max_events, zone):
@@ -53,8 +61,11 @@ def event_answer(
     amounts = [amount for event in found if (amount := event.get("amount")) is not None]
     if len(amounts) < len(found):
         return Computed(unanswered="amount_is_unknown")
-    if len({event.get("currency") for event in found}) > 1:
+    stated = {event.get("currency") for event in found}
+    if len(stated) > 1:
         return Computed(unanswered="several_currencies")
+    if currency is not None and stated - {currency, None}:
+        return Computed(unanswered="amount_in_another_currency")
     number = sum(amounts, Decimal(0)) if spec.measure == "sum" else max(amounts, default=Decimal(0))
     return Computed(answer=round_number(float(number)))
 

@@ -76,7 +76,11 @@ class Histories:
 
 def event_columns(settings: Instructions) -> tuple[str, ...]:
     """The fields of an event that its line depends on."""
-    return (*ALWAYS, *settings.event_fields)
+    return (*ALWAYS, *settings.event_fields, *(("currency",) if _names_currencies(settings) else ()))
+
+
+def _names_currencies(settings: Instructions) -> bool:
+    return settings.currency is not None and "amount" in settings.event_fields
 
 
 def events_in(batch: pa.RecordBatch, fields: Collection[str]) -> Events:
@@ -195,6 +199,9 @@ def _what(events: pa.RecordBatch, settings: Instructions) -> Iterator[Integers]:
         yield events["days_past_due"].fill_null(0).to_numpy().astype(np.int64)
     if "amount" in settings.event_fields:
         yield _amount_codes(events["amount"])
+    if _names_currencies(settings):
+        foreign = pc.and_(pc.is_valid(events["amount"]), pc.not_equal(events["currency"], settings.currency))
+        yield _text_codes(pc.if_else(foreign, events["currency"], None))
     if "attributes" in settings.event_fields:
         yield _map_codes(events["attributes"])
 

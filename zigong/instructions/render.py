@@ -158,6 +158,9 @@ def _fields(event: Event, template: Template, settings: Instructions) -> list[st
         words.append(f"dpd{late}")
     if "amount" in settings.event_fields and amount is not None:
         words.append(round_number(float(amount)))
+        currency = event.get("currency")
+        if settings.currency is not None and currency is not None and currency != settings.currency:
+            words.append(word(currency, template))
     if "attributes" in settings.event_fields and attributes:
         pairs: Any = attributes.items() if isinstance(attributes, Mapping) else attributes
         words += [f"{word(key, template)}={word(value, template)}" for key, value in sorted(pairs)]

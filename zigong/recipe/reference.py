@@ -69,6 +69,7 @@ _EXAMPLES: dict[str, object] = {
     "observations.cohort.max_days_past_due": 29,
     "split.max_train_samples": 30000,
     "instructions.auxiliary[].template": "sentiment@1",
+    "instructions.currency": "EUR",
     "base.path": "models/mistral-7b",
     "base.parameters": 7248023552,
     "base.tiny.max_tokens": 2000000,

@@ -226,6 +226,12 @@ class Instructions(Section):
         "gap", description="gap since the previous event, calendar date, or both"
     )
     event_fields: tuple[EventField, ...] = Field(get_args(EventField), description="what an event line shows")
+    currency: str | None = Field(
+        None,
+        pattern="^[A-Z]{3}$",
+        description="main currency of the amounts (ISO 4217): the text names every other one, and features are counted "
+        "per currency; without it, a source with several currencies is refused",
+    )
     profile: bool = Field(True, description="whether the profile is rendered before the question")
     max_events: Positive = Field(120, description="newest events kept; older complete calendar months are folded")
 

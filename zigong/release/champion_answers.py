@@ -8,6 +8,7 @@ from zigong.evaluation.answering import require_known_words
 from zigong.evaluation.asked_model import AskedModel
 from zigong.evaluation.held_out_answers import model_answers
 from zigong.evaluation.prompt_sources import prompts_of_members
+from zigong.instructions.currencies import require_one_currency
 from zigong.instructions.event_types import event_types
 from zigong.release.model import require_unseen
 from zigong.release.registry import champion
@@ -31,7 +32,8 @@ def champion_answers(
 
     Raises:
         ConfigError: clients that the recipe holds out may have trained the champion, or it is asked about another unit.
-        DataError: the tokenizer of the champion lacks an event type, or a prompt does not fit its context.
+        DataError: the tokenizer of the champion lacks an event type, its text does not tell the currencies apart, or a
+            prompt does not fit its context.
     """
     current = champion(registry_of(job.recipe))
     if current is None or current.model.model_id == challenger_id:
@@ -40,7 +42,9 @@ def champion_answers(
     name, asked, folders = current.model.model_id, current.model.asked, current.folders
     asked.require_unit(job.recipe.observations.unit)
     days = ObservationDates(population=job.population, days=tuple(members["observation_date"].unique().to_pylist()))
-    present = event_types(job.read("user_sequences").where(days.predicate))
+    sequences = job.read("user_sequences").where(days.predicate)
+    require_one_currency(sequences, asked.prompts.settings)
+    present = event_types(sequences)
     require_known_words(name, asked, asked.encoder(folders), present)
     prompts = prompts_of_members(
         asked,
