@@ -14,9 +14,10 @@ from zigong.cli.doctor import examine
 from zigong.cli.estimate import estimate_run
 from zigong.cli.shared import OnlyRecipe, Overrides, RecipeFile, Root, RunId, named_errors, named_run
 from zigong.console import CONSOLE, say, say_error
+from zigong.errors import ConfigError
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.pipeline import Plan, Step, write_plan
-from zigong.recipe import load_recipe
+from zigong.recipe import Recipe, load_recipe
 from zigong.recipe.feasible import require_feasible
 from zigong.recipe.source import lakehouse_key, source_mapping
 from zigong.runs.handover import Dataset, FinalModel, GateDecision
@@ -24,6 +25,7 @@ from zigong.runs.job import Job
 from zigong.runs.run import Outcome, Run
 from zigong.runs.runner import execute, start
 from zigong.runs.steps import steps_of
+from zigong.runs.takeover import former_run, take_over
 
 
 def run_recipe(
@@ -31,11 +33,15 @@ def run_recipe(
     overrides: Overrides = None,
     run_id: RunId = None,
     until: Annotated[str | None, typer.Option(help="last step to run")] = None,
+    from_step: Annotated[
+        str | None, typer.Option(help="first step to run; takes earlier ones over from --like")
+    ] = None,
+    like: Annotated[str | None, typer.Option(help="run whose tables and values a new run starts with")] = None,
 ) -> None:
     """Run a recipe from raw behaviour to a released Behavior Card, or resume one with --run-id."""
     with named_errors():
         loaded = load_recipe(recipe, overrides or [])
-        opened = start(loaded, run_id)
+        opened = _opened(loaded, run_id, from_step=from_step, like=like)
         say(f"[bold]{loaded.name}[/]  run [cyan]{opened.run_id}[/]  recipe digest {loaded.digest()[:12]}")
         again = shlex.join(["zigong", "run", str(recipe), *_sets(overrides), "--run-id", opened.run_id])
         last = _follow_until_interrupted(opened, until, again)
@@ -47,6 +53,20 @@ def run_recipe(
         say(f"report   {page}\nmetrics  {opened.folder / 'metrics.json'}")
         if last is not None and last.code:
             raise typer.Exit(last.code)
+
+
+def _opened(recipe: Recipe, run_id: str | None, *, from_step: str | None, like: str | None) -> Run:
+    """The run, with what it takes over from another one."""
+    if from_step is None and like is None:
+        return start(recipe, run_id)
+    if from_step is None or like is None:
+        raise ConfigError(
+            "--from-step and --like go together", action="give the step to start from and the run to take over from"
+        )
+    former = former_run(recipe, like, from_step)
+    opened = start(recipe, run_id)
+    take_over(opened, former, from_step)
+    return opened
 
 
 def plan_recipe(recipe: RecipeFile, overrides: Overrides = None) -> None:

@@ -130,7 +130,7 @@ def decide(
         reference=CHALLENGER,
         thresholds={CHALLENGER: threshold},
     )
-    checks = (*_checks(result, gate, evaluation.confidence, champion_ends), _plausible(result, gate, alarms))
+    checks = (_plausible(result, gate, alarms), *_checks(result, gate, evaluation.confidence, champion_ends))
     failed = tuple(check.sentence for check in checks if not check.passed)
     return Decision(
         decision="refused" if failed else "released",
