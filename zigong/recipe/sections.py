@@ -106,10 +106,10 @@ class Cohort(Section):
         "many months before T; 1: in the last month",
     )
     max_days_past_due: int | None = Field(
-        None, ge=0, description="only clients whose last known days past due are at most this; null: all"
+        None, ge=0, description="only clients whose worst open loan is at most so many days past due; null: all"
     )
     open_loan: bool = Field(
-        True, description="only clients whose loan is not closed by one of the mapping's closing_events before T"
+        True, description="only clients with a loan that no closing_events of the mapping closed before T"
     )
 
 
