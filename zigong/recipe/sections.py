@@ -67,6 +67,11 @@ class Source(Section):
     """The raw files, and the mapping that turns them into events."""
 
     mapping: str = Field(description="name of a shipped mapping (schemas/sources) or path of a mapping file")
+    further: tuple[str, ...] = Field(
+        (),
+        description="mappings of other sources in the lakehouse whose events are in the histories, too; cohort and "
+        "labels read the outcome events of `mapping` alone. All need the same id_namespace",
+    )
     path: str | None = Field(None, description="folder of the raw files; simulated sources generate their own")
     simulation: Simulation | None = Field(None, description="size of the simulated lender, only for mapping simulated")
     missing_nights: Literal["heal", "refuse"] = Field(
