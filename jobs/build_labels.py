@@ -8,7 +8,7 @@ from zigong.incremental.state import known_timelines
 from zigong.lakehouse.fence import Basis
 from zigong.lakehouse.lineage import Partition
 from zigong.recipe.population import label_settings_of
-from zigong.recipe.source import source_mapping
+from zigong.recipe.source import outcome_source, source_mapping
 from zigong.runs.dates import ObservationDates
 from zigong.runs.job import Job
 from zigong.runs.known_dates import require_ingested
@@ -40,6 +40,7 @@ def build_labels(job: Job) -> None:
         mapping=mapping,
         unit=recipe.observations.unit,
         population=dates.population,
+        source=outcome_source(recipe),
     )
     version = job.publish("observation_points", points, cells=dates.predicate)
     labels = due_labels(job, dates)
@@ -62,6 +63,7 @@ def _publish_labels(job: Job, timelines: DataFrame, dates: ObservationDates, poi
         timezone=recipe.business_timezone,
         mapping=source_mapping(recipe),
         label_settings=label_settings_of(recipe),
+        source=outcome_source(recipe),
     )
     # Of two concurrent runs, only the one whose points are still published may publish labels for them.
     partitions = frozenset(Partition.of(population=dates.population, observation_date=day) for day in dates.days)

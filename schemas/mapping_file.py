@@ -160,6 +160,7 @@ class MappingFile(Strict):
     closing_events: list[EventType] = Field(default_factory=list)
     attributes: dict[str, Literal["code", "free_text"]] = Field(default_factory=dict)
     max_refused_share: Annotated[float, Field(ge=0, le=1)] = MAX_REFUSED_SHARE
+    id_namespace: Name | None = None
 
     @field_validator("closing_events")
     @classmethod

@@ -69,6 +69,7 @@ class SourceMapping:
     attribute_codes: tuple[str, ...]  # attributes whose values no person wrote; the others are masked at ingest
     max_refused_share: float  # of raw rows; beyond it a delivery is considered broken and is not published
     digest: str
+    id_namespace: str | None = None  # sources of one namespace know a client by the same id; None: the lakehouse's own
 
     @property
     def known_at_basis(self) -> str:
@@ -134,6 +135,7 @@ def _mapping(file: MappingFile, origin: str, digest: str) -> SourceMapping:
         attribute_codes=tuple(name for name, kind in file.attributes.items() if kind == "code"),
         max_refused_share=file.max_refused_share,
         digest=digest,
+        id_namespace=file.id_namespace,
     )
 
 

@@ -91,5 +91,5 @@ def test_a_recipe_without_auxiliary_questions_keeps_its_dataset_id(spark: SparkS
     )
     labelled = of_clients(spark.createDataFrame(known, LABELS))
     dataset = build_members(of_clients(rendered), labelled, load_recipe(TINY), {"Yes": [7], "No": [8]})
-    assert dataset.dataset_id == "ds-a46093eeb6eac86c"
+    assert dataset.dataset_id == "ds-5c84d85143662d21"
     assert dataset.dropped == {"indeterminate": 12}

@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 
 MAPPING = """
-name: NAME
+name: SOURCE
 data: public
 title: clients with several loans
 files:
@@ -21,7 +21,7 @@ files:
       LATE: {type: int, required: true}
 events: >
   SELECT CLIENT AS user_key, concat(LOAN, '/', DAY) AS event_key, LOAN AS loan_key, 'upsert' AS op,
-    'statement' AS event_type, CAST(DAY AS TIMESTAMP) AS event_at, CAST(NULL AS DECIMAL(18,2)) AS amount,
+    'KIND' AS event_type, CAST(DAY AS TIMESTAMP) AS event_at, CAST(NULL AS DECIMAL(18,2)) AS amount,
     CAST(NULL AS STRING) AS currency, LATE AS days_past_due, CAST(map() AS MAP<STRING, STRING>) AS attributes
   FROM statements
 profiles: >
@@ -29,13 +29,24 @@ profiles: >
     CAST(NULL AS STRING) AS person_key, CAST(map() AS MAP<STRING, STRING>) AS attributes
   FROM (SELECT DISTINCT CLIENT FROM statements)
 known_at: {lag: INTERVAL 1 HOUR}
-outcome_events: [statement]
+outcome_events: [OUTCOME]
+id_namespace: NAMESPACE
 """
 CLIENTS, MONTHS = 160, 7
 
 
-def write_lender(folder: Path, name: str = "several") -> Path:
-    """Writes the raw file and the mapping; returns the mapping's path. A loan is late more often after it was late."""
+def write_mapping(folder: Path, name: str, **words: str) -> Path:
+    """Writes a mapping of the raw file; ``words`` change its event type, its outcome event and its namespace."""
+    text = MAPPING.replace("name: SOURCE", f"name: {name}")
+    for word, value in {"KIND": "statement", "OUTCOME": "statement", "NAMESPACE": "bank", **words}.items():
+        text = text.replace(word, value)
+    mapping = folder / f"{name}.yaml"
+    mapping.write_text(text, encoding="utf-8")
+    return mapping
+
+
+def write_lender(folder: Path) -> Path:
+    """Writes the raw file and a mapping; returns the mapping's path. A loan is late more often after it was late."""
     chance = random.Random(3)  # noqa: S311
     lines = ["CLIENT,LOAN,DAY,LATE"]
     for client in range(CLIENTS):
@@ -48,6 +59,4 @@ def write_lender(folder: Path, name: str = "several") -> Path:
                 lines.append(f"client-{client:03d},client-{client:03d}-loan-{loan},{day},{late}")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "statements.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    mapping = folder / f"{name}.yaml"
-    mapping.write_text(MAPPING.replace("NAME", name), encoding="utf-8")
-    return mapping
+    return write_mapping(folder, "several")

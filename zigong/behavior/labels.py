@@ -33,6 +33,7 @@ def performance_labels(
     timezone: str,
     mapping: SourceMapping,
     label_settings: str,
+    source: str | None = None,
 ) -> DataFrame:
     """One row per eligible point and horizon, in the columns of performance_labels.
 
@@ -47,7 +48,7 @@ def performance_labels(
     have an outcome event (the client left the book, or the window is not over). Otherwise good.
 
     Args:
-        timelines: user_timelines of one source, complete up to ``as_of_date``.
+        timelines: user_timelines, complete up to ``as_of_date``.
         points: observation_points; only eligible ones are labelled.
         horizons: windows (months) and thresholds (days past due).
         reporting_lag_days: local days from the end of the window until a label is mature.
@@ -55,12 +56,13 @@ def performance_labels(
         timezone: business time zone.
         mapping: defines the outcome and closing event types.
         label_settings: digest of horizons and lag, see ``recipe.population``.
+        source: the source of the outcome events; None: the timelines have one source.
     """
     known = timelines.select(
         "user_id",
         as_of(F.col("timeline"), local_midnight(F.lit(as_of_date), timezone)).alias("timeline"),
     )
-    outcomes = known.select("user_id", of_types(F.col("timeline"), mapping.outcome_events).alias("outcomes"))
+    outcomes = known.select("user_id", of_types(F.col("timeline"), mapping.outcome_events, source).alias("outcomes"))
     windows = with_points(outcomes, _windows(points, horizons, reporting_lag_days, timezone))
     of_point = F.when(F.col("loan_id") == NO_LOAN, F.col("outcomes")).otherwise(
         of_loan(F.col("outcomes"), F.col("loan_id"))

@@ -41,6 +41,7 @@ def observation_points(
     mapping: SourceMapping,
     population: str,
     unit: Unit = "user",
+    source: str | None = None,
 ) -> DataFrame:
     """The observation points of every T, in the columns of observation_points.
 
@@ -58,13 +59,14 @@ def observation_points(
     loan_closed, in_arrears.
 
     Args:
-        timelines: user_timelines of one source, complete up to the last T.
+        timelines: user_timelines, complete up to the last T.
         dates: observation dates; T is their local midnight.
         timezone: business time zone.
         cohort: the eligibility rules.
         mapping: defines the outcome and closing event types.
         population: digest of what is observed, see ``recipe.population``.
         unit: who is observed.
+        source: the source of the outcome events; None: the timelines have one source.
     """
     # T is a constant of the exploded row: computed once, not for every event it is compared with.
     points = [F.struct(F.lit(day), local_midnight(F.lit(day), timezone)) for day in dates]
@@ -72,7 +74,7 @@ def observation_points(
     histories = spine.where(any_as_of(F.col("timeline"), F.col("observation_at"))).select(
         *_CARRIED, as_of(F.col("timeline"), F.col("observation_at")).alias("history")
     )
-    outcomes = histories.withColumn("outcomes", of_types(F.col("history"), mapping.outcome_events)).select(
+    outcomes = histories.withColumn("outcomes", of_types(F.col("history"), mapping.outcome_events, source)).select(
         *_CARRIED,
         F.lit(population).alias("population"),
         F.size("history").alias("events_known"),

@@ -127,10 +127,15 @@ def _is_valid(version: Column, observation_at: Column) -> Column:
     )
 
 
-def of_types(history: Column, event_types: Iterable[str]) -> Column:
-    """The versions of a history whose event_type is one of ``event_types``."""
+def of_types(history: Column, event_types: Iterable[str], source: str | None = None) -> Column:
+    """The versions of a history whose event_type is one of ``event_types``, and whose source is ``source`` if given."""
     types = list(event_types)
-    return F.filter(history, lambda version: version["event"]["event_type"].isin(types))
+
+    def chosen(version: Column) -> Column:
+        of_type = version["event"]["event_type"].isin(types)
+        return of_type if source is None else of_type & F.startswith(version["name"], F.lit(f"{source}\t"))
+
+    return F.filter(history, chosen)
 
 
 def newest(history: Column) -> Column:

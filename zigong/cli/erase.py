@@ -18,7 +18,7 @@ from zigong.console import CONSOLE, say
 from zigong.errors import ConfigError, DataError
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.recipe import Recipe, load_recipe
-from zigong.recipe.source import lakehouse_key
+from zigong.recipe.source import pseudonym_key
 from zigong.runs.run import Run, list_runs
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ SHOWN_FILES, SHOWN_LINES = 10, 50
 
 
 def erase(
-    users: Annotated[Path, typer.Option(help="file of raw client ids, one per line; they are never written")],
+    users: Annotated[
+        Path, typer.Option(help="file of raw client ids, one per line, of the recipe's source; they are never written")
+    ],
     recipe: OnlyRecipe = None,
     root: Root = None,
     pseudonyms: Annotated[bool, typer.Option("--pseudonyms", help="the file holds user_ids, not raw ids")] = False,
@@ -49,7 +51,7 @@ def erase(
         lines = _ids(users, pseudonyms=pseudonyms)
         request = request_for(
             list(lines.values()),
-            key=lakehouse_key(owner),
+            key=pseudonym_key(owner),
             pseudonyms=pseudonyms,
             retrain_days=retrain_days,
         )

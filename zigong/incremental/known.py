@@ -13,7 +13,7 @@ from zigong.incremental.limits import TooMuchChanged
 from zigong.lakehouse.business_time import local_midnight
 from zigong.lakehouse.lineage import changed_partitions, is_readable, newest_instant
 from zigong.lakehouse.tables import open_pinned
-from zigong.recipe.source import source_mapping
+from zigong.recipe.source import source_names
 from zigong.runs.job import Job
 
 MAX_CHANGED_ROWS = 1_000_000  # their digests are broadcast; if more rows changed, everything is rebuilt
@@ -23,13 +23,13 @@ _MARGIN = timedelta(days=2)
 
 
 def source_events(job: Job) -> DataFrame:
-    """The run's behavior_events of the recipe's source: no other source enters its histories and labels."""
+    """The run's behavior_events of the recipe's sources: no other source enters its histories and labels."""
     return of_source(job.read(EVENTS), job)
 
 
 def of_source(rows: DataFrame, job: Job) -> DataFrame:
-    """The rows of the recipe's source."""
-    return rows.where(F.col("source") == source_mapping(job.recipe).name)
+    """The rows of the recipe's sources."""
+    return rows.where(F.col("source").isin(list(source_names(job.recipe))))
 
 
 def known_between(events: DataFrame, first: date | None, end: date, timezone: str) -> DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+from collections.abc import Sequence
 from types import ModuleType
 
 from schemas.contracts import table_contract
@@ -12,9 +13,9 @@ from zigong.behavior import sequences, timeline
 from zigong.lakehouse import business_time
 
 
-def timelines_method(timezone: str, source: str) -> str:
-    """The digest of how the timelines of a source are built."""
-    return _digest("user_timelines", (business_time, timeline), timezone=timezone, source=source)
+def timelines_method(timezone: str, sources: Sequence[str]) -> str:
+    """The digest of how the timelines of some sources are built."""
+    return _digest("user_timelines", (business_time, timeline), timezone=timezone, sources=sorted(sources))
 
 
 def sequences_method(*, timezone: str, max_events: int, policy_id: str) -> str:

@@ -22,7 +22,7 @@ from zigong.incremental.limits import TooMuchChanged, require_few
 from zigong.incremental.method import timelines_method
 from zigong.lakehouse.lineage import Lineage, lineages, rows_in
 from zigong.lakehouse.tables import open_pinned, published_version
-from zigong.recipe.source import source_mapping
+from zigong.recipe.source import source_names
 from zigong.runs.job import Job
 
 STATE = "user_timelines"
@@ -72,7 +72,7 @@ def newest_state(job: Job) -> State | None:
 
 
 def _method(job: Job) -> str:
-    return timelines_method(job.recipe.business_timezone, source_mapping(job.recipe).name)
+    return timelines_method(job.recipe.business_timezone, source_names(job.recipe))
 
 
 def _needed_until(job: Job) -> date:

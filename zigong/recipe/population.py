@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from zigong.files.digests import json_digest
 from zigong.recipe.recipe import Recipe
-from zigong.recipe.source import source_mapping
+from zigong.recipe.source import source_mapping, source_names
 
 DIGITS = 16  # of a digest in a key
 
 
 def population_of(recipe: Recipe) -> str:
-    """Digest of everything that decides who is observed: source, outcome types, unit, cohort, and the time zone of T.
+    """Digest of everything that decides who is observed: sources, outcome types, unit, cohort, and the time zone of T.
 
     Text, labels and models do not enter it: recipes that differ only there share their observation points.
 
@@ -20,6 +20,7 @@ def population_of(recipe: Recipe) -> str:
     mapping = source_mapping(recipe)
     content = {
         "source": mapping.name,
+        "further": sorted(source_names(recipe)[1:]),
         "outcome_events": sorted(mapping.outcome_events),
         "closing_events": sorted(mapping.closing_events),
         "unit": recipe.observations.unit,

@@ -57,6 +57,7 @@ _EXAMPLES: dict[str, object] = {
     "engine.spark_java_options": "-XX:TieredStopAtLevel=1",
     "engine.ray_actors": 4,
     "source.mapping": "mappings/consumer_loans.yaml",
+    "source.further": ["mappings/card_payments.yaml"],
     "source.path": "/landing/consumer_loans",
     "observations.train.first": date(2023, 1, 1),
     "observations.train.last": date(2023, 6, 1),

@@ -67,6 +67,11 @@ class Source(Section):
     """The raw files, and the mapping that turns them into events."""
 
     mapping: str = Field(description="name of a shipped mapping (schemas/sources) or path of a mapping file")
+    further: tuple[str, ...] = Field(
+        (),
+        description="mappings of other sources in the lakehouse whose events are in the histories, too; cohort and "
+        "labels read the outcome events of `mapping` alone. All need the same id_namespace",
+    )
     path: str | None = Field(None, description="folder of the raw files; simulated sources generate their own")
     simulation: Simulation | None = Field(None, description="size of the simulated lender, only for mapping simulated")
     missing_nights: Literal["heal", "refuse"] = Field(
@@ -106,10 +111,10 @@ class Cohort(Section):
         "many months before T; 1: in the last month",
     )
     max_days_past_due: int | None = Field(
-        None, ge=0, description="only clients whose last known days past due are at most this; null: all"
+        None, ge=0, description="only clients whose worst open loan is at most so many days past due; null: all"
     )
     open_loan: bool = Field(
-        True, description="only clients whose loan is not closed by one of the mapping's closing_events before T"
+        True, description="only clients with a loan that no closing_events of the mapping closed before T"
     )
 
 

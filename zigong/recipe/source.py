@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 
 from schemas.mappings import SourceMapping, load_mapping
@@ -19,19 +20,63 @@ def source_mapping(recipe: Recipe) -> SourceMapping:
     Raises:
         ConfigError: there is no such mapping, its content is not allowed, or it is private and the key published.
     """
-    try:
-        mapping = load_mapping(recipe.source.mapping)
-    except ValueError as error:
-        raise ConfigError(
-            f"source.mapping: {error}",
-            action="correct the file, or use its path; a relative one starts at the working directory",
-        ) from error
+    mapping = _loaded(recipe.source.mapping, "source.mapping")
     if recipe.lakehouse.key == "published" and mapping.data == "private":
         raise ConfigError(
             "lakehouse.key: published is no secret, but the source is private",
             action=f"set lakehouse.key: env and export {KEY_VARIABLE}",
         )
     return mapping
+
+
+def source_names(recipe: Recipe) -> tuple[str, ...]:
+    """The sources whose events are in the histories, that of the labels first.
+
+    Raises:
+        ConfigError: as ``source_mapping``; or the sources do not declare that they know clients by the same ids, or an
+            outcome event type of the first one is one of another.
+    """
+    first = source_mapping(recipe)
+    others = [_loaded(name, "source.further") for name in recipe.source.further]
+    for other in others:
+        if first.id_namespace is None or other.id_namespace != first.id_namespace:
+            raise ConfigError(
+                f"source.further: {other.name} (id_namespace {other.id_namespace}) and {first.name} (id_namespace "
+                f"{first.id_namespace}) do not declare that they know clients by the same ids",
+                action="state the same id_namespace in both mappings, if that is so, and ingest both again",
+            )
+        shared = sorted({*first.outcome_events} & {*other.outcome_events})
+        if shared:
+            raise ConfigError(
+                f"source.further: {other.name} and {first.name} both call {', '.join(shared)} an outcome event",
+                action="give the events of one of them another event_type in its mapping",
+            )
+    return (first.name, *(other.name for other in others))
+
+
+def outcome_source(recipe: Recipe) -> str | None:
+    """The source that states the outcome events where the histories hold several; None: they hold one."""
+    return source_mapping(recipe).name if recipe.source.further else None
+
+
+def _loaded(name: str, key: str) -> SourceMapping:
+    try:
+        return load_mapping(name)
+    except ValueError as error:
+        raise ConfigError(
+            f"{key}: {error}",
+            action="correct the file, or use its path; a relative one starts at the working directory",
+        ) from error
+
+
+def pseudonym_key(recipe: Recipe) -> bytes:
+    """The HMAC key of the ids of the recipe's source: of the lakehouse, and of the source's namespace if it has one.
+
+    Raises:
+        ConfigError: as ``lakehouse_key`` and ``source_mapping``.
+    """
+    key, namespace = lakehouse_key(recipe), source_mapping(recipe).id_namespace
+    return key if namespace is None else hmac.digest(key, f"zigong id namespace {namespace}".encode(), "sha256")
 
 
 def known_key(recipe: Recipe) -> bytes | None:

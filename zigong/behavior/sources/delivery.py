@@ -22,7 +22,7 @@ from zigong.behavior.sources.stated import unfit_payload
 from zigong.errors import DataError
 from zigong.lakehouse.row_text import EXACT
 from zigong.recipe import Recipe
-from zigong.recipe.source import lakehouse_key
+from zigong.recipe.source import pseudonym_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ def refused_raw(raw: RawTables, mapping: SourceMapping, recipe: Recipe, tombston
         tombstones: of erased users, see :func:`zigong.behavior.sources.ingest.without_erased`.
     """
     rows_in, refused = counted_rows(raw)
-    rejected = rejected_rows(raw, mapping, key=lakehouse_key(recipe))
+    rejected = rejected_rows(raw, mapping, key=pseudonym_key(recipe))
     found = rejected_without_erased(rejected, tombstones if refused else None)
     return RefusedRaw(rows=found.kept, refused=refused, erased=found.erased, rows_in=rows_in)
 
@@ -128,7 +128,7 @@ def delivered_tables(
         from_date: first known date of the events; None: all before ``to_date``.
         to_date: end of the known dates, excluded; None: all from ``from_date`` on.
     """
-    key, timezone = lakehouse_key(recipe), recipe.business_timezone
+    key, timezone = pseudonym_key(recipe), recipe.business_timezone
     events = stated_events(
         spark,
         raw,
