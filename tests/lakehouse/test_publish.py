@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date, datetime
+from functools import reduce
 from pathlib import Path
 
 import pytest
-from pyspark.sql import SparkSession
+from deltalake import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
 
 from schemas.contracts import table_contract
-from tests.support.points import POINTS, points, put
+from tests.support.points import POINTS, POPULATION, job_at, points, put
 from zigong.errors import DataError
 from zigong.lakehouse.commits import create_if_missing
 from zigong.lakehouse.paths import LakehousePaths
@@ -67,6 +70,17 @@ def test_a_pinned_version_keeps_its_rows_when_the_table_changes(spark: SparkSess
     paths = LakehousePaths.at(str(tmp_path))
     assert [r["user_id"] for r in open_pinned(spark, paths, POINTS, first.version).collect()] == ["a"]
     assert arrow_pinned(paths, POINTS, second.version, columns=["user_id"]).num_rows == 2
+
+
+def test_rows_of_a_partition_are_in_one_file_whatever_the_number_of_tasks(spark: SparkSession, tmp_path: Path) -> None:
+    days = [date(2024, 1, day) for day in range(1, 7)]
+    users = [f"u{number}" for number in range(60)]
+    parts = [points(spark, users, observation_date=day, observation_at=datetime(2024, 1, day.day)) for day in days]
+    rows = reduce(DataFrame.unionByName, parts).repartition(8)
+    job = job_at(tmp_path, "many")
+    version = job.publish(POINTS, rows, cells=f"population = '{POPULATION}'")
+    assert arrow_pinned(job.paths, POINTS, version, columns=["user_id"]).num_rows == len(users) * len(days)
+    assert len(DeltaTable(job.paths.table(POINTS), version=version).file_uris()) == len(days)
 
 
 def test_reading_an_unpublished_table_names_it(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from zigong.lakehouse.attempts import Attempt
 from zigong.lakehouse.audit_log import log_publish
 from zigong.lakehouse.commits import create_if_missing, make_commit, metadata_text, own_commits
 from zigong.lakehouse.fence import Basis, fenced, make_fenced_commit
+from zigong.lakehouse.few_files import gathered
 from zigong.lakehouse.lineage import Lineage
 from zigong.lakehouse.lost_files import require_written
 from zigong.lakehouse.paths import LakehousePaths
@@ -262,7 +263,7 @@ def _replace(
     create_if_missing(paths, contract)
     listed = rows.select(*contract.column_names)
     writer = (
-        (listed if basis is None else fenced(listed, paths, basis))
+        gathered(listed if basis is None else fenced(listed, paths, basis), contract)
         .write.format("delta")
         .mode("overwrite")
         .option("replaceWhere", where)
