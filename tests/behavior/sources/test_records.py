@@ -62,9 +62,14 @@ def test_lines_are_numbered_over_skipped_blank_and_quoted_ones() -> None:
     assert [(line, cells[0]) for line, cells, _ in found] == [(3, "id"), (4, "1"), (7, "2")]
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "windows-1252", "utf-16"])
+def test_a_byte_order_mark_of_joined_files_is_no_part_of_a_cell() -> None:
+    found = read('\ufeff"id","x"\n1,a\n\ufeff"id","x"\n2,b\n')
+    assert [cells[0] for _, cells, _ in found] == ["id", "1", "id", "2"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "windows-1252", "utf-16", "utf-16-le"])
 def test_a_declared_encoding_is_read_and_no_byte_order_mark_is_left(tmp_path: Path, encoding: str) -> None:
-    mark = "\ufeff" if encoding == "utf-8" else ""
+    mark = "\ufeff" if encoding in ("utf-8", "utf-16-le") else ""
     (tmp_path / "x.csv").write_bytes(f'{mark}"ID",x\n1,Größe\n'.encode(encoding))
     with opened(tmp_path / "x.csv", encoding) as text:
         assert [record.cells for record in records(text, Dialect())] == [["ID", "x"], ["1", "Größe"]]

@@ -83,9 +83,9 @@ def utf_16(path: Path) -> bool:
 
 
 def text_lines(text: TextIO) -> Iterator[str]:
-    """The lines of a file with their ends."""
+    """The lines of a file with their ends; a mark may begin any line, where files were joined to one."""
     while line := text.readline(MAX_LINE):
-        yield line
+        yield line.removeprefix(BYTE_ORDER_MARK)
         while len(line) == MAX_LINE and not line.endswith(("\n", "\r")):
             line = text.readline(MAX_LINE)
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from schemas.mappings import SourceFile
 from zigong.behavior.sources.listing import RawFile
-from zigong.behavior.sources.records import BYTE_ORDER_MARK, UNREADABLE_TEXT, Dialect, opened, records, text_lines
+from zigong.behavior.sources.records import UNREADABLE_TEXT, Dialect, opened, records, text_lines
 
 CORRUPT, FILE, LINE, PARTITION = "_corrupt_record", "_file", "_line", "_partition"
 MALFORMED, REPEATED_HEADER = "malformed_row", "repeated_header"
@@ -38,7 +38,7 @@ def dialect_of(file: SourceFile) -> Dialect:
 
 def header_names(cells: Iterable[str]) -> tuple[str, ...]:
     """The cells of a header as names of columns."""
-    return tuple(cell.lstrip(BYTE_ORDER_MARK).strip() for cell in cells)
+    return tuple(cell.strip() for cell in cells)
 
 
 def cause_of_unreadable(error: BaseException) -> str:
@@ -99,7 +99,7 @@ class TextRows:
         with opened(item.path, self.file.encoding) as text:
             for line, content in enumerate(text_lines(text), start=1):
                 if content.strip():
-                    yield (partition, content.lstrip(BYTE_ORDER_MARK), item.name, line)
+                    yield (partition, content, item.name, line)
 
 
 def _folded(cells: Iterable[str]) -> tuple[str, ...]:
