@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 from schemas.mappings import SourceMapping, load_mapping
 from zigong.errors import ConfigError
 from zigong.recipe.recipe import Recipe
+from zigong.recipe.user_key import KEY_FILE_VARIABLE, KEY_VARIABLE, taken_key
 
 PUBLISHED_KEY = "zigong-public-demo-key"  # pseudonyms of public and simulated data only
-KEY_VARIABLE = "ZIGONG_USER_KEY"
 SHORTEST_KEY = 16  # characters
 
 
@@ -49,10 +47,11 @@ def lakehouse_key(recipe: Recipe) -> bytes:
     """
     if recipe.lakehouse.key == "published":
         return PUBLISHED_KEY.encode()
-    key = os.environ.get(KEY_VARIABLE, "")
+    key = taken_key()
     if len(key) < SHORTEST_KEY or key == PUBLISHED_KEY:
         raise ConfigError(
             f"{KEY_VARIABLE} must hold a secret of at least {SHORTEST_KEY} characters that is not the published one",
-            action=f"export {KEY_VARIABLE} from your secret store (one key per lakehouse, permanently)",
+            action=f"export {KEY_VARIABLE} from your secret store, or name its file in {KEY_FILE_VARIABLE}; one key "
+            "per lakehouse, permanently",
         )
     return key.encode()
