@@ -34,7 +34,7 @@ def source_mapping(recipe: Recipe) -> SourceMapping:
 
 def known_key(recipe: Recipe) -> bytes | None:
     """The HMAC key of client ids, None where this process has none: only the ingest needs it."""
-    if recipe.lakehouse.key == "env" and not os.environ.get(KEY_VARIABLE):
+    if recipe.lakehouse.key == "env" and not taken_key():
         return None
     return lakehouse_key(recipe)
 
