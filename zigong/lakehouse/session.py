@@ -134,7 +134,6 @@ def _settings(engine: Engine) -> dict[str, str]:
         # Read at every field access of a higher-order function; an explicit value costs a fifth of the default lookup.
         "spark.sql.types.framework.enabled": "false",
         "spark.sql.variable.substitute": "false",  # ${env:NAME} in SQL would be replaced by the environment
-        "spark.sql.sources.partitionColumnTypeInference.enabled": "false",  # client=007 would become 7
         "spark.ui.enabled": "false",
         # Executors follow the driver's log level, which is OFF while raw values are at hand.
         "spark.executor.syncLogLevel.enabled": "true",
