@@ -9,7 +9,7 @@ The schedulers' environment holds neither engines nor ZiGong: put ``dist/zigong.
 - ZIGONG_RAY_ADDRESS: address for Ray jobs; without it, Ray steps start a local Ray.
 - ZIGONG_SPARK_SUBMIT: program and cluster arguments; without it, spark-submit of the jobs environment.
 - ZIGONG_DELTA_JARS: folder of Delta's jars, where packages cannot be resolved.
-- ZIGONG_USER_KEY: the key of the pseudonyms; passed only to the steps that read it.
+- ZIGONG_USER_KEY, or ZIGONG_USER_KEY_FILE: the key of the pseudonyms; passed only to the steps that read it.
 - ZIGONG_PASS_ENV: further variables that the commands get, names or patterns separated by commas.
 
 Of the worker's environment the commands get only what ``PASSED`` lists.
@@ -39,7 +39,8 @@ PASSED = (
     "REQUESTS_CA_BUNDLE", "*_PROXY", "*_proxy",
 )  # fmt: skip
 MORE_PASSED = "ZIGONG_PASS_ENV"  # names or patterns that an operator adds, separated by commas
-KEY, KEY_READERS = "ZIGONG_USER_KEY", ("ingest_events",)  # the secret of the pseudonyms, and the steps that read it
+KEYS = ("ZIGONG_USER_KEY", "ZIGONG_USER_KEY_FILE")  # the secret of the pseudonyms, or the file that holds it
+KEY_READERS = ("ingest_events",)
 
 REQUEST = Asset(name="zigong_retrain_request", uri="zigong://retrain-request")
 RELEASES = Asset(name="zigong_releases", uri="zigong://releases")
@@ -153,7 +154,7 @@ def jobs_environment(step: str) -> dict[str, str]:
     patterns = (*PASSED, *filter(None, os.environ.get(MORE_PASSED, "").replace(" ", "").split(",")))
     inherited = {name: text for name, text in os.environ.items() if any(fnmatchcase(name, part) for part in patterns)}
     if step not in KEY_READERS:
-        inherited.pop(KEY, None)
+        inherited = {name: value for name, value in inherited.items() if name not in KEYS}
     return {**inherited, "PATH": path, "PYTHONPATH": f"{home}/dist/zigong.zip", "PYSPARK_PYTHON": python}
 
 

@@ -42,6 +42,7 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Name = Annotated[str, _matching(NAME.pattern, "a lower-case name")]
 ViewName = Annotated[str, _matching(NAME.pattern, "a lower-case name")]
 EventType = Annotated[str, _matching(r"[a-z][a-z0-9_]{0,63}", "a lower-case word")]
+Below = Annotated[Text, _matching(r"(?!/|~)(?!.*(^|/)\.\.(/|$))(?!.*:)[^\0]+", "a path below source.path", re.DOTALL)]
 Character = Annotated[str, _matching(r"[^\r\n]", "one character")]
 
 
@@ -75,6 +76,14 @@ class ColumnSection(Strict):
     minimum: float | None = None
     note: str = ""
 
+    @model_validator(mode="after")
+    def _exact_identifier(self) -> Self:
+        if self.identifier and self.type == "double":
+            raise ValueError(
+                "expected string, bigint or decimal for an identifier, because a double rounds; found double"
+            )
+        return self
+
     @field_validator("type")
     @classmethod
     def _known_type(cls, kind: str) -> str:
@@ -96,7 +105,7 @@ class ColumnSection(Strict):
 class FileSection(Strict):
     """One raw file, or a folder of them."""
 
-    path: Text
+    path: Below
     format: Format
     columns: dict[str, ColumnSection]
     null_values: list[str] = Field(default_factory=list)

@@ -1,8 +1,24 @@
-"""The limits of the session, as its JVM reports them."""
+"""The limits of the session, as its JVM reports them, and what its processes may know."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
 from pyspark.sql import SparkSession
+
+from tests.support.finished import TINY
+from zigong.errors import ConfigError
+from zigong.lakehouse.session import open_spark
+from zigong.recipe import load_recipe
+from zigong.recipe.source import lakehouse_key
+from zigong.recipe.user_key import KEY_FILE_VARIABLE, KEY_VARIABLE, taken_key
+
+REPOSITORY = Path(__file__).parents[2]
 
 MIB = 2**20
 
@@ -16,3 +32,44 @@ def test_a_session_with_few_compiler_threads_has_a_large_code_cache(spark: Spark
 
     assert "-XX:TieredStopAtLevel=1" in list(flags)
     assert room >= 200 * MIB  # 48 is full after a minute, and the rest of a run would be interpreted
+
+
+def test_the_key_of_the_pseudonyms_is_in_no_other_process_setting_plan_or_log(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    settings = f"--conf spark.eventLog.enabled=true --conf spark.eventLog.dir={logs.as_uri()} pyspark-shell"
+    secret = {KEY_VARIABLE: "a-secret-of-this-lender", "PYSPARK_SUBMIT_ARGS": settings}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.shown_environment", str(logs)],
+        cwd=REPOSITORY,
+        env={**os.environ, **secret, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    shown = json.loads((logs / "found.json").read_text())
+    assert shown["found"] == []
+    assert shown["digests"] == 8
+    assert min(shown["places"].values()) > 100  # every place was read
+
+
+def test_a_setting_that_would_pass_the_key_to_executors_is_refused(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, spark.sparkContext.applicationId)  # a value that Spark's settings hold
+    with pytest.raises(ConfigError, match=f"Spark's setting spark.app.id holds {KEY_VARIABLE}"):
+        open_spark(load_recipe(TINY).engine, app_name="tests")
+    monkeypatch.setenv(KEY_VARIABLE, "a-secret-of-this-lender")
+    assert open_spark(load_recipe(TINY).engine, app_name="tests") is not None
+
+
+def test_a_key_in_a_file_is_read_when_needed_and_a_missing_file_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "key").write_text("a-secret-in-a-file\n")
+    monkeypatch.setenv(KEY_FILE_VARIABLE, str(tmp_path / "key"))
+    assert lakehouse_key(load_recipe(TINY, ["lakehouse.key=env"])) == b"a-secret-in-a-file"
+    monkeypatch.setenv(KEY_FILE_VARIABLE, str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match="none cannot be read: FileNotFoundError"):
+        taken_key()

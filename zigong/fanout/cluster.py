@@ -16,6 +16,7 @@ from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
 from zigong.errors import ConfigError, ConflictError, DataError, InfraError, ZigongError
 from zigong.recipe import Engine
+from zigong.recipe.user_key import taken_key
 
 MEBIBYTE = 1024 * 1024
 LOOPBACK = "127.0.0.1"
@@ -32,6 +33,7 @@ def open_ray(engine: Engine) -> None:
     """
     if ray.is_initialized():
         return
+    taken_key()  # before workers inherit the environment
     address = os.environ.get("RAY_ADDRESS")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     common = {"namespace": f"zigong-{os.getpid()}", "log_to_driver": False, "logging_level": logging.ERROR}

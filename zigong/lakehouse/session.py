@@ -14,8 +14,9 @@ from pyspark.errors import PySparkException, PySparkRuntimeError
 from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
-from zigong.errors import InfraError
+from zigong.errors import ConfigError, InfraError
 from zigong.recipe import Engine
+from zigong.recipe.user_key import KEY_VARIABLE, taken_key
 
 DELTA_PACKAGE = "io.delta:delta-spark_4.2_2.13:4.4.0"
 JARS_VARIABLE = "ZIGONG_DELTA_JARS"  # folder of jars for machines that cannot resolve packages
@@ -30,10 +31,12 @@ def open_spark(engine: Engine, *, app_name: str, log: Path | None = None) -> Spa
         log: file for the output of a JVM that is started here; None: standard error.
 
     Raises:
+        ConfigError: Spark's configuration holds the key of the pseudonyms, which executors must not get.
         InfraError: Java is missing or the session does not start.
     """
     _require_java()
     silence_pyspark()
+    secret = taken_key()  # before a JVM inherits the environment
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.appName(app_name)
     for key, value in _settings(engine).items():
@@ -48,7 +51,18 @@ def open_spark(engine: Engine, *, app_name: str, log: Path | None = None) -> Spa
         details = f" (details in {log})" if log else ""
         raise InfraError(f"Spark did not start: {error}{details}", action="run `zigong doctor`") from error
     session.sparkContext.setLogLevel("ERROR")
+    _require_unshared(session, secret)
     return session
+
+
+def _require_unshared(session: SparkSession, secret: str) -> None:
+    """Refuses a configuration that would pass the key to executors or show it in event logs."""
+    for name, value in session.sparkContext.getConf().getAll():
+        if name.endswith(f".{KEY_VARIABLE}") or (secret and secret in value):
+            raise ConfigError(
+                f"Spark's setting {name} holds {KEY_VARIABLE}: executors and event logs would get the key",
+                action=f"remove the setting; only the driver of ingest_events needs {KEY_VARIABLE} in its environment",
+            )
 
 
 def silence_pyspark() -> None:
@@ -119,6 +133,7 @@ def _settings(engine: Engine) -> dict[str, str]:
         "spark.sql.execution.useObjectHashAggregateExec": "false",
         # Read at every field access of a higher-order function; an explicit value costs a fifth of the default lookup.
         "spark.sql.types.framework.enabled": "false",
+        "spark.sql.variable.substitute": "false",  # ${env:NAME} in SQL would be replaced by the environment
         "spark.ui.enabled": "false",
         # Executors follow the driver's log level, which is OFF while raw values are at hand.
         "spark.executor.syncLogLevel.enabled": "true",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hmac
-import os
 
 from schemas.mappings import SourceMapping, load_mapping
 from zigong.errors import ConfigError
 from zigong.recipe.recipe import Recipe
+from zigong.recipe.user_key import KEY_FILE_VARIABLE, KEY_VARIABLE, taken_key
 
 PUBLISHED_KEY = "zigong-public-demo-key"  # pseudonyms of public and simulated data only
-KEY_VARIABLE = "ZIGONG_USER_KEY"
 SHORTEST_KEY = 16  # characters
 
 
@@ -81,7 +80,7 @@ def pseudonym_key(recipe: Recipe) -> bytes:
 
 def known_key(recipe: Recipe) -> bytes | None:
     """The HMAC key of client ids, None where this process has none: only the ingest needs it."""
-    if recipe.lakehouse.key == "env" and not os.environ.get(KEY_VARIABLE):
+    if recipe.lakehouse.key == "env" and not taken_key():
         return None
     return lakehouse_key(recipe)
 
@@ -94,10 +93,11 @@ def lakehouse_key(recipe: Recipe) -> bytes:
     """
     if recipe.lakehouse.key == "published":
         return PUBLISHED_KEY.encode()
-    key = os.environ.get(KEY_VARIABLE, "")
+    key = taken_key()
     if len(key) < SHORTEST_KEY or key == PUBLISHED_KEY:
         raise ConfigError(
             f"{KEY_VARIABLE} must hold a secret of at least {SHORTEST_KEY} characters that is not the published one",
-            action=f"export {KEY_VARIABLE} from your secret store (one key per lakehouse, permanently)",
+            action=f"export {KEY_VARIABLE} from your secret store, or name its file in {KEY_FILE_VARIABLE}; one key "
+            "per lakehouse, permanently",
         )
     return key.encode()

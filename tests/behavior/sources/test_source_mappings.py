@@ -113,3 +113,14 @@ def test_attributes_are_free_text_unless_declared_codes() -> None:
 def test_an_unknown_name_lists_the_shipped_mappings() -> None:
     with pytest.raises(ValueError, match="australian, credit_record, german, simulated, taiwan"):
         load_mapping("no_such_source")
+
+
+@pytest.mark.parametrize("path", ["/proc/self/environ", "../rows.csv", "a/../../b", "~/rows.csv", "file:/etc/passwd"])
+def test_a_file_outside_the_source_folder_is_refused(path: str) -> None:
+    with pytest.raises(ValueError, match=r"files.rows.path: expected a path below source.path, found "):
+        parse_mapping(GOOD.replace("rows.csv", path), origin="toy.yaml")
+
+
+def test_an_identifier_that_a_double_would_round_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"files.rows.columns.A: expected string, bigint or decimal"):
+        parse_mapping(GOOD.replace("type: int", "type: double, identifier: true"), origin="toy.yaml")

@@ -21,11 +21,15 @@ from zigong.behavior.sources.casts import outside_java
 from zigong.behavior.sources.faults import cause_of, stop_recording
 from zigong.behavior.sources.file_findings import rows_of_files, unread_findings, with_empty_files
 from zigong.behavior.sources.findings import SourceCheck, SourceFinding, Summary
+from zigong.behavior.sources.identifiers import require_exact_identifiers
 from zigong.behavior.sources.ingest import Versions, deduplicated, stated_events, stated_profiles
+from zigong.behavior.sources.key_health import empty_key_findings, shared_key_findings, stand_in_findings
 from zigong.behavior.sources.masking import shown_names
+from zigong.behavior.sources.query import queried_rows
 from zigong.behavior.sources.raw import raw_tables
 from zigong.behavior.sources.reading import column_names, found_cells, missing_columns, padded
 from zigong.behavior.sources.row_findings import bad_cells, broken_by, unfit_values
+from zigong.behavior.sources.row_order import order_findings
 from zigong.errors import DataError
 
 _TODO = re.compile(r"\bTODO\b:?\s*(.*)")
@@ -83,6 +87,10 @@ def check_source(
     ]
     if versions[0] is None or versions[1] is None:
         return SourceCheck(findings=tuple(findings), summary=None)
+    for section in ("events", "profiles"):
+        rows = queried_rows(spark, raw, mapping, section, timezone)
+        findings += [*empty_key_findings(rows, section), *order_findings(rows, section)]
+    findings += shared_key_findings(versions[0].kept, versions[1].kept)
     summary = _summary(mapping, path, file_rows, versions[0].kept, versions[1].kept)
     findings += _outcomes(mapping, summary)
     return SourceCheck(findings=tuple(findings), summary=summary)
@@ -121,6 +129,10 @@ def _found(spark: SparkSession, file: SourceFile, path: str, findings: list[Sour
             )
         )
         return None
+    try:
+        require_exact_identifiers(file, found)
+    except DataError as error:
+        findings.append(SourceFinding(section=section, problem=error.message, action=error.action))
     names = ", ".join(shown_names(column_names(found), [column.name for column in file.columns]))
     findings += [
         SourceFinding(
@@ -142,6 +154,7 @@ def _judged_file(
     try:
         rows = rows_of_files(cells)
         findings += [finding for finding in bad_cells(cells, file) if finding.column not in absent]
+        findings += stand_in_findings(cells, file, section)
     except (PySparkException, Py4JJavaError) as error:
         findings.append(
             SourceFinding(section=section, problem=f"reading fails: {cause_of(error)}", action="check the file")

@@ -20,6 +20,8 @@ _ACTIONS = {
     "broken_text": "set `encoding` of the file, such as windows-1252, or deliver it in UTF-8 without NUL characters: "
     "the rows lost are those of names with accents, which selects clients",
     "too_long": f"no text has more than {MAX_CELL:,} characters: look for a quote that is not closed",
+    "scientific_notation": "a spreadsheet or a float rounded the id: have it delivered as text",
+    "invisible_letters": "remove zero-width, no-break and control characters from the id at the source",
     "malformed_row": "correct the line: too many or too few fields, an open quote, or no JSON object",
     "repeated_header": "deliver the line with the names of the columns once a file; nothing else is lost",
     "event_type_is_a_word": "let the SQL yield lower-case words such as loan_paid: a-z, 0-9, _; at most 64 characters",

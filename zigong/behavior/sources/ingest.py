@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from zoneinfo import ZoneInfo
 
-from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.window import Window
@@ -18,11 +16,10 @@ from pyspark.sql.window import Window
 from schemas.contracts import table_contract
 from schemas.mappings import SourceMapping
 from zigong.behavior.sources.masking import code_or_shape, masked_attributes, masked_names
-from zigong.behavior.sources.pseudonyms import pseudonymiser, user_bucket
+from zigong.behavior.sources.pseudonyms import key_digests, user_bucket
+from zigong.behavior.sources.query import queried_rows
 from zigong.behavior.sources.raw import RawTables, counted_rows, read_raw, rejected_rows
-from zigong.behavior.sources.sql_rules import require_allowed, require_hidden, require_repeatable
-from zigong.behavior.sources.stated import UNFIT, in_types, outside_every_range, with_unknowable
-from zigong.errors import DataError
+from zigong.behavior.sources.stated import UNFIT, outside_every_range, with_unknowable
 from zigong.lakehouse.business_time import later_by, local_date
 from zigong.lakehouse.row_text import row_text
 
@@ -105,7 +102,7 @@ def stated_events(
     to_date: date | None = None,
 ) -> DataFrame:
     """As ``events_from``, with the rows that do not fit and ``_unfit``, the reasons; one without a date is included."""
-    stated = _queried(spark, raw, mapping, "events", mapping.events_sql, timezone)
+    stated = queried_rows(spark, raw, mapping, "events", timezone)
     lag = mapping.known_at_lag
     known_at = F.col("known_at") if lag is None else later_by(F.col("event_at"), lag, timezone)
     known = with_unknowable(stated.withColumn("known_at", known_at), happened="event_at")
@@ -115,7 +112,7 @@ def stated_events(
         dated = dated.where(undated | (F.col("known_date") >= F.lit(from_date)))
     if to_date is not None:
         dated = dated.where(undated | (F.col("known_date") < F.lit(to_date)))
-    pseudonym = pseudonymiser(key)
+    pseudonym = key_digests(key)
     named = dated.select(
         F.lit(mapping.name).alias("source"),
         pseudonym(F.col("event_key")).alias("event_id"),
@@ -151,8 +148,8 @@ def stated_profiles(
     spark: SparkSession, raw: RawTables, mapping: SourceMapping, *, key: bytes, timezone: str
 ) -> DataFrame:
     """As ``profiles_from``, with the rows that do not fit and ``_unfit``, the reasons."""
-    pseudonym = pseudonymiser(key)
-    stated = _queried(spark, raw, mapping, "profiles", mapping.profiles_sql, timezone)
+    pseudonym = key_digests(key)
+    stated = queried_rows(spark, raw, mapping, "profiles", timezone)
     named = with_unknowable(stated, happened="valid_from").select(
         F.lit(mapping.name).alias("source"),
         pseudonym(F.col("user_key")).alias("user_id"),
@@ -256,52 +253,3 @@ def _words(attributes: Column, mapping: SourceMapping) -> Column:
     empty = F.create_map().cast("map<string,string>")
     stated = F.coalesce(F.map_filter(texts, lambda _, value: value.isNotNull()), empty)
     return masked_attributes(masked_names(stated), mapping.attribute_codes)
-
-
-_EVENT_COLUMNS = (
-    "user_key", "event_key", "loan_key", "op", "event_type", "event_at", "amount", "currency", "days_past_due",
-    "attributes",
-)  # fmt: skip
-_PROFILE_COLUMNS = ("user_key", "valid_from", "known_at", "person_key", "attributes")
-
-
-def _queried(
-    spark: SparkSession, raw: RawTables, mapping: SourceMapping, section: str, sql: str, timezone: str
-) -> DataFrame:
-    """Runs a mapping's SQL; files and derived views are common table expressions, so no view outlives the query."""
-    expected = _PROFILE_COLUMNS if section == "profiles" else _EVENT_COLUMNS
-    if section == "events" and mapping.known_at_lag is None:
-        expected = (*expected, "known_at")
-    # The author of a mapping writes SQL by design; no client data ever enters these texts.
-    # A text may end in a comment, so its closing bracket is on a separate line.
-    texts = [(name, _zoned(text, timezone)) for name, text in (*mapping.derived, (section, sql))]
-    views = [f"{name} AS (SELECT * FROM {{{name}}})" for name in raw.good]  # noqa: S608
-    views += [f"{name} AS ({_escaped(text)}\n)" for name, text in texts[:-1]]
-    query = f"WITH {', '.join(views)} SELECT * FROM ({_escaped(texts[-1][1])}\n)"  # noqa: S608
-    try:
-        reading = require_allowed(spark, mapping, section, texts)
-        found = spark.sql(query, **raw.good)
-    except AnalysisException as error:
-        raise DataError(
-            f"source mapping {mapping.origin}: the SQL of {section} does not run: {str(error).splitlines()[0]}",
-            action=f"correct {section} (or derived) of the mapping",
-        ) from error
-    if set(found.columns) != set(expected):
-        raise DataError(
-            f"source mapping {mapping.origin}: {section} must yield {', '.join(expected)}; "
-            f"found {', '.join(found.columns)}",
-            action=f"correct the SELECT of {section} in the mapping",
-        )
-    require_repeatable(found, mapping, section, reading)
-    require_hidden(found, mapping, section)
-    return in_types(found.select(*expected), section=section, origin=mapping.origin)
-
-
-def _zoned(sql: str, timezone: str) -> str:
-    """The SQL of a mapping with :timezone filled in; Spark binds no parameters inside such views."""
-    return sql.replace(":timezone", f"'{ZoneInfo(timezone).key}'")
-
-
-def _escaped(sql: str) -> str:
-    """The SQL with its braces escaped from the placeholders of the files."""
-    return sql.replace("{", "{{").replace("}", "}}")

@@ -42,7 +42,7 @@ def used_functions(query: DataFrame, functions: Collection[str]) -> tuple[str, .
     """Those of the functions that the query calls anywhere, also where only its rows depend on them; sorted."""
     called = _called(functions)
     nodes = own_nodes(query._jdf.queryExecution().analyzed())
-    return tuple(sorted(_union(called(part) for _, roots in nodes for root in roots for part in nested(root))))
+    return tuple(sorted(_union(called(part) for _, roots, _ in nodes for root in roots for part in nested(root))))
 
 
 def _shown(query: DataFrame, known: _Plan) -> dict[str, tuple[str, ...]]:

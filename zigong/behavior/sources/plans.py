@@ -28,18 +28,28 @@ def inner_plan(expression: Any) -> Any | None:
     return expression.plan() if subquery or name in {"Exists", "ListQuery"} else None
 
 
-def own_nodes(plan: Any) -> Iterator[tuple[Any, list[Any]]]:
-    """Every node that the SQL of a mapping made, with its expressions; the files behind their views are left out."""
+def own_nodes(plan: Any, around: tuple[Any, ...] = ()) -> Iterator[tuple[Any, list[Any], tuple[Any, ...]]]:
+    """Every node that the SQL of a mapping made; the files behind their views are left out.
+
+    Args:
+        plan: the analysed plan.
+        around: nodes around it that define common table expressions, outermost first.
+
+    Yields:
+        Each node, its expressions, and the nodes around it that define common table expressions.
+    """
     name = kind(plan)
     if name == "View":
         return
     expressions = list(items(plan.expressions()))
-    yield plan, expressions
-    definitions = [part.child() for part in items(plan.cteDefs())] if name == "WithCTE" else []
+    yield plan, expressions, around
     below = [plan.plan()] if name == "WithCTE" else list(items(plan.children()))
+    if name == "WithCTE":
+        around = (*around, plan)
+        below += [part.child() for part in items(plan.cteDefs())]
     subqueries = [inner for part in expressions for inner in map(inner_plan, nested(part)) if inner is not None]
-    for part in (*definitions, *below, *subqueries):
-        yield from own_nodes(part)
+    for part in (*below, *subqueries):
+        yield from own_nodes(part, around)
 
 
 def nested(expression: Any) -> Iterator[Any]:

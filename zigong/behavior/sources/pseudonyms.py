@@ -10,6 +10,7 @@ import pandas as pd
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
+from zigong.behavior.sources.identifiers import filled_key
 from zigong.errors import ConfigError
 
 MIN_KEY_BYTES = 16
@@ -36,6 +37,12 @@ def pseudonymiser(key: bytes) -> Callable[[Column], Column]:
 
     udf = F.pandas_udf(keyed_digest, "string")
     return lambda column: udf(column.cast("string"))
+
+
+def key_digests(key: bytes) -> Callable[[Column], Column]:
+    """As ``pseudonymiser``, for the keys that a mapping's SQL yields: null where nothing in a key names anybody."""
+    pseudonym = pseudonymiser(key)
+    return lambda column: pseudonym(filled_key(column))
 
 
 def user_bucket(user_id: Column, buckets: int) -> Column:

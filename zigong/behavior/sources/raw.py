@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from schemas.mappings import SourceColumn, SourceFile, SourceMapping
 from zigong.behavior.sources.casts import castable, strict
+from zigong.behavior.sources.identifiers import identifier_reasons, require_exact_identifiers, trimmed
 from zigong.behavior.sources.lineage import COLUMN
 from zigong.behavior.sources.masking import masked_cell, shape, shown_names
 from zigong.behavior.sources.pseudonyms import pseudonymiser
@@ -78,9 +79,10 @@ def rejected_rows(raw: RawTables, mapping: SourceMapping, key: bytes) -> DataFra
 
     Returns:
         file_name, reasons array<string> (``missing:COL``, ``bad_cast:COL``, ``not_finite:COL``, ``below_minimum:COL``,
-        ``unknown_value:COL``, ``broken_text:COL``, ``too_long:COL``, or only ``malformed_row`` or ``repeated_header``),
-        identifiers (their pseudonyms) and payload: ``_file``, ``_line`` and the declared fields as JSON, truncated,
-        with identifiers as pseudonyms, texts masked, and only the shape of fields that do not fit.
+        ``unknown_value:COL``, ``broken_text:COL``, ``too_long:COL``, ``scientific_notation:COL``,
+        ``invisible_letters:COL``, or only ``malformed_row`` or ``repeated_header``), identifiers (their pseudonyms)
+        and payload: ``_file``, ``_line`` and the declared fields as JSON, truncated, with identifiers as pseudonyms,
+        texts masked, and only the shape of fields that do not fit.
     """
     pseudonym = pseudonymiser(key)
     return reduce(DataFrame.unionByName, (_rejected(raw.cells[file.name], file, pseudonym) for file in mapping.files))
@@ -124,6 +126,7 @@ def _cells(spark: SparkSession, file: SourceFile, path: str) -> DataFrame:
             f"found {', '.join(shown) or 'no column at all: the file is empty'}",
             action="correct the columns of the source mapping, or use the file it was written for",
         )
+    require_exact_identifiers(file, found)
     return found
 
 
@@ -149,7 +152,7 @@ def _validated(found: DataFrame, file: SourceFile) -> DataFrame:
 
 def _cleaned(column: SourceColumn, file: SourceFile) -> Column:
     """The trimmed text, null where it is a null value; invalid UTF-8 becomes a replacement character."""
-    text = F.trim(F.make_valid_utf8(_quoted(column).cast("string")))
+    text = trimmed(column, F.make_valid_utf8(_quoted(column).cast("string")))
     return F.when(~text.isin("", *file.null_values), text).alias(column.name)
 
 
@@ -183,6 +186,7 @@ def _column_reasons(column: SourceColumn, value: Column) -> list[Column]:
         broken = F.contains(text, F.lit("\ufffd")) | F.contains(text, F.lit("\0"))
         reasons.append(F.when(broken, F.lit(f"broken_text:{column.name}")))
         reasons.append(F.when(F.length(text) > MAX_CELL, F.lit(f"too_long:{column.name}")))
+    reasons += identifier_reasons(column, cell)
     if column.minimum is not None:
         reasons.append(F.when(value < F.lit(column.minimum), F.lit(f"below_minimum:{column.name}")))
     if column.type == "double":

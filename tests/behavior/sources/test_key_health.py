@@ -1,0 +1,159 @@
+"""Keys that do not identify are found, quarantined, taken as null or refused; nobody's id is shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from schemas.mappings import SourceMapping, parse_mapping
+from zigong.behavior.sources.check import check_source
+from zigong.behavior.sources.findings import SourceFinding
+from zigong.behavior.sources.ingest import events_from, profiles_from, read_raw, rejected_rows
+from zigong.errors import DataError
+
+KEY = b"a-key-for-these-tests-only"
+MAPPING = """
+name: toy
+data: public
+title: toy
+files:
+  rows:
+    path: rows.csv
+    format: csv
+    columns:
+      id: {type: string, required: true, identifier: true}
+      client: {type: string, required: true, identifier: true}
+      day: {type: date, required: true}
+      branch: {type: string}
+      job: {type: string}
+events: |
+  SELECT USER AS user_key, EVENT AS event_key, CAST(NULL AS STRING) AS loan_key, 'upsert' AS op, 'paid' AS event_type,
+    CAST(day AS TIMESTAMP) AS event_at, CAST(NULL AS DECIMAL(18,2)) AS amount, CAST(NULL AS STRING) AS currency,
+    CAST(NULL AS INT) AS days_past_due, CAST(map() AS MAP<STRING, STRING>) AS attributes
+  FROM ROWS
+profiles: |
+  SELECT client AS user_key, TIMESTAMP'2023-01-01' AS valid_from, TIMESTAMP'2023-01-01' AS known_at,
+    PERSON AS person_key, CAST(map() AS MAP<STRING, STRING>) AS attributes
+  FROM (SELECT DISTINCT client, branch, job FROM rows)
+known_at: {lag: INTERVAL 1 DAY}
+outcome_events: [paid]
+"""
+NOBODY = "CAST(NULL AS STRING)"
+
+
+def mapping_with(
+    *, user: str = "client", event: str = "id", person: str = NOBODY, rows: str = "rows", data: str = "public"
+) -> SourceMapping:
+    text = MAPPING.replace("USER", user).replace("EVENT", event).replace("PERSON", person).replace("ROWS", rows)
+    return parse_mapping(text.replace("data: public", f"data: {data}"), origin="toy.yaml")
+
+
+def write_rows(folder: Path, clients: list[str], more: list[str] | None = None) -> None:
+    others = more or [","] * len(clients)
+    lines = [
+        f'i{number},"{client}",2023-03-01,{rest}'
+        for number, (client, rest) in enumerate(zip(clients, others, strict=True))
+    ]
+    (folder / "rows.csv").write_text("\n".join(["id,client,day,branch,job", *lines]) + "\n", encoding="utf-8")
+
+
+def found(spark: SparkSession, mapping: SourceMapping, folder: Path) -> list[SourceFinding]:
+    return list(check_source(spark, mapping, str(folder), timezone="UTC").findings)
+
+
+def test_rounded_ids_and_invisible_letters_are_quarantined_by_check_and_ingest(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    clients = ["4.51235E+15", "4,5E+12", "7.0E5", "c\u200b1", "c\u00a02", "\ufeffc3\u00a0", "7E5", "12E+3x", "\u200b"]
+    write_rows(tmp_path, clients)
+    findings = {(item.problem, item.rows) for item in found(spark, mapping_with(), tmp_path) if item.blocking}
+    assert findings == {("scientific notation", 3), ("invisible letters", 2), ("missing", 1)}
+    raw = read_raw(spark, mapping_with(), str(tmp_path))
+    rows = rejected_rows(raw, mapping_with(), KEY).collect()
+    assert sorted(row["reasons"] for row in rows) == sorted(
+        [["scientific_notation:client"]] * 3 + [["invisible_letters:client"]] * 2 + [["missing:client"]]
+    )
+    assert {row["client"] for row in raw.good["rows"].collect()} == {"c3", "7E5", "12E+3x"}
+
+
+def test_stand_ins_and_the_share_of_one_key_are_reported_without_blocking(spark: SparkSession, tmp_path: Path) -> None:
+    clients = [f"c{number}" for number in range(60)] + ["Unknown"] * 30 + ["0"] * 9 + ["-1"]
+    write_rows(tmp_path, clients)
+    findings = found(spark, mapping_with(), tmp_path)
+    assert not any(item.blocking for item in findings)
+    assert {(item.column, item.problem.partition(",")[0].partition(":")[0], item.rows) for item in findings} == {
+        ("client", "holds `Unknown`", 30),
+        ("client", "holds `0`", 9),
+        ("user_key", "one user_key holds 30% of the rows; 2 hold more than 5% each", None),
+    }
+
+
+def test_keys_whose_parts_are_empty_count_as_null(spark: SparkSession, tmp_path: Path) -> None:
+    write_rows(tmp_path, [f"c{number}" for number in range(6)], ["b,clerk", "a,clerk", ",", ",", ",", ","])
+    mapping = mapping_with(person="to_json(struct(branch, job))")
+    (finding,) = [item for item in found(spark, mapping, tmp_path) if item.column == "person_key"]
+    assert finding.problem.startswith("one person_key holds 67% of the clients: it names nobody")
+    assert not finding.blocking
+    raw = read_raw(spark, mapping, str(tmp_path))
+    persons = [row["person_id"] for row in profiles_from(spark, raw, mapping, key=KEY, timezone="UTC").collect()]
+    assert sum(person is None for person in persons) == 4
+    for empty in ("concat_ws('|', branch, job)", "sha2(concat_ws('|', branch, job), 256)", "md5('{}')", "' \u00a0'"):
+        keyless = mapping_with(user=f"if(id IN ('i0', 'i1'), client, {empty})")
+        events = events_from(spark, raw, keyless, key=KEY, buckets=1, timezone="UTC").collect()
+        assert sum(row["user_id"] is None for row in events) == 4, empty
+    nulls = mapping_with(user="""if(id = 'i0', client, '{"a":null,"b":""}')""")
+    assert (
+        sum(
+            row["user_id"] is None
+            for row in events_from(spark, raw, nulls, key=KEY, buckets=1, timezone="UTC").collect()
+        )
+        == 5
+    )
+
+
+def test_an_identifier_that_a_typed_file_holds_as_double_is_refused(spark: SparkSession, tmp_path: Path) -> None:
+    table = pa.table({"id": ["a"], "client": [4.51235e15], "day": ["2023-03-01"], "branch": ["b"], "job": ["j"]})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    text = MAPPING.replace("rows.csv", "rows.parquet").replace("format: csv", "format: parquet")
+    for name, value in (("USER", "client"), ("EVENT", "id"), ("PERSON", NOBODY), ("ROWS", "rows")):
+        text = text.replace(name, value)
+    mapping = parse_mapping(text, origin="toy.yaml")
+    with pytest.raises(DataError, match="identifier client is a double, which rounds long ids"):
+        read_raw(spark, mapping, str(tmp_path))
+    assert any("client is a double" in item.problem for item in found(spark, mapping, tmp_path) if item.blocking)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"user": "branch"}, "events: user_key is made of rows.branch, which is not declared identifier"),
+        ({"user": "concat(client, branch)"}, "events: user_key is made of rows.branch, which is not declared"),
+        ({"user": "md5(branch)"}, "events: user_key is made of rows.branch"),
+        ({"event": "job"}, "events: event_key is made of rows.job"),
+        ({"user": "b", "rows": "(SELECT *, lower(trim(branch)) AS b FROM rows)"}, "user_key is made of rows.branch"),
+        ({"person": "branch"}, "profiles: person_key is made of rows.branch"),
+        ({"event": "concat(client, '|', day)"}, None),
+        ({"user": "if(branch = 'x', NULL, client)"}, None),
+        ({"person": "to_json(struct(branch, job))"}, None),
+    ],
+)
+def test_a_key_of_a_private_source_is_made_of_identifiers(
+    spark: SparkSession, tmp_path: Path, keys: dict[str, str], told: str | None
+) -> None:
+    write_rows(tmp_path, ["c1", "c2"], ["b,j", "b,j"])
+    mapping = mapping_with(data="private", **keys)
+    raw = read_raw(spark, mapping, str(tmp_path))
+
+    def ingested() -> None:
+        events_from(spark, raw, mapping, key=KEY, buckets=1, timezone="UTC")
+        profiles_from(spark, raw, mapping, key=KEY, timezone="UTC")
+
+    if told is None:
+        ingested()
+        return
+    with pytest.raises(DataError, match=told):
+        ingested()
