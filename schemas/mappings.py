@@ -47,6 +47,7 @@ class SourceFile:
     escape: str = '"'  # csv: before a quote inside a quoted cell; the quote itself: quotes are doubled
     multiline: bool = True  # csv: whether a quoted cell may hold line ends
     skip_lines: int = 0  # csv: lines before the header or the first row, such as notes
+    arrival: str | None = None  # pattern of the date in its path: {yyyy}, {mm} and {dd}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,14 @@ class SourceMapping:
     attribute_codes: tuple[str, ...]  # attributes whose values no person wrote; the others are masked at ingest
     max_refused_share: float  # of raw rows; beyond it a delivery is considered broken and is not published
     digest: str
+    full_events: bool = False  # whether an event that a delivery leaves out is withdrawn
+    full_profiles: bool = False  # whether the profile of a client that a delivery leaves out ends
+    refuse_changes: bool = False  # whether a row that differs from the published one is refused, not made a version
+
+    @property
+    def by_arrival(self) -> bool:
+        """Whether a file states when it arrived, so that a run of dates reads only the files of these dates."""
+        return any(file.arrival is not None for file in self.files)
 
     @property
     def known_at_basis(self) -> str:
@@ -134,6 +143,9 @@ def _mapping(file: MappingFile, origin: str, digest: str) -> SourceMapping:
         attribute_codes=tuple(name for name, kind in file.attributes.items() if kind == "code"),
         max_refused_share=file.max_refused_share,
         digest=digest,
+        full_events=file.deliveries.events == "full",
+        full_profiles=file.deliveries.profiles == "full",
+        refuse_changes=file.deliveries.redelivery == "refuse",
     )
 
 
@@ -145,6 +157,7 @@ def _file(name: str, section: FileSection) -> SourceFile:
         separator=section.separator,
         header=section.header,
         null_values=tuple(section.null_values),
+        arrival=section.arrival,
         columns=tuple(
             SourceColumn(
                 name=column,

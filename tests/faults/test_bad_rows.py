@@ -47,7 +47,7 @@ def test_every_bad_row_of_a_csv_is_quarantined_by_name_and_the_others_are_publis
 
     assert (outcome.kind, accounted(outcome)) == ("ok", True)
     raw, events = outcome.tables["raw_shop"], outcome.tables["behavior_events"]
-    assert raw == {"rows_in": 43, "published": 25, "quarantined": 18, "dropped": {}, "version": None}
+    assert raw == {"rows_in": 43, "published": 25, "quarantined": 18, "dropped": {}, "outside": 0, "version": None}
     assert (events["rows_in"], events["published"], events["quarantined"]) == (25, 23, 2)
     refused = shop.quarantined("raw_shop")
     # Of a malformed row only the shapes are kept: its cells may be those of other columns.

@@ -7,7 +7,6 @@ conflicting versions go to quarantine, so that rows in = published + quarantined
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
 from zoneinfo import ZoneInfo
 
 from pyspark.errors import AnalysisException
@@ -20,8 +19,9 @@ from schemas.mappings import SourceMapping
 from zigong.behavior.sources.masking import code_or_shape, masked_attributes, masked_names
 from zigong.behavior.sources.pseudonyms import pseudonymiser, user_bucket
 from zigong.behavior.sources.raw import RawTables, counted_rows, read_raw, rejected_rows
+from zigong.behavior.sources.redelivery import ARRIVED_ON, CONFLICTING, DUPLICATE
 from zigong.behavior.sources.sql_rules import require_allowed, require_hidden, require_repeatable
-from zigong.behavior.sources.stated import UNFIT, in_types, outside_every_range, with_unknowable
+from zigong.behavior.sources.stated import UNFIT, in_types, with_unknowable
 from zigong.errors import DataError
 from zigong.lakehouse.business_time import later_by, local_date
 from zigong.lakehouse.row_text import row_text
@@ -43,7 +43,7 @@ __all__ = [
 # Texts outside these break the rules of behavior_events and are not kept.
 OPERATION, EVENT_TYPE = r"\A(upsert|retract)\z", r"\A[a-z][a-z0-9_]{0,63}\z"
 _FATE, _CONTENT = "_fate", "_content"
-KEPT, DUPLICATE, CONFLICTING, DOES_NOT_FIT = "kept", "duplicate", "conflicting_version", "unfit"
+KEPT, DOES_NOT_FIT = "kept", "unfit"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +72,6 @@ def events_from(
     key: bytes,
     buckets: int,
     timezone: str,
-    from_date: date | None = None,
-    to_date: date | None = None,
 ) -> DataFrame:
     """All event versions of a source whose values fit, in the columns of behavior_events.
 
@@ -81,15 +79,11 @@ def events_from(
         key: key of the pseudonyms.
         buckets: number of user buckets of the lakehouse.
         timezone: business time zone; known_date is the date of known_at there.
-        from_date: first known_date, inclusive; None: all.
-        to_date: last known_date, exclusive; None: all.
 
     Raises:
         DataError: the mapping's SQL does not run, yields other columns, or exposes an identifier outside the keys.
     """
-    stated = stated_events(
-        spark, raw, mapping, key=key, buckets=buckets, timezone=timezone, from_date=from_date, to_date=to_date
-    )
+    stated = stated_events(spark, raw, mapping, key=key, buckets=buckets, timezone=timezone)
     return _fitting(stated, "behavior_events")
 
 
@@ -101,20 +95,16 @@ def stated_events(
     key: bytes,
     buckets: int,
     timezone: str,
-    from_date: date | None = None,
-    to_date: date | None = None,
 ) -> DataFrame:
-    """As ``events_from``, with the rows that do not fit and ``_unfit``, the reasons; one without a date is included."""
+    """As ``events_from``, with the rows that do not fit, ``_unfit``, the reasons, and ``arrived_on``.
+
+    ``arrived_on`` is NULL where the SQL does not yield it.
+    """
     stated = _queried(spark, raw, mapping, "events", mapping.events_sql, timezone)
     lag = mapping.known_at_lag
     known_at = F.col("known_at") if lag is None else later_by(F.col("event_at"), lag, timezone)
     known = with_unknowable(stated.withColumn("known_at", known_at), happened="event_at")
     dated = known.withColumn("known_date", local_date(F.col("known_at"), timezone))
-    undated = outside_every_range(F.col("known_date"))
-    if from_date is not None:
-        dated = dated.where(undated | (F.col("known_date") >= F.lit(from_date)))
-    if to_date is not None:
-        dated = dated.where(undated | (F.col("known_date") < F.lit(to_date)))
     pseudonym = pseudonymiser(key)
     named = dated.select(
         F.lit(mapping.name).alias("source"),
@@ -132,8 +122,10 @@ def stated_events(
         _words(F.col("attributes"), mapping).alias("attributes"),
         "known_date",
         UNFIT,
+        ARRIVED_ON,
     )
-    return _contracted(named.withColumn("user_bucket", user_bucket(F.col("user_id"), buckets)), "behavior_events")
+    placed = named.withColumn("user_bucket", user_bucket(F.col("user_id"), buckets))
+    return _contracted(placed, "behavior_events")
 
 
 def profiles_from(
@@ -150,7 +142,7 @@ def profiles_from(
 def stated_profiles(
     spark: SparkSession, raw: RawTables, mapping: SourceMapping, *, key: bytes, timezone: str
 ) -> DataFrame:
-    """As ``profiles_from``, with the rows that do not fit and ``_unfit``, the reasons."""
+    """As ``profiles_from``, with the rows that do not fit, ``_unfit``, the reasons, and ``arrived_on``."""
     pseudonym = pseudonymiser(key)
     stated = _queried(spark, raw, mapping, "profiles", mapping.profiles_sql, timezone)
     named = with_unknowable(stated, happened="valid_from").select(
@@ -161,6 +153,7 @@ def stated_profiles(
         pseudonym(F.col("person_key")).alias("person_id"),
         _words(F.col("attributes"), mapping).alias("attributes"),
         UNFIT,
+        ARRIVED_ON,
     )
     return _contracted(named, "user_profiles")
 
@@ -243,7 +236,7 @@ def rejected_without_erased(rejected: DataFrame, tombstones: DataFrame | None) -
 
 
 def _contracted(frame: DataFrame, table: str) -> DataFrame:
-    return frame.select(*table_contract(table).column_names, UNFIT)
+    return frame.select(*table_contract(table).column_names, UNFIT, ARRIVED_ON)
 
 
 def _fitting(stated: DataFrame, table: str) -> DataFrame:
@@ -286,7 +279,7 @@ def _queried(
             f"source mapping {mapping.origin}: the SQL of {section} does not run: {str(error).splitlines()[0]}",
             action=f"correct {section} (or derived) of the mapping",
         ) from error
-    if set(found.columns) != set(expected):
+    if set(found.columns) - {ARRIVED_ON} != set(expected):
         raise DataError(
             f"source mapping {mapping.origin}: {section} must yield {', '.join(expected)}; "
             f"found {', '.join(found.columns)}",
@@ -294,7 +287,9 @@ def _queried(
         )
     require_repeatable(found, mapping, section, reading)
     require_hidden(found, mapping, section)
-    return in_types(found.select(*expected), section=section, origin=mapping.origin)
+    arrived_on = F.col(ARRIVED_ON) if ARRIVED_ON in found.columns else F.lit(None)
+    named = found.select(*expected, arrived_on.cast("date").alias(ARRIVED_ON))
+    return in_types(named, section=section, origin=mapping.origin)
 
 
 def _zoned(sql: str, timezone: str) -> str:
