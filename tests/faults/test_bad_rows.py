@@ -117,7 +117,8 @@ def test_a_night_without_events_keeps_other_rows_and_extra_columns_are_reported(
 
     assert (outcome.kind, accounted(outcome)) == ("ok", True)
     assert outcome.tables["raw_shop"]["quarantined"] == 0
-    assert outcome.tables["behavior_events"]["rows_in"] == 0
+    counts = outcome.tables["behavior_events"]
+    assert (counts["rows_in"], counts["published"], counts["dropped"]) == (3, 0, {"repetition": 3})
     assert shop.published()["behavior_events"][1] == events
     manifest = json.loads((shop.root / "_runs" / "wide" / "manifest.json").read_text())
     assert manifest["values"]["UnreadColumns"] == {"unread_columns": "rows: NOTE"}
