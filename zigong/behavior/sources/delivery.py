@@ -125,7 +125,7 @@ def delivered_tables(
         yield night.events(events, standing(EVENTS.table))
         found = night.profiles(profiles, standing(PROFILES.table))
     replaced = night is None or night.rebuild
-    if replaced and standing(PROFILES.table).rows.where(ours).head(1) and not found.kept.head(1):
+    if replaced and not found.kept.head(1) and standing(PROFILES.table).rows.where(ours).head(1):
         raise DataError(
             f"source {mapping.name}: the delivery has no profile, but profiles are published, which it would end",
             action="have the profiles delivered again; a run of dates adds to the published ones instead",
