@@ -1,86 +1,48 @@
-"""Reads raw files through a source mapping: landing files -> behavior_events, user_profiles."""
+"""Reads raw files through a source mapping: landing files -> behavior_events, user_profiles, deliveries."""
 
-from schemas.mappings import SourceMapping
-from zigong.behavior.sources.delivery import (
-    delivered_tables,
-    profiled_users,
-    refused_raw,
-    require_few_refused,
-    unread_columns,
-)
+from functools import partial
+
+from zigong.behavior.sources.delivery import delivered_tables, refused_raw, unread_columns
 from zigong.behavior.sources.faults import raw_faults
 from zigong.behavior.sources.landing import landing_folder
 from zigong.behavior.sources.listing import unread_files
-from zigong.behavior.sources.raw import RawTables, read_raw
-from zigong.lakehouse.lost_files import require_readable
+from zigong.behavior.sources.raw import read_raw
+from zigong.lakehouse.deliveries import deliveries_of
 from zigong.recipe.source import source_mapping
-from zigong.runs.handover import MissingProfiles, UnreadColumns, UnreadFiles
+from zigong.runs.handover import UnreadColumns, UnreadFiles
+from zigong.runs.ingested import (
+    arrived,
+    leave_missing_profiles,
+    night_of,
+    publish_delivered,
+    quarantine_raw,
+    record_ingested,
+    require_all_readable,
+    standing_rows,
+)
 from zigong.runs.job import Job
 from zigong.runs.known_dates import cover_missing_nights, record_ingest
 from zigong.runs.launch import main
-from zigong.runs.replay import repeat_replays
 
 
 def ingest_events(job: Job) -> None:
-    """Replaces exactly the source's known_date partitions of the range, or all; a night may be without events."""
+    """Adds the versions of the dates to the published ones; without dates, replaces all that the source has."""
     mapping = source_mapping(job.recipe)
     cover_missing_nights(job, mapping.name)
-    for table in ("behavior_events", "user_profiles"):
-        lost = require_readable(job.paths, table, replaced=not job.dates.bounded, run_id=job.run.run_id)
-        if lost:
-            job.warn(lost)
+    require_all_readable(job)
     folder = landing_folder(job.spark, job.recipe, job.paths)
+    earlier = deliveries_of(job.paths, mapping.name)
+    files, night = arrived(job, mapping, folder, earlier), night_of(job, mapping, earlier)
     with raw_faults(job.spark, mapping, folder):
-        raw = read_raw(job.spark, mapping, folder)
+        raw = read_raw(job.spark, mapping, folder, files.read if files else None)
         job.leave(UnreadFiles(unread_files=unread_files(mapping, folder)))
         job.leave(UnreadColumns(unread_columns=unread_columns(raw)))
-        _quarantine(job, mapping, raw)
-        _publish(job, mapping, raw)
-
-
-def _quarantine(job: Job, mapping: SourceMapping, raw: RawTables) -> None:
-    """Quarantines raw rows that do not fit the mapping; too many of them end the step."""
-    found = refused_raw(raw, mapping, job.recipe, job.tombstones())
-    job.quarantine(
-        f"raw_{mapping.name}",
-        found.rows,
-        refused=found.refused - found.erased,
-        rows_in=found.rows_in,
-        rules_version=mapping.digest,
-        dropped=found.dropped,
-    )
-    require_few_refused(mapping, found)
-
-
-def _publish(job: Job, mapping: SourceMapping, raw: RawTables) -> None:
-    """Publishes the valid rows, and records how many users of the events have no profile."""
-    ours = f"source = '{mapping.name}'"
-    night = f"{ours} AND {job.dates.predicate('known_date')}"
-    tables = delivered_tables(
-        job.spark,
-        raw,
-        mapping,
-        job.recipe,
-        job.tombstones(),
-        from_date=job.dates.first,
-        to_date=job.dates.end,
-    )
-    for rows in tables:
-        events = rows.table == "behavior_events"
-        job.publish(
-            rows.table,
-            rows.kept,
-            cells=night if events else ours,
-            rejected=rows.refused,
-            dropped=rows.dropped,
-            may_be_empty=events and job.dates.bounded,
-        )
-        if job.tables[rows.table]["quarantined"]:
-            repeat_replays(job, rows.table)
-    found = profiled_users(job.read("behavior_events").where(night), job.read("user_profiles"))
-    missing = f"{found.without_profile:,} of {found.users:,}" if found.without_profile else None
-    job.leave(MissingProfiles(users_without_profile=missing))
-    job.run.add_metrics({"users.of_events": found.users, "users.without_profile": found.without_profile})
+        quarantine_raw(job, mapping, refused_raw(raw, mapping, job.recipe, job.tombstones()))
+        standing = partial(standing_rows, job)
+        tables = delivered_tables(job.spark, raw, mapping, job.recipe, job.tombstones(), night, standing)
+        events, _ = [publish_delivered(job, rows) for rows in tables]
+    leave_missing_profiles(job, mapping.name)
+    record_ingested(job, mapping, night, events, files)
     record_ingest(job, mapping.name)
 
 

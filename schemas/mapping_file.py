@@ -66,6 +66,18 @@ Interval = Annotated[
 ]
 
 
+def _with_a_date(pattern: str) -> str:
+    """Refuses a pattern of arrivals that does not state a complete date once."""
+    if any(pattern.count(part) != 1 for part in ("{yyyy}", "{mm}", "{dd}")):
+        raise ValueError(
+            f"expected {{yyyy}}, {{mm}} and {{dd}} once each, as in bookings_{{yyyy}}{{mm}}{{dd}}, found {pattern!r}"
+        )
+    return pattern
+
+
+Arrival = Annotated[str, AfterValidator(_with_a_date)]  # in the path of a file: the date it arrived on
+
+
 class ColumnSection(Strict):
     """One column of a raw file."""
 
@@ -115,6 +127,7 @@ class FileSection(Strict):
     multiline: bool = True
     skip_lines: Annotated[int, Field(ge=0)] = 0
     encoding: Encoding = "utf-8"
+    arrival: Arrival | None = None
 
     @field_validator("columns")
     @classmethod
@@ -130,6 +143,13 @@ class FileSection(Strict):
         if info.data.get("format") != "csv":
             raise ValueError(f"expected no such option, because the format is not csv, found {option!r}")
         return option
+
+    @field_validator("arrival")
+    @classmethod
+    def _of_files(cls, pattern: str, info: ValidationInfo) -> str:
+        if info.data.get("format") == "delta":
+            raise ValueError(f"expected no such option, because a Delta table is no file, found {pattern!r}")
+        return pattern
 
     @field_validator("encoding")
     @classmethod
@@ -152,6 +172,14 @@ class KnownAtSection(Strict):
         return self
 
 
+class DeliveriesSection(Strict):
+    """What a delivery states, and what becomes of a row that differs from the published one."""
+
+    events: Literal["changes", "full"] = "changes"  # full: an event that a delivery leaves out is withdrawn
+    profiles: Literal["changes", "full"] = "changes"  # full: the profile of a client that it leaves out ends
+    redelivery: Literal["version", "refuse"] = "version"
+
+
 class MappingFile(Strict):
     """A complete mapping file."""
 
@@ -170,6 +198,7 @@ class MappingFile(Strict):
     attributes: dict[str, Literal["code", "free_text"]] = Field(default_factory=dict)
     max_refused_share: Annotated[float, Field(ge=0, le=1)] = MAX_REFUSED_SHARE
     id_namespace: Name | None = None
+    deliveries: DeliveriesSection = DeliveriesSection()
 
     @field_validator("closing_events")
     @classmethod

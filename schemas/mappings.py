@@ -47,6 +47,7 @@ class SourceFile:
     escape: str = '"'  # csv: before a quote inside a quoted cell; the quote itself: quotes are doubled
     multiline: bool = True  # csv: whether a quoted cell may hold line ends
     skip_lines: int = 0  # csv: lines before the header or the first row, such as notes
+    arrival: str | None = None  # pattern of the date in its path: {yyyy}, {mm} and {dd}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,14 @@ class SourceMapping:
     max_refused_share: float  # of raw rows; beyond it a delivery is considered broken and is not published
     digest: str
     id_namespace: str | None = None  # sources of one namespace know a client by the same id; None: the lakehouse's own
+    full_events: bool = False  # whether an event that a delivery leaves out is withdrawn
+    full_profiles: bool = False  # whether the profile of a client that a delivery leaves out ends
+    refuse_changes: bool = False  # whether a row that differs from the published one is refused, not made a version
+
+    @property
+    def by_arrival(self) -> bool:
+        """Whether a file states when it arrived, so that a run of dates reads only the files of these dates."""
+        return any(file.arrival is not None for file in self.files)
 
     @property
     def known_at_basis(self) -> str:
@@ -136,6 +145,9 @@ def _mapping(file: MappingFile, origin: str, digest: str) -> SourceMapping:
         max_refused_share=file.max_refused_share,
         digest=digest,
         id_namespace=file.id_namespace,
+        full_events=file.deliveries.events == "full",
+        full_profiles=file.deliveries.profiles == "full",
+        refuse_changes=file.deliveries.redelivery == "refuse",
     )
 
 
@@ -147,6 +159,7 @@ def _file(name: str, section: FileSection) -> SourceFile:
         separator=section.separator,
         header=section.header,
         null_values=tuple(section.null_values),
+        arrival=section.arrival,
         columns=tuple(
             SourceColumn(
                 name=column,

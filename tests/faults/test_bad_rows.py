@@ -47,7 +47,7 @@ def test_every_bad_row_of_a_csv_is_quarantined_by_name_and_the_others_are_publis
 
     assert (outcome.kind, accounted(outcome)) == ("ok", True)
     raw, events = outcome.tables["raw_shop"], outcome.tables["behavior_events"]
-    assert raw == {"rows_in": 43, "published": 25, "quarantined": 18, "dropped": {}, "version": None}
+    assert raw == {"rows_in": 43, "published": 25, "quarantined": 18, "dropped": {}, "outside": 0, "version": None}
     assert (events["rows_in"], events["published"], events["quarantined"]) == (25, 23, 2)
     refused = shop.quarantined("raw_shop")
     # Of a malformed row only the shapes are kept: its cells may be those of other columns.
@@ -117,7 +117,8 @@ def test_a_night_without_events_keeps_other_rows_and_extra_columns_are_reported(
 
     assert (outcome.kind, accounted(outcome)) == ("ok", True)
     assert outcome.tables["raw_shop"]["quarantined"] == 0
-    assert outcome.tables["behavior_events"]["rows_in"] == 0
+    counts = outcome.tables["behavior_events"]
+    assert (counts["rows_in"], counts["published"], counts["dropped"]) == (3, 0, {"repetition": 3})
     assert shop.published()["behavior_events"][1] == events
     manifest = json.loads((shop.root / "_runs" / "wide" / "manifest.json").read_text())
     assert manifest["values"]["UnreadColumns"] == {"unread_columns": "rows: NOTE"}

@@ -47,8 +47,10 @@ def test_corrected_rows_survive_the_next_delivery_of_their_dates(shop: Shop) -> 
     assert sorted(map(str, shop.rows("behavior_events"))) == corrected
 
 
-def test_a_finished_night_that_is_asked_for_again_replaces_its_rows(shop: Shop) -> None:
+def test_a_finished_night_that_is_asked_for_again_adds_what_its_files_hold_now(shop: Shop) -> None:
     night = Dates(first=date(2023, 3, 25), end=date(2023, 3, 27))
-    for rerun, rows, expected in ((False, GOOD, 3), (True, GOOD.replace(GOOD_ROWS[0] + b"\n", b""), 2)):
+    more = GOOD.replace(GOOD_ROWS[0] + b"\n", b"g9,anna,1,2023-03-26,order,9,0.1\n")  # and a row is left out
+    before = len(shop.rows("behavior_events"))
+    for rerun, rows, added in ((False, GOOD, 0), (True, more, 1), (True, more, 1)):
         assert shop.ingest({"rows.csv": rows}, "rows.csv", run_id="night", dates=night, rerun=rerun).kind == "ok"
-        assert len(shop.rows("behavior_events")) == expected
+        assert len(shop.rows("behavior_events")) == before + added

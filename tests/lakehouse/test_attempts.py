@@ -13,6 +13,7 @@ from zigong.lakehouse import publish as publishing
 from zigong.lakehouse.attempts import Attempt
 from zigong.lakehouse.commits import own_commits
 from zigong.lakehouse.paths import LakehousePaths
+from zigong.lakehouse.published import Published
 from zigong.lakehouse.tables import arrow_pinned, latest_version
 from zigong.runs.lease import take_lease
 
@@ -30,7 +31,7 @@ def test_a_former_attempt_that_wakes_up_before_its_commit_leaves_the_later_ones_
     run = tmp_path / "_runs" / "one"
     promote = publishing._promote
 
-    def asleep_before(*arguments: object) -> publishing.Published:
+    def asleep_before(*arguments: object) -> Published:
         monkeypatch.setattr(publishing, "_promote", promote)
         with take_lease(run, "build_labels", expiry_seconds=0.2) as later:
             held = Attempt(token=later.token, require_held=later.require_held)

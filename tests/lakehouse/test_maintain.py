@@ -30,6 +30,7 @@ VERDICT = {
     "rows_published": 1,
     "rows_quarantined": 0,
     "rows_dropped": 0,
+    "rows_outside": 0,
     "failures": [],
     "warnings": [],
     "results": [],

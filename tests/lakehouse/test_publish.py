@@ -14,6 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from schemas.contracts import table_contract
 from tests.support.points import POINTS, POPULATION, job_at, points, put
 from zigong.errors import DataError
+from zigong.lakehouse import publish
 from zigong.lakehouse.commits import create_if_missing
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import arrow_pinned, latest_version, open_pinned
@@ -32,6 +33,21 @@ def test_a_broken_row_goes_to_quarantine_with_its_reason_and_nothing_is_lost(
     rejected = arrow_pinned(paths, "quarantine", latest_version(paths, "quarantine")).to_pylist()
     assert [row["reasons"] for row in rejected] == [["reason_states_exclusion"]]
     assert '"user_id":"c"' in rejected[0]["payload"]
+
+
+def test_rows_that_are_lost_between_read_and_commit_stop_the_publish(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = publish._stage
+
+    def lossy(spark: SparkSession, paths: LakehousePaths, frame: DataFrame, name: str) -> DataFrame:
+        return stage(spark, paths, frame, name).limit(3)
+
+    monkeypatch.setattr(publish, "_stage", lossy)
+    with pytest.raises(DataError, match="6 rows were read, but 3 are to be published, 0 quarantined, 0 dropped and 0"):
+        put(spark, tmp_path, points(spark, list("abcdef")), "r1")
+    paths = LakehousePaths.at(str(tmp_path))
+    assert arrow_pinned(paths, POINTS, latest_version(paths, POINTS)).num_rows == 0
 
 
 def test_a_rerun_of_the_same_run_changes_nothing(spark: SparkSession, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from tests.support.finished import TINY
 from tests.support.points import POINTS, points, put
 from zigong.lakehouse import publish
+from zigong.lakehouse.published import Published
 from zigong.lakehouse.session import open_spark
 from zigong.recipe import load_recipe
 
@@ -31,7 +32,7 @@ PHASES = {
 MOMENTS = ("before", "after")
 
 
-def publish_new(spark: SparkSession, root: Path) -> publish.Published:
+def publish_new(spark: SparkSession, root: Path) -> Published:
     """Publishes good rows and a bad one, replacing any published rows; two more rows were dropped."""
     rows = points(spark, NEW).unionByName(points(spark, ["bad"], eligible=False))
     return put(spark, root, rows, RUN_ID, dropped={"duplicate": 2})

@@ -10,7 +10,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from tests.support.finished import TINY
 from zigong.lakehouse.paths import LakehousePaths
-from zigong.lakehouse.publish import Published, publish
+from zigong.lakehouse.publish import publish
+from zigong.lakehouse.published import Published
 from zigong.quality.audit import contract_rules
 from zigong.quality.measures import AuditContext
 from zigong.recipe import load_recipe

@@ -127,7 +127,8 @@ class Shop:
 
 def accounted(outcome: Outcome) -> bool:
     return all(
-        counts["rows_in"] == counts["published"] + counts["quarantined"] + sum(counts["dropped"].values())
+        counts["rows_in"]
+        == counts["published"] + counts["quarantined"] + sum(counts["dropped"].values()) + counts["outside"]
         for counts in outcome.tables.values()
     )
 

@@ -164,10 +164,11 @@ def _print_step(step: Step, outcome: Outcome, *, before: bool) -> None:
 def _print_summary(run: Run) -> None:
     figures = run.metrics()
     rows = Table(title="rows")
-    for column in ("table", "published", "quarantined", "dropped"):
+    kinds = ("published", "quarantined", "dropped", "outside")
+    for column in ("table", *kinds):
         rows.add_column(column, justify="left" if column == "table" else "right")
     for name in [key.split(".")[1] for key in figures if key.startswith("rows.") and key.endswith(".published")]:
-        rows.add_row(name, *(f"{figures[f'rows.{name}.{kind}']:,}" for kind in ("published", "quarantined", "dropped")))
+        rows.add_row(name, *(f"{figures.get(f'rows.{name}.{kind}', 0):,}" for kind in kinds))
     CONSOLE.print(rows)
     _print_models(run)
     _print_decision(run.find(GateDecision))

@@ -33,7 +33,7 @@ def log_publish(paths: LakehousePaths, outcome: Mapping[str, Any]) -> None:
     """Logs the outcome of a publish, and earlier commits of its run in the table that were not logged due to a kill.
 
     Args:
-        outcome: the fields of ``publish.Published``.
+        outcome: the fields of ``published.Published``.
     """
     table = outcome["table"]
     table_id = delta_id(paths, table)

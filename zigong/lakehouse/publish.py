@@ -7,9 +7,9 @@ record of progress: a rerun that finds its own commit changes nothing, and every
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Protocol
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -19,11 +19,13 @@ from zigong.errors import ConflictError, DataError
 from zigong.lakehouse.attempts import Attempt
 from zigong.lakehouse.audit_log import log_publish
 from zigong.lakehouse.commits import create_if_missing, make_commit, metadata_text, own_commits
+from zigong.lakehouse.counting import CountedRows, RowsRead, require_all_accounted
 from zigong.lakehouse.fence import Basis, fenced, make_fenced_commit
 from zigong.lakehouse.few_files import gathered
 from zigong.lakehouse.lineage import Lineage
 from zigong.lakehouse.lost_files import require_written
 from zigong.lakehouse.paths import LakehousePaths
+from zigong.lakehouse.published import Published
 from zigong.lakehouse.replayed import with_former_replays
 from zigong.lakehouse.row_text import EXACT
 from zigong.lakehouse.staging import staged_files, staging_name
@@ -47,35 +49,6 @@ class Rules:
     reasons: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Published:
-    """The outcome of one publish; recorded in the userMetadata of the commit and in the manifest of the run."""
-
-    run_id: str
-    step: str
-    table: str
-    cells: str
-    verdict: str
-    version: int
-    rows_in: int
-    published: int
-    quarantined: int
-    dropped: dict[str, int] = field(default_factory=dict)
-    lineage: dict[str, Any] | None = None
-    rules_version: str = ""
-    attempt: int = 0
-    rerun: int = 0
-
-    def counts(self) -> dict[str, Any]:
-        """Rows in, published, quarantined and dropped."""
-        return {
-            "rows_in": self.rows_in,
-            "published": self.published,
-            "quarantined": self.quarantined,
-            "dropped": self.dropped,
-        }
-
-
 def publish(
     spark: SparkSession,
     paths: LakehousePaths,
@@ -93,6 +66,7 @@ def publish(
     basis: Basis | None = None,
     again: bool = False,
     attempt: Attempt | None = None,
+    read: RowsRead | None = None,
 ) -> Published:
     """Publishes ``frame`` as the complete content of the cells of a table.
 
@@ -106,9 +80,10 @@ def publish(
         basis: published rows that ``frame`` depends on; the commit is made only if they are unchanged.
         again: publish even if this run has committed these cells before, because others have committed since.
         attempt: the attempt of the run that publishes; it stages in a folder of its own.
+        read: counts of the rows read; by default ``frame``, ``rejected`` and ``dropped`` are the input.
 
     Raises:
-        DataError: the audit blocked the table, or rows were lost between staging and commit.
+        DataError: the audit blocked the table, or rows were lost between the read and the commit.
         StaleRowsError: another writer changed the basis.
         ConflictError: every attempt lost to other writers of the same cells, or a later attempt of the run took over.
     """
@@ -119,12 +94,17 @@ def publish(
         done = None if again else _finished(paths, table, run_id=run_id, wanted=wanted)
         if done is not None:
             return _logged(paths, done)
-        staged = _stage(spark, paths, rules.conform(frame, contract), f"{stage}/{table}")
+        computed = CountedRows(frame)
+        staged = _stage(spark, paths, rules.conform(computed.frame, contract), f"{stage}/{table}")
         known = None if rejected is None else _stage(spark, paths, rejected, f"{stage}/{table}.no")
         rows_rejected, losses = 0 if known is None else known.count(), dict(dropped or {})
         demanded = contract.when_empty() if may_be_empty else contract
-        verdict = rules.audit(staged, demanded, rejected=rows_rejected, dropped=sum(losses.values()))
+        # Rows carried over were not read, so that the share of refused rows must not be taken from them.
+        others = sum(losses.values()) - (read.carried if read else 0)
+        verdict = rules.audit(staged, demanded, rejected=rows_rejected, dropped=others)
         refused = verdict.refused + rows_rejected
+        read = read or RowsRead(rows=computed.rows + rows_rejected + sum(losses.values()))
+        require_all_accounted(table, read, kept=verdict.kept, quarantined=refused, dropped=losses)
         attempt.require_held()
         if refused:
             broken = _refused(staged, contract, rules, known)
@@ -144,14 +124,16 @@ def publish(
             cells=cells,
             verdict=PASSED if verdict.passed else BLOCKED,
             version=-1,
-            rows_in=verdict.kept + refused + sum(losses.values()),
-            published=verdict.kept if verdict.passed else 0,
+            rows_in=read.rows,
+            published=verdict.kept - read.carried if verdict.passed else 0,
             quarantined=refused,
             dropped=losses,
             lineage=asdict(lineage) if lineage else None,
             rules_version=contract.rules_version,
             attempt=attempt.token,
             rerun=attempt.rerun,
+            outside=read.outside,
+            carried=read.carried,
         )
         counts, version = outcome.counts(), contract.rules_version
         record_verdict(paths, verdict, run_id=run_id, table=table, counts=counts, rules_version=version)
@@ -236,12 +218,13 @@ def _verified(paths: LakehousePaths, outcome: Published) -> Published:
             action="wait for the other process to end; nothing of this attempt was published",
         )
     mine = [commit for commit in ours if commit.get("attempt", 0) == outcome.attempt]
-    if not mine and not outcome.published:  # Delta makes no commit where empty cells stay empty
+    expected = outcome.published + outcome.carried
+    if not mine and not expected:  # Delta makes no commit where empty cells stay empty
         return replace(outcome, version=latest_version(paths, outcome.table))
     written = mine[0]["rows_written"] if mine else None
-    if written != outcome.published:
+    if written != expected:
         raise DataError(
-            f"table {outcome.table}, cells {outcome.cells}: {outcome.published} rows passed the audit, "
+            f"table {outcome.table}, cells {outcome.cells}: {expected} rows passed the audit, "
             f"the commit wrote {written}",
             action="the storage lost rows; restore the previous version and rerun the step with a new run id",
         )

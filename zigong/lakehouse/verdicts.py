@@ -54,7 +54,7 @@ def record_verdict(
     """Replaces a run's verdict on a table.
 
     Args:
-        counts: ``rows_in``, ``published``, ``quarantined`` and ``dropped`` by reason.
+        counts: ``rows_in``, ``published``, ``quarantined``, ``dropped`` by reason and ``outside``.
     """
     row = {
         "run_id": run_id,
@@ -64,6 +64,7 @@ def record_verdict(
         "rows_published": counts["published"],
         "rows_quarantined": counts["quarantined"],
         "rows_dropped": sum(counts["dropped"].values()),
+        "rows_outside": counts["outside"],
         "failures": list(verdict.failures),
         "warnings": list(verdict.warnings),
         "results": [{name: item[name] for name in _RESULT} for item in verdict.rows()],

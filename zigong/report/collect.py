@@ -127,6 +127,7 @@ def _table(name: str, counts: dict[str, Any], verdict: str) -> TableRow:
         published=counts["published"],
         quarantined=counts["quarantined"],
         dropped=counts["dropped"],
+        outside=counts.get("outside", 0),  # runs of earlier versions have no such count
         verdict=verdict,
         version="" if counts["version"] is None else str(counts["version"]),
     )

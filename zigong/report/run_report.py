@@ -36,20 +36,21 @@ class StepRow:
 
 @dataclass(frozen=True, kw_only=True)
 class TableRow:
-    """The row counts of one published table: in = published + quarantined + dropped."""
+    """The row counts of one published table: in = published + quarantined + dropped + outside."""
 
     table: str
     rows_in: int
     published: int
     quarantined: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)  # reason -> rows
+    outside: int = 0  # of the dates of the run
     version: str = ""
     verdict: str = ""
 
     @property
     def unaccounted(self) -> int:
         """Rows that are neither published nor explained; anything but 0 is an error."""
-        return self.rows_in - self.published - self.quarantined - sum(self.dropped.values())
+        return self.rows_in - self.published - self.quarantined - sum(self.dropped.values()) - self.outside
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from zigong.dataset.samples import SampleSource
+    from zigong.lakehouse.counting import RowsRead
     from zigong.lakehouse.fence import Basis
     from zigong.lakehouse.lineage import Lineage
 
@@ -152,6 +153,7 @@ class Job:
         basis: Basis | None = None,
         pin: bool = True,
         counted: bool = True,
+        read: RowsRead | None = None,
     ) -> int:
         """Stages, audits and promotes ``frame`` as the complete content of ``cells``; pins and returns the new version.
 
@@ -163,6 +165,7 @@ class Job:
             basis: published rows that the rows were built from, beyond the run's pinned inputs.
             counted: whether the rows are those that the step is counted by; a replay within it is not.
             pin: whether the run depends on the version, so that it must stay readable as long as the run is kept.
+            read: counts of the rows read, where they are not all in ``frame``, ``rejected`` and ``dropped``.
         """
         from zigong.lakehouse.publish import publish
         from zigong.quality.audit import contract_rules
@@ -186,6 +189,7 @@ class Job:
             basis=basis,
             again=self._lost_before,
             attempt=self.attempt,
+            read=read,
         )
         if pin:
             self._pin(table, done.version)
@@ -202,7 +206,8 @@ class Job:
     def keep(self, table: str, version: int) -> None:
         """Keeps a published version unchanged: none of its inputs has changed."""
         self._pin(table, version)
-        self._count(table, {"rows_in": 0, "published": 0, "quarantined": 0, "dropped": {}}, version=version)
+        nothing = {"rows_in": 0, "published": 0, "quarantined": 0, "dropped": {}, "outside": 0}
+        self._count(table, nothing, version=version)
 
     def stage(self, name: str) -> Path:
         """Folder for shards that workers write before the lakehouse commits them."""
@@ -244,13 +249,13 @@ class Job:
                 attempt=self.attempt,
             )
         read = rows_in - refused - sum(dropped.values())
-        counts = {"rows_in": rows_in, "published": read, "quarantined": refused, "dropped": dict(dropped)}
+        counts = {"rows_in": rows_in, "published": read, "quarantined": refused, "dropped": dict(dropped), "outside": 0}
         self._count(name, counts, version=None)
 
     def _count(self, name: str, counts: dict[str, Any], *, version: int | None) -> None:
         self.tables[name] = {**counts, "version": version}
-        dropped = sum(counts["dropped"].values())
-        figures = {"published": counts["published"], "quarantined": counts["quarantined"], "dropped": dropped}
+        figures = {kind: counts[kind] for kind in ("published", "quarantined", "outside")}
+        figures["dropped"] = sum(counts["dropped"].values())
         self.run.add_metrics({f"rows.{name}.{kind}": number for kind, number in figures.items()})
 
     def observation_dates(self) -> ObservationDates:

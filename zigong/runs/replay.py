@@ -103,7 +103,7 @@ def _replayable(table: str, corrections: Mapping[str, str]) -> TableContract:
         raise ConfigError(
             f"{table} holds raw rows, of which quarantine keeps only pseudonyms and the shapes of broken fields",
             action="correct the mapping or have the file delivered again, then run ingest_events for the same known "
-            "dates: it replaces exactly those",
+            "dates: it adds what was missing",
         )
     if table not in table_names():
         raise ConfigError(f"no table {table!r}", action=f"use one of {', '.join(table_names())}")

@@ -74,9 +74,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def ingested(spark: SparkSession, mapping: SourceMapping, folder: Path, **dates: date) -> DataFrame:
+def ingested(spark: SparkSession, mapping: SourceMapping, folder: Path) -> DataFrame:
     raw = read_raw(spark, mapping, str(folder))
-    return events_from(spark, raw, mapping, key=KEY, buckets=4, timezone="Europe/Berlin", **dates)
+    return events_from(spark, raw, mapping, key=KEY, buckets=4, timezone="Europe/Berlin")
 
 
 def test_rejected_rows_name_every_reason_and_hide_identifiers(
@@ -140,13 +140,6 @@ def test_events_have_the_contracts_columns_pseudonyms_and_local_dates(
     assert late["known_at_basis"] == "assumed"
     assert late["attributes"] == {"size": "a{b}"}
     assert late["loan_id"] is None
-
-
-def test_a_date_range_holds_known_dates_from_the_first_to_before_the_last(
-    spark: SparkSession, mapping: SourceMapping, folder: Path
-) -> None:
-    some = ingested(spark, mapping, folder, from_date=date(2023, 3, 26), to_date=date(2023, 3, 27))
-    assert {row["known_date"] for row in some.collect()} == {date(2023, 3, 26)}
 
 
 def test_profiles_have_the_contracts_columns(spark: SparkSession, mapping: SourceMapping, folder: Path) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import date
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from schemas.contracts import table_contract
 from schemas.mappings import SourceMapping
 from zigong.behavior.sources.ingest import (
     deduplicated,
@@ -17,9 +17,12 @@ from zigong.behavior.sources.ingest import (
     stated_profiles,
     without_erased,
 )
+from zigong.behavior.sources.nights import Delivered, Night, Standing, refused_rows
 from zigong.behavior.sources.raw import RawTables, counted_rows, rejected_rows
+from zigong.behavior.sources.redelivery import CONFLICTING, DUPLICATE, EVENTS, PROFILES
 from zigong.behavior.sources.stated import unfit_payload
 from zigong.errors import DataError
+from zigong.lakehouse.counting import CountedRows, RowsRead
 from zigong.lakehouse.row_text import EXACT
 from zigong.recipe import Recipe
 from zigong.recipe.source import pseudonym_key
@@ -45,23 +48,6 @@ class RefusedRaw:
     def dropped(self) -> dict[str, int]:
         """Number of dropped rows, by reason."""
         return _nonzero(erased=self.erased)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Delivered:
-    """The rows of one table.
-
-    Attributes:
-        table: behavior_events or user_profiles.
-        kept: one row per key of the contract.
-        refused: conflicting versions and rows that do not fit (columns reasons and payload).
-        dropped: number of dropped rows, by reason.
-    """
-
-    table: str
-    kept: DataFrame
-    refused: DataFrame
-    dropped: Mapping[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,48 +102,55 @@ def delivered_tables(
     mapping: SourceMapping,
     recipe: Recipe,
     tombstones: DataFrame | None,
-    *,
-    from_date: date | None,
-    to_date: date | None,
+    night: Night | None,
+    standing: Callable[[str], Standing],
 ) -> Iterator[Delivered]:
-    """Yields the events of the dates, then the profiles; each table is computed when it is requested.
+    """Yields the events, then the profiles; each table is computed when it is requested.
 
     Args:
         recipe: defines key, user buckets and business time zone.
         tombstones: of erased users, see :func:`zigong.behavior.sources.ingest.without_erased`.
-        from_date: first known date of the events; None: all before ``to_date``.
-        to_date: end of the known dates, excluded; None: all from ``from_date`` on.
+        night: the dates to ingest; None: everything, which replaces all that is published of the source.
+        standing: the published rows of a table.
     """
     key, timezone = pseudonym_key(recipe), recipe.business_timezone
-    events = stated_events(
-        spark,
-        raw,
-        mapping,
-        key=key,
-        buckets=recipe.lakehouse.user_buckets,
-        timezone=timezone,
-        from_date=from_date,
-        to_date=to_date,
-    )
+    buckets = recipe.lakehouse.user_buckets
+    events = stated_events(spark, raw, mapping, key=key, buckets=buckets, timezone=timezone)
     profiles = stated_profiles(spark, raw, mapping, key=key, timezone=timezone)
-    yield _delivered(events, tombstones, table="behavior_events")
-    yield _delivered(profiles, tombstones, table="user_profiles")
+    ours = f"source = '{mapping.name}'"
+    if night is None:
+        yield _whole(events, tombstones, table=EVENTS.table, cells=ours)
+        found = _whole(profiles, tombstones, table=PROFILES.table, cells=ours)
+    else:
+        yield night.events(events, standing(EVENTS.table))
+        found = night.profiles(profiles, standing(PROFILES.table))
+    replaced = night is None or night.rebuild
+    if replaced and not found.kept.head(1) and standing(PROFILES.table).rows.where(ours).head(1):
+        raise DataError(
+            f"source {mapping.name}: the delivery has no profile, but profiles are published, which it would end",
+            action="have the profiles delivered again; a run of dates adds to the published ones instead",
+        )
+    yield found
 
 
-def _delivered(rows: DataFrame, tombstones: DataFrame | None, *, table: str) -> Delivered:
-    """Splits rows: one per key is kept, duplicates and rows of erased users are dropped, others are refused."""
-    versions = deduplicated(rows, table=table)
+def _whole(rows: DataFrame, tombstones: DataFrame | None, *, table: str, cells: str) -> Delivered:
+    """All rows of a source: one per key is kept, duplicates and erased users' rows are dropped, conflicts refused."""
+    read = CountedRows(rows)
+    versions = deduplicated(read.frame, table=table)
     kept, doubled, conflicting, unfit = (
         without_erased(part, tombstones)
         for part in (versions.kept, versions.duplicates, versions.conflicting, versions.unfit)
     )
-    refused = conflicting.kept.select(
-        F.array(F.lit("conflicting_version")).alias("reasons"), F.to_json(F.struct("*"), EXACT).alias("payload")
-    )
-    refused = refused.unionByName(unfit_payload(unfit.kept, table, EXACT))
+    refused = refused_rows(conflicting.kept, F.lit(CONFLICTING), table_contract(table).column_names)
     erased = _nonzero(erased=kept.erased + doubled.erased + conflicting.erased + unfit.erased)
-    dropped = {"duplicate": doubled.kept.count(), **erased}
-    return Delivered(table=table, kept=kept.kept, refused=refused, dropped=dropped)
+    return Delivered(
+        table=table,
+        kept=kept.kept,
+        cells=cells,
+        refused=refused.unionByName(unfit_payload(unfit.kept, table, EXACT)),
+        dropped={DUPLICATE: doubled.kept.count(), **erased},
+        read=RowsRead(rows=read.rows),
+    )
 
 
 def profiled_users(events: DataFrame, profiles: DataFrame) -> ProfiledUsers:

@@ -7,7 +7,6 @@ conflicting versions go to quarantine, so that rows in = published + quarantined
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -19,7 +18,8 @@ from zigong.behavior.sources.masking import code_or_shape, masked_attributes, ma
 from zigong.behavior.sources.pseudonyms import key_digests, user_bucket
 from zigong.behavior.sources.query import queried_rows
 from zigong.behavior.sources.raw import RawTables, counted_rows, read_raw, rejected_rows
-from zigong.behavior.sources.stated import UNFIT, outside_every_range, with_unknowable
+from zigong.behavior.sources.redelivery import ARRIVED_ON, CONFLICTING, DUPLICATE
+from zigong.behavior.sources.stated import UNFIT, with_unknowable
 from zigong.lakehouse.business_time import later_by, local_date
 from zigong.lakehouse.row_text import row_text
 
@@ -40,7 +40,7 @@ __all__ = [
 # Texts outside these break the rules of behavior_events and are not kept.
 OPERATION, EVENT_TYPE = r"\A(upsert|retract)\z", r"\A[a-z][a-z0-9_]{0,63}\z"
 _FATE, _CONTENT = "_fate", "_content"
-KEPT, DUPLICATE, CONFLICTING, DOES_NOT_FIT = "kept", "duplicate", "conflicting_version", "unfit"
+KEPT, DOES_NOT_FIT = "kept", "unfit"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +69,6 @@ def events_from(
     key: bytes,
     buckets: int,
     timezone: str,
-    from_date: date | None = None,
-    to_date: date | None = None,
 ) -> DataFrame:
     """All event versions of a source whose values fit, in the columns of behavior_events.
 
@@ -78,15 +76,11 @@ def events_from(
         key: key of the pseudonyms.
         buckets: number of user buckets of the lakehouse.
         timezone: business time zone; known_date is the date of known_at there.
-        from_date: first known_date, inclusive; None: all.
-        to_date: last known_date, exclusive; None: all.
 
     Raises:
         DataError: the mapping's SQL does not run, yields other columns, or exposes an identifier outside the keys.
     """
-    stated = stated_events(
-        spark, raw, mapping, key=key, buckets=buckets, timezone=timezone, from_date=from_date, to_date=to_date
-    )
+    stated = stated_events(spark, raw, mapping, key=key, buckets=buckets, timezone=timezone)
     return _fitting(stated, "behavior_events")
 
 
@@ -98,20 +92,16 @@ def stated_events(
     key: bytes,
     buckets: int,
     timezone: str,
-    from_date: date | None = None,
-    to_date: date | None = None,
 ) -> DataFrame:
-    """As ``events_from``, with the rows that do not fit and ``_unfit``, the reasons; one without a date is included."""
+    """As ``events_from``, with the rows that do not fit, ``_unfit``, the reasons, and ``arrived_on``.
+
+    ``arrived_on`` is NULL where the SQL does not yield it.
+    """
     stated = queried_rows(spark, raw, mapping, "events", timezone)
     lag = mapping.known_at_lag
     known_at = F.col("known_at") if lag is None else later_by(F.col("event_at"), lag, timezone)
     known = with_unknowable(stated.withColumn("known_at", known_at), happened="event_at")
     dated = known.withColumn("known_date", local_date(F.col("known_at"), timezone))
-    undated = outside_every_range(F.col("known_date"))
-    if from_date is not None:
-        dated = dated.where(undated | (F.col("known_date") >= F.lit(from_date)))
-    if to_date is not None:
-        dated = dated.where(undated | (F.col("known_date") < F.lit(to_date)))
     pseudonym = key_digests(key)
     named = dated.select(
         F.lit(mapping.name).alias("source"),
@@ -129,8 +119,10 @@ def stated_events(
         _words(F.col("attributes"), mapping).alias("attributes"),
         "known_date",
         UNFIT,
+        ARRIVED_ON,
     )
-    return _contracted(named.withColumn("user_bucket", user_bucket(F.col("user_id"), buckets)), "behavior_events")
+    placed = named.withColumn("user_bucket", user_bucket(F.col("user_id"), buckets))
+    return _contracted(placed, "behavior_events")
 
 
 def profiles_from(
@@ -147,7 +139,7 @@ def profiles_from(
 def stated_profiles(
     spark: SparkSession, raw: RawTables, mapping: SourceMapping, *, key: bytes, timezone: str
 ) -> DataFrame:
-    """As ``profiles_from``, with the rows that do not fit and ``_unfit``, the reasons."""
+    """As ``profiles_from``, with the rows that do not fit, ``_unfit``, the reasons, and ``arrived_on``."""
     pseudonym = key_digests(key)
     stated = queried_rows(spark, raw, mapping, "profiles", timezone)
     named = with_unknowable(stated, happened="valid_from").select(
@@ -158,6 +150,7 @@ def stated_profiles(
         pseudonym(F.col("person_key")).alias("person_id"),
         _words(F.col("attributes"), mapping).alias("attributes"),
         UNFIT,
+        ARRIVED_ON,
     )
     return _contracted(named, "user_profiles")
 
@@ -240,7 +233,7 @@ def rejected_without_erased(rejected: DataFrame, tombstones: DataFrame | None) -
 
 
 def _contracted(frame: DataFrame, table: str) -> DataFrame:
-    return frame.select(*table_contract(table).column_names, UNFIT)
+    return frame.select(*table_contract(table).column_names, UNFIT, ARRIVED_ON)
 
 
 def _fitting(stated: DataFrame, table: str) -> DataFrame:

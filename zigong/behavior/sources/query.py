@@ -6,9 +6,11 @@ from zoneinfo import ZoneInfo
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from schemas.mappings import SourceMapping
 from zigong.behavior.sources.raw import RawTables
+from zigong.behavior.sources.redelivery import ARRIVED_ON
 from zigong.behavior.sources.sql_rules import require_allowed, require_hidden, require_repeatable
 from zigong.behavior.sources.stated import in_types
 from zigong.errors import DataError
@@ -46,7 +48,7 @@ def queried_rows(spark: SparkSession, raw: RawTables, mapping: SourceMapping, se
             f"source mapping {mapping.origin}: the SQL of {section} does not run: {str(error).splitlines()[0]}",
             action=f"correct {section} (or derived) of the mapping",
         ) from error
-    if set(found.columns) != set(expected):
+    if set(found.columns) - {ARRIVED_ON} != set(expected):
         raise DataError(
             f"source mapping {mapping.origin}: {section} must yield {', '.join(expected)}; "
             f"found {', '.join(found.columns)}",
@@ -54,7 +56,9 @@ def queried_rows(spark: SparkSession, raw: RawTables, mapping: SourceMapping, se
         )
     require_repeatable(found, mapping, section, reading)
     require_hidden(found, mapping, section)
-    return in_types(found.select(*expected), section=section, origin=mapping.origin)
+    arrived_on = F.col(ARRIVED_ON) if ARRIVED_ON in found.columns else F.lit(None)
+    named = found.select(*expected, arrived_on.cast("date").alias(ARRIVED_ON))
+    return in_types(named, section=section, origin=mapping.origin)
 
 
 def _zoned(sql: str, timezone: str) -> str:

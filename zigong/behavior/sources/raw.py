@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import reduce
 
@@ -11,12 +11,14 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from schemas.mappings import SourceColumn, SourceFile, SourceMapping
+from zigong.behavior.sources.arrival import arrived_on
 from zigong.behavior.sources.casts import castable, strict
 from zigong.behavior.sources.identifiers import identifier_reasons, require_exact_identifiers, trimmed
 from zigong.behavior.sources.lineage import COLUMN
 from zigong.behavior.sources.masking import masked_cell, shape, shown_names
 from zigong.behavior.sources.pseudonyms import pseudonymiser
 from zigong.behavior.sources.reading import column_names, found_cells, missing_columns, printable
+from zigong.behavior.sources.redelivery import ARRIVED_ON
 from zigong.behavior.sources.text_rows import CORRUPT, FILE, LINE, MALFORMED, REPEATED_HEADER
 from zigong.errors import DataError
 
@@ -40,13 +42,18 @@ class RawTables:
     unread: Mapping[str, tuple[str, ...]]
 
 
-def read_raw(spark: SparkSession, mapping: SourceMapping, path: str) -> RawTables:
+def read_raw(
+    spark: SparkSession, mapping: SourceMapping, path: str, only: Mapping[str, Collection[str]] | None = None
+) -> RawTables:
     """Reads the files of a mapping below ``path``.
+
+    ``only``: by section, the names of the files to read instead of all; for those with a pattern of their arrival.
 
     Raises:
         DataError: a file or a column is missing.
     """
-    return raw_tables(mapping, {file.name: _cells(spark, file, path) for file in mapping.files})
+    chosen = only or {}
+    return raw_tables(mapping, {file.name: _cells(spark, file, path, chosen.get(file.name)) for file in mapping.files})
 
 
 def raw_tables(mapping: SourceMapping, found: Mapping[str, DataFrame]) -> RawTables:
@@ -116,8 +123,8 @@ def _shown(column: SourceColumn, pseudonym: Callable[[Column], Column]) -> Colum
     return _shortened(F.when(fits, text if harmless else masked_cell(text)).otherwise(shape(cell)))
 
 
-def _cells(spark: SparkSession, file: SourceFile, path: str) -> DataFrame:
-    found = found_cells(spark, file, path)
+def _cells(spark: SparkSession, file: SourceFile, path: str, only: Collection[str] | None) -> DataFrame:
+    found = found_cells(spark, file, path, only)
     missing = missing_columns(file, found)
     if missing:
         shown = shown_names([printable(name) for name in column_names(found)], [column.name for column in file.columns])
@@ -201,6 +208,7 @@ def _typed(cells: DataFrame, file: SourceFile) -> DataFrame:
     return good.select(
         *(value.alias(name, metadata={COLUMN: f"{file.name}.{name}"}) for name, value in _values(cells, file).items()),
         *([] if file.format == "delta" else [LINE]),
+        *([] if file.arrival is None else [arrived_on(file).alias(ARRIVED_ON)]),
     )
 
 

@@ -7,7 +7,8 @@ every row knows its file and line; Parquet and Delta by Spark.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -39,10 +40,13 @@ from zigong.errors import DataError
 _OWN = {CORRUPT: "string", FILE: "string", LINE: "bigint"}
 
 
-def found_cells(spark: SparkSession, file: SourceFile, path: str) -> DataFrame:
+def found_cells(spark: SparkSession, file: SourceFile, path: str, only: Collection[str] | None = None) -> DataFrame:
     """The columns of a file before validation, and for each row its fault, file and line.
 
     Columns that the mapping does not declare are there by name; those of text files hold nothing.
+
+    Args:
+        only: names of the files to read; None: all.
 
     Returns:
         The columns of the file, ``_corrupt_record`` (null for a row that can be parsed, else ``malformed_row`` or
@@ -53,11 +57,13 @@ def found_cells(spark: SparkSession, file: SourceFile, path: str) -> DataFrame:
         DataError: the file does not exist, is empty, or does not have the declared format.
     """
     where = f"{path.rstrip('/')}/{file.path}" if "://" in path else str(Path(path) / file.path)
+    if only is not None and not only:
+        return padded(spark, file, None)
     try:
         if file.format in ("csv", "json"):
-            return _text_cells(spark, file, _local(file, path))
+            return _text_cells(spark, file, _local(file, path, only))
         if file.format == "parquet" and "://" not in path:
-            return _parquet_cells(spark, listed(file, path), path)
+            return _parquet_cells(spark, _chosen(listed(file, path), only), path)
         found = spark.read.format(file.format).load(where)
         return found.select("*", *(F.lit(None).cast(kind).alias(name) for name, kind in _OWN.items()))
     except Py4JJavaError as error:
@@ -85,13 +91,17 @@ def padded(spark: SparkSession, file: SourceFile, found: DataFrame | None) -> Da
     return rows.select("*", *(F.lit(None).cast("string").alias(name) for name in missing_columns(file, rows)))
 
 
-def _local(file: SourceFile, path: str) -> Listing:
+def _chosen(found: Listing, only: Collection[str] | None) -> Listing:
+    return found if only is None else replace(found, read=tuple(item for item in found.read if item.name in only))
+
+
+def _local(file: SourceFile, path: str, only: Collection[str] | None) -> Listing:
     if "://" in path:
         raise DataError(
             f"raw file {file.name}: expected a folder that all nodes see, found {path}",
             action="mount the folder on every node, or deliver Parquet",
         )
-    return listed(file, path)
+    return _chosen(listed(file, path), only)
 
 
 def _parquet_cells(spark: SparkSession, found: Listing, path: str) -> DataFrame:
