@@ -24,7 +24,6 @@ def main(logs: Path) -> None:
     rows = spark.range(8).select(pseudonymiser(key)(F.col("id")).alias("user_id"))
     digests = {row["user_id"] for row in rows.collect()}
 
-    @F.udf("string")
     def environment(_: int) -> str:
         return json.dumps(dict(os.environ)) + Path("/proc/self/environ").read_text()
 
@@ -33,7 +32,7 @@ def main(logs: Path) -> None:
         "driver": json.dumps(dict(os.environ)) + Path("/proc/self/environ").read_text(),
         "jvm": str(java.System.getenv()) + str(java.System.getProperties()),
         "process of the jvm": Path(f"/proc/{java.ProcessHandle.current().pid()}/environ").read_text(),
-        "worker": spark.range(1).select(environment("id").alias("shown")).collect()[0]["shown"],
+        "worker": spark.range(1).select(F.udf(environment, "string")("id").alias("shown")).collect()[0]["shown"],
         "settings": str(spark.sparkContext.getConf().getAll()),
         "plan": str(rows._jdf.queryExecution().toString()),
     }

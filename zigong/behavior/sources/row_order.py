@@ -141,7 +141,7 @@ class _Data:
             names = list(dict.fromkeys(found))
             told = rows.select(*names, F.to_json(F.struct(of)).alias("_value"))
             kinds = told.groupBy(*names).agg(F.count_distinct("_value").alias("_kinds"))
-            return kinds.where("_kinds > 1").isEmpty()
+            return bool(kinds.where("_kinds > 1").isEmpty())
         except (PySparkException, Py4JJavaError, _NoColumnError):
             return None
 
