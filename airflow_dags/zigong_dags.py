@@ -1,7 +1,7 @@
 """The three schedules of a lakehouse as Airflow DAGs; every step is a command of the jobs environment.
 
 The schedulers' environment holds neither engines nor ZiGong: put ``dist/zigong.zip`` on its PYTHONPATH for
-``zigong.pipeline``. Settings are environment variables of the workers, so that no DAG, XCom or connection contains any:
+``zigong.commands``. Settings are environment variables of the workers, so that no DAG, XCom or connection contains any:
 
 - ZIGONG_PLAN: the plan.json that ``zigong compile RECIPE --output plan.json`` wrote.
 - ZIGONG_HOME: folder that holds ``jobs/`` and ``dist/zigong.zip``.
@@ -30,7 +30,7 @@ from airflow.providers.standard.hooks.subprocess import SubprocessHook
 from airflow.sdk import Asset, AssetOrTimeSchedule, BaseOperator, Context, CronDataIntervalTimetable, chain, dag
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from zigong import pipeline
+from zigong import commands, pipeline
 
 # What a command inherits of the worker's environment, as patterns: it also holds connections and other secrets.
 PASSED = (
@@ -82,8 +82,8 @@ class StepOperator(BaseOperator):
 
     def execute(self, context: Context) -> None:
         """Runs the command of this step and reads its outcome."""
-        plan = pipeline.read_plan(setting("ZIGONG_PLAN"))
-        run_id = pipeline.run_name(self.dag_id, context["dag_run"].run_id)
+        plan = commands.read_plan(setting("ZIGONG_PLAN"))
+        run_id = commands.run_name(self.dag_id, context["dag_run"].run_id)
         outcome_file = plan.outcome_file(run_id, self.step)
         before = written(outcome_file)
         command = self.command(plan, run_id, context)
@@ -92,41 +92,41 @@ class StepOperator(BaseOperator):
             return
         after = written(outcome_file)
         outcome = json.loads(after) if after and after != before else None  # not of an earlier try
-        failure = AirflowException if pipeline.worth_retrying(code, outcome) else AirflowFailException
+        failure = AirflowException if commands.worth_retrying(code, outcome) else AirflowFailException
         reason = "no outcome of its own"
         if outcome and outcome["kind"] != "ok":
             reason = f"{outcome['kind']} error: {outcome['message']}\nnext: {outcome['action']}"
         raise failure(f"{self.step} of run {run_id} ended with exit code {code}; {reason}\noutcome: {outcome_file}")
 
-    def command(self, plan: pipeline.Plan, run_id: str, context: Context) -> list[str]:
+    def command(self, plan: commands.Plan, run_id: str, context: Context) -> list[str]:
         """The command of this step for a DAG run."""
         home, python = setting("ZIGONG_HOME"), setting("ZIGONG_PYTHON")
         first, end = (context.get(f"data_interval_{edge}") for edge in ("start", "end"))
         days = [moment.in_timezone(plan.timezone).date() if moment else None for moment in (first, end)]
         schedule = self.dag_id.removeprefix("zigong_")
-        retry = pipeline.is_retry(
+        retry = commands.is_retry(
             try_number=context["ti"].try_number, max_tries=context["ti"].max_tries, retries=self.retries
         )
         arguments = [
-            *pipeline.job_arguments(plan, run_id=run_id, schedule=schedule, retry=retry),
-            *pipeline.interval_arguments(schedule, self.step, *days),
+            *commands.job_arguments(plan, run_id=run_id, schedule=schedule, retry=retry),
+            *commands.interval_arguments(schedule, self.step, *days),
         ]
         engine, address = pipeline.step_named(self.step).engine, os.environ.get("ZIGONG_RAY_ADDRESS")
         if engine == pipeline.SPARK:
             submit = shlex.split(os.environ.get("ZIGONG_SPARK_SUBMIT") or sibling_program(python, "spark-submit"))
             jars = os.environ.get("ZIGONG_DELTA_JARS")
-            return pipeline.spark_command(plan, self.step, arguments, home=home, spark_submit=submit, jars=jars)
+            return commands.spark_command(plan, self.step, arguments, home=home, spark_submit=submit, jars=jars)
         if engine == pipeline.RAY and address:
             ray, tries = sibling_program(python, "ray"), context["ti"].try_number
-            submission = pipeline.submission_name(run_id, self.step, tries)
+            submission = commands.submission_name(run_id, self.step, tries)
             stop = [ray, "job", "stop", "--address", address]
             if tries > 1:  # the task of the try before may have died without its job
-                stop_job([*stop, pipeline.submission_name(run_id, self.step, tries - 1)], self.step)
+                stop_job([*stop, commands.submission_name(run_id, self.step, tries - 1)], self.step)
             self.stop = [*stop, submission]
-            return pipeline.ray_command(
+            return commands.ray_command(
                 self.step, arguments, home=home, address=address, ray=ray, submission=submission
             )
-        return pipeline.local_command(self.step, arguments, python=python)
+        return commands.local_command(self.step, arguments, python=python)
 
     def on_kill(self) -> None:
         """Stops the command, and the job it has submitted to a cluster."""
@@ -165,13 +165,13 @@ def written(file: Path) -> str | None:
 
 def chain_steps(schedule: str) -> None:
     """The steps of a schedule, one after the other."""
-    steps = pipeline.scheduled_steps(pipeline.read_plan(setting("ZIGONG_PLAN")), schedule)
+    steps = commands.scheduled_steps(commands.read_plan(setting("ZIGONG_PLAN")), schedule)
     chain(*(StepOperator(step=step, outlets=[RELEASES] if step == "release_model" else []) for step in steps))
 
 
 def local_time(cron: str) -> CronDataIntervalTimetable:
     """A schedule in the business time zone; an interval's dates are those of its two ends."""
-    return CronDataIntervalTimetable(cron, timezone=pipeline.read_plan(setting("ZIGONG_PLAN")).timezone)
+    return CronDataIntervalTimetable(cron, timezone=commands.read_plan(setting("ZIGONG_PLAN")).timezone)
 
 
 @dag(schedule=local_time("0 4 * * *"), **COMMON)

@@ -18,7 +18,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.utils.state import DagRunState, TaskInstanceState
 
-from zigong import pipeline
+from zigong import commands, pipeline
 
 # A job that ends as given in ending.json: an exit code and, unless it is null, an outcome.
 JOB = """
@@ -179,7 +179,7 @@ def test_a_ray_step_is_submitted_to_the_cluster_and_stopped_there(
     task.execute({"dag_run": dag_run, "ti": SimpleNamespace(try_number=2, max_tries=3)})
     task.on_kill()
     before, submitted, stopped = (home / "calls.txt").read_text(encoding="utf-8").splitlines()
-    job, archive = f"{pipeline.run_name('zigong_retrain', 'manual__1')}-train_agent-2", f"{home}/dist/zigong.zip"
+    job, archive = f"{commands.run_name('zigong_retrain', 'manual__1')}-train_agent-2", f"{home}/dist/zigong.zip"
     submit = f"job submit --address http://head:8265 --submission-id {job} --working-dir {archive} -- python -m"
     assert submitted.startswith(f"{archive} {submit} jobs.train_agent --recipe ")
     assert submitted.endswith(" --schedule retrain --retry")

@@ -9,10 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zigong.errors import ConfigError, ConflictError, DataError, InfraError
-from zigong.pipeline import (
-    SCHEDULES,
-    STEPS,
+from zigong.commands import (
     Plan,
     interval_arguments,
     is_retry,
@@ -25,6 +22,8 @@ from zigong.pipeline import (
     worth_retrying,
     write_plan,
 )
+from zigong.errors import ConfigError, ConflictError, DataError, InfraError
+from zigong.pipeline import SCHEDULES, STEPS
 from zigong.recipe import load_recipe
 from zigong.runs.launch import parse_arguments
 from zigong.runs.run import RUN_ID

@@ -13,10 +13,11 @@ from rich.table import Table
 from zigong.cli.doctor import examine
 from zigong.cli.estimate import estimate_run
 from zigong.cli.shared import OnlyRecipe, Overrides, RecipeFile, Root, RunId, named_errors, named_run
+from zigong.commands import Plan, write_plan
 from zigong.console import CONSOLE, say, say_error
 from zigong.errors import ConfigError
 from zigong.lakehouse.paths import LakehousePaths
-from zigong.pipeline import Plan, Step, write_plan
+from zigong.pipeline import Step
 from zigong.recipe import Recipe, load_recipe
 from zigong.recipe.feasible import require_feasible
 from zigong.recipe.source import lakehouse_key, source_mapping
