@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from zigong.behavior.sources.causes import HINTS
-from zigong.behavior.sources.cells import MAX_CELL
+from zigong.behavior.sources.raw import MAX_CELL
 
 _ACTIONS = {
     "missing": "fill the cell at the source, or drop `required` from the column",

@@ -62,7 +62,7 @@ def columns_given_to(query: DataFrame, functions: Collection[str]) -> tuple[str,
             asked |= _union(known.of_expression(part) for part in conditions_of(parts))
         return _union(given(part, asked) for part in parts)
 
-    return tuple(sorted(_union(given(root, frozenset()) for _, roots in own_nodes(plan) for root in roots)))
+    return tuple(sorted(_union(given(root, frozenset()) for _, roots, _ in own_nodes(plan) for root in roots)))
 
 
 def _shown(query: DataFrame, known: _Plan) -> dict[str, tuple[str, ...]]:

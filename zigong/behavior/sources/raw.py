@@ -88,8 +88,8 @@ def rejected_rows(raw: RawTables, mapping: SourceMapping, key: bytes) -> DataFra
         file_name, reasons array<string> (``missing:COL``, ``bad_cast:COL``, ``not_finite:COL``, ``below_minimum:COL``,
         ``unknown_value:COL``, ``broken_text:COL``, ``too_long:COL``, ``scientific_notation:COL``,
         ``invisible_letters:COL``, ``unexpected_offset:COL``, or only ``malformed_row`` or ``repeated_header``),
-        identifiers (their pseudonyms) and payload: ``_file``, ``_line`` and the declared fields as JSON, truncated, with identifiers as pseudonyms,
-        texts masked, and only the shape of fields that do not fit.
+        identifiers (their pseudonyms) and payload: ``_file``, ``_line`` and the declared fields as JSON, truncated,
+        with identifiers as pseudonyms, texts masked, and only the shape of fields that do not fit.
     """
     pseudonym = pseudonymiser(key)
     return reduce(DataFrame.unionByName, (_rejected(raw.cells[file.name], file, pseudonym) for file in mapping.files))

@@ -67,7 +67,7 @@ def _conversions(spark: SparkSession, query: DataFrame, wanted: Any) -> Iterator
     jvm: Any = spark._jvm
     inline = jvm.org.apache.spark.sql.catalyst.optimizer.InlineCTE(True, False)
     plan = inline.apply(query._jdf.queryExecution().analyzed())
-    for node, expressions in own_nodes(plan):
+    for node, expressions, _ in own_nodes(plan):
         children = list(items(node.children()))
         units = [unit for expression in expressions for unit in wanted(expression) if _runs(unit)]
         if units and len(children) == 1:
