@@ -7,6 +7,8 @@ from zigong.behavior.sources.faults import raw_faults
 from zigong.behavior.sources.landing import landing_folder
 from zigong.behavior.sources.listing import unread_files
 from zigong.behavior.sources.raw import read_raw
+from zigong.behavior.sources.sql_findings import require_few_emptied
+from zigong.behavior.sources.zones import local_columns, refuse_offsets
 from zigong.lakehouse.deliveries import deliveries_of
 from zigong.recipe.source import source_mapping
 from zigong.runs.handover import UnreadColumns, UnreadFiles
@@ -35,9 +37,12 @@ def ingest_events(job: Job) -> None:
     files, night = arrived(job, mapping, folder, earlier), night_of(job, mapping, earlier)
     with raw_faults(job.spark, mapping, folder):
         raw = read_raw(job.spark, mapping, folder, files.read if files else None)
+        raw = refuse_offsets(raw, mapping, local_columns(job.spark, raw, mapping))
         job.leave(UnreadFiles(unread_files=unread_files(mapping, folder)))
         job.leave(UnreadColumns(unread_columns=unread_columns(raw)))
         quarantine_raw(job, mapping, refused_raw(raw, mapping, job.recipe, job.tombstones()))
+        emptied = require_few_emptied(job.spark, raw, mapping, job.recipe.business_timezone)
+        job.run.add_metrics({"texts.emptied_by_the_sql": emptied})
         standing = partial(standing_rows, job)
         tables = delivered_tables(job.spark, raw, mapping, job.recipe, job.tombstones(), night, standing)
         events, _ = [publish_delivered(job, rows) for rows in tables]

@@ -14,7 +14,7 @@ from zigong.behavior.sources.check import check_source
 from zigong.behavior.sources.ingest import deduplicated, events_from, profiles_from, read_raw, rejected_rows
 
 KEY = b"a-key-for-these-tests-only"
-BLOCK = re.compile(r"^```\w+ file=(\S+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"^ *```\w+ file=(\S+)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +32,12 @@ def test_the_check_prints_the_output_shown_on_the_page(spark: SparkSession, page
         for item in result.findings
     ]
     assert found == (page / "findings").read_text().splitlines()
+
+
+def test_every_hint_of_the_page_gives_the_value_it_states(spark: SparkSession, page: Path) -> None:
+    hints = [line.strip() for line in (page / "hints.sql").read_text().splitlines()]
+    assert len(hints) == 5
+    assert {hint: spark.sql(f"SELECT {hint}").first()[0] for hint in hints} == dict.fromkeys(hints, True)
 
 
 def test_ingest_yields_the_events_shown_on_the_page(spark: SparkSession, page: Path) -> None:

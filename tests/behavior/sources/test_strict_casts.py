@@ -17,7 +17,7 @@ from zigong.behavior.sources.casts import castable, strict
 from zigong.behavior.sources.causes import HINTS, likely_cause
 
 D = Decimal
-TAKEN = {
+TAKEN: dict[str, dict[str, Any]] = {
     "decimal(18,2)": {
         "12.5": D("12.50"),
         "-0.04": D("-0.04"),
@@ -46,7 +46,7 @@ TAKEN = {
         "2023-07-02 10:00:00 Europe/Berlin": datetime(2023, 7, 2, 8),
     },
 }
-REFUSED = {
+REFUSED: dict[str, dict[str, str | None]] = {
     "decimal(18,2)": {
         "3.000": "looks like thousands separators",
         "12.000": "looks like thousands separators",
@@ -111,7 +111,8 @@ REFUSED = {
     },
 }
 F32, US = pa.float32(), pa.timestamp("us", tz="UTC")
-TYPED = [  # type of a Parquet column, declared type, cells, values, causes of the cells without one
+# type of a Parquet column, declared type, cells, values, causes of the cells without one
+TYPED: list[tuple[Any, str, list[Any], list[Any], list[str]]] = [
     (pa.float64(), "decimal(18,2)", [0.005, 12.34, 0.1 + 0.2], [None, D("12.34"), D("0.30")], ["more digits"]),
     (F32, "decimal(18,2)", [12.34, 0.125], [D("12.34"), None], ["more digits"]),
     (F32, "double", [12.34], [12.34], []),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -18,6 +19,7 @@ from pyspark.sql import functions as F
 from schemas.contracts import table_contract
 from schemas.mappings import SourceFile, SourceMapping
 from zigong.behavior.sources.casts import outside_java
+from zigong.behavior.sources.column_findings import odd_columns
 from zigong.behavior.sources.faults import cause_of, stop_recording
 from zigong.behavior.sources.file_findings import rows_of_files, unread_findings, with_empty_files
 from zigong.behavior.sources.findings import SourceCheck, SourceFinding, Summary
@@ -28,8 +30,11 @@ from zigong.behavior.sources.masking import shown_names
 from zigong.behavior.sources.query import queried_rows
 from zigong.behavior.sources.raw import raw_tables
 from zigong.behavior.sources.reading import column_names, found_cells, missing_columns, padded
+from zigong.behavior.sources.repeats import repeated_events, repeated_profiles
 from zigong.behavior.sources.row_findings import bad_cells, broken_by, unfit_values
 from zigong.behavior.sources.row_order import order_findings
+from zigong.behavior.sources.sql_findings import conversion_findings, failing_columns
+from zigong.behavior.sources.zones import local_columns, refuse_offsets
 from zigong.errors import DataError
 
 _TODO = re.compile(r"\bTODO\b:?\s*(.*)")
@@ -64,11 +69,14 @@ def check_source(
     except DataError as error:
         findings.append(SourceFinding(section="files", problem=error.message, action=error.action))
         return SourceCheck(findings=tuple(findings), summary=None)
+    local = local_columns(spark, raw, mapping)
+    raw = refuse_offsets(raw, mapping, local)
     file_rows: dict[str, dict[str, int]] = {}
     for file, frame in _pairs(mapping, found):
         if frame is not None:
             progress(f"files: {file.name}")
-            file_rows[file.name] = _judged_file(raw.cells[file.name], file, missing_columns(file, frame), findings)
+            absent = missing_columns(file, frame)
+            file_rows[file.name] = _judged_file(raw.cells[file.name], file, absent, local, findings)
     key = secrets.token_bytes(32)  # nothing is written, so any key will do
 
     def events() -> DataFrame:
@@ -82,7 +90,7 @@ def check_source(
     if not complete or None in stated:
         return SourceCheck(findings=tuple(findings), summary=None)
     versions = [
-        _versions(frame, table, findings)
+        _versions(frame, table, findings, partial(failing_columns, spark, raw, mapping, timezone))
         for frame, table in zip(stated, ("behavior_events", "user_profiles"), strict=True)
     ]
     if versions[0] is None or versions[1] is None:
@@ -90,6 +98,9 @@ def check_source(
     for section in ("events", "profiles"):
         rows = queried_rows(spark, raw, mapping, section, timezone)
         findings += [*empty_key_findings(rows, section), *order_findings(rows, section)]
+    progress("conversions")
+    findings += conversion_findings(spark, raw, mapping, timezone)
+    findings += repeated_events(raw, mapping, versions[0]) + repeated_profiles(versions[1])
     findings += shared_key_findings(versions[0].kept, versions[1].kept)
     summary = _summary(mapping, path, file_rows, versions[0].kept, versions[1].kept)
     findings += _outcomes(mapping, summary)
@@ -147,13 +158,18 @@ def _found(spark: SparkSession, file: SourceFile, path: str, findings: list[Sour
 
 
 def _judged_file(
-    cells: DataFrame, file: SourceFile, absent: tuple[str, ...], findings: list[SourceFinding]
+    cells: DataFrame,
+    file: SourceFile,
+    absent: tuple[str, ...],
+    local: Collection[str],
+    findings: list[SourceFinding],
 ) -> dict[str, int]:
     """Appends the findings on the fields of a section; returns the number of rows by file."""
     section = f"files: {file.name}"
     try:
         rows = rows_of_files(cells)
-        findings += [finding for finding in bad_cells(cells, file) if finding.column not in absent]
+        judged = [*bad_cells(cells, file), *odd_columns(cells, file, local)]
+        findings += [finding for finding in judged if finding.column not in absent]
         findings += stand_in_findings(cells, file, section)
     except (PySparkException, Py4JJavaError) as error:
         findings.append(
@@ -179,7 +195,9 @@ def _stated(section: str, query: Callable[[], DataFrame], findings: list[SourceF
     return None
 
 
-def _versions(frame: DataFrame, table: str, findings: list[SourceFinding]) -> Versions | None:
+def _versions(
+    frame: DataFrame, table: str, findings: list[SourceFinding], failing: Callable[[str], tuple[str, ...]]
+) -> Versions | None:
     """Appends the findings on the rows of a table; None if computing them fails."""
     section = "events" if table == "behavior_events" else "profiles"
     try:
@@ -188,23 +206,19 @@ def _versions(frame: DataFrame, table: str, findings: list[SourceFinding]) -> Ve
         findings.append(
             SourceFinding(
                 section=section,
-                problem=f"the SQL fails on some rows: {cause_of(error)}",
+                column=", ".join(failing(section)) or None,
+                problem=f"the SQL fails on some rows: {cause_of(error)}; a run stops",
                 action="use try_cast or CASE where a value may not fit",
             )
         )
         return None
     findings += unfit_values(versions.unfit, section) + broken_by(versions.kept, table, section)
-    findings += _repeated(versions, table, section)
+    findings += _contradicting(versions, table, section)
     return versions
 
 
-def _repeated(versions: Versions, table: str, section: str) -> list[SourceFinding]:
+def _contradicting(versions: Versions, table: str, section: str) -> list[SourceFinding]:
     findings = []
-    if repeated := versions.duplicates.count():
-        problem = "exact duplicates of a row; ingest drops and counts them"
-        key = "event_key" if section == "events" else "user_key or valid_from"
-        action = f"none if the source repeats rows; otherwise make {key} more specific"
-        findings.append(SourceFinding(section=section, problem=problem, rows=repeated, action=action, blocking=False))
     if contradicting := versions.conflicting.count():
         findings.append(
             SourceFinding(

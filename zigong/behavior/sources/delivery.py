@@ -20,6 +20,7 @@ from zigong.behavior.sources.ingest import (
 from zigong.behavior.sources.nights import Delivered, Night, Standing, refused_rows
 from zigong.behavior.sources.raw import RawTables, counted_rows, rejected_rows
 from zigong.behavior.sources.redelivery import CONFLICTING, DUPLICATE, EVENTS, PROFILES
+from zigong.behavior.sources.repeats import require_few_repeated
 from zigong.behavior.sources.stated import unfit_payload
 from zigong.errors import DataError
 from zigong.lakehouse.counting import CountedRows, RowsRead
@@ -119,7 +120,9 @@ def delivered_tables(
     profiles = stated_profiles(spark, raw, mapping, key=key, timezone=timezone)
     ours = f"source = '{mapping.name}'"
     if night is None:
-        yield _whole(events, tombstones, table=EVENTS.table, cells=ours)
+        whole = _whole(events, tombstones, table=EVENTS.table, cells=ours)
+        require_few_repeated(raw, mapping, events=whole.read.rows, repeated=whole.dropped[DUPLICATE])
+        yield whole
         found = _whole(profiles, tombstones, table=PROFILES.table, cells=ours)
     else:
         yield night.events(events, standing(EVENTS.table))

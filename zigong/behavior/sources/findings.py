@@ -16,6 +16,8 @@ _ACTIONS = {
     "thousandths (KWD, BHD, JOD) have no place in the table",
     "not_finite": "correct the source, or list the text in null_values",
     "unknown_value": "add the value to `values` of the column, or correct the source",
+    "unexpected_offset": "a time that states its zone is UTC once it is read: leave out to_utc_timestamp where every "
+    "cell has an offset; where only some have, have them all delivered with one",
     "below_minimum": "correct the source, or the column's minimum",
     "broken_text": "set `encoding` of the file, such as windows-1252, or deliver it in UTF-8 without NUL characters: "
     "the rows lost are those of names with accents, which selects clients",
@@ -32,7 +34,10 @@ _ACTIONS = {
     "before_1970": "look for a wrong unit, a wrong anchor date or a text that means empty",
     "far_future": "look for a two-digit year, a wrong unit, a wrong anchor date or a text that means 'never'",
 }
-_PROBLEMS = {"more_digits": "numbers with more digits than the column of the table keeps; amounts are decimal(18,2)"}
+_PROBLEMS = {
+    "unexpected_offset": "cells carry an offset or a zone, and to_utc_timestamp would shift them again",
+    "more_digits": "numbers with more digits than the column of the table keeps; amounts are decimal(18,2)",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,6 +45,26 @@ def used_functions(query: DataFrame, functions: Collection[str]) -> tuple[str, .
     return tuple(sorted(_union(called(part) for _, roots, _ in nodes for root in roots for part in nested(root))))
 
 
+def columns_given_to(query: DataFrame, functions: Collection[str]) -> tuple[str, ...]:
+    """The raw columns that the values given to the functions are made of, wherever the query calls them; sorted.
+
+    A call in a CASE or an if that asks for the column itself does not count: the author tells its values apart.
+    """
+    plan = query._jdf.queryExecution().analyzed()
+    known, called = _Plan(of_attribute=_raw_column, of_call=_nothing, conditions=False), _called(functions)
+    known.read(plan)
+
+    def given(expression: Any, asked: Names) -> Names:
+        if called(expression):
+            return known.of_expression(expression) - asked
+        parts = list(items(expression.children()))
+        if kind(expression) in _CHOICES:
+            asked |= _union(known.of_expression(part) for part in conditions_of(parts))
+        return _union(given(part, asked) for part in parts)
+
+    return tuple(sorted(_union(given(root, frozenset()) for _, roots, _ in own_nodes(plan) for root in roots)))
+
+
 def _shown(query: DataFrame, known: _Plan) -> dict[str, tuple[str, ...]]:
     plan = query._jdf.queryExecution().analyzed()
     known.read(plan)
@@ -99,6 +119,10 @@ class _Plan:
         shown: Names = self._shown.get(attribute.exprId().id(), frozenset())
         return shown | self._own(attribute)
 
+    def of_expression(self, expression: Any) -> Names:
+        """The names that the value of an expression shows."""
+        return self._of(expression)
+
     def _read_other(self, plan: Any, children: list[Any]) -> None:
         """For any other node, new attributes show whatever its expressions show."""
         passed = {item.exprId().id() for child in children for _, item in outputs(child)}
@@ -122,8 +146,8 @@ class _Plan:
             self.read(plan)
             return _union(self.of_attribute(item) for _, item in outputs(plan))
         parts = list(items(expression.children()))
-        if not self._conditions and name in _CHOICES:  # condition, value, condition, value, ..., and a last value
-            parts = [part for place, part in enumerate(parts) if place % 2 or place == len(parts) - 1]
+        if not self._conditions and name in _CHOICES:
+            parts = values_of(parts)
         return self._call(expression) | _union(self._of(part) for part in parts)
 
     def _fields_of(self, expression: Any) -> list[Names] | None:
@@ -145,6 +169,16 @@ class _Plan:
     def _note(self, attribute: Any, names: Names) -> None:
         number = attribute.exprId().id()
         self._shown[number] = self._shown.get(number, frozenset()) | names
+
+
+def values_of(parts: list[Any]) -> list[Any]:
+    """The values of a CASE or an if, given its children: condition, value, condition, value, ..., and a last value."""
+    return [part for place, part in enumerate(parts) if place % 2 or place == len(parts) - 1]
+
+
+def conditions_of(parts: list[Any]) -> list[Any]:
+    """The conditions of a CASE or an if, given its children as in ``values_of``."""
+    return [part for place, part in enumerate(parts) if place % 2 == 0 and place < len(parts) - 1]
 
 
 def _raw_column(attribute: Any) -> Names:

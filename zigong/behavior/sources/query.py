@@ -23,6 +23,16 @@ _PROFILE_COLUMNS = ("user_key", "valid_from", "known_at", "person_key", "attribu
 
 
 def queried_rows(spark: SparkSession, raw: RawTables, mapping: SourceMapping, section: str, timezone: str) -> DataFrame:
+    """The rows of a section in the types of its table, with raw keys and ``_unfit``, see ``stated.in_types``.
+
+    Raises:
+        DataError: as ``stated_rows``.
+    """
+    stated = stated_rows(spark, raw, mapping, section, timezone)
+    return in_types(stated, section=section, origin=mapping.origin)
+
+
+def stated_rows(spark: SparkSession, raw: RawTables, mapping: SourceMapping, section: str, timezone: str) -> DataFrame:
     """The rows of a section as its SQL yields them, with raw keys.
 
     Files and derived views are common table expressions, so no view outlives the query.
@@ -57,8 +67,7 @@ def queried_rows(spark: SparkSession, raw: RawTables, mapping: SourceMapping, se
     require_repeatable(found, mapping, section, reading)
     require_hidden(found, mapping, section)
     arrived_on = F.col(ARRIVED_ON) if ARRIVED_ON in found.columns else F.lit(None)
-    named = found.select(*expected, arrived_on.cast("date").alias(ARRIVED_ON))
-    return in_types(named, section=section, origin=mapping.origin)
+    return found.select(*expected, arrived_on.cast("date").alias(ARRIVED_ON))
 
 
 def _zoned(sql: str, timezone: str) -> str:

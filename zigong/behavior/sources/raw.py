@@ -63,7 +63,7 @@ def raw_tables(mapping: SourceMapping, found: Mapping[str, DataFrame]) -> RawTab
         DataError: a column of a typed file has a type that cannot become the declared one.
     """
     cells = {file.name: _validated(found[file.name], file) for file in mapping.files}
-    good = {file.name: _typed(cells[file.name], file) for file in mapping.files}
+    good = {file.name: typed_rows(cells[file.name], file) for file in mapping.files}
     declared = {file.name: {column.name for column in file.columns} for file in mapping.files}
     unread = {
         name: tuple(column for column in column_names(found[name]) if column not in known)
@@ -87,9 +87,9 @@ def rejected_rows(raw: RawTables, mapping: SourceMapping, key: bytes) -> DataFra
     Returns:
         file_name, reasons array<string> (``missing:COL``, ``bad_cast:COL``, ``not_finite:COL``, ``below_minimum:COL``,
         ``unknown_value:COL``, ``broken_text:COL``, ``too_long:COL``, ``scientific_notation:COL``,
-        ``invisible_letters:COL``, or only ``malformed_row`` or ``repeated_header``), identifiers (their pseudonyms)
-        and payload: ``_file``, ``_line`` and the declared fields as JSON, truncated, with identifiers as pseudonyms,
-        texts masked, and only the shape of fields that do not fit.
+        ``invisible_letters:COL``, ``unexpected_offset:COL``, or only ``malformed_row`` or ``repeated_header``),
+        identifiers (their pseudonyms) and payload: ``_file``, ``_line`` and the declared fields as JSON, truncated,
+        with identifiers as pseudonyms, texts masked, and only the shape of fields that do not fit.
     """
     pseudonym = pseudonymiser(key)
     return reduce(DataFrame.unionByName, (_rejected(raw.cells[file.name], file, pseudonym) for file in mapping.files))
@@ -202,8 +202,8 @@ def _column_reasons(column: SourceColumn, value: Column) -> list[Column]:
     return reasons
 
 
-def _typed(cells: DataFrame, file: SourceFile) -> DataFrame:
-    """Valid rows in the declared types; columns carry their name, so that a query that shows one is detected."""
+def typed_rows(cells: DataFrame, file: SourceFile) -> DataFrame:
+    """The valid rows in the declared types; columns carry their name, so that a query that shows one is detected."""
     good = cells.where(F.size(REASONS) == 0)
     return good.select(
         *(value.alias(name, metadata={COLUMN: f"{file.name}.{name}"}) for name, value in _values(cells, file).items()),

@@ -69,7 +69,7 @@ def broken_by(rows: DataFrame, table: str, section: str) -> list[SourceFinding]:
     judged = conform(rows, contract).withColumn("_broken", broken_rules(contract))
     word = F.col("event_type") if section == "events" else F.lit(None).cast("string")
     example = F.when(F.col("rule") == "event_type_is_a_word", F.translate(word, "<>", ""))  # a shape already
-    times = [name for name in ("event_at", "valid_from", "known_at") if name in contract.column_names]
+    times: list[str] = [name for name in ("event_at", "valid_from", "known_at") if name in contract.column_names]
     unusual = _implausible(times, F.array_contains("_broken", _TIMES))
     found = judged.select("*", F.explode(F.concat(F.array_remove("_broken", _TIMES), unusual)).alias("rule"))
     nothing = F.lit(None).cast("string")

@@ -78,7 +78,7 @@ def far_future(time: Column) -> Column:
 
 def outside_every_range(known_date: Column) -> Column:
     """Whether a row does not fit and has no date that an ingest of some dates would ever reach."""
-    never = F.exists(UNFIT, lambda reason: reason == "far_future:known_at")
+    never = F.array_contains(UNFIT, "far_future:known_at")
     return (F.size(UNFIT) > 0) & (known_date.isNull() | never)
 
 
