@@ -73,11 +73,7 @@ class UnreadFiles(Value):
 
 @dataclass(frozen=True, kw_only=True)
 class MissingProfiles(Value):
-    """Users of the delivered events without a known profile; their sequences have an empty one.
-
-    Attributes:
-        users_without_profile: number of users and total, as text for the report; None: all have one.
-    """
+    """Users of the delivered events without a known profile, as text for the report; None: all have one."""
 
     users_without_profile: Name | None
 
