@@ -12,16 +12,16 @@ import gzip
 import io
 import lzma
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NamedTuple, TextIO, cast
+from typing import IO, Any, NamedTuple, TextIO, cast
 
 QUOTE, BYTE_ORDER_MARK = '"', "\ufeff"
 UNREADABLE_TEXT = "zigong: unreadable raw file "  # of an error on a worker; path and cause follow as JSON
 MAX_LINE = 2**24  # characters; the rest of a longer line is skipped, so that no file can exhaust the memory
 MAX_LINES, MAX_RECORD = 1_000, 2**25  # lines and characters of one record; beyond them a quote was left open
-_COMPRESSED = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
