@@ -14,7 +14,7 @@ from zigong.behavior.sources.check import check_source
 from zigong.behavior.sources.ingest import deduplicated, events_from, profiles_from, read_raw, rejected_rows
 
 KEY = b"a-key-for-these-tests-only"
-BLOCK = re.compile(r"^ *```\w+ file=(\S+)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r'^ *```\w+ title="(\S+)"\n(.*?)^ *```$', re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
