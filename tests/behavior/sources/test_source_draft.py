@@ -65,7 +65,7 @@ def test_a_check_of_a_draft_lists_open_questions(spark: SparkSession, tmp_path: 
     problems = [(item.section, item.problem) for item in result.findings]
     assert ("title", "open: what this source is") in problems
     assert ("events", "open: join codes, or delete it from files") in problems
-    assert ("profiles", "open: since when the attributes hold") in problems
+    assert ("profiles", "open: since when the attributes hold; drafted late") in problems
     assert ("outcome_events", "never occur: todo") in problems
     assert [item.rows for item in result.findings if item.column == "event_at"] == [1]  # the second login has no time
     assert result.summary is not None

@@ -47,7 +47,8 @@ FILES = {
     "month/a.csv.bak": "id,note\na,old\n",
     "plain/a.csv": "p,x\n",
     "plain/b.csv": "id,note\nq,y\n",
-    "lines.jsonl": '\ufeff{"id": "j", "note": 1.50}\n\n{"id": "k"\n',
+    "lines.jsonl": '\ufeff{"id": "j", "note": 12345678901234567.890}\n\n{"id": "k"\n'
+    '{"id": 1.0, "note": {"a": [1.50, "x", null]}}\n{"id": "half", "note": "\\ud800"}\n[1]\n',
     "parts/branch=007/x.csv": "id,note\nr,x\n",
     "parts/branch=2023-01/x.csv": "id,note\ns,x\n",
     "none.csv": "id,note\n",
@@ -81,7 +82,7 @@ def test_cells_are_what_rfc_4180_and_the_mapping_say(spark: SparkSession, mappin
         "month": [("a", "two\nlines"), ("b", 'says "x", so'), ("b", "y"), ("b", "y"), ("c", "swapped")],
         "plain": [("p", "x"), ("q", "y")],
         "latin": [("m", "Größe")],
-        "lines": [("j", "1.50")],
+        "lines": [("1.0", '{"a":[1.50,"x",null]}'), ("j", "12345678901234567.890")],
         "parts": [("r", "x", "007"), ("s", "x", "2023-01")],
         "flat": [("f01", "x", "01"), ("f2", "x", "2")],
         "none": [],
@@ -89,7 +90,9 @@ def test_cells_are_what_rfc_4180_and_the_mapping_say(spark: SparkSession, mappin
     assert raw.unread["month"] == ("more",)
     refused = [(row["reasons"], json.loads(row["payload"])) for row in rejected_rows(raw, mapping, KEY).collect()]
     assert sorted((reasons[0], row["_file"], row["_line"]) for reasons, row in refused) == [
+        ("broken_text:note", "lines.jsonl", 5),
         ("malformed_row", "lines.jsonl", 3),
+        ("malformed_row", "lines.jsonl", 6),
         ("repeated_header", "month/a.csv", 4),
         ("repeated_header", "plain/b.csv", 1),
     ]

@@ -102,14 +102,15 @@ def unreadable_file(error: Py4JJavaError | PySparkException, path: str) -> DataE
         _, marker, named = str(thrown.getMessage() or "").partition(UNREADABLE_TEXT)
         if marker:
             file, cause = json.JSONDecoder().raw_decode(named)[0]
-            return _unreadable(file, cause)
+            return unreadable(file, cause)
         file = thrown.getMessageParameters().get("path") if _condition(thrown).startswith(UNREADABLE) else None
         if file is not None and path.rstrip("/") in unquote(str(file)):
-            return _unreadable(unquote(str(file)), _reason(throwables))
+            return unreadable(unquote(str(file)), _reason(throwables))
     return None
 
 
-def _unreadable(file: str, cause: str) -> DataError:
+def unreadable(file: str, cause: str) -> DataError:
+    """The error for a raw file that cannot be read; the cause holds nothing of its content."""
     return DataError(
         f"raw file {file} cannot be read: {cause}",
         action="deliver the file again, complete and as the source mapping describes it; the published version "

@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import LongType, StringType, StructField, StructType
 
 from schemas.mappings import SourceFile
-from zigong.behavior.sources.faults import unreadable_file
+from zigong.behavior.sources.faults import unreadable, unreadable_file
 from zigong.behavior.sources.listing import Listing, RawFile, listed, named
 from zigong.behavior.sources.masking import shown_names
 from zigong.behavior.sources.records import opened, records, utf_16
@@ -27,8 +27,6 @@ from zigong.behavior.sources.text_rows import (
     CORRUPT,
     FILE,
     LINE,
-    MALFORMED,
-    PARTITION,
     READ_ERRORS,
     TextRows,
     cause_of_unreadable,
@@ -118,31 +116,12 @@ def _text_cells(spark: SparkSession, file: SourceFile, found: Listing) -> DataFr
         [(str(item.path), item.name, json.dumps(item.partition)) for item in found.read],
         "path string, name string, partition string",
     )
-    if file.format == "json":
-        return _json_cells(items.mapInArrow(TextRows(file=file, columns=()).batches, _row_type((PARTITION,))), file)
-    try:
-        names = _column_names(file, found)
-    except READ_ERRORS as error:
-        raise DataError(
-            f"raw file {file.name} cannot be read: {cause_of_unreadable(error)}",
-            action="deliver the files of the section again, complete",
-        ) from error
-    read = tuple(column.name for column in file.columns if column.name in {*names, *_partitions(found)})
+    declared = [column.name for column in file.columns]
+    names = _column_names(file, found) if file.format == "csv" else declared
+    read = tuple(name for name in declared if name in {*names, *_partitions(found)})
     rows = items.mapInArrow(TextRows(file=file, columns=read).batches, _row_type(read))
-    return rows.select("*", *(F.lit(None).cast("string").alias(name) for name in names if name not in read))
-
-
-def _json_cells(lines: DataFrame, file: SourceFile) -> DataFrame:
-    """The declared fields as text; a field missing from an object is that of the partition folder, or null."""
-    names = [column.name for column in file.columns]
-    schema = StructType([StructField(name, StringType()) for name in (*names, CORRUPT)])
-    item = F.from_json(CORRUPT, schema, {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT})
-    folders = F.from_json(PARTITION, "map<string,string>").alias(PARTITION)
-    is_object = F.ltrim(CORRUPT).startswith("{").alias("is_object")
-    rows = lines.select(item.alias("item"), is_object, folders, FILE, LINE)
-    fault = F.when(F.col("item").isNull() | F.col("item")[CORRUPT].isNotNull() | ~F.col("is_object"), MALFORMED)
-    cells = (F.coalesce(F.col("item")[name], F.col(PARTITION)[name]).alias(name) for name in names)
-    return rows.select(*cells, fault.alias(CORRUPT), FILE, LINE)
+    cells = [F.col(f"`{name}`") if name in read else F.lit(None).cast("string").alias(name) for name in names]
+    return rows.select(*cells, *(f"`{name}`" for name in read if name not in names), *_OWN)
 
 
 def _row_type(columns: Iterable[str]) -> StructType:
@@ -158,7 +137,7 @@ def _column_names(file: SourceFile, found: Listing) -> tuple[str, ...]:
     """
     declared = [column.name for column in file.columns]
     within = _partitions(found)
-    headers = {item.name: _header(item, file) for item in found.read} if file.header else {}
+    headers = {item.name: _readable_header(item, file) for item in found.read} if file.header else {}
     headers = {name: header for name, header in headers.items() if header}
     for name, header in headers.items():
         _require_header(file, name, header, [column for column in declared if column not in within])
@@ -189,6 +168,13 @@ def _require_header(file: SourceFile, name: str, header: tuple[str, ...], declar
             action="check separator and encoding; use skip_lines for lines before the header, and header: false where "
             "the first line is a row",
         )
+
+
+def _readable_header(item: RawFile, file: SourceFile) -> tuple[str, ...]:
+    try:
+        return _header(item, file)
+    except READ_ERRORS as error:
+        raise unreadable(str(item.path), cause_of_unreadable(error)) from None  # it may quote the first bytes
 
 
 def _header(item: RawFile, file: SourceFile) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Reads text files on the workers: the records of CSV, or the lines of JSON, each with its file and line."""
+"""Reads text files on the workers: the records of CSV or the objects of JSON lines, each with its file and line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from schemas.mappings import SourceFile
 from zigong.behavior.sources.listing import RawFile
 from zigong.behavior.sources.records import UNREADABLE_TEXT, Dialect, opened, records, text_lines
 
-CORRUPT, FILE, LINE, PARTITION = "_corrupt_record", "_file", "_line", "_partition"
+CORRUPT, FILE, LINE = "_corrupt_record", "_file", "_line"
 MALFORMED, REPEATED_HEADER = "malformed_row", "repeated_header"
 READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError, UnicodeError)
 _BATCH_ROWS, _BATCH_CHARACTERS = 4_096, 2**24
@@ -43,7 +43,9 @@ def header_names(cells: Iterable[str]) -> tuple[str, ...]:
 
 def cause_of_unreadable(error: BaseException) -> str:
     """The kind of an error, with the message of those that are about the file and never about its content."""
-    safe = isinstance(error, EOFError | zlib.error | lzma.LZMAError | gzip.BadGzipFile)
+    if isinstance(error, gzip.BadGzipFile):  # its message quotes the first bytes
+        return "not a gzip file"
+    safe = isinstance(error, EOFError | zlib.error | lzma.LZMAError)
     return f"{type(error).__name__}: {str(error)[:100]}" if safe else type(error).__name__
 
 
@@ -53,7 +55,7 @@ class TextRows:
 
     Attributes:
         file: the section.
-        columns: of CSV, the declared columns that the files or their partition folders have.
+        columns: the declared columns that the files or their partition folders have.
     """
 
     file: SourceFile
@@ -65,13 +67,12 @@ class TextRows:
         Raises:
             RuntimeError: a file cannot be read; the message names it and holds nothing of its content.
         """
-        as_json = self.file.format == "json"
-        texts = (PARTITION, CORRUPT) if as_json else (*self.columns, CORRUPT)
+        read = self._objects if self.file.format == "json" else self._records
         for batch in items:
             for item in batch.to_pylist():
                 raw = RawFile(path=Path(item["path"]), name=item["name"], partition=json.loads(item["partition"]))
                 try:
-                    yield from _in_batches(self._lines(raw) if as_json else self._records(raw), texts)
+                    yield from _in_batches(read(raw), (*self.columns, CORRUPT))
                 except READ_ERRORS as error:
                     named = json.dumps([str(raw.path), cause_of_unreadable(error)])
                     raise RuntimeError(f"{UNREADABLE_TEXT}{named}") from None
@@ -94,12 +95,40 @@ class TextRows:
                 ]
                 yield (*row, fault, item.name, line)
 
-    def _lines(self, item: RawFile) -> Iterator[Row]:
-        partition = json.dumps(item.partition)
+    def _objects(self, item: RawFile) -> Iterator[Row]:
         with opened(item.path, self.file.encoding) as text:
             for line, content in enumerate(text_lines(text), start=1):
                 if content.strip():
-                    yield (partition, content, item.name, line)
+                    fields = _object(content)
+                    found = item.partition if fields is None else {**item.partition, **fields}
+                    cells = (_json_text(found.get(name)) for name in self.columns)
+                    yield (*cells, MALFORMED if fields is None else None, item.name, line)
+
+
+class _Written(str):
+    """A number of a JSON text with every digit as it is written."""
+
+
+def _object(line: str) -> dict[str, object] | None:
+    """The fields of a JSON object; None if the line is none."""
+    try:
+        found = json.loads(line, parse_int=_Written, parse_float=_Written, parse_constant=_Written)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _json_text(value: object, *, nested: bool = False) -> str | None:
+    """A field as text: a text or number itself, anything else as JSON; half a surrogate pair becomes U+FFFD."""
+    if value is None:
+        return "null" if nested else None
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{json.dumps(key)}:{_json_text(item, nested=True)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(str(_json_text(item, nested=True)) for item in value) + "]"
+    if not isinstance(value, str) or (nested and not isinstance(value, _Written)):
+        return json.dumps(value)
+    return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _folded(cells: Iterable[str]) -> tuple[str, ...]:
