@@ -65,13 +65,14 @@ def _measured(spark: SparkSession, query: DataFrame, wanted: Any, judged: Any) -
 def _conversions(spark: SparkSession, query: DataFrame, wanted: Any) -> Iterator[tuple[Any, list[Any]]]:
     """The plans below the nodes of the SQL, each with the wanted expressions of its node."""
     jvm: Any = spark._jvm
-    inline = jvm.org.apache.spark.sql.catalyst.optimizer.InlineCTE(True, False)
-    plan = inline.apply(query._jdf.queryExecution().analyzed())
-    for node, expressions, _ in own_nodes(plan):
+    for node, expressions, around in own_nodes(query._jdf.queryExecution().analyzed()):
         children = list(items(node.children()))
         units = [unit for expression in expressions for unit in wanted(expression) if _runs(unit)]
         if units and len(children) == 1:
-            yield children[0], units
+            below = children[0]
+            for outer in reversed(around):
+                below = jvm.org.apache.spark.sql.catalyst.plans.logical.WithCTE(below, outer.cteDefs())
+            yield below, units
 
 
 def _counted(spark: SparkSession, child: Any, units: list[Any], judged: Any) -> list[Converted]:
@@ -116,7 +117,9 @@ def _attempts(expression: Any) -> Iterator[Any]:
 
 
 def _is_attempt(expression: Any) -> bool:
-    return _is_typed(expression) and bool(_texts(expression)) and str(expression.sql()).lower().startswith("try_")
+    # The type comes last: parts of a window have none.
+    attempt = str(expression.sql()).lower().startswith("try_")
+    return attempt and bool(_texts(expression)) and _is_typed(expression)
 
 
 def _is_typed(expression: Any) -> bool:
