@@ -28,6 +28,7 @@ def validate_samples(job: Job) -> None:
         "published": verdict.kept if verdict.passed else 0,
         "quarantined": 0,
         "dropped": {},
+        "outside": 0,
     }
     version = table_contract("dataset_members").rules_version
     record_verdict(job.paths, verdict, run_id=job.run.run_id, table=NAME, counts=counts, rules_version=version)
