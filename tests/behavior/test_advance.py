@@ -16,6 +16,7 @@ from tests.support.drawn_logs import DATES, TIMEZONE, as_events, as_profiles, co
 from tests.support.rows import texts
 from zigong.behavior.advance import advanced_timelines, timelines_of
 from zigong.behavior.changes import differing_rows, touched_points, users_always, users_of_changes
+from zigong.behavior.observation import NO_LOAN
 from zigong.behavior.sequences import user_sequences
 from zigong.behavior.timeline import user_timelines
 from zigong.lakehouse.business_time import local_midnight
@@ -111,7 +112,8 @@ def all_points(world: World) -> DataFrame:
     """Every user at every date."""
     users = world.events.select("user_id", "user_bucket").distinct()
     days = F.explode(F.array(*(F.lit(day) for day in DATES))).alias("observation_date")
-    points = users.select("user_id", "user_bucket", F.lit(True).alias("eligible"), days)
+    whole = (F.lit("p").alias("population"), F.lit(NO_LOAN).alias("loan_id"), F.lit(True).alias("eligible"))
+    points = users.select("user_id", "user_bucket", *whole, days)
     return points.withColumn("observation_at", local_midnight(F.col("observation_date"), TIMEZONE))
 
 

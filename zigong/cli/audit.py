@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from zigong.cli.shared import OnlyRecipe, Root, named_errors, named_run
 from zigong.console import say
-from zigong.dataset.audit import STATIC_PROFILES
 from zigong.errors import DataError
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.runs.job import Job
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
 def audit_leakage(run_id: str, recipe: OnlyRecipe = None, root: Root = None) -> None:
     """Check events and profiles of a run's user_sequences against its behavior_events and user_profiles."""
+    from zigong.dataset.audit import STATIC_PROFILES
     from zigong.incremental.known import source_events
     from zigong.quality.leakage import RULES, leakage_violations, profile_violations, static_profile_share
 
