@@ -16,6 +16,7 @@ from pyspark.sql import SparkSession
 
 from schemas.contracts import table_contract
 from tests.support.finished import TINY
+from tests.support.points import CELLS, POINTS, points
 from zigong.erasure.tables import stop_writers
 from zigong.erasure.traces import Traces
 from zigong.erasure.trained import trained_model
@@ -114,29 +115,28 @@ def test_a_finished_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_commit_that_has_begun_loses_to_the_mark_of_an_erasure(spark: SparkSession, tmp_path: Path) -> None:
-    paths, contract = LakehousePaths.at(str(tmp_path)), table_contract("performance_labels")
+    paths, contract = LakehousePaths.at(str(tmp_path)), table_contract(POINTS)
     create_if_missing(paths, contract)
-    table = paths.table("performance_labels")
+    table, one = paths.table(POINTS), points(spark, ["u"]).select(*contract.column_names)
     begun: list[int] = []
-    empty = spark.read.format("delta").load(paths.spark_uri(table))
 
     def marked(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         if not (tmp_path / "marked").exists():
             (tmp_path / "marked").touch()
             stop_writers(LakehousePaths.at(str(tmp_path)), "erase-1")
-        yield from ()
+        yield from batches
 
-    rows = spark.range(1).mapInArrow(marked, empty.schema)
+    rows = one.mapInArrow(marked, one.schema)
 
     def write() -> None:
         begun.append(len(begun))
         if len(begun) > 1:
             raise ConflictError("what require_held raises", action="")
-        writer = rows.write.format("delta").mode("overwrite").option("replaceWhere", "observation_date = '2023-01-01'")
+        writer = rows.write.format("delta").mode("overwrite").option("replaceWhere", CELLS)
         writer.save(paths.spark_uri(table))
 
     with pytest.raises(ConflictError, match="require_held"):
-        make_commit(write, table="performance_labels", cells="all")
+        make_commit(write, table=POINTS, cells="all")
     assert begun == [0, 1]
     assert DeltaTable(table).metadata().configuration["zigong.erasure"] == "erase-1"
 

@@ -76,7 +76,7 @@ def test_an_unusable_delivery_is_named_with_the_next_action_and_changes_nothing(
 
     outcome = shop.ingest(files, path)
 
-    assert (outcome.kind, outcome.code, outcome.retryable) == ("data", 3, False)
+    assert (outcome.kind, outcome.code, outcome.retryable) == ("data", 3, False), outcome.message
     assert all(words in outcome.message for words in fragments), outcome.message
     assert action in outcome.action
     assert accounted(outcome)

@@ -150,7 +150,7 @@ def test_unaccounted_rows_are_reported(full_report: RunReport) -> None:
     lost = TableRow(table="user_sequences", rows_in=100, published=90, quarantined=3, dropped={"late": 2})
     assert lost.unaccounted == 5
     text = _Page(report_html(dataclasses.replace(full_report, tables=(*full_report.tables, lost)))).text
-    assert "5 rows are neither published, quarantined nor dropped" in text
+    assert "5 rows are neither published, quarantined, dropped nor outside the dates" in text
     assert "neither published" not in _Page(report_html(full_report)).text
 
 

@@ -50,6 +50,7 @@ def test_a_step_without_the_key_works_and_the_first_ingest_fixes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ZIGONG_USER_KEY", raising=False)
+    monkeypatch.setattr("zigong.recipe.user_key._taken", {})
     opened(tmp_path, "first", "lakehouse.key=env")
     monkeypatch.setenv("ZIGONG_USER_KEY", "a key of more than 16 characters")
     opened(tmp_path, "second", "lakehouse.key=env")
@@ -57,5 +58,5 @@ def test_a_step_without_the_key_works_and_the_first_ingest_fixes_it(
     monkeypatch.setenv("ZIGONG_USER_KEY", "another key of 16 characters")
     with pytest.raises(ConfigError, match="the key of the pseudonyms"):
         opened(tmp_path, "third", "lakehouse.key=env")
-    monkeypatch.delenv("ZIGONG_USER_KEY")
+    monkeypatch.setattr("zigong.recipe.user_key._taken", {})
     opened(tmp_path, "fourth", "lakehouse.key=env")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as F
 
@@ -38,9 +39,12 @@ class CountedRows:
 
     def __init__(self, rows: DataFrame, **conditions: Column) -> None:
         """Counts ``rows``, and those of them that satisfy each named condition."""
-        self._seen = Observation()
-        named = [F.count_if(condition).alias(name) for name, condition in conditions.items()]
-        self.frame = rows.observe(self._seen, F.count(F.lit(1)).alias(_ROWS), *named)
+        self._seen, self._read = Observation(), rows
+        self._counts = [
+            F.count(F.lit(1)).alias(_ROWS),
+            *(F.count_if(condition).alias(name) for name, condition in conditions.items()),
+        ]
+        self.frame = rows.observe(self._seen, *self._counts)
 
     @property
     def rows(self) -> int:
@@ -49,7 +53,11 @@ class CountedRows:
 
     def count(self, name: str) -> int:
         """Number of rows that satisfy a condition; waits for the query."""
-        return int(self._seen.get.get(name, 0))  # Spark observes nothing where it knows that there is no row
+        try:
+            return int(self._seen.get.get(name, 0))  # Spark observes nothing where it knows that there is no row
+        except Py4JJavaError:  # Spark has left the part of the plan out that observes, since it yields no row
+            (counted,) = self._read.agg(*self._counts).collect()
+            return int(counted[name])
 
 
 def require_all_accounted(

@@ -19,6 +19,7 @@ from zigong.recipe import Engine
 from zigong.recipe.user_key import KEY_VARIABLE, taken_key
 
 DELTA_PACKAGE = "io.delta:delta-spark_4.2_2.13:4.4.0"
+LOOPBACK = "127.0.0.1"
 JARS_VARIABLE = "ZIGONG_DELTA_JARS"  # folder of jars for machines that cannot resolve packages
 
 
@@ -43,6 +44,8 @@ def open_spark(engine: Engine, *, app_name: str, log: Path | None = None) -> Spa
         builder = builder.config(key, value)
     if "SPARK_ENV_LOADED" not in os.environ:  # set by spark-submit, which brings master and packages itself
         builder = builder.master(engine.spark_master)
+        if engine.spark_master.startswith("local"):  # nobody else has to reach the driver
+            builder = builder.config("spark.driver.bindAddress", LOOPBACK).config("spark.driver.host", LOOPBACK)
     try:
         with _standard_error_in(log):
             session = builder.getOrCreate()

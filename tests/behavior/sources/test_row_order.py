@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from tests.behavior.sources.test_key_health import mapping_with, write_rows
+from tests.support.keyed_rows import mapping_with, write_rows
 from zigong.behavior.sources.query import queried_rows
 from zigong.behavior.sources.raw import read_raw
 from zigong.behavior.sources.row_order import order_findings
