@@ -55,11 +55,11 @@ def _address(text: str) -> str:
 
 
 def test_every_process_of_a_local_ray_listens_on_loopback_only() -> None:
-    @ray.remote
-    def pid_of_a_worker() -> int:
+    def own_pid() -> int:  # here, so that the worker need not import this module
         return os.getpid()
 
-    pids = {os.getpid(), ray.get(pid_of_a_worker.remote()), *descendants(os.getpid())}
+    worker = ray.remote(own_pid)
+    pids = {os.getpid(), ray.get(worker.remote()), *descendants(os.getpid())}
     by_program = {
         (Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip(), address)
         for pid in pids
