@@ -27,6 +27,8 @@ from zigong.runs.job import Job, runs_folder
 from zigong.runs.launch import run_step
 from zigong.runs.run import open_run
 
+pytestmark = pytest.mark.soak
+
 POINT = ["user_id", "loan_id", "observation_date"]
 
 

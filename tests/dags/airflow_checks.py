@@ -159,7 +159,9 @@ def test_a_command_gets_no_secret_of_the_worker_but_the_key_its_step_reads(
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "wanted")
     monkeypatch.setenv("ZIGONG_PASS_ENV", "MLFLOW_*, OTHER")
     dag_run = SimpleNamespace(run_id="manual__1")
-    bag.dags["zigong_retrain"].get_task("build_base").execute({"dag_run": dag_run, "ti": SimpleNamespace(try_number=1)})
+    bag.dags["zigong_retrain"].get_task("build_base").execute(
+        {"dag_run": dag_run, "ti": SimpleNamespace(try_number=1, max_tries=3)}
+    )
     passed = json.loads((home / "environment.json").read_text(encoding="utf-8"))
     assert not {"AIRFLOW_CONN_CORE_BANKING", "AWS_SECRET_ACCESS_KEY", "AIRFLOW_HOME", "ZIGONG_USER_KEY"} & set(passed)
     assert passed["MLFLOW_TRACKING_TOKEN"] == "wanted"

@@ -5,12 +5,15 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
+import pytest
 from deltalake import DeltaTable
 from typer.testing import CliRunner
 
 from tests.support.shop import GOOD, GOOD_ROWS, TABLES, Shop
 from zigong.cli import app
 from zigong.runs.dates import Dates
+
+pytestmark = pytest.mark.soak
 
 
 def test_a_night_names_lost_files_and_a_whole_delivery_brings_the_rows_again(shop: Shop) -> None:

@@ -58,6 +58,7 @@ def test_every_row_of_a_night_is_accounted_for_and_the_past_stays_as_it_was(bank
     assert bank.cities() == [("03-01 00:00", "Oslo"), ("03-01 00:00", "Rome")]
 
 
+@pytest.mark.soak
 def test_a_night_ingested_again_adds_what_changed_after_all_that_is_published(bank: Bank) -> None:
     before = bank.amounts_before(date(2023, 3, 11))
     again = [*TENTH[:4], "anna,e3,2023-03-10 09:00:00,order,31,"]

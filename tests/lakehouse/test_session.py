@@ -34,6 +34,7 @@ def test_a_session_with_few_compiler_threads_has_a_large_code_cache(spark: Spark
     assert room >= 200 * MIB  # 48 is full after a minute, and the rest of a run would be interpreted
 
 
+@pytest.mark.soak
 def test_the_key_of_the_pseudonyms_is_in_no_other_process_setting_plan_or_log(tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     logs.mkdir()

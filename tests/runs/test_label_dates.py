@@ -17,6 +17,8 @@ from zigong.recipe import load_recipe
 from zigong.runs.launch import run_step
 from zigong.runs.run import Outcome, open_run
 
+pytestmark = pytest.mark.soak
+
 SMALL = ["source.simulation.users=60", "observations.score=null"]
 
 
