@@ -28,8 +28,8 @@ def build_labels(job: Job) -> None:
     mapping = source_mapping(recipe)
     require_ingested(job, mapping.name)
     warn_of_later_events(job)
-    require_outcome_events(job, mapping)
     timelines = known_timelines(job)
+    require_outcome_events(job, timelines, mapping)
     if recipe.observations.unit == "loan":
         require_loans(timelines, mapping)
     points = observation_points(

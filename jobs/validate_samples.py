@@ -4,6 +4,7 @@ from schemas.contracts import table_contract
 from zigong.dataset.audit import NAME, alarms, judge_dataset
 from zigong.dataset.members import window_closes_before
 from zigong.errors import DataError
+from zigong.incremental.known import source_events
 from zigong.lakehouse.verdicts import record_verdict
 from zigong.quality.leakage import static_profile_share
 from zigong.runs.handover import Dataset, DatasetVerdict
@@ -19,7 +20,7 @@ def validate_samples(job: Job) -> None:
         job.read("instruction_samples").where(f"population = '{job.population}'"),
         job.recipe,
         window_closes_before(job.recipe),
-        static_profiles=static_profile_share(job.read("user_profiles"), job.read("behavior_events")) or 0.0,
+        static_profiles=static_profile_share(job.read("user_profiles"), source_events(job)) or 0.0,
         run_folder=job.run.folder,
         run_id=job.run.run_id,
     )

@@ -148,8 +148,7 @@ def test_labels_and_sequences_of_one_run_group_the_events_once(lake: Lake) -> No
     works = [watched(lake.spark, partial(lake.run_step, "run", step), tables=LOG) for step in STEPS]
 
     labels, sequences = (work.scanned["behavior_events"] for work in works)
-    # Event types and corrected events are found first, then the log is read.
-    assert 0 < labels <= 4 * lake.newest("behavior_events").count()
+    assert 0 < labels <= 3 * lake.newest("behavior_events").count()  # corrected events are found first, then read
     assert sequences == 0
     assert len(lake.newest("observation_points").select("observation_date").distinct().collect()) == 5
     assert lake.sequences() == lake.expected(date(2023, 9, 1))

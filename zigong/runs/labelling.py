@@ -74,14 +74,19 @@ def warn_of_later_events(job: Job) -> None:
         job.warn(f"events are published that became known up to {newest:%Y-%m-%d}, after as_of {job.recipe.as_of}")
 
 
-def require_outcome_events(job: Job, mapping: SourceMapping) -> None:
+def require_outcome_events(job: Job, timelines: DataFrame, mapping: SourceMapping) -> None:
     """Checks that the event types which labels are made of occur.
+
+    Args:
+        job: the step.
+        timelines: user_timelines of the source, which the labels read as well.
+        mapping: defines the outcome and closing event types.
 
     Raises:
         DataError: none of the mapping's ``outcome_events`` occurs in the events of the source.
     """
-    ours = job.read(EVENTS).where(F.col("source") == mapping.name)
-    found = {row["event_type"] for row in ours.select("event_type").distinct().collect()}
+    types = timelines.select(F.explode(F.array_distinct("timeline.event.event_type")).alias("event_type"))
+    found = {row["event_type"] for row in types.distinct().collect()}
     never = sorted({*mapping.outcome_events, *mapping.closing_events} - found)
     if not found & set(mapping.outcome_events):
         raise DataError(
