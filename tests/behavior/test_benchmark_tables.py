@@ -21,10 +21,11 @@ pytestmark = MARKS
 
 
 @pytest.mark.parametrize(
-    ("name", "good", "bad"), [pytest.param("german", 700, 300, marks=SLOW), ("australian", 307, 383)]
+    ("name", "good", "bad", "features"),
+    [pytest.param("german", 700, 300, 20, marks=SLOW), ("australian", 307, 383, 14)],
 )
 def test_every_client_has_a_profile_and_an_outcome_and_an_empty_sequence(
-    spark: SparkSession, name: str, good: int, bad: int
+    spark: SparkSession, name: str, good: int, bad: int, features: int
 ) -> None:
     mapping = load_mapping(name)
     raw = read_raw(spark, mapping, str(DATA))
@@ -40,7 +41,7 @@ def test_every_client_has_a_profile_and_an_outcome_and_an_empty_sequence(
     assert {row["user_id"] for row in profiles} == outcomes.keys()
     assert len(profiles) == len(outcomes) == good + bad
     assert all(row["valid_from"] < T and row["known_at"] < T for row in profiles)
-    assert {len(row["attributes"]) for row in profiles} == {len(raw.good["applicants"].columns) - 1}
+    assert {len(row["attributes"]) for row in profiles} == {features}
 
 
 @pytest.mark.parametrize("name", [pytest.param("german", marks=SLOW), "australian"])
