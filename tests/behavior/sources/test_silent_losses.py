@@ -18,7 +18,7 @@ from zigong.behavior.sources.findings import SourceCheck, SourceFinding
 from zigong.behavior.sources.ingest import Versions, deduplicated, read_raw, rejected_rows, stated_events
 from zigong.behavior.sources.raw import RawTables
 from zigong.behavior.sources.repeats import require_few_repeated
-from zigong.behavior.sources.sql_findings import require_few_emptied
+from zigong.behavior.sources.sql_findings import conversion_findings, require_few_emptied
 from zigong.behavior.sources.stated import UNFIT
 from zigong.behavior.sources.zones import local_columns, refuse_offsets
 from zigong.cli import app
@@ -277,6 +277,29 @@ def test_numbers_that_may_be_thousands_are_shown(spark: SparkSession, tmp_path: 
     refused = found(checked(spark, tmp_path, mapping_of()), "amount")
     assert (refused.problem, refused.rows) == ("bad cast", 4)
     assert "looks like thousands separators" in refused.action
+
+
+@pytest.mark.parametrize(
+    ("amounts", "sql", "rows"),
+    [
+        (["1,234", "12,500", "950,00", "7", "8,5"], HINT, 2),  # cents cannot hold 1.234
+        (["1,234", "12,500", "950", "7", "8"], "CAST(replace(amount, ',', '.') AS DOUBLE)", 2),
+        (["1,234", "12,500", "0,125", "7", "8"], "CAST(replace(amount, ',', '.') AS DOUBLE)", None),
+        (["1,234", "12,500", "950", "7", "8"], "CAST(replace(amount, ',', '') AS DECIMAL(18,2))", None),
+    ],
+)
+def test_a_text_of_thousands_that_the_sql_takes_for_a_fraction_is_shown(
+    spark: SparkSession, tmp_path: Path, amounts: list[str], sql: str, rows: int | None
+) -> None:
+    write(tmp_path, DAYS, amounts)
+    mapping = mapping_of(AMOUNT_TYPE="string", SQL_AMOUNT=sql)
+    raw = raw_of(spark, tmp_path, mapping)
+    found_here = [item for item in conversion_findings(spark, raw, mapping, "UTC") if "thousands" in item.problem]
+    assert [item.rows for item in found_here] == ([rows] if rows else [])
+    if sql == HINT:
+        assert found_here[0].blocking
+        with pytest.raises(DataError, match="looks like thousands separators"):
+            require_few_emptied(spark, raw, mapping, "UTC")
 
 
 def test_the_command_never_promises_every_row_where_some_are_dropped(spark: SparkSession, tmp_path: Path) -> None:

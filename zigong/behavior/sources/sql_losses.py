@@ -22,6 +22,8 @@ from zigong.behavior.sources.plans import items, kind, nested, own_nodes
 
 _CHOICES = ("If", "CaseWhen")
 _UNRUNNABLE = ("OuterReference", "NamedLambdaVariable", "UnresolvedNamedLambdaVariable")
+_FRACTION = r"[.,][0-9]+\s*\z"
+_GROUPED = r"\A\s*[+-]?[1-9][0-9]{0,2}[.,][0-9]{3}\s*\z"
 _SHIFTS = ("30 MINUTES", "1 HOUR", "2 HOURS")  # by which the clocks of a zone change
 
 
@@ -32,14 +34,22 @@ class Converted:
     Attributes:
         columns: the columns whose values it converts.
         sql: the expression, which holds no value of a row.
-        rows: rows whose cell is there.
-        lost: how many of them have no value; or for a local time, how many name two instants or none.
+        type: what it yields, as Spark names it.
+        rows: rows whose cell is there; of numbers, whose text ends in a fraction.
+        lost: how many of them have no value; of local times, how many name two instants or none; of numbers, how many
+            read what may be thousands, such as 1,234, as a fraction.
     """
 
     columns: tuple[str, ...]
     sql: str
+    type: str
     rows: int
     lost: int
+
+    @property
+    def of_cents(self) -> bool:
+        """Whether it yields a decimal with at most two places, which cannot hold thousandths."""
+        return self.type.startswith("decimal") and int(self.type.rstrip(")").rpartition(",")[2]) <= 2
 
 
 def emptied_texts(spark: SparkSession, query: DataFrame) -> list[Converted]:
@@ -50,6 +60,16 @@ def emptied_texts(spark: SparkSession, query: DataFrame) -> list[Converted]:
 def doubtful_local_times(spark: SparkSession, query: DataFrame) -> list[Converted]:
     """Calls of to_utc_timestamp for times that the clocks of the zone show twice, or never; computes the rows."""
     return _measured(spark, query, _local_times, lambda unit: (_local(unit).isNotNull(), _doubtful(unit)))
+
+
+def doubtful_fractions(spark: SparkSession, query: DataFrame) -> list[Converted]:
+    """Conversions that read texts such as 1,234 as 1.234; computes the rows.
+
+    A type with at most two decimals cannot even hold such a fraction; for other types, a conversion is returned only
+    where all its fractions have three digits.
+    """
+    found = _measured(spark, query, _numbers, lambda unit: (_text(unit).rlike(_FRACTION), _shortened(unit)))
+    return [item for item in found if item.of_cents or item.lost == item.rows]
 
 
 def _measured(spark: SparkSession, query: DataFrame, wanted: Any, judged: Any) -> list[Converted]:
@@ -91,6 +111,7 @@ def _counted(spark: SparkSession, child: Any, units: list[Any], judged: Any) -> 
         Converted(
             columns=tuple(sorted({str(text.name()) for text in _attributes(unit)})),
             sql=" ".join(str(unit.sql()).split()),
+            type=str(unit.dataType().simpleString()),
             rows=row[f"rows{place}"],
             lost=row[f"lost{place}"],
         )
@@ -135,8 +156,21 @@ def _local_times(expression: Any) -> Iterator[Any]:
     return (part for part in nested(expression) if kind(part) == "ToUTCTimestamp" and _attributes(part))
 
 
+def _numbers(expression: Any) -> Iterator[Any]:
+    """The parts that turn one text into a number that may have a fraction."""
+    for part in nested(expression):
+        texts = {_id(text) for child in items(part.children()) if _is_string(child) for text in _texts(child)}
+        if len(texts) == 1 and _is_typed(part) and str(part.dataType().simpleString())[:2] in ("de", "do", "fl"):
+            yield part
+
+
 def _texts(expression: Any) -> list[Any]:
-    return [part for part in _attributes(expression) if str(part.dataType().simpleString()) == "string"]
+    return [part for part in _attributes(expression) if _is_string(part)]
+
+
+def _is_string(expression: Any) -> bool:
+    # The type comes last: parts of a window have none.
+    return kind(expression) != "Literal" and str(expression.dataType().simpleString()) == "string"
 
 
 def _attributes(expression: Any) -> list[Any]:
@@ -173,6 +207,14 @@ def _there(unit: Any) -> Column:
     for text in (text for value in values for text in _texts(value)):
         there = there | F.coalesce(_column(text) != "", F.lit(False))
     return there
+
+
+def _text(unit: Any) -> Column:
+    return _column(_texts(unit)[0])
+
+
+def _shortened(unit: Any) -> Column:
+    return _text(unit).rlike(_GROUPED) & (F.abs(_column(unit)) < 1000)
 
 
 def _local(unit: Any) -> Column:
