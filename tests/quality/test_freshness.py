@@ -9,13 +9,13 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract
-from zigong.quality.measures import AuditContext, Measured, measured
+from zigong.quality.measures import AuditContext, Measurement, measured
 from zigong.quality.rows import REASONS
 
 AS_OF = datetime(2023, 6, 1, tzinfo=UTC)
 
 
-def freshness(spark: SparkSession, *known_at: str) -> Measured:
+def freshness(spark: SparkSession, *known_at: str) -> Measurement:
     contract = table_contract("behavior_events")
     rows = spark.createDataFrame([], contract.ddl).withColumn(REASONS, F.array().cast("array<string>"))
     times = spark.createDataFrame([(text,) for text in known_at], "t string").select(F.col("t").cast("timestamp"))

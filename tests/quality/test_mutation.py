@@ -15,7 +15,7 @@ from schemas.contracts import table_contract, table_names
 from tests.support.cases import FIXTURES, Cases, ViewCases, frame_of
 from tests.support.mutation import CLOSE, judge_all, types_of, write_report
 from zigong.dataset.audit import broken_counts
-from zigong.quality.measures import Measured, duplicate_keys, measured
+from zigong.quality.measures import Measurement, duplicate_keys, measured
 from zigong.quality.rows import REASONS, conform, holds, judged_columns
 from zigong.quality.suite import judged, open_context
 from zigong.quality.verdict import pending_results
@@ -83,7 +83,7 @@ def test_every_bound_admits_values_just_inside_and_rejects_values_just_outside(t
             for i, value in enumerate([*inside, *outside]):
                 name = f"{cases.table}.{rule.name}.{value}"
                 rules.append(replace(rule, name=name))
-                found[name], expected[name] = Measured(value=value, observed=value), i < len(inside)
+                found[name], expected[name] = Measurement(value=value, observed=value), i < len(inside)
     results = judged(open_context(tmp_path), "bounds", pending_results(rules, found), run_id="r")
     assert {item.rule: item.passed for item in results} == expected
 

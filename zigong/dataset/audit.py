@@ -23,7 +23,7 @@ from zigong.dataset.members import final_split
 from zigong.dataset.separation import LARGEST_AUC, Separation, attribute_separations
 from zigong.instructions.tasks import load_tasks, main_task
 from zigong.quality.audit import write_verdict
-from zigong.quality.measures import Measured
+from zigong.quality.measures import Measurement
 from zigong.quality.rows import holds
 from zigong.quality.suite import judged, open_context
 from zigong.quality.verdict import Verdict, pending_results
@@ -84,10 +84,10 @@ def judge_dataset(
     view = joined_view(members, samples, recipe, closes_before)
     sizes, rules = split_sizes(members, recipe), split_rules(recipe)
     found = {**broken_counts(view, contract.dataset_rules), **{rule.name: sizes[rule.name] for rule in rules}}
-    measured = {name: Measured(value=float(count), observed=float(count)) for name, count in found.items()}
+    measured = {name: Measurement(value=float(count), observed=float(count)) for name, count in found.items()}
     separations = attribute_separations(view.where("is_main AND split = 'train' AND prompt IS NOT NULL"))
     measured |= separation_measures(separations)
-    measured[PROFILE_RULE.name] = Measured(value=static_profiles, observed=static_profiles, note=STATIC_PROFILES)
+    measured[PROFILE_RULE.name] = Measurement(value=static_profiles, observed=static_profiles, note=STATIC_PROFILES)
     pending = pending_results((*contract.dataset_rules, *rules, *SEPARATION_RULES, PROFILE_RULE), measured)
     results = judged(open_context(run_folder / "quality"), NAME, pending, run_id=run_id)
     verdict = Verdict(kept=sum(sizes.values()), refused=0, results=results)
@@ -141,7 +141,7 @@ def split_rules(recipe: Recipe) -> tuple[TableRule, ...]:
     )
 
 
-def separation_measures(found: Sequence[Separation]) -> dict[str, Measured]:
+def separation_measures(found: Sequence[Separation]) -> dict[str, Measurement]:
     """The measurements of ``SEPARATION_RULES``; a note names the attributes and none of their values."""
     strongest = max(found, key=lambda one: one.auc, default=None)
     one_sided = [one for one in found if one.one_sided]
@@ -154,8 +154,8 @@ def separation_measures(found: Sequence[Separation]) -> dict[str, Measured]:
     )
     number = float(len(one_sided))
     return {
-        SEPARATION_RULES[0].name: Measured(value=auc, observed=auc, note=note),
-        SEPARATION_RULES[1].name: Measured(value=number, observed=number, note=sides),
+        SEPARATION_RULES[0].name: Measurement(value=auc, observed=auc, note=note),
+        SEPARATION_RULES[1].name: Measurement(value=number, observed=number, note=sides),
     }
 
 

@@ -22,7 +22,7 @@ HASH_CELLS = 4096  # resolution of the hash range at which ``max_train_samples``
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dataset:
+class BuiltDataset:
     """A dataset before publication.
 
     Attributes:
@@ -41,7 +41,7 @@ class Dataset:
 
 def build_members(
     samples: DataFrame, labels: DataFrame, recipe: Recipe, completion_ids: dict[str, list[int]]
-) -> Dataset:
+) -> BuiltDataset:
     """Joins samples with the labels of the first horizon and assigns each a split and an answer.
 
     A sample without a label is dropped and counted like any other.
@@ -72,7 +72,7 @@ def build_members(
     members = answered.join(repeated, "sample_id", "left_anti")
     dataset_id = _dataset_id(members, main, recipe)
     fated.unpersist()
-    return Dataset(
+    return BuiltDataset(
         dataset_id=dataset_id,
         members=_contracted(members, dataset_id, completion_ids),
         dropped={**dropped, **_by_reason(repeated)},

@@ -14,7 +14,7 @@ from zigong.errors import DataError
 from zigong.evaluation.answering import answered
 from zigong.evaluation.asked_model import AskedModel, ModelFolders
 from zigong.evaluation.held_out import in_dataset
-from zigong.evaluation.prompt_sources import Prompts
+from zigong.evaluation.prompt_sources import ModelPrompts
 from zigong.recipe import Recipe
 
 COLUMNS = ("model_id", "sample_id", "split", "answer", "p_bad", "miss")
@@ -24,7 +24,7 @@ def model_answers(
     model_id: str,
     asked: AskedModel,
     folders: ModelFolders,
-    prompts: Prompts,
+    prompts: ModelPrompts,
     members: pa.Table,
     *,
     recipe: Recipe,

@@ -44,7 +44,7 @@ class Scorer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class ScoreComparison:
     """Comparison of scores with other settings.
 
     Attributes:
@@ -112,7 +112,7 @@ def scored_samples(
 
 def compared(
     scorer: Scorer, members: pa.Table, scores: pa.Table, settings: Influence, *, top_share: float
-) -> Comparison:
+) -> ScoreComparison:
     """Compares scores with those of other settings.
 
     Args:
@@ -125,7 +125,7 @@ def compared(
     tables, warnings = comparison_tables(
         with_strata(scores, members), settings, targets=targets, manifest=manifest, top_share=top_share
     )
-    return Comparison(tables=tables, warnings=warnings, figures=diagnostic_figures(targets, manifest))
+    return ScoreComparison(tables=tables, warnings=warnings, figures=diagnostic_figures(targets, manifest))
 
 
 def _shards_of(

@@ -30,13 +30,13 @@ from zigong.lakehouse.replayed import with_former_replays
 from zigong.lakehouse.row_text import EXACT
 from zigong.lakehouse.staging import staged_files, staging_name
 from zigong.lakehouse.tables import latest_version
-from zigong.lakehouse.verdicts import BLOCKED, PASSED, Verdict, record_verdict
+from zigong.lakehouse.verdicts import BLOCKED, PASSED, TableVerdict, record_verdict
 
 
 class Audit(Protocol):
     """Audits staged rows against a contract; rows rejected or dropped earlier are part of rows in."""
 
-    def __call__(self, rows: DataFrame, contract: TableContract, *, rejected: int, dropped: int) -> Verdict:
+    def __call__(self, rows: DataFrame, contract: TableContract, *, rejected: int, dropped: int) -> TableVerdict:
         """The verdict."""
 
 

@@ -51,7 +51,7 @@ class AuditContext:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class Measurement:
     """The measurement of one rule.
 
     Attributes:
@@ -80,7 +80,7 @@ class TableMeasures:
 
     kept: int
     refused: int
-    of_rules: Mapping[str, Measured] = field(default_factory=dict)
+    of_rules: Mapping[str, Measurement] = field(default_factory=dict)
 
 
 def measured(
@@ -158,19 +158,19 @@ def _aggregate(rule: TableRule, reference: Reference | None, context: AuditConte
     return F.when(total > 0, F.count_if(among & F.expr(rule.arguments["of"])) / total)
 
 
-def _plain(value: float | None) -> Measured:
-    return Measured(value=value, observed=value)
+def _plain(value: float | None) -> Measurement:
+    return Measurement(value=value, observed=value)
 
 
-def _not_judged(why: str, *, excused: bool, value: float | None = None) -> Measured:
-    return Measured(value=value, observed=None, note=why, excused=excused)
+def _not_judged(why: str, *, excused: bool, value: float | None = None) -> Measurement:
+    return Measurement(value=value, observed=None, note=why, excused=excused)
 
 
-def _share(value: float | None, *, empty: bool) -> Measured:
+def _share(value: float | None, *, empty: bool) -> Measurement:
     return _not_judged("no row to take a share of", excused=empty) if value is None else _plain(value)
 
 
-def _unmatched(kept: DataFrame, rule: TableRule, context: AuditContext) -> Measured:
+def _unmatched(kept: DataFrame, rule: TableRule, context: AuditContext) -> Measurement:
     if context.other is None:
         return _not_judged("no other table at hand", excused=True)
     column, (table, _, name) = rule.arguments["column"], rule.arguments["to"].partition(".")
@@ -178,7 +178,7 @@ def _unmatched(kept: DataFrame, rule: TableRule, context: AuditContext) -> Measu
     return _plain(kept.where(F.col(column).isNotNull()).join(known, column, "left_anti").count())
 
 
-def _to_last(value: float | None, rule: TableRule, table: str, context: AuditContext, *, empty: bool) -> Measured:
+def _to_last(value: float | None, rule: TableRule, table: str, context: AuditContext, *, empty: bool) -> Measurement:
     if value is None:
         return _share(value, empty=empty)
     if context.earlier is None:
@@ -187,14 +187,14 @@ def _to_last(value: float | None, rule: TableRule, table: str, context: AuditCon
     if not earlier:
         return _not_judged("no earlier verdict to compare with", excused=True, value=value)
     if rule.measure == "share_to_last":
-        return Measured(value=value, observed=value - fmean(earlier))
+        return Measurement(value=value, observed=value - fmean(earlier))
     typical = median(earlier)
     if not typical:
         return _not_judged("the earlier verdicts had no rows", excused=True, value=value)
-    return Measured(value=value, observed=value / typical)
+    return Measurement(value=value, observed=value / typical)
 
 
-def _age(newest_micros: int | None, context: AuditContext, *, empty: bool) -> Measured:
+def _age(newest_micros: int | None, context: AuditContext, *, empty: bool) -> Measurement:
     if context.as_of is None:
         return _not_judged("no as_of at hand", excused=True)
     if newest_micros is None:
@@ -202,10 +202,10 @@ def _age(newest_micros: int | None, context: AuditContext, *, empty: bool) -> Me
     return _plain((context.as_of.timestamp() - newest_micros / 1e6) / 86_400)
 
 
-def _drift(counts: Sequence[int] | None, reference: Reference | None, *, empty: bool) -> Measured:
+def _drift(counts: Sequence[int] | None, reference: Reference | None, *, empty: bool) -> Measurement:
     if reference is None:
         return _not_judged("no reference is pinned", excused=True)
     if not counts or not sum(counts):
         return _not_judged("no row to compare", excused=empty)
     key, index = reference.drift(counts)
-    return Measured(value=index, observed=index, note=f"most of all {key}" if key != WHOLE else "")
+    return Measurement(value=index, observed=index, note=f"most of all {key}" if key != WHOLE else "")

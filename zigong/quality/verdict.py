@@ -8,7 +8,7 @@ from typing import Any
 
 from schemas.contracts import Rule
 from schemas.rules import TableRule
-from zigong.quality.measures import Measured
+from zigong.quality.measures import Measurement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ class Verdict:
         return [asdict(item) for item in self.results]
 
 
-def pending_results(rules: Sequence[Rule], found: Mapping[str, Measured]) -> tuple[RuleResult, ...]:
+def pending_results(rules: Sequence[Rule], found: Mapping[str, Measurement]) -> tuple[RuleResult, ...]:
     """The rules with their bounds and measurements, before the suite judges them.
 
     A row rule that quarantines has no upper bound: its rows are already removed, and ``refused_share`` limits them.

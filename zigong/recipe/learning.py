@@ -73,7 +73,7 @@ class Training(Section):
     count_eos: bool = Field(False, description="whether the end token counts for the loss, here and in scoring")
 
 
-class Agent(Training):
+class AgentTraining(Training):
     """The agent: trained in time order, one checkpoint per period, constant rate after warm-up."""
 
     schedule: Literal["constant"] = Field("constant", description="no period weighs more than another")

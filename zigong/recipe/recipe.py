@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, field_validator, model_validator
 
 from zigong.files.digests import json_digest
-from zigong.recipe.learning import Agent, Base, Card, Evaluation, Gate, Influence, Mix, Registry, Training
+from zigong.recipe.learning import AgentTraining, Base, Card, Evaluation, Gate, Influence, Mix, Registry, Training
 from zigong.recipe.sections import (
     Duplicates,
     Engine,
@@ -39,7 +39,7 @@ class Recipe(Section):
     duplicates: Duplicates = Duplicates()
     instructions: Instructions = Instructions()
     base: Base = Base()
-    agent: Agent = Agent()
+    agent: AgentTraining = AgentTraining()
     influence: Influence = Influence()
     mix: Mix = Mix()
     finetune: Training = Training()

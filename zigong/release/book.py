@@ -15,7 +15,7 @@ from zigong.errors import DataError
 from zigong.evaluation.answering import answered
 from zigong.evaluation.asked_model import AskedModel
 from zigong.evaluation.calibration import calibrated
-from zigong.evaluation.prompt_sources import Prompts, SamplePrompts, SequencePrompts
+from zigong.evaluation.prompt_sources import ModelPrompts, SamplePrompts, SequencePrompts
 from zigong.evaluation.refolding import HistoryPolicy
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.recipe import Recipe
@@ -51,7 +51,7 @@ class Book:
     """
 
     clients: pa.Table
-    prompts: Prompts
+    prompts: ModelPrompts
 
 
 def book_of(job: Job, asked: AskedModel, day: date, *, tokenizer: str) -> Book:
@@ -76,7 +76,7 @@ def book_of(job: Job, asked: AskedModel, day: date, *, tokenizer: str) -> Book:
         source = PromptSource(
             root=job.paths.root, samples_version=job.version("instruction_samples"), population=job.population
         )
-        prompts: Prompts = SamplePrompts(source=source, template=template)
+        prompts: ModelPrompts = SamplePrompts(source=source, template=template)
     else:
         clients = job.arrow("user_sequences", ["sequence_id", *KEYS[1:]], where=observed).rename_columns(KEYS)
         prompts = SequencePrompts(

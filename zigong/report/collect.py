@@ -22,9 +22,9 @@ from zigong.report.run_report import (
     QuarantineRow,
     Reproduce,
     RunReport,
+    RunVerdict,
     StepRow,
     TableRow,
-    Verdict,
     VerdictRow,
 )
 from zigong.report.write_report import write_report
@@ -91,7 +91,7 @@ def collect(run: Run) -> RunReport:
     )
 
 
-def _verdict(run: Run, outcomes: list[Outcome]) -> Verdict:
+def _verdict(run: Run, outcomes: list[Outcome]) -> RunVerdict:
     if any(outcome.code for outcome in outcomes):
         return "blocked" if any(outcome.kind == "data" for outcome in outcomes) else "failed"
     if len(outcomes) < len(steps_of(run.recipe)):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from zigong.errors import DataError
 from zigong.files.atomic import promoted_folder, write_json
-from zigong.recipe import Agent, Training
+from zigong.recipe import AgentTraining, Training
 from zigong.tokens.samples import Indices, Samples, sample_lengths, trainable
 from zigong.training.adapters import new_adapter, save_adapter, trained_weights
 from zigong.training.base import MANIFEST, base_digest
@@ -110,7 +110,7 @@ def train_adapter(
 def train_agent(
     base_folder: Path,
     samples: Samples,
-    settings: Agent,
+    settings: AgentTraining,
     *,
     seed: int,
     torch_threads: int,
