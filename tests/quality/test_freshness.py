@@ -29,6 +29,6 @@ def test_a_row_known_after_as_of_does_not_make_a_silent_source_fresh(spark: Spar
     assert freshness(spark, "2023-02-01", future).observed == pytest.approx(120)
 
 
-def test_rows_known_after_as_of_alone_are_neither_judged_nor_excused(spark: SparkSession) -> None:
+def test_rows_known_after_as_of_alone_are_neither_evaluated_nor_excused(spark: SparkSession) -> None:
     found = freshness(spark, "2093-06-01")
     assert (found.observed, found.excused, found.note) == (None, False, "no time up to 2023-06-01 to count from")

@@ -1,4 +1,4 @@
-"""Judges a dataset across its tables by the ``spark-dataset`` rules of the contract of dataset_members.
+"""Evaluates a dataset across its tables by the ``spark-dataset`` rules of the contract of dataset_members.
 
 The rules are conditions on one joined view with a row per sample. In addition to the columns of dataset_members it has:
 
@@ -25,7 +25,7 @@ from zigong.instructions.tasks import load_tasks, main_task
 from zigong.quality.audit import write_verdict
 from zigong.quality.measures import Measurement
 from zigong.quality.rows import holds
-from zigong.quality.suite import judged, open_context
+from zigong.quality.suite import evaluated, open_context
 from zigong.quality.verdict import Verdict, pending_results
 from zigong.recipe import Recipe
 
@@ -60,7 +60,7 @@ PROFILE_RULE = TableRule(
 Spans = Mapping[str, date]
 
 
-def judge_dataset(
+def audit_dataset(
     members: DataFrame,
     samples: DataFrame,
     recipe: Recipe,
@@ -70,7 +70,7 @@ def judge_dataset(
     run_folder: Path,
     run_id: str,
 ) -> Verdict:
-    """Measures and judges a dataset: no sample breaks a rule, and no required split is empty.
+    """Measures and evaluates a dataset: no sample breaks a rule, and no required split is empty.
 
     An attribute of the train samples that alone separates the classes is a warning, which the gate reads.
 
@@ -89,7 +89,7 @@ def judge_dataset(
     measured |= separation_measures(separations)
     measured[PROFILE_RULE.name] = Measurement(value=static_profiles, observed=static_profiles, note=STATIC_PROFILES)
     pending = pending_results((*contract.dataset_rules, *rules, *SEPARATION_RULES, PROFILE_RULE), measured)
-    results = judged(open_context(run_folder / "quality"), NAME, pending, run_id=run_id)
+    results = evaluated(open_context(run_folder / "quality"), NAME, pending, run_id=run_id)
     verdict = Verdict(kept=sum(sizes.values()), refused=0, results=results)
     write_verdict(run_folder, NAME, verdict, run_id=run_id, rules_version=contract.rules_version)
     return verdict

@@ -147,13 +147,13 @@ def _quality(job: Job, recorded: list[dict[str, Any]]) -> DataQuality:
 
 
 def _verdict_row(recorded: dict[str, Any]) -> VerdictRow:
-    judged = [item for item in recorded["results"] if item["observed"] is not None or not item["passed"]]
-    broken = [item["severity"] for item in judged if not item["passed"]]
+    evaluated = [item for item in recorded["results"] if item["observed"] is not None or not item["passed"]]
+    broken = [item["severity"] for item in evaluated if not item["passed"]]
     return VerdictRow(
         table=recorded["table_name"],
         verdict=recorded["verdict"],
-        held=len(judged) - len(broken),
+        held=len(evaluated) - len(broken),
         warned=broken.count("warn"),
         blocked=len(broken) - broken.count("warn"),
-        not_judged=len(recorded["results"]) - len(judged),
+        not_evaluated=len(recorded["results"]) - len(evaluated),
     )

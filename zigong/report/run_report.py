@@ -71,7 +71,7 @@ class VerdictRow:
     held: int
     warned: int
     blocked: int
-    not_judged: int  # such as a comparison with earlier verdicts without any
+    not_evaluated: int  # such as a comparison with earlier verdicts without any
 
 
 @dataclass(frozen=True, kw_only=True)

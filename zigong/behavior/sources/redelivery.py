@@ -99,8 +99,8 @@ def with_fates(delivered: DataFrame, standing: DataFrame, facts: Facts, terms: T
         The delivered rows with known_at (and known_date) as they become known and ``_fate``, materialised.
     """
     both = _versions(delivered, standing, facts, terms)
-    judged = _judged(both, facts).withColumn(FATE, _fate(terms))
-    moved = judged.withColumn(_MOMENT, _known_from(terms))
+    compared = _compared(both, facts).withColumn(FATE, _fate(terms))
+    moved = compared.withColumn(_MOMENT, _known_from(terms))
     settled = _settled(moved, facts).where(~F.col(_STANDING)).withColumn("known_at", F.col(_MOMENT))
     names = table_contract(facts.table).column_names
     if "known_date" in names:
@@ -144,7 +144,7 @@ def _arrived_on(terms: Terms) -> Column:
     return F.coalesce(F.col(ARRIVED_ON), F.lit(terms.last).cast("date"))
 
 
-def _judged(both: DataFrame, facts: Facts) -> DataFrame:
+def _compared(both: DataFrame, facts: Facts) -> DataFrame:
     """Adds what the other versions of the same fact say about each version."""
     fact = Window.partitionBy(*facts.identity)
     key, exact = (Window.partitionBy(*facts.identity, "known_at", *more) for more in ((), (_CONTENT,)))
