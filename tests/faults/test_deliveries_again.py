@@ -1,4 +1,4 @@
-"""Deliveries over what stands: lost files, corrected rows, and a night that is asked for again."""
+"""Deliveries over what stands: lost files, corrected rows, and a night that is run again."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ def one_class_splits(counts: Mapping[tuple[str, str], int], recipe: Recipe) -> l
 
     Args:
         counts: number of labels by split and outcome (good, bad).
-        recipe: says which split results are reported on.
+        recipe: determines which split results are reported on.
     """
     found = []
     for split in ("train", "target", "select", final_split(recipe)):

@@ -14,7 +14,7 @@ LARGEST_AUC = 0.9  # of one attribute
 LEAST_SAMPLES = 100  # with one value, none of them of one class
 LEAST_EXPECTED = 20.0  # samples of the class that such a value lacks, at the overall bad rate; chance has e**-20
 SMALLEST_CELL = 30  # samples of a value; rarer values of an attribute are one cell
-MOST_CELLS = 1000  # values of an attribute that are told apart
+MOST_CELLS = 1000  # values of an attribute that are distinguished
 CELLS_PER_DECADE = 5  # of numbers
 LARGEST_NUMBER = 1e300  # beyond it, as for NaN, a word is no number
 ANY, OTHER = "", "#other"  # values of an attribute: any, and all rare ones
@@ -28,7 +28,7 @@ class Separation:
 
     Attributes:
         attribute: its key; values are never named.
-        auc: of its values ranked by their bad rate; 0.5 means that it says nothing.
+        auc: of its values ranked by their bad rate; 0.5 means that it carries no information.
         one_sided: largest number of samples that share a value, or its absence, and are all of one class although both
             were to be expected; 0 if there are none.
     """

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from zigong.dataset.samples import PromptSource, SampleSource, cell_of, in_cell, prompts_of_cell
+from zigong.dataset.samples import PromptSource, SampleSource, in_shard, members_in, prompts_of_shard
 from zigong.evaluation.asked_model import AskedModel
 from zigong.evaluation.member_sequences import sequences_of_members
 from zigong.evaluation.refolding import HistoryPolicy, refolded
@@ -65,7 +65,7 @@ class SamplePrompts:
 
     def of_shard(self, shard: Mapping[str, Any], encoder: LineEncoder) -> pa.Table:  # noqa: ARG002
         """See :class:`ModelPrompts`."""
-        return prompts_of_cell(self.source, shard, self.template, among=self._wanted)
+        return prompts_of_shard(self.source, shard, self.template, among=self._wanted)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +103,8 @@ class SequencePrompts:
 
     def of_shard(self, shard: Mapping[str, Any], encoder: LineEncoder) -> pa.Table:
         """See :class:`ModelPrompts`."""
-        here = (ds.field("population") == self.population) & in_cell(shard)
-        among = None if self._wanted is None else cell_of(self._wanted, shard)
+        here = (ds.field("population") == self.population) & in_shard(shard)
+        among = None if self._wanted is None else members_in(self._wanted, shard)
         if among is not None:
             here &= ds.field("observation_date").isin(among["observation_date"].unique())
         paths = LakehousePaths(root=self.root)

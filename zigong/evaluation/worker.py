@@ -13,7 +13,7 @@ from zigong.evaluation.prompt_sources import ModelPrompts
 
 
 class AnswerWorker:
-    """Answers shards: cells (observation_date, user_bucket), or the users of a bucket.
+    """Answers shards: partitions (observation_date, user_bucket), or the users of a bucket.
 
     Args:
         asked: the model and its question.

@@ -29,7 +29,7 @@ def release_actors() -> None:
 
 
 def wait_for_cpus(wanted: float, *, purpose: str, longest_seconds: float = LONGEST_WAIT_SECONDS) -> None:
-    """Waits until a local Ray has CPUs free, and says so while it waits.
+    """Waits until a local Ray has CPUs free, and logs that it waits.
 
     A cluster is left alone: it may start nodes for what waits.
 

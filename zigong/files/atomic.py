@@ -16,7 +16,7 @@ _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)  # of mount
 
 @contextmanager
 def promoted_file(file: Path) -> Iterator[Path]:
-    """Gives a path of its own beside ``file``, which becomes ``file`` once the block ends without an error.
+    """Gives a path of its own next to ``file``, which becomes ``file`` once the block ends without an error.
 
     After an error nothing is left of it: on a full disk even a small file is in the way. Each writer has its own, so of
     several at once the last one stays, whole.
@@ -33,7 +33,7 @@ def promoted_file(file: Path) -> Iterator[Path]:
 
 @contextmanager
 def promoted_folder(folder: Path) -> Iterator[Path]:
-    """Gives an empty folder beside ``folder`` and renames it to ``folder`` once the block ends without an error."""
+    """Gives an empty folder next to ``folder`` and renames it to ``folder`` once the block ends without an error."""
     partial = folder.with_name(f".{folder.name}.partial")
     former = folder.with_name(f".{folder.name}.former")
     for leftover in (partial, former):

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from zigong.dataset.samples import SampleSource, cell_of, cells_of, user_cells_of
+from zigong.dataset.samples import SampleSource, members_in, partition_shards, user_shards
 from zigong.fanout.shards import map_shards
 from zigong.fanout.staged import staged_rows
 from zigong.influence.capture import OpenAgent
@@ -97,14 +97,14 @@ def scored_samples(
     source, reused = task.source, taken_over(members, former)
     wanted = without(members, reused)
     manifests = map_shards(
-        _shards_of(source, wanted, user_cells_of if task.settings.engine == "trees" else cells_of),
+        _shards_of(source, wanted, user_shards if task.settings.engine == "trees" else partition_shards),
         InfluenceWorker,
         {"task": task},
         stage_folder=stage_folder,
         fingerprint=f"{scorer.fingerprint}-{source.members_version}-{source.samples_version}",
         engine=engine,
         progress=progress,
-        keys_of=lambda shard: cell_of(wanted, shard)["sample_id"].to_pylist(),
+        keys_of=lambda shard: members_in(wanted, shard)["sample_id"].to_pylist(),
     )
     computed = staged_rows(stage_folder, manifests, wanted["sample_id"])
     return ScoredSamples(reused=reused, computed=computed, wanted=wanted)
@@ -136,6 +136,6 @@ def _shards_of(
     return [
         shard
         if shard["rows"] == complete[shard["shard"]]
-        else {**shard, "only": cell_of(wanted, shard)["sample_id"].to_pylist()}
+        else {**shard, "only": members_in(wanted, shard)["sample_id"].to_pylist()}
         for shard in divided(wanted)
     ]

@@ -52,7 +52,7 @@ class RuleResult:
         return not self.blocks and (not self.passed or unseen)
 
     def sentence(self) -> str:
-        """Expected and observed values, and what the note says of a rule that was not evaluated or is broken."""
+        """Expected and observed values, and the note on a rule that was not evaluated or is broken."""
         why = f" ({self.note})" if self.note and (self.observed is None or not self.passed) else ""
         return f"{self.rule}: expected {self.expected()}, observed {self.observation_text()}{why}"
 

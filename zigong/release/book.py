@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from zigong.dataset.samples import PromptSource, cells_of
+from zigong.dataset.samples import PromptSource, partition_shards
 from zigong.errors import DataError
 from zigong.evaluation.answering import answered
 from zigong.evaluation.asked_model import AskedModel
@@ -100,7 +100,7 @@ def scored_book(serving: Champion, book: Book, *, recipe: Recipe, stage: Path) -
         model.asked,
         serving.folders,
         book.prompts,
-        cells_of(book.clients),
+        partition_shards(book.clients),
         book.clients["sample_id"],
         recipe=recipe,
         stage=stage,

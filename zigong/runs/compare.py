@@ -75,7 +75,7 @@ class RunComparison:
 def compare_runs(spark: SparkSession, first: Run, other: Run) -> RunComparison:
     """Compares the tables of two runs at the versions that each pinned or published, and their metrics.json.
 
-    A version is compared completely: it also holds what earlier runs of its lakehouse wrote in other cells. Of a table
+    A version is compared completely: it also holds what earlier runs wrote in other partitions. Of a table
     whose rows name their run, only each run's own rows are compared.
 
     Raises:

@@ -82,7 +82,7 @@ def train_adapter(
         progress: called with step, steps and loss.
 
     Raises:
-        DataError: a sample is too long or bears no loss, or not every sample was trained.
+        DataError: a sample is too long or has no token in the loss, or not every sample was trained.
         ConfigError: base or adapter settings do not fit.
     """
     started = time.monotonic()
@@ -134,7 +134,7 @@ def train_agent(
         progress: called with step, steps and loss.
 
     Raises:
-        DataError: a sample is too long or bears no loss, or not every sample was trained.
+        DataError: a sample is too long or has no token in the loss, or not every sample was trained.
         ConfigError: there are fewer dates (or, with one date, samples) than checkpoints.
     """
     adapted = new_adapter(base_folder, settings.lora, seed=seed)

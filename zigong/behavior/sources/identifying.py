@@ -110,7 +110,7 @@ def identifier_guess(name: str, kind: str, texts: Sequence[str]) -> IdentifierGu
 
 
 def _codes(words: tuple[str, ...], counts: Counter[str], *, repeated: bool) -> tuple[str, ...]:
-    """The values of a column of few short words that repeat, or whose name says that it holds codes."""
+    """The values of a column of few short words that repeat, or whose name suggests that it holds codes."""
     if not 1 <= len(counts) <= MAX_CODES or not all(_CODE.fullmatch(text) for text in counts):
         return ()
     coded = words[-1] in _CODED and len(counts) < counts.total()
