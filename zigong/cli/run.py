@@ -150,7 +150,7 @@ def _follow_until_interrupted(run: Run, until: str | None, again: str) -> Outcom
     try:
         return _follow(run, until)
     except KeyboardInterrupt as stopped:
-        say(f"\nstopped; run [cyan]{run.run_id}[/] goes on with: {escape(again)}")
+        say(f"\nstopped; run [cyan]{run.run_id}[/] continues with: {escape(again)}")
         raise typer.Exit(130) from stopped
 
 

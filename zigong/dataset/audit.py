@@ -36,7 +36,7 @@ SEPARATION_RULES = (
         measure="share",
         high=LARGEST_AUC,
         severity="warn",
-        description="AUC of the attribute that separates the train samples best: more means that it knows the outcome",
+        description="largest AUC of one attribute on the train samples; above the limit it may leak the outcome",
     ),
     TableRule(
         name="no_value_decides_the_class",
@@ -150,7 +150,7 @@ def separation_measures(found: Sequence[Separation]) -> dict[str, Measurement]:
     note = (
         ""
         if strongest is None
-        else f"attribute {strongest.attribute}, AUC {strongest.auc:.3f}: does it know the outcome?"
+        else f"attribute {strongest.attribute}, AUC {strongest.auc:.3f}: does it leak the outcome?"
     )
     number = float(len(one_sided))
     return {

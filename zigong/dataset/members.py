@@ -18,7 +18,7 @@ from zigong.recipe import DateRange, Recipe
 
 SPLITS = ("train", "test", "target", "select", "oot")
 _POINT = ("population", "user_id", "loan_id", "observation_at")
-HASH_CELLS = 4096  # resolution of the hash range at which ``max_train_samples`` is applied
+HASH_BINS = 4096  # resolution of the hash range at which ``max_train_samples`` is applied
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,13 +162,13 @@ def _cap_threshold(train: DataFrame, recipe: Recipe) -> Column:
     cap = recipe.split.max_train_samples
     if cap is None:
         return F.lit(1.0)
-    cell = F.floor(_share(recipe, "cap") * HASH_CELLS).cast("int").alias("cell")
-    counts = {row["cell"]: row["count"] for row in train.groupBy(cell).count().collect()}
+    position = F.floor(_share(recipe, "cap") * HASH_BINS).cast("int").alias("bin")
+    counts = {row["bin"]: row["count"] for row in train.groupBy(position).count().collect()}
     total, kept = 0, 0
-    while kept < HASH_CELLS and total + counts.get(kept, 0) <= cap:
+    while kept < HASH_BINS and total + counts.get(kept, 0) <= cap:
         total += counts.get(kept, 0)
         kept += 1
-    return F.lit(kept / HASH_CELLS)
+    return F.lit(kept / HASH_BINS)
 
 
 def _dataset_id(members: DataFrame, main: Column, recipe: Recipe) -> str:

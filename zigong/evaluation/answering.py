@@ -1,4 +1,4 @@
-"""Answers of a model to its prompts, on Ray; used for challengers, for champions and for scoring the book."""
+"""Answers of a model to its prompts, on Ray; used for challengers, for champions and for scoring clients."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def plan_rebuild(job: Job, table: str, due: Lineage) -> RebuildPlan:
             found.append(_touched(job, table, published or 0, dict(inputs), days))
         except TooMuchChanged as reason:
             fields = {"table": table, "first": str(days[0]), "last": str(days[-1]), "reason": str(reason)}
-            LOG.info("dates built whole", extra={"fields": fields})
+            LOG.info("dates built completely", extra={"fields": fields})
             full_dates += days
     kept = [points for points in found if points is not None]
     touched = reduce(DataFrame.unionByName, kept).localCheckpoint() if kept else None

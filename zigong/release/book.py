@@ -1,4 +1,4 @@
-"""The Behavior Card of every client in the book: the champion's answers as calibrated probabilities and points."""
+"""Behavior Card scores of every observed client: the champion's answers as calibrated probabilities and points."""
 
 from __future__ import annotations
 

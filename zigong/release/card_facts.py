@@ -54,7 +54,7 @@ def model_card_of(model: Model, decision: Decision, measured: ModelFigures, held
             },
             limits=(
                 *(points.warnings if points is not None else ()),
-                "Measured on one lender's behaviour; another book, product or country needs its own run.",
+                "Measured on one lender's behaviour; another portfolio, product or country needs its own run.",
                 "Calibrated on the select split; a change of the bad rate shifts the points until the next release.",
             ),
         )

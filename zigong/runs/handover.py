@@ -197,7 +197,7 @@ class GateDecision(Value):
     """What the gate decided about the final model, and why.
 
     Attributes:
-        warnings: what deserves a look although it does not decide.
+        warnings: findings to review that do not affect the decision.
     """
 
     decision: Literal["released", "refused"]

@@ -1,4 +1,4 @@
-"""What labels are built for, and whether they can be used: dates that stand, event types, classes of the splits."""
+"""What labels are built for, and whether they can be used: settled dates, event types, classes of the splits."""
 
 from __future__ import annotations
 
