@@ -122,10 +122,10 @@ class Influence(Section):
 
     @model_validator(mode="after")
     def _forward_mode_fits(self) -> Self:
-        served = {"scope": "population", "normalise": "dot", "precision": "fp32"}
-        other = [name for name, value in served.items() if getattr(self, name) != value]
+        supported = {"scope": "population", "normalise": "dot", "precision": "fp32"}
+        other = [name for name, value in supported.items() if getattr(self, name) != value]
         if self.engine == "trees" and other:
-            raise ValueError(f"engine: trees serves only {served[other[0]]} as {other[0]}; use engine: samples")
+            raise ValueError(f"engine: trees supports only {other[0]}: {supported[other[0]]}; use engine: samples")
         return self
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def cover_missing_nights(job: Job, source: str) -> None:
-    """Extends a scheduled night to the nights before it that failed for good, or refuses, as the recipe specifies.
+    """Extends a scheduled night to the nights before it that failed permanently, or refuses, as the recipe specifies.
 
     Raises:
         DataError: nights are missing that it may not or cannot cover.

@@ -43,7 +43,7 @@ def trimmed(column: SourceColumn, text: Column) -> Column:
 
 
 def identifier_reasons(column: SourceColumn, cell: Column) -> list[Column]:
-    """Why a field of an identifier column names nobody: ``scientific_notation:COL``, ``invisible_letters:COL``."""
+    """Why a field of an identifier column identifies nobody: ``scientific_notation:COL``, ``invisible_letters:COL``."""
     if not column.identifier:
         return []
     text = cell.cast("string")

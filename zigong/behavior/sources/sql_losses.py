@@ -162,7 +162,7 @@ def _column(expression: Any) -> Column:
 
 
 def _value(unit: Any) -> Column:
-    """The value of a conversion; of a coalesce, without its constants: a text must not become 0 in silence."""
+    """The value of a conversion; of a coalesce, without its constants: a text must not silently become 0."""
     return F.coalesce(*map(_column, _arguments(unit))) if kind(unit) == "Coalesce" else _column(unit)
 
 
