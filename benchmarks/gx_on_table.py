@@ -28,7 +28,7 @@ from schemas.contracts import TableContract, table_contract
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.session import open_spark
 from zigong.lakehouse.tables import open_pinned
-from zigong.quality.audit import judge_published
+from zigong.quality.audit import audit_published
 from zigong.quality.measures import AuditContext
 from zigong.quality.published_suite import published_suite
 from zigong.recipe import Engine
@@ -69,19 +69,19 @@ def measured(way: str, root: str, run_id: str, table: str, threads: str) -> None
     spark = open_spark(engine, app_name="gx_on_table", log=Path(tempfile.mkdtemp(), "spark.log"))
     rules = 0
 
-    def judge() -> None:
+    def evaluate() -> None:
         nonlocal rules
         rows = open_pinned(spark, paths, table, version)
         rules = ours(rows, contract) if way == "ours" else by_gx(rows, contract, way)
 
-    figures = measure_warm(judge, between=spark.catalog.clearCache, times=WARM_TIMES)
+    figures = measure_warm(evaluate, between=spark.catalog.clearCache, times=WARM_TIMES)
     print_figures({**figures, "rules": float(rules), "rows": float(open_pinned(spark, paths, table, version).count())})
     spark.stop()
 
 
 def ours(rows: DataFrame, contract: TableContract) -> int:
     """Runs our audit and returns the number of rules evaluated."""
-    verdict = judge_published(rows, contract, AuditContext(run_id="bench"), Path(tempfile.mkdtemp()))
+    verdict = audit_published(rows, contract, AuditContext(run_id="bench"), Path(tempfile.mkdtemp()))
     return sum(1 for item in verdict.results if item.observed is not None)
 
 

@@ -36,7 +36,7 @@ WAYS = {
     "dqx": [str(PEER_PYTHON), f"{VALIDATORS}/with_dqx.py"],
 }
 CLOCKS = {"wall": "", "cpu": "_cpu", "warm_wall": "_warm", "warm_cpu": "_warm_cpu"}
-NOT_JUDGED = "as_many_rows_as_before, history_lengths_are_stable"
+NOT_EVALUATED = "as_many_rows_as_before, history_lengths_are_stable"
 
 
 def main(events: int = COMPARED) -> None:
@@ -117,7 +117,7 @@ def report(events: int, ways: dict[str, Figures], built: Figures, missing: dict[
     console.print(table)
     first, warm = flat["validate_of_build"], flat["validate_of_build_warm"]
     console.print(f"validating takes {first:.2f} of the time of building the same sequences, warm {warm:.2f}")
-    console.print(f"not evaluated by any method, since there are no earlier runs and no reference: {NOT_JUDGED}")
+    console.print(f"not evaluated by any method, since there are no earlier runs and no reference: {NOT_EVALUATED}")
     for way, why in missing.items():
         console.print(f"no figure vs_{way}: {why}")
     OUT.mkdir(parents=True, exist_ok=True)

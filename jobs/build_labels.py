@@ -14,7 +14,7 @@ from zigong.runs.job import Job
 from zigong.runs.known_dates import require_ingested
 from zigong.runs.labelling import (
     due_labels,
-    label_cells,
+    label_predicate,
     require_both_classes,
     require_outcome_events,
     warn_of_later_events,
@@ -48,7 +48,7 @@ def build_labels(job: Job) -> None:
         job.keep("performance_labels", labels.version)
     else:
         _publish_labels(job, timelines, labels.due, version)
-    require_both_classes(job, job.read("performance_labels").where(label_cells(recipe, dates)))
+    require_both_classes(job, job.read("performance_labels").where(label_predicate(recipe, dates)))
 
 
 def _publish_labels(job: Job, timelines: DataFrame, dates: ObservationDates, points_version: int) -> None:
@@ -68,7 +68,7 @@ def _publish_labels(job: Job, timelines: DataFrame, dates: ObservationDates, poi
     # Of two concurrent runs, only the one whose points are still published may publish labels for them.
     partitions = frozenset(Partition.of(population=dates.population, observation_date=day) for day in dates.days)
     basis = Basis(table="observation_points", version=points_version, partitions=partitions)
-    job.publish("performance_labels", labels, cells=label_cells(recipe, dates), basis=basis)
+    job.publish("performance_labels", labels, cells=label_predicate(recipe, dates), basis=basis)
 
 
 if __name__ == "__main__":

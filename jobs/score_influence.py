@@ -2,7 +2,7 @@
 
 from zigong.console import LOG, progress
 from zigong.influence.rescoring import ScoredSamples, crashed, former_scores, with_constants
-from zigong.influence.scorer import Comparison, compared, open_scorer, scored_samples, training_samples
+from zigong.influence.scorer import ScoreComparison, compared, open_scorer, scored_samples, training_samples
 from zigong.influence.worker import ScoringTask
 from zigong.lakehouse.tables import latest_version, published_tables
 from zigong.release.serving import serving_base
@@ -54,7 +54,7 @@ def _publish(job: Job, scored: ScoredSamples, named: dict[str, str]) -> None:
     )
 
 
-def _report(job: Job, scored: ScoredSamples, found: Comparison) -> None:
+def _report(job: Job, scored: ScoredSamples, found: ScoreComparison) -> None:
     """Records counts, tables of the scores under other settings, and reasons against using the scores."""
     for name, table in found.tables.items():
         job.run.write_table(name, table.to_dict("records"))

@@ -1,4 +1,4 @@
-"""Scores the book with the champion on Ray Data: instruction_samples or user_sequences -> behavior_card_scores."""
+"""Scores clients with the champion on Ray Data: instruction_samples or user_sequences -> behavior_card_scores."""
 
 from zigong.errors import ConfigError
 from zigong.evaluation.answering import require_known_words

@@ -1,7 +1,7 @@
 """Checks a complete dataset, across its tables, before anything trains on it; a refused dataset ends the step."""
 
 from schemas.contracts import table_contract
-from zigong.dataset.audit import NAME, alarms, judge_dataset
+from zigong.dataset.audit import NAME, alarms, audit_dataset
 from zigong.dataset.members import window_closes_before
 from zigong.errors import DataError
 from zigong.incremental.known import source_events
@@ -15,7 +15,7 @@ from zigong.runs.launch import main
 def validate_samples(job: Job) -> None:
     """Splits, answers, maturity and leakage of the run's dataset."""
     dataset_id = job.take(Dataset).dataset_id
-    verdict = judge_dataset(
+    verdict = audit_dataset(
         job.read("dataset_members").where(f"dataset_id = '{dataset_id}'"),
         job.read("instruction_samples").where(f"population = '{job.population}'"),
         job.recipe,

@@ -1,7 +1,7 @@
 """Whether a new version of a contract breaks producers or consumers of its table, and which version bump it requires.
 
 Producers write rows that are valid under the old contract; consumers rely on its guarantees. A change breaks producers
-if it demands more than before, and consumers if it guarantees less, or something else.
+if it requires more than before, and consumers if it guarantees less, or something else.
 """
 
 from __future__ import annotations

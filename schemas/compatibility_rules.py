@@ -29,7 +29,7 @@ def rule_changes(old: TableContract, new: TableContract) -> Iterator[Change]:
         if renamed:
             del removed[renamed[0]]
             yield compatible(
-                f"rule {renamed[0]}", f"renamed to {name}", "the same demand; quarantine reasons use the new name"
+                f"rule {renamed[0]}", f"renamed to {name}", "the same condition; quarantine reasons use the new name"
             )
         elif rule.severity == "warn":
             yield compatible(f"rule {name}", "added, warns", "nothing is refused")
@@ -47,7 +47,7 @@ def _rules(contract: TableContract) -> dict[str, Rule]:
 
 
 def _demand(rule: Rule) -> tuple[type[Rule], dict[str, Any]]:
-    """What a rule demands, without its name and description."""
+    """What a rule requires, without its name and description."""
     return type(rule), {name: value for name, value in vars(rule).items() if name not in {"name", "description"}}
 
 
@@ -58,15 +58,15 @@ def _change(old: Rule, new: Rule) -> Iterator[Change]:
     if _demand(old) == _demand(new):
         return
     if new.severity == "warn":
-        what = "its demand changed" if old.severity == "warn" else f"{old.severity} to warn"
+        what = "its condition changed" if old.severity == "warn" else f"{old.severity} to warn"
         yield compatible(where, what, "nothing is refused")
         return
     if old.severity != new.severity:
         what = f"{old.severity} to {new.severity}"
         if STRICTNESS.index(new.severity) > STRICTNESS.index(old.severity):
-            yield breaking(where, what, "producers", "a violation now costs them rows or the table")
+            yield breaking(where, what, "producers", "a violation now rejects rows or the table")
         else:
-            yield compatible(where, what, "a violation costs less than before")
+            yield compatible(where, what, "a violation has a milder effect than before")
     yield from _demands(where, old, new)
 
 

@@ -47,7 +47,7 @@ def _page(contract: TableContract, others: Sequence[TableContract]) -> str:
         "",
         "## Rules",
         "",
-        *_table(("rule", "severity", "demands", "why"), _rules(contract)),
+        *_table(("rule", "severity", "condition", "reason"), _rules(contract)),
         "",
     ]
     related = _relationships(contract, others)

@@ -119,7 +119,7 @@ def test_a_run_id_reused_with_another_recipe_is_refused(tmp_path: Path) -> None:
     environment = {**os.environ, "COLUMNS": "300"}
     first = subprocess.run(program, capture_output=True, text=True, check=False, cwd=REPOSITORY, env=environment)
     assert first.returncode == 2
-    assert "run mine has no Dataset yet: step build_dataset leaves it" in first.stderr
+    assert "run mine has no Dataset yet: step build_dataset writes it" in first.stderr
     again = subprocess.run(
         [*program, "--set", "seed=99"], capture_output=True, text=True, check=False, cwd=REPOSITORY, env=environment
     )

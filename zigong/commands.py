@@ -51,7 +51,7 @@ def job_arguments(plan: Plan, *, run_id: str, schedule: str | None = None, retry
         plan: the compiled recipe.
         run_id: the run to join.
         schedule: the schedule that starts it; see ``SCHEDULES``.
-        retry: whether it is a retry, which leaves a finished step as it is. The first try of a task, also after it was
+        retry: whether it is a retry, which skips a finished step. The first try of a task, also after it was
             cleared, runs it again.
     """
     overrides = [*plan.overrides, f"lakehouse.root={plan.root}"]

@@ -45,7 +45,7 @@ class DataError(ZigongError):
 
 
 class ConflictError(ZigongError):
-    """Somebody else committed the same cells while this job ran; recompute and try again."""
+    """Another writer committed the same partitions while this job ran; recompute and try again."""
 
     kind = "conflict"
     exit_code = 4

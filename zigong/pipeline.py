@@ -133,7 +133,7 @@ STEPS: tuple[Step, ...] = (
     ),
 )
 
-# The steps of each schedule: new events every night, the model every period, the book every month.
+# The steps of each schedule: new events every night, a model every period, scores every month.
 SCHEDULES: dict[str, tuple[str, ...]] = {
     "daily": ("ingest_events", "build_labels", "build_sequences"),
     "retrain": tuple(step.name for step in STEPS if step.name not in {"ingest_events", "score_users"}),

@@ -23,7 +23,7 @@ def contract() -> TableContract:
     return table_contract("user_sequences")
 
 
-def judged_table_rules() -> tuple[TableRule, ...]:
+def audited_table_rules() -> tuple[TableRule, ...]:
     """The rules of the table that need no other data."""
     return tuple(rule for rule in contract().table_rules if rule.measure in _WITHOUT_REFERENCE)
 

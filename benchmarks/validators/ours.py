@@ -11,17 +11,17 @@ from pyspark.sql import DataFrame
 
 from benchmarks.builders.clock import measure_warm, print_figures
 from benchmarks.builders.ours import open_engine
-from benchmarks.validators import WARM_TIMES, contract, judged_table_rules, violation_figures
-from zigong.quality.audit import judge_published
+from benchmarks.validators import WARM_TIMES, audited_table_rules, contract, violation_figures
+from zigong.quality.audit import audit_published
 from zigong.quality.measures import AuditContext
 
 
 def violations(rows: DataFrame, folder: Path) -> dict[str, int]:
     """The audit's result for every rule that needs only the table."""
-    verdict = judge_published(rows, contract(), AuditContext(run_id="bench"), folder)
+    verdict = audit_published(rows, contract(), AuditContext(run_id="bench"), folder)
     results = {item.rule: item for item in verdict.results}
     found = {rule.name: int(results[rule.name].observed or 0) for rule in contract().row_rules}
-    for rule in judged_table_rules():
+    for rule in audited_table_rules():
         result = results[rule.name]
         found[rule.name] = int(result.observed or 0) if rule.measure == "duplicate_keys" else int(not result.passed)
     return found

@@ -26,8 +26,8 @@ from benchmarks.validators import (
     PLANTED_ROWS_OF_A_KEY,
     WARM_TIMES,
     any_row_rule_broken,
+    audited_table_rules,
     contract,
-    judged_table_rules,
     violation_figures,
 )
 from schemas.rules import RowRule, TableRule
@@ -35,7 +35,7 @@ from schemas.rules import RowRule, TableRule
 
 def checks() -> list[DQRule]:
     """One check for each rule that needs only the table."""
-    return [*map(_of_rows, contract().row_rules), *map(_of_table, judged_table_rules())]
+    return [*map(_of_rows, contract().row_rules), *map(_of_table, audited_table_rules())]
 
 
 def violations(rows: DataFrame) -> dict[str, int]:
@@ -45,7 +45,7 @@ def violations(rows: DataFrame) -> dict[str, int]:
     failed = checked.select(F.explode("_errors.name").alias("rule")).groupBy("rule").count().collect()
     rows_of = {row["rule"]: row["count"] for row in failed}
     found = {rule.name: rows_of.get(rule.name, 0) for rule in contract().row_rules}
-    for rule in judged_table_rules():
+    for rule in audited_table_rules():
         rows_found = rows_of.get(rule.name, 0)
         found[rule.name] = (
             rows_found // PLANTED_ROWS_OF_A_KEY if rule.measure == "duplicate_keys" else int(rows_found > 0)

@@ -25,8 +25,8 @@ from benchmarks.validators import (
     PLANTED_ROWS_OF_A_KEY,
     WARM_TIMES,
     any_row_rule_broken,
+    audited_table_rules,
     contract,
-    judged_table_rules,
     violation_figures,
 )
 from schemas.rules import RowRule, TableRule
@@ -37,7 +37,7 @@ FORMAT = "BASIC"  # counts and few values: cheaper than GX's default, SUMMARY
 def expectations() -> dict[str, gxe.Expectation]:
     """One expectation for each rule that needs only the table."""
     rules = {rule.name: _of_rows(rule) for rule in contract().row_rules}
-    return rules | {rule.name: _of_table(rule) for rule in judged_table_rules()}
+    return rules | {rule.name: _of_table(rule) for rule in audited_table_rules()}
 
 
 def violations(rows: DataFrame, way: str, *, cached: bool) -> dict[str, int]:
@@ -92,7 +92,7 @@ def _no_rows(rule: str, query: str) -> gxe.Expectation:
 def _count(rule: str, result_of: gx.core.ExpectationValidationResult) -> int:
     if rule == "key_is_unique":
         return int(result_of.result["unexpected_count"]) // PLANTED_ROWS_OF_A_KEY
-    if rule in {item.name for item in judged_table_rules()}:
+    if rule in {item.name for item in audited_table_rules()}:
         return int(not result_of.success)
     return int(result_of.result["unexpected_count" if "unexpected_count" in result_of.result else "observed_value"])
 

@@ -22,7 +22,7 @@ TRAIN = tuple(date(2023, month, 1) for month in range(1, 5))
 SIZES = Sizes(samples=150, targets=45, seeds=1, subsets=4)
 
 
-def judged(size: int, *, seed: int, dates: tuple[date, ...], prefix: str) -> Samples:
+def samples_of(size: int, *, seed: int, dates: tuple[date, ...], prefix: str) -> Samples:
     """Every label has one answer of one token; every user has three samples."""
     samples = make_samples(size, seed=seed, dates=dates, prefix=prefix)
     users = tuple(f"{prefix}{index // 3}" for index in range(size))
@@ -42,12 +42,12 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> StudySetting:
             "mix": Mix(fraction=0.4, influence_share=0.3),
         }
     )
-    held_out = judged(60, seed=3, dates=(date(2023, 10, 1),), prefix="h")
+    held_out = samples_of(60, seed=3, dates=(date(2023, 10, 1),), prefix="h")
     return StudySetting(
         base=make_base(home / "base"),
         recipe=recipe,
-        train=judged(150, seed=1, dates=TRAIN, prefix="s"),
-        targets=judged(45, seed=2, dates=(date(2023, 9, 1),), prefix="z"),
+        train=samples_of(150, seed=1, dates=TRAIN, prefix="s"),
+        targets=samples_of(45, seed=2, dates=(date(2023, 9, 1),), prefix="z"),
         held_out=held_out,
         persons=held_out.user_id,
         scratch=home,

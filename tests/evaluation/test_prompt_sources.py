@@ -12,7 +12,7 @@ import pytest
 from deltalake import write_deltalake
 
 from tests.support.prompt_oracle import EVENT, SEQUENCE, encoder, naive_row, naive_visible, plan, random_sequences
-from zigong.dataset.samples import PromptSource, SampleSource, cells_of
+from zigong.dataset.samples import PromptSource, SampleSource, partition_shards
 from zigong.evaluation.asked_model import AskedModel
 from zigong.evaluation.prompt_sources import SamplePrompts, SequencePrompts, prompts_of_members
 from zigong.evaluation.refolding import HistoryPolicy
@@ -78,7 +78,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> LakehousePaths:
 
 def rendered(prompts: SequencePrompts) -> dict[str, list[int] | None]:
     rows = pa.Table.from_pylist(sequences()).select(["observation_date", "user_bucket"])
-    found = [prompts.of_shard(shard, encoder()) for shard in cells_of(rows)]
+    found = [prompts.of_shard(shard, encoder()) for shard in partition_shards(rows)]
     return {row["sample_id"]: row["input_ids"] for part in found for row in part.to_pylist()}
 
 

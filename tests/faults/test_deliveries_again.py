@@ -1,4 +1,4 @@
-"""Deliveries over what stands: lost files, corrected rows, and a night that is asked for again."""
+"""Deliveries over what stands: lost files, corrected rows, and a night that is run again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zigong.runs.dates import Dates
 pytestmark = pytest.mark.soak
 
 
-def test_a_night_names_lost_files_and_a_whole_delivery_brings_the_rows_again(shop: Shop) -> None:
+def test_a_night_names_lost_files_and_a_complete_delivery_restores_their_rows(shop: Shop) -> None:
     before = {table: rows for table, (_, rows) in shop.published().items()}
     for table in TABLES:
         for file in DeltaTable(shop.paths.table(table)).file_uris():

@@ -53,7 +53,7 @@ def readers_see(spark: SparkSession, root: Path) -> list[str]:
 
 
 def told_of_new(root: Path, table: str, columns: Sequence[str]) -> list[dict[str, object]]:
-    """What a table says of the killed run."""
+    """What a table records of the killed run."""
     paths = LakehousePaths.at(str(root))
     rows = arrow_pinned(paths, table, latest_version(paths, table), columns=["run_id", *columns]).to_pylist()
     return [{name: row[name] for name in columns} for row in rows if row["run_id"] == RUN_ID]

@@ -11,7 +11,7 @@ import pytest
 from zigong.files.atomic import promoted_file, promoted_folder, write_json, write_text
 
 
-def test_a_reader_finds_the_former_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
+def test_a_reader_finds_the_former_file_until_the_new_one_is_complete(tmp_path: Path) -> None:
     file = tmp_path / "below" / "answer.txt"
     write_text(file, "former")
     with promoted_file(file) as partial:
@@ -23,7 +23,7 @@ def test_a_reader_finds_the_former_file_until_the_new_one_is_whole(tmp_path: Pat
 
 
 @pytest.mark.parametrize("error", [OSError("No space left on device"), KeyboardInterrupt()])
-def test_a_write_that_fails_leaves_the_former_file_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
+def test_a_failed_write_keeps_the_former_file_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
     file = tmp_path / "answer.txt"
     write_text(file, "former")
     with pytest.raises(type(error)), promoted_file(file) as partial:
@@ -33,7 +33,7 @@ def test_a_write_that_fails_leaves_the_former_file_and_nothing_else(tmp_path: Pa
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_of_several_writers_at_once_one_stays_whole(tmp_path: Path) -> None:
+def test_of_several_concurrent_writers_one_result_remains_complete(tmp_path: Path) -> None:
     file, contents = tmp_path / "manifest.json", [[number] * 20_000 for number in range(8)]
     with ThreadPoolExecutor(8) as pool:
         for _ in pool.map(lambda content: write_json(file, content), contents):

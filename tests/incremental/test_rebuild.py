@@ -223,7 +223,7 @@ def test_a_concurrent_commit_after_the_read_restarts_the_build(lake: Lake, monke
 
     def overtaken(job: Job, table: str, due: Lineage) -> RebuildPlan:
         plans.append(plan(job, table, due))
-        if len(plans) == 1:  # another run publishes the same cells, with fewer kept events, after this read
+        if len(plans) == 1:  # another run publishes the same partitions, with fewer kept events, after this read
             lake.build("other", date(2023, 6, 2), full=True, max_events=2)
         return plans[-1]
 

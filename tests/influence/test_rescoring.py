@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pytest
 
 from tests.support.scored_lake import ScoredLake, make_scored_lake, with_other_text, with_settings, write_samples
-from zigong.dataset.samples import cells_of
+from zigong.dataset.samples import partition_shards
 from zigong.influence.rescoring import taken_over, with_input_hash, without
 from zigong.influence.worker import InfluenceWorker
 from zigong.recipe import Influence
@@ -39,7 +39,7 @@ def lake(plain_lake: ScoredLake, request: pytest.FixtureRequest) -> ScoredLake:
 def scored(lake: ScoredLake, members: pa.Table) -> pa.Table:
     """Scores of the given members, computed by shard, with their input hashes."""
     worker = InfluenceWorker(**lake.arguments())
-    shards = [{**cell, "only": members["sample_id"].to_pylist()} for cell in cells_of(members)]
+    shards = [{**shard, "only": members["sample_id"].to_pylist()} for shard in partition_shards(members)]
     rows = pa.concat_tables([worker(shard) for shard in shards]).sort_by("sample_id")
     return rows.append_column("input_hash", members["input_hash"])
 

@@ -19,7 +19,7 @@ from schemas.contracts import table_contract
 from tests.support.finished import TINY
 from tests.support.observed import observed_clients, of_clients
 from zigong.dataset.audit import broken_counts, joined_view
-from zigong.dataset.members import Dataset, build_members, split_column, window_closes_before
+from zigong.dataset.members import BuiltDataset, build_members, split_column, window_closes_before
 from zigong.instructions.build import RenderPlan, instruction_samples
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.render import Event, render_history
@@ -104,7 +104,7 @@ def samples_of(spark: SparkSession, recipe: Recipe, folder: Path) -> DataFrame:
     return conform(made, table_contract("instruction_samples")).localCheckpoint()
 
 
-def dataset_of(spark: SparkSession, samples: DataFrame, recipe: Recipe, folder: Path) -> Dataset:
+def dataset_of(spark: SparkSession, samples: DataFrame, recipe: Recipe, folder: Path) -> BuiltDataset:
     encoder = LineEncoder.of(folder)
     choices = {choice: encoder.completion(choice) for choice in load_tasks(recipe.instructions).choices}
     return build_members(samples, labels(spark), recipe, choices)
@@ -116,7 +116,7 @@ def samples(spark: SparkSession, tokenizer_folder: Path) -> DataFrame:
 
 
 @pytest.fixture(scope="module")
-def dataset(spark: SparkSession, samples: DataFrame, tokenizer_folder: Path) -> Dataset:
+def dataset(spark: SparkSession, samples: DataFrame, tokenizer_folder: Path) -> BuiltDataset:
     found = dataset_of(spark, samples, recipe_with(*AUXILIARY), tokenizer_folder)
     members = conform(found.members, table_contract("dataset_members")).localCheckpoint()
     return replace(found, members=members)
@@ -127,7 +127,7 @@ def plain(rows: DataFrame, *columns: str) -> list[str]:
 
 
 def test_auxiliary_questions_change_no_main_sample(
-    spark: SparkSession, samples: DataFrame, dataset: Dataset, tokenizer_folder: Path
+    spark: SparkSession, samples: DataFrame, dataset: BuiltDataset, tokenizer_folder: Path
 ) -> None:
     alone = samples_of(spark, recipe_with(), tokenizer_folder)
     columns = table_contract("instruction_samples").column_names
@@ -154,7 +154,7 @@ def test_only_train_sequences_get_auxiliary_questions_and_all_questions_share_on
     assert len({row["sample_id"] for row in rows}) == len(rows)
 
 
-def test_every_member_has_the_answer_of_its_client(samples: DataFrame, dataset: Dataset) -> None:
+def test_every_member_has_the_answer_of_its_client(samples: DataFrame, dataset: BuiltDataset) -> None:
     joined = dataset.members.join(samples.select("sample_id", "template", "answer_ids"), "sample_id").collect()
     kinds = set()
     for row in joined:
@@ -177,7 +177,7 @@ def test_every_member_has_the_answer_of_its_client(samples: DataFrame, dataset: 
     assert kinds >= {(name, place) for name in ("behavior_card@1", *AUXILIARY) for place in (0, 1, 2)}
 
 
-def test_every_sample_is_a_member_or_excluded_with_a_reason(samples: DataFrame, dataset: Dataset) -> None:
+def test_every_sample_is_a_member_or_excluded_with_a_reason(samples: DataFrame, dataset: BuiltDataset) -> None:
     assert samples.count() == dataset.members.count() + sum(dataset.dropped.values())
     determined = samples.where("CAST(substring(user_id, 2) AS int) % 5 <> 4")  # the others are indeterminate
     wanted = {row["unanswered"]: row["count"] for row in determined.groupBy("unanswered").count().collect()}
@@ -187,14 +187,14 @@ def test_every_sample_is_a_member_or_excluded_with_a_reason(samples: DataFrame, 
 
 
 def test_the_dataset_id_depends_on_the_answers_of_auxiliary_samples(
-    spark: SparkSession, samples: DataFrame, dataset: Dataset, tokenizer_folder: Path
+    spark: SparkSession, samples: DataFrame, dataset: BuiltDataset, tokenizer_folder: Path
 ) -> None:
     other = samples.withColumn("answer", F.when(F.col("answer") == "low", "high").otherwise(F.col("answer")))
     found = dataset_of(spark, other, recipe_with(*AUXILIARY), tokenizer_folder)
     assert found.dataset_id != dataset.dataset_id
 
 
-def test_a_wrong_auxiliary_member_of_each_kind_is_counted(samples: DataFrame, dataset: Dataset) -> None:
+def test_a_wrong_auxiliary_member_of_each_kind_is_counted(samples: DataFrame, dataset: BuiltDataset) -> None:
     recipe = recipe_with(*AUXILIARY)
 
     def violations(members: DataFrame) -> dict[str, int]:

@@ -150,9 +150,11 @@ def test_complete_months_fold_until_the_prompt_fits(spark: SparkSession, tokeniz
 
 def test_a_prompt_whose_newest_month_does_not_fit_is_quarantined(spark: SparkSession, tokenizer_folder: str) -> None:
     samples = instruction_samples(sequences(spark), plan(tokenizer_folder, 12, event_fields=()))
-    judged = conform(samples, table_contract("instruction_samples")).select("sequence_id", "prompt", REASONS).collect()
+    evaluated = (
+        conform(samples, table_contract("instruction_samples")).select("sequence_id", "prompt", REASONS).collect()
+    )
 
-    reasons = {row["sequence_id"]: row[REASONS] for row in judged}
+    reasons = {row["sequence_id"]: row[REASONS] for row in evaluated}
     assert reasons == {"s1": ["prompt_fits_the_context"], "s2": []}
-    (long,) = (row["prompt"].split("\n") for row in judged if row["sequence_id"] == "s1")
+    (long,) = (row["prompt"].split("\n") for row in evaluated if row["sequence_id"] == "s1")
     assert len(long) == EVENTS_A_MONTH + 4

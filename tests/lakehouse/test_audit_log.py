@@ -96,7 +96,7 @@ def test_an_appender_that_loses_retries_and_finally_gives_up(
     assert [entry.run_id for entry in audit_entries(paths)] == ["r100", "r1"]
     monkeypatch.setattr(audit_log, "_commit", overtaken)
     monkeypatch.setattr(audit_log, "APPEND_ATTEMPTS", 1)
-    with pytest.raises(ConflictError, match="audit_log, cells the next seq: 1 attempts lost"):
+    with pytest.raises(ConflictError, match="audit_log, rows with the next seq: 1 attempts lost"):
         append_facts(paths, [fact(2)])
     assert verify_audit_log(paths).broken is None
 

@@ -103,7 +103,7 @@ def test_a_file_of_a_commit_that_is_being_made_is_kept_until_it_is_a_day_old(pat
     assert not written.exists()
 
 
-def test_a_commit_whose_files_were_removed_is_named_and_a_whole_delivery_replaces_them(paths: LakehousePaths) -> None:
+def test_a_commit_with_removed_files_is_named_and_a_complete_delivery_replaces_them(paths: LakehousePaths) -> None:
     newest = latest_version(paths, "verdicts")
     require_written(paths, "verdicts", newest)
     assert require_readable(paths, "verdicts", replaced=True, run_id="r") is None

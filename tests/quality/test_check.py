@@ -1,4 +1,4 @@
-"""Published tables are judged on demand, and drift is measured against a pinned reference."""
+"""Published tables are evaluated on demand, and drift is measured against a pinned reference."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_the_check_of_a_manually_changed_table_fails_and_names_the_rule(spark: S
 
 @pytest.mark.parametrize(("words", "message"), [(("check", "nothing"), "no table"), (("pin", "releases"), "psi")])
 @pytest.mark.usefixtures("spark")
-def test_a_table_that_cannot_be_judged_is_rejected_by_name(
+def test_a_table_that_cannot_be_evaluated_is_rejected_by_name(
     tmp_path: Path, words: tuple[str, str], message: str
 ) -> None:
     job_at(tmp_path, "first")

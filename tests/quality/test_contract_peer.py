@@ -1,4 +1,4 @@
-"""datacontract-cli, another ODCS reader, accepts every contract and judges published tables by their contract.
+"""datacontract-cli, another ODCS reader, accepts every contract and evaluates published tables by their contract.
 
 It runs from a separate environment (`make contract-env`), over the Parquet files of a table's newest version, since its
 Delta reader fetches a DuckDB extension from the network. It skips our custom rules, relationships to tables of other
@@ -56,7 +56,7 @@ def mix(samples: list[str], shares: list[str]) -> pa.Table:
     )
 
 
-def judged(paths: LakehousePaths, folder: Path) -> dict[str, str]:
+def evaluated(paths: LakehousePaths, folder: Path) -> dict[str, str]:
     """The peer's verdict on the newest version of the table, read from the files that the log lists."""
     source, files = Path(paths.table(TABLE)), folder / "newest"
     shutil.rmtree(files, ignore_errors=True)
@@ -85,20 +85,20 @@ def test_the_peer_rejects_a_file_that_is_not_odcs(tmp_path: Path) -> None:
     assert "failed" in peer_checks(tmp_path, "lint", str(contract)).values()
 
 
-def test_the_peer_judges_a_published_table_by_its_contract(spark: SparkSession, tmp_path: Path) -> None:
+def test_the_peer_evaluates_a_published_table_by_its_contract(spark: SparkSession, tmp_path: Path) -> None:
     paths = LakehousePaths.at(str(tmp_path / "lake"))
     create_if_missing(paths, table_contract(TABLE))
     path = paths.table(TABLE)
 
     write_deltalake(path, mix(["a", "a", "b"], ["influence", "random", "luck"]), mode="append")
-    checks = judged(paths, tmp_path)
+    checks = evaluated(paths, tmp_path)
     broken = {name for name, result in checks.items() if result == "failed"}
     assert len(broken) == 2, checks
     assert any("primary key (mix_id, sample_id)" in name for name in broken)
     assert any("share" in name for name in broken)
 
     write_deltalake(path, mix(["a", "b"], ["influence", "random"]), mode="overwrite")
-    checks = judged(paths, tmp_path)
+    checks = evaluated(paths, tmp_path)
     assert set(checks.values()) <= {"passed", "warning"}, checks
     required = [column.name for column in table_contract(TABLE).columns if column.required]
     assert all(checks[f"Check that field {name} has no missing values"] == "passed" for name in required)

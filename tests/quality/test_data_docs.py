@@ -17,8 +17,8 @@ from tests.support.points import CELLS, POINTS, job_at, points
 from zigong.errors import DataError
 from zigong.lakehouse.tables import arrow_pinned
 from zigong.quality.data_docs import build_docs
-from zigong.quality.measures import Measured
-from zigong.quality.suite import judged, open_context
+from zigong.quality.measures import Measurement
+from zigong.quality.suite import evaluated, open_context
 from zigong.quality.verdict import pending_results
 
 MARKER = "mkr7f3a"
@@ -58,9 +58,9 @@ def test_the_index_links_to_the_results_of_each_table_and_pages_describe_the_rul
     contract = table_contract(POINTS)
     results = pending_results(
         [rule for rule in contract.rules if rule.name in rules],
-        {name: Measured(value=value, observed=value) for name, value in rules.items()},
+        {name: Measurement(value=value, observed=value) for name, value in rules.items()},
     )
-    judged(context, POINTS, results, run_id="night")
+    evaluated(context, POINTS, results, run_id="night")
     index = build_docs(context)
     assert index is not None
     (row,) = re.findall(r"<tr><td>(.*?)</tr>", index.read_text())
@@ -73,13 +73,13 @@ def test_the_index_links_to_the_results_of_each_table_and_pages_describe_the_rul
     assert "maximum value must be" not in page_text
 
 
-def test_the_index_shows_when_a_table_was_judged_whatever_the_run_id(tmp_path: Path) -> None:
+def test_the_index_shows_when_a_table_was_evaluated_whatever_the_run_id(tmp_path: Path) -> None:
     context = open_context(tmp_path / "quality")
     rule = next(rule for rule in table_contract(POINTS).rules if rule.name == "key_is_unique")
-    results = pending_results([rule], {rule.name: Measured(value=0.0, observed=0.0)})
+    results = pending_results([rule], {rule.name: Measurement(value=0.0, observed=0.0)})
     before = datetime.now(UTC).replace(microsecond=0)
     for run_id in ("demo-20230102T030405", "2021-06-07"):
-        judged(context, POINTS, results, run_id=run_id)
+        evaluated(context, POINTS, results, run_id=run_id)
     index = build_docs(context)
     assert index is not None
     times = re.findall(r"<td>(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)</td>", index.read_text())

@@ -13,11 +13,11 @@ from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract, table_names
 from tests.support.cases import FIXTURES, Cases, ViewCases, frame_of
-from tests.support.mutation import CLOSE, judge_all, types_of, write_report
+from tests.support.mutation import CLOSE, evaluate_all, types_of, write_report
 from zigong.dataset.audit import broken_counts
-from zigong.quality.measures import Measured, duplicate_keys, measured
-from zigong.quality.rows import REASONS, conform, holds, judged_columns
-from zigong.quality.suite import judged, open_context
+from zigong.quality.measures import Measurement, duplicate_keys, measured
+from zigong.quality.rows import REASONS, audited_columns, conform, holds
+from zigong.quality.suite import evaluated, open_context
 from zigong.quality.verdict import pending_results
 
 pytestmark = pytest.mark.usefixtures("for_small_frames")
@@ -61,7 +61,7 @@ def test_every_table_rule_measures_the_stated_value_on_its_small_frame(
     cases = Cases(table)
     contract, stated = cases.contract, cases.stated["frame"]
     conformed = conform(frame_of(spark, cases.frame_rows(), types_of(cases)), contract)
-    rows = conformed.select(*judged_columns(contract), REASONS)  # no rule needs more
+    rows = conformed.select(*audited_columns(contract), REASONS)  # no rule needs more
     context = cases.context(spark, contract.table_rules, tmp_path)
     counts = {name: stated.get(name, 0) for name in ("rejected", "dropped")}
     of_rules = measured(rows, contract, context, **counts).of_rules
@@ -74,7 +74,7 @@ def test_every_table_rule_measures_the_stated_value_on_its_small_frame(
 
 
 def test_every_bound_admits_values_just_inside_and_rejects_values_just_outside(tmp_path: Path) -> None:
-    """One suite judges the measurements of all tables."""
+    """One suite evaluates the measurements of all tables."""
     rules, found, expected = [], {}, {}
     for cases in map(Cases, table_names()):
         for rule in cases.contract.table_rules:
@@ -83,8 +83,8 @@ def test_every_bound_admits_values_just_inside_and_rejects_values_just_outside(t
             for i, value in enumerate([*inside, *outside]):
                 name = f"{cases.table}.{rule.name}.{value}"
                 rules.append(replace(rule, name=name))
-                found[name], expected[name] = Measured(value=value, observed=value), i < len(inside)
-    results = judged(open_context(tmp_path), "bounds", pending_results(rules, found), run_id="r")
+                found[name], expected[name] = Measurement(value=value, observed=value), i < len(inside)
+    results = evaluated(open_context(tmp_path), "bounds", pending_results(rules, found), run_id="r")
     assert {item.rule: item.passed for item in results} == expected
 
 
@@ -112,7 +112,7 @@ def test_every_dataset_rule_is_broken_by_its_bad_samples_and_groups_and_by_no_ot
 def test_nineteen_of_twenty_mutants_are_caught_and_each_survivor_has_a_reason(
     spark: SparkSession, tmp_path: Path
 ) -> None:
-    report = write_report(judge_all(spark, tmp_path), REPORT)
+    report = write_report(evaluate_all(spark, tmp_path), REPORT)
     print("\n".join(f"{name:32} {value}" for name, value in report.items() if name != "survivors"))  # noqa: T201
     assert report["share"] >= 0.95, report["survivors"]  # type: ignore[operator]
     assert report["stated_rules_share"] >= 0.95, report["survivors"]  # type: ignore[operator]

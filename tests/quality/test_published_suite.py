@@ -14,7 +14,7 @@ from schemas.contracts import table_contract, table_names
 from tests.support.cases import Cases, frame_of
 from tests.support.finished import REPOSITORY
 from tests.support.points import CELLS, GOOD, POINTS, job_at, points
-from zigong.quality.audit import judge_published
+from zigong.quality.audit import audit_published
 from zigong.quality.measures import AuditContext
 from zigong.quality.published_suite import OF_THE_TABLE_ALONE, published_suite
 
@@ -34,7 +34,7 @@ def by_gx(rows: DataFrame, folder: Path, table: str) -> dict[str, bool]:
 
 def by_zigong(rows: DataFrame, folder: Path, table: str) -> dict[str, bool]:
     """Whether each rule passes on the rows; a broken quarantine rule passes, since its rows are removed."""
-    verdict = judge_published(rows, table_contract(table), AuditContext(run_id="r"), folder)
+    verdict = audit_published(rows, table_contract(table), AuditContext(run_id="r"), folder)
     return {
         item.rule: item.passed and not (item.severity == "quarantine" and item.observed) for item in verdict.results
     }
@@ -97,7 +97,7 @@ def test_gx_alone_agrees_with_zigong_on_a_share(spark: SparkSession, tmp_path: P
     assert theirs["some_points_are_eligible"] is ours["some_points_are_eligible"] is bool(eligible)
 
 
-def test_the_documented_code_judges_a_published_table_and_finds_manual_changes(
+def test_the_documented_code_evaluates_a_published_table_and_finds_manual_changes(
     spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = job_at(tmp_path, "first")
@@ -135,10 +135,10 @@ def suite_rules() -> set[str]:
 
 
 @pytest.mark.parametrize("table", table_names())
-def test_every_rule_of_a_contract_is_in_its_suite_or_listed_as_judged_by_zigong_alone(table: str) -> None:
+def test_every_rule_of_a_contract_is_in_its_suite_or_listed_as_evaluated_by_zigong_only(table: str) -> None:
     contract = table_contract(table)
     suite = published_suite(contract)
     included = [found.meta["rule"] for found in suite.expectations]
-    assert sorted([*included, *suite.meta["judged_by_zigong_alone"]]) == sorted(
+    assert sorted([*included, *suite.meta["evaluated_by_zigong_only"]]) == sorted(
         [*(rule.name for rule in contract.row_rules), *(rule.name for rule in contract.table_rules)]
     )

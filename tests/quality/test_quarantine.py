@@ -134,7 +134,7 @@ def test_a_correction_that_fails_on_a_value_is_reported_without_the_value(refuse
     assert "x1" not in str(error.getrepr(chain=True))
 
 
-def test_explain_says_that_a_run_without_refused_rows_has_none(spark: SparkSession, tmp_path: Path) -> None:
+def test_explain_reports_that_a_run_has_no_refused_rows(spark: SparkSession, tmp_path: Path) -> None:
     job_at(tmp_path, "first").publish(POINTS, points(spark, GOOD), cells=CELLS)
     assert "quarantine has no row of run first" in run_command(tmp_path, "explain", POINTS, "--run-id", "first")
 

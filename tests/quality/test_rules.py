@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from schemas.contracts import parse_contract, table_contract, table_names
 from tests.support.finished import FinishedRun
-from zigong.dataset.audit import judge_dataset
+from zigong.dataset.audit import audit_dataset
 from zigong.dataset.members import window_closes_before
 from zigong.lakehouse.tables import open_pinned
 from zigong.quality.rows import REASONS, conform
@@ -91,7 +91,7 @@ def test_a_planted_leak_of_each_kind_blocks_the_dataset(
     def failures(frame: DataFrame, name: str) -> str:
         spans = window_closes_before(run.recipe)
         folder = tmp_path / name
-        return " ".join(judge_dataset(frame, samples, run.recipe, spans, run_folder=folder, run_id="r").failures)
+        return " ".join(audit_dataset(frame, samples, run.recipe, spans, run_folder=folder, run_id="r").failures)
 
     assert failures(members, "sound") == ""
     late = F.lit(datetime(2030, 1, 1, tzinfo=UTC))

@@ -1,4 +1,4 @@
-"""A rule passes only if it was judged and satisfied, or if there is nothing to judge yet."""
+"""A rule passes only if it was evaluated and satisfied, or if there is nothing to evaluate yet."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tests.support.points import CELLS, GOOD, POINTS, job_at, points
 from zigong.errors import DataError
 from zigong.lakehouse.tables import published_version
 from zigong.quality import suite
-from zigong.quality.audit import judge_table
+from zigong.quality.audit import audit_table
 from zigong.quality.measures import AuditContext
 from zigong.quality.rows import conform
-from zigong.quality.suite import judged, open_context
+from zigong.quality.suite import evaluated, open_context
 from zigong.quality.verdict import RuleResult, Verdict
 
 UNANSWERED = "Great Expectations gave no result for this rule"
@@ -66,7 +66,7 @@ def measured(rule: str, observed: float | None, **more: Any) -> RuleResult:
 
 
 def verdict(folder: Path, *results: RuleResult) -> Verdict:
-    return Verdict(kept=1, refused=0, results=judged(open_context(folder / "quality"), "t", results, run_id="r"))
+    return Verdict(kept=1, refused=0, results=evaluated(open_context(folder / "quality"), "t", results, run_id="r"))
 
 
 @pytest.fixture
@@ -164,18 +164,18 @@ def test_an_observation_that_is_not_a_number_blocks(
     assert not verdict(tmp_path, rule, measured("ok", 0.0)).passed
 
 
-def judged_rows(spark: SparkSession, folder: Path, sql: str) -> Verdict:
+def audited_rows(spark: SparkSession, folder: Path, sql: str) -> Verdict:
     contract: TableContract = parse_contract(CONTRACT)
     rows = conform(spark.sql(sql), contract)
-    return judge_table(rows, contract, AuditContext(run_id="r", earlier=lambda *_: ()), folder)
+    return audit_table(rows, contract, AuditContext(run_id="r", earlier=lambda *_: ()), folder)
 
 
 def test_a_share_of_no_row_blocks_a_table_with_rows_and_excuses_an_empty_one(
     spark: SparkSession, tmp_path: Path
 ) -> None:
-    rows = judged_rows(spark, tmp_path / "rows", "SELECT 'a' AS k, 0.0D AS x")
+    rows = audited_rows(spark, tmp_path / "rows", "SELECT 'a' AS k, 0.0D AS x")
     assert rows.failures == ("share_of_few: expected 0.1 to 0.9, observed nothing (no row to take a share of)",)
-    empty = judged_rows(spark, tmp_path / "empty", "SELECT 'a' AS k, 0.0D AS x WHERE false")
+    empty = audited_rows(spark, tmp_path / "empty", "SELECT 'a' AS k, 0.0D AS x WHERE false")
     assert empty.passed
     assert [text.split(":")[0] for text in empty.warnings] == ["share_of_few", "as_many_as_before"]
 

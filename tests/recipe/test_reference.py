@@ -53,7 +53,7 @@ def nested(path: list[str], value: object, base: dict[str, Any]) -> dict[str, An
     return {head: {**base.get(head, {}), **nested(rest, value, base.get(head, {}))} if rest else value}
 
 
-def test_the_page_says_what_surprises() -> None:
+def test_the_page_names_the_common_pitfalls() -> None:
     page = " ".join(recipe_page().split())
     for wanted in (
         "every calendar month of the window",

@@ -88,7 +88,7 @@ def test_a_challenger_equal_to_the_lookup_is_refused_with_that_reason() -> None:
     found = _decide({"challenger": LOOKUP}, min_mcc=-1.0)
     assert found.decision == "refused"
     assert found.reasons == (
-        "AUC is not clearly above the last-status lookup: the paired difference is +0.0000 "
+        "AUC is not clearly above that of the last-status lookup: the paired difference is +0.0000 "
         "(95% interval +0.0000 to +0.0000), and the lower bound must exceed 0.",
     )
     assert _decide({"challenger": LOOKUP}, min_mcc=-1.0, beat_last_status=False).decision == "released"
@@ -170,7 +170,7 @@ def test_the_replacement_of_a_champion_that_may_not_stay_may_lose_more_until_the
     assert _decide(scores, min_mcc=-1.0).decision == "refused"
     within = _decide(scores, min_mcc=-1.0, ends=ending, max_auc_loss_of_replacement=0.1)
     assert within.decision == "released"
-    assert "trained on erased users and has to be replaced by 2024-03-01." in within.reasons[-1]
+    assert "trained on erased users and has to be replaced no later than 2024-03-01." in within.reasons[-1]
     assert _decide(scores, min_mcc=-1.0, ends=ending, max_auc_loss_of_replacement=0.001).decision == "refused"
 
 

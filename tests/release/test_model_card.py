@@ -43,7 +43,7 @@ def test_the_card_reports_figures_with_intervals_decision_and_limits() -> None:
 
 def test_sections_without_facts_are_omitted() -> None:
     text = model_card(_facts(influence={}, limits=()))
-    assert "How its samples" not in text
+    assert "Selection of the training samples" not in text
     assert "Limits" not in text
 
 

@@ -10,7 +10,7 @@ from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
 
 from zigong.evaluation.held_out import Figure, held_out_figures
-from zigong.evaluation.measured import Measured
+from zigong.evaluation.measured import ModelFigures
 from zigong.recipe import Card, Evaluation
 from zigong.release.points import METRICS, PointsQuality, points_figures, points_quality
 
@@ -36,7 +36,9 @@ def quality(logit_spread: float, centre: float, card: Card) -> PointsQuality:
         members, scores, final="m", splits=SPLITS, unit="user_id", settings=settings, seed=1
     )
     figures += points_figures(members, p, model_id="m", splits=SPLITS, card=card)
-    found = points_quality(Measured(model_id="m", figures={(f.model_id, f.split, f.metric): f for f in figures}), "oot")
+    found = points_quality(
+        ModelFigures(model_id="m", figures={(f.model_id, f.split, f.metric): f for f in figures}), "oot"
+    )
     assert found is not None
     return found
 
@@ -75,5 +77,5 @@ def test_a_share_at_an_end_of_the_scale_is_warned_of() -> None:
 
 
 def test_a_run_without_figures_of_points_has_none() -> None:
-    assert points_quality(Measured(model_id="m", figures={}), "oot") is None
+    assert points_quality(ModelFigures(model_id="m", figures={}), "oot") is None
     assert len(METRICS) == 5

@@ -116,7 +116,7 @@ def full_report() -> RunReport:
         ),
         quality=DataQuality(
             verdicts=(
-                VerdictRow(table="behavior_events", verdict="passed", held=21, warned=1, blocked=0, not_judged=1),
+                VerdictRow(table="behavior_events", verdict="passed", held=21, warned=1, blocked=0, not_evaluated=1),
             ),
             warnings=("behavior_events: events_are_fresh: expected at most 62, observed 70",),
             quarantine=(

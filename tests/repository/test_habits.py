@@ -39,7 +39,7 @@ def test_the_workflow_may_only_read_and_runs_pinned_actions_and_make_test() -> N
     assert [step["run"] for step in steps if "run" in step] == ["make test"]
 
 
-def test_every_decision_stands_in_the_index() -> None:
+def test_every_decision_is_listed_in_the_index() -> None:
     folder = REPOSITORY / "docs/adr"
     index = (folder / "README.md").read_text(encoding="utf-8")
     assert set(re.findall(r"\((\d{4}-[a-z0-9-]+\.md)\)", index)) == {file.name for file in folder.glob("0*.md")}

@@ -26,7 +26,7 @@ def opened(root: Path, run_id: str, *changes: str) -> None:
         ("lakehouse.key=env", r"the key of the pseudonyms \(lakehouse\.key, ZIGONG_USER_KEY\) is fixed"),
     ],
 )
-def test_another_setting_is_refused_and_the_error_says_what_a_change_takes(
+def test_another_setting_is_refused_and_the_error_states_what_a_change_requires(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, message: str
 ) -> None:
     monkeypatch.setenv("ZIGONG_USER_KEY", "another key of 16 characters")

@@ -104,10 +104,10 @@ def test_an_artefact_moves_with_the_folder_of_its_run(run: Run, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("kind", VALUES)
-def test_a_missing_value_names_the_step_that_leaves_it_and_the_command(run: Run, kind: type[Value]) -> None:
+def test_a_missing_value_names_the_step_that_writes_it_and_the_command(run: Run, kind: type[Value]) -> None:
     step = step_leaving(kind)
     assert run.find(kind) is None
-    with pytest.raises(ConfigError, match=rf"run mine has no {kind.__name__} yet: step {step} leaves it") as caught:
+    with pytest.raises(ConfigError, match=rf"run mine has no {kind.__name__} yet: step {step} writes it") as caught:
         run.take(kind)
     assert f"--run-id mine --until {step}" in caught.value.action
 

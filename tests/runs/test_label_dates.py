@@ -44,7 +44,7 @@ def labels(root: Path) -> list[dict[str, object]]:
     return sorted(rows, key=lambda row: (str(row["user_id"]), str(row["observation_date"])))
 
 
-def test_an_older_as_of_leaves_newer_labels_and_says_so(root: Path) -> None:
+def test_an_older_as_of_keeps_newer_labels_and_warns(root: Path) -> None:
     early = labelled(root, "early", "as_of=2023-05-02")
     assert early.tables["performance_labels"]["published"] > 0
     dates = Counter(str(row["observation_date"]) for row in labels(root))

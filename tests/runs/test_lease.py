@@ -35,7 +35,7 @@ def opened(root: Path) -> Run:
     return open_run(load_recipe(TINY, [f"lakehouse.root={root}"]), root / "_runs", "one")
 
 
-def test_of_many_writers_of_a_file_exactly_one_creates_it_whole(tmp_path: Path) -> None:
+def test_of_many_writers_of_a_file_exactly_one_creates_it_completely(tmp_path: Path) -> None:
     texts = [f"{number}" * 10_000 for number in range(8)]
     with ThreadPoolExecutor(8) as pool:
         won = list(pool.map(lambda text: write_once(tmp_path / "f", text), texts))

@@ -41,7 +41,7 @@ def job(root: Path, first: int, end: int, *changes: str, schedule: str | None = 
     return Job(step="s", run=run, paths=LakehousePaths.at(str(root)), dates=dates, schedule=schedule)
 
 
-def test_after_a_whole_load_every_night_is_expected_and_holes_and_doubles_are_named(tmp_path: Path) -> None:
+def test_after_a_complete_load_every_night_is_expected_and_gaps_and_duplicates_are_named(tmp_path: Path) -> None:
     assert nights_of(LakehousePaths.at(str(tmp_path)), SOURCE) is None
     ingested(tmp_path, None, 10, "load")
     for first, end, run_id in ((10, 11, "a"), (13, 14, "b"), (13, 15, "c"), (17, 18, "d"), (2, 4, "history")):

@@ -155,6 +155,6 @@ def test_an_interrupted_run_ends_with_its_id_and_how_to_go_on(tmp_path: Path, mo
     monkeypatch.setattr("zigong.runs.runner.load_body", stopped)
     answer = CliRunner().invoke(app, ["run", str(TINY), "--set", f"lakehouse.root={tmp_path}", "--run-id", "mine"])
     assert answer.exit_code == 130
-    assert f"stopped; run mine goes on with: zigong run {TINY} --set lakehouse.root={tmp_path} --run-id mine" in (
+    assert f"stopped; run mine continues with: zigong run {TINY} --set lakehouse.root={tmp_path} --run-id mine" in (
         answer.output
     )

@@ -177,7 +177,7 @@ class ViewCases:
         return {**self.members.good, **self.members.stated["view"]["good"]}
 
     def alone(self) -> list[Case]:
-        """Rows that are judged one by one."""
+        """Rows that are evaluated one by one."""
         view = self.members.stated["view"]
         return [
             Case(row=self.good),
@@ -186,7 +186,7 @@ class ViewCases:
         ]
 
     def groups(self) -> list[tuple[list[Values], frozenset[str]]]:
-        """Groups of rows that are judged together, each with its own sample ids and unit, and the rules they break."""
+        """Groups of rows evaluated together, each with its own sample ids and unit, and the rules they break."""
         view = self.members.stated["view"]
         satisfied = [{"rules": [], "rows": rows} for rows in view["groups_hold"]]
         return [

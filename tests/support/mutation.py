@@ -1,7 +1,7 @@
 """Evaluates mutants of rules on the fixtures: a mutant is caught if a fixture's outcome differs from the stated one.
 
 Outcomes of conditions are columns over the rows of a table, so a table takes a few Spark jobs, not one per mutant. A
-mutant that Spark cannot analyse or run would be caught before any row is judged; it is counted separately.
+mutant that Spark cannot analyse or run would be caught before any row is evaluated; it is counted separately.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CLOSE = 1e-6  # figures of the fixtures are rounded
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class MutantOutcome:
     """A mutant and its outcome; ``caught`` is None if Spark could not run it."""
 
     table: str
@@ -39,7 +39,7 @@ class Judged:
     caught: bool | None
 
 
-def judge_rows(spark: SparkSession, cases: Cases) -> Iterator[Judged]:
+def evaluate_rows(spark: SparkSession, cases: Cases) -> Iterator[MutantOutcome]:
     """Mutants of row rules, over every row of the fixtures."""
     rows = cases.of_rows()
     frame = conform(frame_of(spark, [case.row for case in rows], types_of(cases)), cases.contract)
@@ -47,19 +47,19 @@ def judge_rows(spark: SparkSession, cases: Cases) -> Iterator[Judged]:
     outcomes = over_rows(frame, {i: condition for i, mutant in enumerate(found) if (condition := _condition(mutant))})
     for i, mutant in enumerate(found):
         satisfied = [mutant.rule.name not in case.breaks for case in rows]
-        yield Judged(table=cases.table, mutant=mutant, caught=_differs(mutant, satisfied, outcomes.get(i)))
+        yield MutantOutcome(table=cases.table, mutant=mutant, caught=_differs(mutant, satisfied, outcomes.get(i)))
 
 
-def judge_measures(spark: SparkSession, cases: Cases, folder: Path) -> Iterator[Judged]:
+def evaluate_measures(spark: SparkSession, cases: Cases, folder: Path) -> Iterator[MutantOutcome]:
     """Mutants of table rules: bounds against stated measurements, arguments and keys on small frames."""
     for mutant in made.bound_mutants(cases.contract):
-        yield Judged(table=cases.table, mutant=mutant, caught=_bounds_caught(mutant, cases))
+        yield MutantOutcome(table=cases.table, mutant=mutant, caught=_bounds_caught(mutant, cases))
     if "frame" in cases.stated:
         yield from _arguments(spark, cases, folder)
         yield from _keys(spark, cases)
 
 
-def judge_dataset(spark: SparkSession, cases: ViewCases) -> Iterator[Judged]:
+def evaluate_dataset(spark: SparkSession, cases: ViewCases) -> Iterator[MutantOutcome]:
     """Mutants of dataset rules: of single rows as columns, of groups as the number that is broken."""
     contract = cases.members.contract
     found = list(made.dataset_mutants(contract, cases.types))
@@ -79,18 +79,18 @@ def judge_dataset(spark: SparkSession, cases: ViewCases) -> Iterator[Judged]:
         else:
             satisfied = [mutant.rule.name not in case.breaks for case in rows]
             caught = _differs(mutant, satisfied, outcomes.get(i))
-        yield Judged(table="dataset_members", mutant=mutant, caught=caught)
+        yield MutantOutcome(table="dataset_members", mutant=mutant, caught=caught)
 
 
-def write_report(judged: Sequence[Judged], file: Path) -> dict[str, object]:
+def write_report(evaluated: Sequence[MutantOutcome], file: Path) -> dict[str, object]:
     """Writes flat figures: mutants, caught and share, in total and by kind, and the survivors by name."""
-    counted = [item for item in judged if item.caught is not None]
+    counted = [item for item in evaluated if item.caught is not None]
     generated = [item for item in counted if item.mutant.rule.name.endswith("_is_present")]
     stated = [item for item in counted if item not in generated]
     report: dict[str, object] = {
         **_figures("", counted),
         **_figures("stated_rules_", stated),
-        "not_analysable": len(judged) - len(counted),
+        "not_analysable": len(evaluated) - len(counted),
     }
     for kind in sorted({item.mutant.kind for item in counted}):
         report |= _figures(f"{kind}_", [item for item in counted if item.mutant.kind == kind])
@@ -104,15 +104,15 @@ def write_report(judged: Sequence[Judged], file: Path) -> dict[str, object]:
     return report
 
 
-def judge_all(spark: SparkSession, folder: Path) -> list[Judged]:
+def evaluate_all(spark: SparkSession, folder: Path) -> list[MutantOutcome]:
     """Every mutant of every shipped contract."""
     return [
         item
         for table in table_names()
         for item in (
-            *judge_rows(spark, Cases(table)),
-            *judge_measures(spark, Cases(table), folder),
-            *(judge_dataset(spark, ViewCases(Cases(table))) if table_contract(table).dataset_rules else ()),
+            *evaluate_rows(spark, Cases(table)),
+            *evaluate_measures(spark, Cases(table), folder),
+            *(evaluate_dataset(spark, ViewCases(Cases(table))) if table_contract(table).dataset_rules else ()),
         )
     ]
 
@@ -154,7 +154,7 @@ def _of_each(items: Mapping[int, object], run: Callable[..., Mapping[int, Outcom
     return {i: found for half in halves for i, found in _of_each({k: items[k] for k in half}, run).items()}
 
 
-def _arguments(spark: SparkSession, cases: Cases, folder: Path) -> Iterator[Judged]:
+def _arguments(spark: SparkSession, cases: Cases, folder: Path) -> Iterator[MutantOutcome]:
     others = {name: table_contract(name) for name in table_names()}
     found = list(made.argument_mutants(cases.contract, others))
     stated = cases.stated["frame"]
@@ -178,10 +178,10 @@ def _arguments(spark: SparkSession, cases: Cases, folder: Path) -> Iterator[Judg
     for i, mutant in enumerate(found):
         outcome, expected = outcomes[i], stated["observed"][mutant.rule.name]
         caught = None if outcome is None else outcome[0] is None or not isclose(outcome[0], expected, rel_tol=CLOSE)
-        yield Judged(table=cases.table, mutant=mutant, caught=caught)
+        yield MutantOutcome(table=cases.table, mutant=mutant, caught=caught)
 
 
-def _keys(spark: SparkSession, cases: Cases) -> Iterator[Judged]:
+def _keys(spark: SparkSession, cases: Cases) -> Iterator[MutantOutcome]:
     """Duplicates of each faulty key, counted together over one copy of the rows per key."""
     found = list(made.key_mutants(cases.contract))
     rows = conform(frame_of(spark, cases.key_rows(), types_of(cases)), cases.contract)
@@ -198,7 +198,7 @@ def _keys(spark: SparkSession, cases: Cases) -> Iterator[Judged]:
     )
     doubled = {row["i"]: row["doubled"] for row in counted.collect()}
     for i, mutant in enumerate(found):
-        yield Judged(table=cases.table, mutant=mutant, caught=doubled[i] != 1)
+        yield MutantOutcome(table=cases.table, mutant=mutant, caught=doubled[i] != 1)
 
 
 def _bounds_caught(mutant: Mutant, cases: Cases) -> bool:
@@ -238,6 +238,6 @@ def _unlike(count: int | None, expected: int) -> bool | None:
     return None if count is None else count != expected
 
 
-def _figures(prefix: str, items: Sequence[Judged]) -> dict[str, object]:
+def _figures(prefix: str, items: Sequence[MutantOutcome]) -> dict[str, object]:
     caught = sum(bool(item.caught) for item in items)
     return {f"{prefix}mutants": len(items), f"{prefix}caught": caught, f"{prefix}share": round(caught / len(items), 4)}

@@ -14,7 +14,7 @@ import pyarrow as pa
 from deltalake import write_deltalake
 
 from tests.support.tiny_models import make_agent_settings, make_base, make_samples
-from zigong.dataset.samples import SampleSource, cells_of
+from zigong.dataset.samples import SampleSource, partition_shards
 from zigong.fanout.staged import Shard
 from zigong.influence.capture import open_agent
 from zigong.influence.target_file import save_targets
@@ -52,7 +52,7 @@ class ScoredLake:
         return self.source.with_columns(self.source.members(["train"]), ("text_hash",))
 
     def shards(self) -> list[dict[str, Any]]:
-        return cells_of(self.members)
+        return partition_shards(self.members)
 
     def keys_of(self, shard: Shard) -> list[str]:
         day, bucket = date.fromisoformat(shard["observation_date"]), shard["user_bucket"]

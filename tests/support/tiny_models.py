@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zigong.recipe import Agent, Lora, TinyBase
+from zigong.recipe import AgentTraining, Lora, TinyBase
 from zigong.tokens.samples import Samples
 from zigong.training.base import train_base
 from zigong.training.tokenizer import train_tokenizer
@@ -30,10 +30,10 @@ def make_base(folder: Path, *, seed: int = 1, tiny: TinyBase = TINY) -> Path:
     return folder
 
 
-def make_agent_settings(checkpoints: int, **changes: object) -> Agent:
+def make_agent_settings(checkpoints: int, **changes: object) -> AgentTraining:
     """Settings with a learning rate that moves B far from zero in a few steps."""
     settings = {"learning_rate": 0.02, "warmup_steps": 2, "batch_size": 4, "context_length": 64, "lora": LORA}
-    return Agent.model_validate({**settings, "checkpoints": checkpoints, **changes})
+    return AgentTraining.model_validate({**settings, "checkpoints": checkpoints, **changes})
 
 
 def make_samples(

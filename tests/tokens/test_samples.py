@@ -75,7 +75,7 @@ def test_labels_are_the_completion_tokens_and_are_predicted_one_position_earlier
 
 
 @pytest.mark.parametrize("given_ids", [[7], [7, 2]])
-def test_the_end_token_bears_loss_exactly_when_it_counts(given_ids: list[int]) -> None:
+def test_the_end_token_is_in_the_loss_exactly_when_it_counts(given_ids: list[int]) -> None:
     completion = np.array(given_ids, np.int32)
     assert answer_ids(completion, eos_id=2, count_eos=False).tolist() == [7]
     assert answer_ids(completion, eos_id=2, count_eos=True).tolist() == [7, 2]

@@ -45,7 +45,7 @@ def performance_labels(
     The point of a loan reads the events of that loan alone, that of a client those of all its loans.
 
     bad: max_days_past_due reaches the threshold. Otherwise indeterminate: fewer calendar months than the window covers
-    have an outcome event (the client left the book, or the window is not over). Otherwise good.
+    have an outcome event (the client left the portfolio, or the window is not over). Otherwise good.
 
     Args:
         timelines: user_timelines, complete up to ``as_of_date``.

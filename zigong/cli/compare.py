@@ -16,7 +16,7 @@ from zigong.console import CONSOLE, say
 
 if TYPE_CHECKING:
     from zigong.lakehouse.digest import RowsDigest
-    from zigong.runs.compare import Comparison
+    from zigong.runs.compare import RunComparison
 
 
 def compare(
@@ -49,7 +49,7 @@ def compare(
         raise typer.Exit(1)
 
 
-def _show(found: Comparison, run_a: str, run_b: str) -> None:
+def _show(found: RunComparison, run_a: str, run_b: str) -> None:
     from zigong.runs.compare import COLUMNS_OF_RUN, FIGURES_OF_WORK
 
     shown = Table(title=f"{run_a} and {run_b}")

@@ -37,10 +37,10 @@ def erase(
     recipe: OnlyRecipe = None,
     root: Root = None,
     pseudonyms: Annotated[bool, typer.Option("--pseudonyms", help="the file holds user_ids, not raw ids")] = False,
-    verify: Annotated[bool, typer.Option("--verify", help="check that nothing is left on disk")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="check that no trace is left on disk")] = False,
     retrain_days: Annotated[int, typer.Option(help="days within which models have to be trained again")] = 30,
 ) -> None:
-    """Erase users from tables, staged files, quarantine and artefacts; running jobs stop and go on later."""
+    """Erase users from tables, staged files, quarantine and artefacts; running jobs stop and can be continued later."""
     from zigong.erasure.erase import erase_users, request_for
     from zigong.lakehouse.session import open_spark
 

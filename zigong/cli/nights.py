@@ -46,7 +46,7 @@ def _as_json(nights: Nights) -> dict[str, object]:
 
 def _print(found: list[Nights]) -> None:
     table = Table(title="known dates")
-    for column in ("source", "night by night from", "up to before", "missing", "ingested by several runs"):
+    for column in ("source", "covered from", "covered until (excluded)", "missing", "ingested by several runs"):
         table.add_column(column, overflow="fold")
     for nights in found:
         missing = f"[red]{spans_text(nights.missing)}[/]" if nights.missing else "none"

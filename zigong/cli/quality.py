@@ -25,7 +25,7 @@ def check(table: str, run_id: RunId, recipe: OnlyRecipe = None, root: Root = Non
 
     A row that the current rules would quarantine is counted and kept.
     """
-    from zigong.quality.audit import judge_published
+    from zigong.quality.audit import audit_published
     from zigong.quality.audit_context import audit_context
 
     with named_errors():
@@ -33,7 +33,7 @@ def check(table: str, run_id: RunId, recipe: OnlyRecipe = None, root: Root = Non
         contract = table_contract(table)
         folder = job.run.folder / "checks"
         context = audit_context(job.recipe, job.paths, run_id, other=job.read)
-        verdict = judge_published(job.read(table), contract, context, folder)
+        verdict = audit_published(job.read(table), contract, context, folder)
         shown = Table(title=f"{table}, version {job.version(table)}: {verdict.kept + verdict.refused:,} rows")
         for column in ("rule", "severity", "observed", "expected", "holds"):
             shown.add_column(
@@ -86,7 +86,7 @@ def _job(table: str, run_id: str, recipe: OnlyRecipe, root: Root) -> Job:
 
 def _holds(item: RuleResult) -> str:
     if item.observed is None:
-        return f"not judged: {item.note}" if item.passed else f"[red]no: {item.note}[/]"
+        return f"not evaluated: {item.note}" if item.passed else f"[red]no: {item.note}[/]"
     if item.severity == "quarantine" and item.observed:
         return "[yellow]rows to quarantine[/]"
     return "[green]yes[/]" if item.passed else "[red]no[/]"

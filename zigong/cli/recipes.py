@@ -15,7 +15,7 @@ from zigong.console import say
 from zigong.errors import ConfigError
 from zigong.files.atomic import write_text
 from zigong.recipe import parse_recipe
-from zigong.recipe.draft import Draft, drafted_recipe
+from zigong.recipe.draft import RecipeDraft, drafted_recipe
 from zigong.recipe.page import recipe_page
 from zigong.recipe.reference import explained
 
@@ -51,7 +51,7 @@ def new(
         target = output or Path(f"{name}.yaml")
         if target.exists():
             raise ConfigError(f"{target} exists", action="choose another --output, or delete the file")
-        draft = Draft(
+        draft = RecipeDraft(
             name=name,
             mapping=mapping,
             path=path,

@@ -146,11 +146,11 @@ def _sets(overrides: list[str] | None) -> list[str]:
 
 
 def _follow_until_interrupted(run: Run, until: str | None, again: str) -> Outcome | None:
-    """Follows the run; Ctrl-C ends in one line that says how to go on."""
+    """Follows the run; Ctrl-C ends in one line that states how to continue."""
     try:
         return _follow(run, until)
     except KeyboardInterrupt as stopped:
-        say(f"\nstopped; run [cyan]{run.run_id}[/] goes on with: {escape(again)}")
+        say(f"\nstopped; run [cyan]{run.run_id}[/] continues with: {escape(again)}")
         raise typer.Exit(130) from stopped
 
 

@@ -70,7 +70,7 @@ def _run_row(run: Run) -> dict[str, object]:
 
 
 def state_of(run: Run, steps: Sequence[Step], outcomes: Sequence[Outcome]) -> str:
-    """How a run stands: at work, interrupted, failed, finished, stopped on purpose, or not all started.
+    """The state of a run: running, interrupted, failed, finished, stopped on purpose, or not all started.
 
     A holder of the lease that has released it has written an outcome, or was stopped by Ctrl-C before.
     """

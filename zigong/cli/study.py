@@ -27,7 +27,7 @@ def influence(
     seeds: Annotated[int, typer.Option(help="repetitions of flips, agents and retrainings")] = 3,
     subsets: Annotated[int, typer.Option(help="retrained halves for the datamodel")] = 24,
 ) -> None:
-    """Wrong labels, datamodel and retraining with the influence scores of a finished run, against loss and chance."""
+    """Compare influence scores of a finished run with loss and chance: wrong labels, datamodel, retraining."""
     from zigong.dataset.members import final_split
     from zigong.evaluation.influence_study.setting import Sizes, study_setting
     from zigong.evaluation.influence_study.study import flat_figures, influence_study

@@ -1,4 +1,4 @@
-"""Judges a dataset across its tables by the ``spark-dataset`` rules of the contract of dataset_members.
+"""Evaluates a dataset across its tables by the ``spark-dataset`` rules of the contract of dataset_members.
 
 The rules are conditions on one joined view with a row per sample. In addition to the columns of dataset_members it has:
 
@@ -23,9 +23,9 @@ from zigong.dataset.members import final_split
 from zigong.dataset.separation import LARGEST_AUC, Separation, attribute_separations
 from zigong.instructions.tasks import load_tasks, main_task
 from zigong.quality.audit import write_verdict
-from zigong.quality.measures import Measured
+from zigong.quality.measures import Measurement
 from zigong.quality.rows import holds
-from zigong.quality.suite import judged, open_context
+from zigong.quality.suite import evaluated, open_context
 from zigong.quality.verdict import Verdict, pending_results
 from zigong.recipe import Recipe
 
@@ -36,7 +36,7 @@ SEPARATION_RULES = (
         measure="share",
         high=LARGEST_AUC,
         severity="warn",
-        description="AUC of the attribute that separates the train samples best: more means that it knows the outcome",
+        description="largest AUC of one attribute on the train samples; above the limit it may leak the outcome",
     ),
     TableRule(
         name="no_value_decides_the_class",
@@ -60,7 +60,7 @@ PROFILE_RULE = TableRule(
 Spans = Mapping[str, date]
 
 
-def judge_dataset(
+def audit_dataset(
     members: DataFrame,
     samples: DataFrame,
     recipe: Recipe,
@@ -70,7 +70,7 @@ def judge_dataset(
     run_folder: Path,
     run_id: str,
 ) -> Verdict:
-    """Measures and judges a dataset: no sample breaks a rule, and no required split is empty.
+    """Measures and evaluates a dataset: no sample breaks a rule, and no required split is empty.
 
     An attribute of the train samples that alone separates the classes is a warning, which the gate reads.
 
@@ -84,12 +84,12 @@ def judge_dataset(
     view = joined_view(members, samples, recipe, closes_before)
     sizes, rules = split_sizes(members, recipe), split_rules(recipe)
     found = {**broken_counts(view, contract.dataset_rules), **{rule.name: sizes[rule.name] for rule in rules}}
-    measured = {name: Measured(value=float(count), observed=float(count)) for name, count in found.items()}
+    measured = {name: Measurement(value=float(count), observed=float(count)) for name, count in found.items()}
     separations = attribute_separations(view.where("is_main AND split = 'train' AND prompt IS NOT NULL"))
     measured |= separation_measures(separations)
-    measured[PROFILE_RULE.name] = Measured(value=static_profiles, observed=static_profiles, note=STATIC_PROFILES)
+    measured[PROFILE_RULE.name] = Measurement(value=static_profiles, observed=static_profiles, note=STATIC_PROFILES)
     pending = pending_results((*contract.dataset_rules, *rules, *SEPARATION_RULES, PROFILE_RULE), measured)
-    results = judged(open_context(run_folder / "quality"), NAME, pending, run_id=run_id)
+    results = evaluated(open_context(run_folder / "quality"), NAME, pending, run_id=run_id)
     verdict = Verdict(kept=sum(sizes.values()), refused=0, results=results)
     write_verdict(run_folder, NAME, verdict, run_id=run_id, rules_version=contract.rules_version)
     return verdict
@@ -141,7 +141,7 @@ def split_rules(recipe: Recipe) -> tuple[TableRule, ...]:
     )
 
 
-def separation_measures(found: Sequence[Separation]) -> dict[str, Measured]:
+def separation_measures(found: Sequence[Separation]) -> dict[str, Measurement]:
     """The measurements of ``SEPARATION_RULES``; a note names the attributes and none of their values."""
     strongest = max(found, key=lambda one: one.auc, default=None)
     one_sided = [one for one in found if one.one_sided]
@@ -150,12 +150,12 @@ def separation_measures(found: Sequence[Separation]) -> dict[str, Measured]:
     note = (
         ""
         if strongest is None
-        else f"attribute {strongest.attribute}, AUC {strongest.auc:.3f}: does it know the outcome?"
+        else f"attribute {strongest.attribute}, AUC {strongest.auc:.3f}: does it leak the outcome?"
     )
     number = float(len(one_sided))
     return {
-        SEPARATION_RULES[0].name: Measured(value=auc, observed=auc, note=note),
-        SEPARATION_RULES[1].name: Measured(value=number, observed=number, note=sides),
+        SEPARATION_RULES[0].name: Measurement(value=auc, observed=auc, note=note),
+        SEPARATION_RULES[1].name: Measurement(value=number, observed=number, note=sides),
     }
 
 

@@ -18,7 +18,7 @@ def one_class_splits(counts: Mapping[tuple[str, str], int], recipe: Recipe) -> l
 
     Args:
         counts: number of labels by split and outcome (good, bad).
-        recipe: says which split results are reported on.
+        recipe: determines which split results are reported on.
     """
     found = []
     for split in ("train", "target", "select", final_split(recipe)):
@@ -29,7 +29,7 @@ def one_class_splits(counts: Mapping[tuple[str, str], int], recipe: Recipe) -> l
 
 
 def require_both_classes(members: DataFrame, recipe: Recipe) -> None:
-    """Refuses a dataset that no model can be trained or judged on, before anything is trained.
+    """Refuses a dataset that no model can be trained or evaluated on, before anything is trained.
 
     Args:
         members: published rows of dataset_members of one dataset.

@@ -133,7 +133,7 @@ def near_pairs(texts: DataFrame, settings: Duplicates) -> NearPairs:
 
 
 def repeated_samples(members: DataFrame, settings: Duplicates, unit: str) -> tuple[DataFrame, Repetitions]:
-    """Judges the train samples of a dataset.
+    """Finds the train samples of a dataset that repeat another one.
 
     Args:
         members: as for ``distinct_texts``.
@@ -154,8 +154,8 @@ def repeated_samples(members: DataFrame, settings: Duplicates, unit: str) -> tup
     near_held_out = pairs.where(F.col("split") != TRAIN).select(F.col("other_text").alias("text"), "split").distinct()
     near_held_out = near_held_out.join(same, ["text", "split"], "left_anti")
     within = pairs.where(F.col("split") == TRAIN).select("text", "other_text")
-    judged = _judged(train, same.unionByName(near_held_out), within, settings).localCheckpoint()
-    counts = judged.agg(F.sum(F.col("samples") - 1), F.sum(F.when(F.col("near"), F.col("samples")))).first()
+    evaluated = _evaluated(train, same.unionByName(near_held_out), within, settings).localCheckpoint()
+    counts = evaluated.agg(F.sum(F.col("samples") - 1), F.sum(F.when(F.col("near"), F.col("samples")))).first()
     repetitions = Repetitions(
         exact=int(counts[0] or 0) if counts else 0,
         near=int(counts[1] or 0) if counts else 0,
@@ -163,10 +163,10 @@ def repeated_samples(members: DataFrame, settings: Duplicates, unit: str) -> tup
         held_out_near=_samples_by_split(train, near_held_out),
         crowded_texts=found.crowded.count() if found else 0,
     )
-    return _dropped(members, judged, settings), repetitions
+    return _dropped(members, evaluated, settings), repetitions
 
 
-def _judged(train: DataFrame, held_out: DataFrame, within: DataFrame, settings: Duplicates) -> DataFrame:
+def _evaluated(train: DataFrame, held_out: DataFrame, within: DataFrame, settings: Duplicates) -> DataFrame:
     """Train texts with their flags; a text that is dropped as contaminated makes no other text a near duplicate."""
     contaminated = held_out.select("text", F.lit(True).alias("contaminated")).distinct()
     if settings.contamination == "drop":
@@ -179,7 +179,7 @@ def _judged(train: DataFrame, held_out: DataFrame, within: DataFrame, settings: 
 _FLAGS = ("contaminated", "near")
 
 
-def _dropped(members: DataFrame, judged: DataFrame, settings: Duplicates) -> DataFrame:
+def _dropped(members: DataFrame, evaluated: DataFrame, settings: Duplicates) -> DataFrame:
     repeats = F.col("sample_id") != F.col("first_id")
     rules = (
         (settings.contamination, F.col("contaminated"), "contaminated"),
@@ -189,7 +189,7 @@ def _dropped(members: DataFrame, judged: DataFrame, settings: Duplicates) -> Dat
     reasons = [F.when(holds, F.lit(reason)) for handling, holds, reason in rules if handling == "drop"]
     reason = F.coalesce(F.lit(None).cast("string"), *reasons)
     train = members.where(F.col("split") == TRAIN).select("sample_id", _text().alias("text"))
-    fated = train.join(judged, "text").select("sample_id", reason.alias("reason"))
+    fated = train.join(evaluated, "text").select("sample_id", reason.alias("reason"))
     return fated.where(F.col("reason").isNotNull())
 
 

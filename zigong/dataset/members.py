@@ -18,11 +18,11 @@ from zigong.recipe import DateRange, Recipe
 
 SPLITS = ("train", "test", "target", "select", "oot")
 _POINT = ("population", "user_id", "loan_id", "observation_at")
-HASH_CELLS = 4096  # resolution of the hash range at which ``max_train_samples`` is applied
+HASH_BINS = 4096  # resolution of the hash range at which ``max_train_samples`` is applied
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dataset:
+class BuiltDataset:
     """A dataset before publication.
 
     Attributes:
@@ -41,7 +41,7 @@ class Dataset:
 
 def build_members(
     samples: DataFrame, labels: DataFrame, recipe: Recipe, completion_ids: dict[str, list[int]]
-) -> Dataset:
+) -> BuiltDataset:
     """Joins samples with the labels of the first horizon and assigns each a split and an answer.
 
     A sample without a label is dropped and counted like any other.
@@ -72,7 +72,7 @@ def build_members(
     members = answered.join(repeated, "sample_id", "left_anti")
     dataset_id = _dataset_id(members, main, recipe)
     fated.unpersist()
-    return Dataset(
+    return BuiltDataset(
         dataset_id=dataset_id,
         members=_contracted(members, dataset_id, completion_ids),
         dropped={**dropped, **_by_reason(repeated)},
@@ -162,13 +162,13 @@ def _cap_threshold(train: DataFrame, recipe: Recipe) -> Column:
     cap = recipe.split.max_train_samples
     if cap is None:
         return F.lit(1.0)
-    cell = F.floor(_share(recipe, "cap") * HASH_CELLS).cast("int").alias("cell")
-    counts = {row["cell"]: row["count"] for row in train.groupBy(cell).count().collect()}
+    position = F.floor(_share(recipe, "cap") * HASH_BINS).cast("int").alias("bin")
+    counts = {row["bin"]: row["count"] for row in train.groupBy(position).count().collect()}
     total, kept = 0, 0
-    while kept < HASH_CELLS and total + counts.get(kept, 0) <= cap:
+    while kept < HASH_BINS and total + counts.get(kept, 0) <= cap:
         total += counts.get(kept, 0)
         kept += 1
-    return F.lit(kept / HASH_CELLS)
+    return F.lit(kept / HASH_BINS)
 
 
 def _dataset_id(members: DataFrame, main: Column, recipe: Recipe) -> str:

@@ -67,14 +67,14 @@ class SampleSource(PromptSource):
         Raises:
             DataError: a member has no instruction sample at the pinned version.
         """
-        cells = (
+        partitions = (
             (ds.field("population") == self.population)
             & ds.field("observation_date").isin(members["observation_date"].unique())
             & ds.field("user_bucket").isin(members["user_bucket"].unique())
         )
         paths = LakehousePaths(root=self.root)
         samples = arrow_pinned(
-            paths, "instruction_samples", self.samples_version, columns=("sample_id", *columns), where=cells
+            paths, "instruction_samples", self.samples_version, columns=("sample_id", *columns), where=partitions
         )
         places = pd.Index(samples["sample_id"].to_pandas()).get_indexer(members["sample_id"].to_pandas())
         if (places < 0).any():
@@ -94,17 +94,17 @@ def of_task(members: pa.Table, task: str) -> pa.Table:
     return members.filter(ds.field("task") == task)
 
 
-def cells_of(table: pa.Table) -> list[dict[str, Any]]:
-    """The (observation_date, user_bucket) cells of a table as shards, each a fixed set of keys of one version."""
+def partition_shards(table: pa.Table) -> list[dict[str, Any]]:
+    """The (observation_date, user_bucket) partitions of a table as shards, each a fixed set of keys of one version."""
     found = table.group_by(["observation_date", "user_bucket"]).aggregate([([], "count_all")]).to_pylist()
-    cells = sorted((row["observation_date"].isoformat(), row["user_bucket"], row["count_all"]) for row in found)
+    places = sorted((row["observation_date"].isoformat(), row["user_bucket"], row["count_all"]) for row in found)
     return [
         {"shard": f"{day}_{bucket:04d}", "observation_date": day, "user_bucket": bucket, "rows": rows}
-        for day, bucket, rows in cells
+        for day, bucket, rows in places
     ]
 
 
-def user_cells_of(table: pa.Table) -> list[dict[str, Any]]:
+def user_shards(table: pa.Table) -> list[dict[str, Any]]:
     """The user buckets of a table as shards over all dates, so that no user is split."""
     found = table.group_by(["user_bucket"]).aggregate([([], "count_all")]).sort_by("user_bucket").to_pylist()
     return [
@@ -113,20 +113,20 @@ def user_cells_of(table: pa.Table) -> list[dict[str, Any]]:
     ]
 
 
-def in_cell(shard: Mapping[str, Any]) -> ds.Expression:
-    """Rows of one cell or one user bucket, restricted to the samples listed under ``only`` if the shard has it."""
-    cell = ds.field("user_bucket") == shard["user_bucket"]
+def in_shard(shard: Mapping[str, Any]) -> ds.Expression:
+    """Rows of one shard, restricted to the samples listed under ``only`` if the shard has it."""
+    rows = ds.field("user_bucket") == shard["user_bucket"]
     if "observation_date" in shard:
-        cell &= ds.field("observation_date") == date.fromisoformat(shard["observation_date"])
-    return cell & ds.field("sample_id").isin(shard["only"]) if "only" in shard else cell
+        rows &= ds.field("observation_date") == date.fromisoformat(shard["observation_date"])
+    return rows & ds.field("sample_id").isin(shard["only"]) if "only" in shard else rows
 
 
-def cell_of(members: pa.Table, shard: Mapping[str, Any]) -> pa.Table:
-    """The members in one cell."""
-    return members.filter(in_cell(shard))
+def members_in(members: pa.Table, shard: Mapping[str, Any]) -> pa.Table:
+    """The members in one shard."""
+    return members.filter(in_shard(shard))
 
 
-def prompts_of_cell(
+def prompts_of_shard(
     source: PromptSource, shard: Mapping[str, Any], template: str, *, among: pa.Table | None = None
 ) -> pa.Table:
     """Columns sample_id, user_id and input_ids of one template in one shard of instruction_samples, by sample_id.
@@ -134,9 +134,9 @@ def prompts_of_cell(
     Args:
         among: members; if given, only their prompts are returned.
     """
-    condition = (ds.field("population") == source.population) & in_cell(shard) & (ds.field("template") == template)
+    condition = (ds.field("population") == source.population) & in_shard(shard) & (ds.field("template") == template)
     if among is not None:
-        here = cell_of(among, shard)
+        here = members_in(among, shard)
         condition &= ds.field("observation_date").isin(here["observation_date"].unique())
         condition &= ds.field("sample_id").isin(here["sample_id"].unique())
     paths = LakehousePaths(root=source.root)

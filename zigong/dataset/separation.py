@@ -1,4 +1,4 @@
-"""Finds attributes that alone separate bad from good almost wholly: a value that was written after the outcome does."""
+"""Finds attributes that alone separate bad from good almost perfectly, as a value written after the outcome does."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pyspark.sql import functions as F
 LARGEST_AUC = 0.9  # of one attribute
 LEAST_SAMPLES = 100  # with one value, none of them of one class
 LEAST_EXPECTED = 20.0  # samples of the class that such a value lacks, at the overall bad rate; chance has e**-20
-SMALLEST_CELL = 30  # samples of a value; rarer values of an attribute are one cell
-MOST_CELLS = 1000  # values of an attribute that are told apart
-CELLS_PER_DECADE = 5  # of numbers
+MIN_VALUE_SAMPLES = 30  # samples of a value; rarer values of an attribute are merged
+MAX_VALUES = 1000  # values of an attribute that are distinguished
+BINS_PER_DECADE = 5  # of numbers
 LARGEST_NUMBER = 1e300  # beyond it, as for NaN, a word is no number
 ANY, OTHER = "", "#other"  # values of an attribute: any, and all rare ones
 
@@ -28,7 +28,7 @@ class Separation:
 
     Attributes:
         attribute: its key; values are never named.
-        auc: of its values ranked by their bad rate; 0.5 means that it says nothing.
+        auc: of its values ranked by their bad rate; 0.5 means that it carries no information.
         one_sided: largest number of samples that share a value, or its absence, and are all of one class although both
             were to be expected; 0 if there are none.
     """
@@ -39,7 +39,7 @@ class Separation:
 
     @property
     def is_alarming(self) -> bool:
-        """Whether the attribute is likely to know the outcome."""
+        """Whether the attribute is likely to leak the outcome."""
         return self.auc > LARGEST_AUC or self.one_sided > 0
 
 
@@ -50,8 +50,8 @@ def attribute_separations(prompts: DataFrame) -> tuple[Separation, ...]:
         prompts: one row per sample: ``prompt``, whose attributes are words ``key=value``, and ``label`` (1 = bad).
     """
     totals = _totals(prompts)
-    cells = prompts.select("label", F.explode(_cells(F.col("prompt"))).alias("cell"))
-    found = [_separation(key, values, totals) for key, values in _counts(cells, totals[0]).items()]
+    pairs = prompts.select("label", F.explode(_values(F.col("prompt"))).alias("pair"))
+    found = [_separation(key, values, totals) for key, values in _counts(pairs, totals[0]).items()]
     return tuple(sorted(found, key=lambda one: (-one.one_sided, -one.auc, one.attribute)))
 
 
@@ -60,28 +60,28 @@ def _totals(prompts: DataFrame) -> Counts:
     return int(row["samples"]), int(row["bad"])
 
 
-def _cells(prompt: Column) -> Column:
-    """The distinct cells ``key=value`` of a prompt, and ``key=`` for every key it contains."""
+def _values(prompt: Column) -> Column:
+    """The distinct pairs ``key=value`` of a prompt, and ``key=`` for every key it contains."""
     words = F.filter(F.split(prompt, r"\s+"), lambda word: word.contains("="))
     keys = F.transform(words, lambda word: F.concat(F.substring_index(word, "=", 1), F.lit("=")))
-    return F.array_distinct(F.concat(F.transform(words, _cell), keys))
+    return F.array_distinct(F.concat(F.transform(words, _value), keys))
 
 
-def _cell(word: Column) -> Column:
-    """A word, its number rounded so that there are few: five cells a decade."""
+def _value(word: Column) -> Column:
+    """A word, its number rounded so that there are few: five bins per decade."""
     key, value = F.substring_index(word, "=", 1), F.substring_index(word, "=", -1)
     number = value.try_cast("double")
-    size = F.floor(F.log10(F.abs(number)) * CELLS_PER_DECADE)
+    size = F.floor(F.log10(F.abs(number)) * BINS_PER_DECADE)
     rounded = F.concat(key, F.lit("="), F.signum(number).cast("string"), F.lit("#"), size.cast("string"))
     return F.when((F.abs(number) < LARGEST_NUMBER) & (number != 0), rounded).otherwise(word)
 
 
-def _counts(cells: DataFrame, total: int) -> dict[str, dict[str, Counts]]:
+def _counts(pairs: DataFrame, total: int) -> dict[str, dict[str, Counts]]:
     """Samples and bad of every value of every attribute; its rare values are one."""
-    key = F.substring_index("cell", "=", 1)
-    value = F.substring_index("cell", "=", -1)
-    counted = cells.groupBy("cell").agg(F.count("*").alias("samples"), F.sum("label").alias("bad"))
-    rare = (F.col("samples") < max(SMALLEST_CELL, total // MOST_CELLS)) & (value != ANY)
+    key = F.substring_index("pair", "=", 1)
+    value = F.substring_index("pair", "=", -1)
+    counted = pairs.groupBy("pair").agg(F.count("*").alias("samples"), F.sum("label").alias("bad"))
+    rare = (F.col("samples") < max(MIN_VALUE_SAMPLES, total // MAX_VALUES)) & (value != ANY)
     merged = counted.select(
         key.alias("key"), F.when(rare, F.lit(OTHER)).otherwise(value).alias("value"), "samples", "bad"
     )

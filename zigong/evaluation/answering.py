@@ -1,4 +1,4 @@
-"""Answers of a model to its prompts, on Ray; used for challengers, for champions and for scoring the book."""
+"""Answers of a model to its prompts, on Ray; used for challengers, for champions and for scoring clients."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 from zigong.console import progress
 from zigong.errors import DataError
 from zigong.evaluation.asked_model import AskedModel, ModelFolders
-from zigong.evaluation.prompt_sources import Prompts
+from zigong.evaluation.prompt_sources import ModelPrompts
 from zigong.evaluation.worker import AnswerWorker
 from zigong.fanout.shards import map_shards
 from zigong.fanout.staged import Shard, staged_rows
@@ -22,7 +22,7 @@ from zigong.recipe import Recipe
 def answered(
     asked: AskedModel,
     folders: ModelFolders,
-    prompts: Prompts,
+    prompts: ModelPrompts,
     shards: Sequence[Shard],
     keys: pa.ChunkedArray,
     *,

@@ -186,9 +186,9 @@ def _amounts(events: _Events) -> pd.DataFrame:
 def _per_type(events: _Events, chosen: NDArray[np.bool_], weights: Floats | None) -> Floats:
     """Sums over the chosen events; shape [rows, types]."""
     width = len(events.types)
-    cell = events.row[chosen] * width + events.type_code[chosen]
+    place = events.row[chosen] * width + events.type_code[chosen]
     mass = None if weights is None else weights[chosen]
-    sums = np.bincount(cell, mass, minlength=events.rows * width)
+    sums = np.bincount(place, mass, minlength=events.rows * width)
     return sums.reshape(events.rows, width).astype(np.float64)
 
 

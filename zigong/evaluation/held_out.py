@@ -135,7 +135,7 @@ def _split_figures(
 
 
 def metric_rows(figures: Sequence[Figure], dataset_id: str) -> tuple[pa.Table, str]:
-    """Rows of evaluation_metrics, and the cells that they replace: only those of the measured models."""
+    """Rows of evaluation_metrics, and the predicate of those they replace: only of the measured models."""
     rows = pa.Table.from_pylist([asdict(figure) for figure in figures], schema=_SCHEMA)
     return in_dataset(rows, dataset_id)
 

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from zigong.dataset.samples import cells_of, user_cells_of
+from zigong.dataset.samples import partition_shards, user_shards
 from zigong.errors import DataError
 from zigong.evaluation.answering import answered
 from zigong.evaluation.asked_model import AskedModel, ModelFolders
 from zigong.evaluation.held_out import in_dataset
-from zigong.evaluation.prompt_sources import Prompts
+from zigong.evaluation.prompt_sources import ModelPrompts
 from zigong.recipe import Recipe
 
 COLUMNS = ("model_id", "sample_id", "split", "answer", "p_bad", "miss")
@@ -24,7 +24,7 @@ def model_answers(
     model_id: str,
     asked: AskedModel,
     folders: ModelFolders,
-    prompts: Prompts,
+    prompts: ModelPrompts,
     members: pa.Table,
     *,
     recipe: Recipe,
@@ -39,7 +39,7 @@ def model_answers(
         DataError: the prompt of a member does not fit the model's context, or a file of the model differs from the
             registered one.
     """
-    shards = user_cells_of(members) if recipe.evaluation.engine == "trees" else cells_of(members)
+    shards = user_shards(members) if recipe.evaluation.engine == "trees" else partition_shards(members)
     rows = answered(
         asked,
         folders,
@@ -76,5 +76,5 @@ def baseline_answers(model_id: str, members: pa.Table, p_bad: NDArray[np.float64
 
 
 def answer_rows(answers: Mapping[str, pa.Table], dataset_id: str) -> tuple[pa.Table, str]:
-    """Rows of evaluation_answers, and the cells that they replace."""
+    """Rows of evaluation_answers, and the predicate of the rows that they replace."""
     return in_dataset(pa.concat_tables(answers.values()), dataset_id)

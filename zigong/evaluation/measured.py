@@ -15,7 +15,7 @@ from zigong.runs.job import Job
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class ModelFigures:
     """Figures of an evaluation on one dataset.
 
     Attributes:
@@ -27,7 +27,7 @@ class Measured:
     figures: Mapping[tuple[str, str, str], Figure]
 
     @classmethod
-    def of(cls, rows: pa.Table, model_id: str) -> Measured:
+    def of(cls, rows: pa.Table, model_id: str) -> ModelFigures:
         """Reads the figures of a model.
 
         Args:
@@ -95,7 +95,7 @@ class Measured:
         return None if other == self.model_id else self.interval(self.model_id, split, f"{LEAD}{other}")
 
 
-def measured_in(job: Job, *, dataset_id: str, model_id: str) -> Measured:
+def measured_in(job: Job, *, dataset_id: str, model_id: str) -> ModelFigures:
     """The figures of a model at the version of evaluation_metrics pinned by the run of a job."""
     rows = job.arrow("evaluation_metrics", where=ds.field("dataset_id") == dataset_id)
-    return Measured.of(rows, model_id)
+    return ModelFigures.of(rows, model_id)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from zigong.dataset.samples import PromptSource, SampleSource, cell_of, in_cell, prompts_of_cell
+from zigong.dataset.samples import PromptSource, SampleSource, in_shard, members_in, prompts_of_shard
 from zigong.evaluation.asked_model import AskedModel
 from zigong.evaluation.member_sequences import sequences_of_members
 from zigong.evaluation.refolding import HistoryPolicy, refolded
@@ -27,7 +27,7 @@ from zigong.lakehouse.tables import arrow_pinned
 _READ = (*COPIED, "profile", "counts", "events", "event_loans", "loans", "loan")
 
 
-class Prompts(Protocol):
+class ModelPrompts(Protocol):
     """Prompts of one model, read by shard."""
 
     @property
@@ -54,7 +54,7 @@ class SamplePrompts:
 
     @property
     def fingerprint(self) -> str:
-        """See :class:`Prompts`."""
+        """See :class:`ModelPrompts`."""
         dataset = self.source
         members = f"-{dataset.members_version}" if isinstance(dataset, SampleSource) else ""
         return f"samples-{dataset.samples_version}{members}-{'-'.join(self.splits)}"
@@ -64,8 +64,8 @@ class SamplePrompts:
         return self.source.members(self.splits) if isinstance(self.source, SampleSource) else None
 
     def of_shard(self, shard: Mapping[str, Any], encoder: LineEncoder) -> pa.Table:  # noqa: ARG002
-        """See :class:`Prompts`."""
-        return prompts_of_cell(self.source, shard, self.template, among=self._wanted)
+        """See :class:`ModelPrompts`."""
+        return prompts_of_shard(self.source, shard, self.template, among=self._wanted)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ class SequencePrompts:
 
     @property
     def fingerprint(self) -> str:
-        """See :class:`Prompts`."""
+        """See :class:`ModelPrompts`."""
         members = "all" if self.members is None else f"{self.members.dataset_id}-{self.members.members_version}"
         return f"sequences-{self.version}-{members}-{'-'.join(self.splits)}"
 
@@ -102,9 +102,9 @@ class SequencePrompts:
         return None if self.members is None else self.members.members(self.splits)
 
     def of_shard(self, shard: Mapping[str, Any], encoder: LineEncoder) -> pa.Table:
-        """See :class:`Prompts`."""
-        here = (ds.field("population") == self.population) & in_cell(shard)
-        among = None if self._wanted is None else cell_of(self._wanted, shard)
+        """See :class:`ModelPrompts`."""
+        here = (ds.field("population") == self.population) & in_shard(shard)
+        among = None if self._wanted is None else members_in(self._wanted, shard)
         if among is not None:
             here &= ds.field("observation_date").isin(among["observation_date"].unique())
         paths = LakehousePaths(root=self.root)
@@ -124,7 +124,7 @@ def prompts_of_members(
     recipe_prompts: PromptSpec,
     recipe_tokenizer: str,
     sequences_version: int,
-) -> Prompts:
+) -> ModelPrompts:
     """The prompts of a model about the members of a dataset: the published ones if they are prompts of this model.
 
     Args:

@@ -9,11 +9,11 @@ import pyarrow as pa
 import torch
 
 from zigong.evaluation.asked_model import AskedModel, ModelFolders, OpenedModel
-from zigong.evaluation.prompt_sources import Prompts
+from zigong.evaluation.prompt_sources import ModelPrompts
 
 
 class AnswerWorker:
-    """Answers shards: cells (observation_date, user_bucket), or the users of a bucket.
+    """Answers shards: partitions (observation_date, user_bucket), or the users of a bucket.
 
     Args:
         asked: the model and its question.
@@ -29,7 +29,7 @@ class AnswerWorker:
         *,
         asked: AskedModel,
         folders: ModelFolders,
-        prompts: Prompts,
+        prompts: ModelPrompts,
         engine: Literal["samples", "trees"],
         batch_tokens: int,
         torch_threads: int,

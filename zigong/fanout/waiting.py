@@ -29,7 +29,7 @@ def release_actors() -> None:
 
 
 def wait_for_cpus(wanted: float, *, purpose: str, longest_seconds: float = LONGEST_WAIT_SECONDS) -> None:
-    """Waits until a local Ray has CPUs free, and says so while it waits.
+    """Waits until a local Ray has CPUs free, and logs that it waits.
 
     A cluster is left alone: it may start nodes for what waits.
 
@@ -57,7 +57,7 @@ def wait_for_cpus(wanted: float, *, purpose: str, longest_seconds: float = LONGE
 
 @contextmanager
 def signs_of_life(title: str, state: Callable[[], Mapping[str, object]]) -> Iterator[None]:
-    """Logs, while the block runs, how its work on Ray stands, every ``SECONDS_BETWEEN_SIGNS``.
+    """Logs, while the block runs, the progress of its work on Ray, every ``SECONDS_BETWEEN_SIGNS``.
 
     Args:
         title: what runs.
@@ -68,7 +68,7 @@ def signs_of_life(title: str, state: Callable[[], Mapping[str, object]]) -> Iter
     def report() -> None:
         while not stop.wait(SECONDS_BETWEEN_SIGNS):
             fields = {"work": title, **state(), "free_cpus": _free_cpus(), "cpus": _all_cpus()}
-            LOG.info("at work on Ray", extra={"fields": fields})
+            LOG.info("working on Ray", extra={"fields": fields})
 
     reporter = threading.Thread(target=report, daemon=True, name=f"signs of {title}")
     reporter.start()

@@ -1,4 +1,4 @@
-"""A file or folder that a reader finds whole, as it was or as it is now."""
+"""Atomic writes: a reader finds the complete former or the complete new file or folder."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)  # of mount
 
 @contextmanager
 def promoted_file(file: Path) -> Iterator[Path]:
-    """Gives a path of its own beside ``file``, which becomes ``file`` once the block ends without an error.
+    """Gives a path of its own next to ``file``, which becomes ``file`` once the block ends without an error.
 
     After an error nothing is left of it: on a full disk even a small file is in the way. Each writer has its own, so of
-    several at once the last one stays, whole.
+    several at once the complete result of the last one remains.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.{uuid4().hex}.part")
@@ -33,7 +33,7 @@ def promoted_file(file: Path) -> Iterator[Path]:
 
 @contextmanager
 def promoted_folder(folder: Path) -> Iterator[Path]:
-    """Gives an empty folder beside ``folder`` and renames it to ``folder`` once the block ends without an error."""
+    """Gives an empty folder next to ``folder`` and renames it to ``folder`` once the block ends without an error."""
     partial = folder.with_name(f".{folder.name}.partial")
     former = folder.with_name(f".{folder.name}.former")
     for leftover in (partial, former):
@@ -47,7 +47,7 @@ def promoted_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_text(file: Path, text: str, *, mode: int | None = None) -> None:
-    """Writes a text as UTF-8, whole or not at all; ``mode`` are its permissions, by default those of the umask."""
+    """Writes a text as UTF-8, completely or not at all; ``mode`` are its permissions, by default those of the umask."""
     with promoted_file(file) as partial:
         partial.write_text(text, encoding="utf-8")
         if mode is not None:
@@ -55,7 +55,7 @@ def write_text(file: Path, text: str, *, mode: int | None = None) -> None:
 
 
 def write_once(file: Path, text: str) -> bool:
-    """Creates a file with its whole content, unless it exists; returns whether this call created it.
+    """Creates a file with its complete content, unless it exists; returns whether this call created it.
 
     Of several writers at once, on one machine or on a shared disk, exactly one creates it. In an object store the same
     is a put under the condition that the object does not exist.
@@ -86,7 +86,7 @@ def _write_exclusively(file: Path, text: str) -> bool:
 
 
 def write_json(file: Path, content: object, *, mode: int | None = None) -> None:
-    """Writes JSON whole or not at all, keys sorted; what JSON has no form for becomes its text."""
+    """Writes JSON completely or not at all, keys sorted; what JSON has no form for becomes its text."""
     write_text(file, json_text(content), mode=mode)
 
 

@@ -77,9 +77,9 @@ def _publish(job: Job, plan: RebuildPlan, due: Lineage) -> None:
         dates = ObservationDates(population=due.population, days=plan.full_dates)
         points = job.read(POINTS).where(dates.predicate)
         frames.append(due_sequences(job, points))
-    if plan.touched is not None and plan.cells and plan.published is not None:
+    if plan.touched is not None and plan.partitions and plan.published is not None:
         frames += [_rebuilt(job, plan.touched), _others(job, plan, plan.touched)]
-        basis = Basis(table=SEQUENCES, version=plan.published, partitions=plan.cells)
+        basis = Basis(table=SEQUENCES, version=plan.published, partitions=plan.partitions)
     frame = frames[0]
     for part in frames[1:]:
         frame = frame.unionByName(part)
@@ -95,7 +95,7 @@ def _rebuilt(job: Job, touched: DataFrame) -> DataFrame:
 
 
 def _others(job: Job, plan: RebuildPlan, touched: DataFrame) -> DataFrame:
-    """The unaffected published rows in the cells of affected points."""
+    """The unaffected published rows in the partitions of affected points."""
     published = open_pinned(job.spark, job.paths, SEQUENCES, plan.published or 0)
     named = F.broadcast(touched.select("user_id", "observation_date"))
     return published.where(plan.touched_predicate).join(named, ["user_id", "observation_date"], "left_anti")

@@ -56,7 +56,7 @@ def known_timelines(job: Job) -> DataFrame:
         try:
             return _updated(job, state, until)
         except TooMuchChanged as reason:
-            LOG.info("state made anew", extra={"fields": {"table": STATE, "reason": str(reason)}})
+            LOG.info("timelines rebuilt", extra={"fields": {"table": STATE, "reason": str(reason)}})
     timezone = job.recipe.business_timezone
     return _published(job, user_timelines(known_between(source_events(job), None, until, timezone), timezone), until)
 

@@ -33,21 +33,21 @@ class RebuildPlan:
         published: version of the table; None: never published.
         full_dates: dates to build completely, since no published row can be reused.
         touched: affected points (user_id, observation_date, user_bucket) of the other dates; None: there are none.
-        cells: table partitions of these points.
+        partitions: table partitions of these points.
     """
 
     population: str
     published: int | None
     full_dates: tuple[date, ...]
     touched: DataFrame | None
-    cells: frozenset[Partition]
+    partitions: frozenset[Partition]
 
     @property
     def touched_predicate(self) -> str:
-        """SQL predicate of the cells with affected points."""
+        """SQL predicate of the partitions with affected points."""
         buckets: defaultdict[str, list[int]] = defaultdict(list)
-        for cell in self.cells:
-            buckets[cell["observation_date"]].append(int(cell["user_bucket"]))
+        for place in self.partitions:
+            buckets[place["observation_date"]].append(int(place["user_bucket"]))
         listed = (
             f"(observation_date = DATE'{day}' AND user_bucket IN ({', '.join(map(str, sorted(found)))}))"
             for day, found in sorted(buckets.items())
@@ -58,7 +58,10 @@ class RebuildPlan:
     def predicate(self) -> str:
         """SQL predicate of everything to write; empty if there is nothing to write."""
         dates = ObservationDates(population=self.population, days=self.full_dates)
-        parts = [*([dates.predicate] if self.full_dates else []), *([self.touched_predicate] if self.cells else [])]
+        parts = [
+            *([dates.predicate] if self.full_dates else []),
+            *([self.touched_predicate] if self.partitions else []),
+        ]
         return parts[0] if len(parts) == 1 else " OR ".join(f"({part})" for part in parts)
 
 
@@ -84,7 +87,7 @@ def plan_rebuild(job: Job, table: str, due: Lineage) -> RebuildPlan:
             found.append(_touched(job, table, published or 0, dict(inputs), days))
         except TooMuchChanged as reason:
             fields = {"table": table, "first": str(days[0]), "last": str(days[-1]), "reason": str(reason)}
-            LOG.info("dates built whole", extra={"fields": fields})
+            LOG.info("dates built completely", extra={"fields": fields})
             full_dates += days
     kept = [points for points in found if points is not None]
     touched = reduce(DataFrame.unionByName, kept).localCheckpoint() if kept else None
@@ -94,7 +97,7 @@ def plan_rebuild(job: Job, table: str, due: Lineage) -> RebuildPlan:
         published=published,
         full_dates=tuple(sorted(full_dates)),
         touched=touched,
-        cells=frozenset(Partition.of(population=due.population, **place.asDict()) for place in places),
+        partitions=frozenset(Partition.of(population=due.population, **place.asDict()) for place in places),
     )
 
 

@@ -91,7 +91,7 @@ def score_samples(
         empty and reason explains why.
 
     Raises:
-        DataError: a sample is too long or bears no loss, an age is negative, or a score is not finite.
+        DataError: a sample is too long or has no token in the loss, an age is negative, or a score is not finite.
     """
     manifest = agent.manifest
     if targets.fingerprint != target_fingerprint(manifest, targets.target_ids, settings):

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from zigong.dataset.samples import SampleSource, cell_of, cells_of, user_cells_of
+from zigong.dataset.samples import SampleSource, members_in, partition_shards, user_shards
 from zigong.fanout.shards import map_shards
 from zigong.fanout.staged import staged_rows
 from zigong.influence.capture import OpenAgent
@@ -44,7 +44,7 @@ class Scorer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class ScoreComparison:
     """Comparison of scores with other settings.
 
     Attributes:
@@ -97,14 +97,14 @@ def scored_samples(
     source, reused = task.source, taken_over(members, former)
     wanted = without(members, reused)
     manifests = map_shards(
-        _shards_of(source, wanted, user_cells_of if task.settings.engine == "trees" else cells_of),
+        _shards_of(source, wanted, user_shards if task.settings.engine == "trees" else partition_shards),
         InfluenceWorker,
         {"task": task},
         stage_folder=stage_folder,
         fingerprint=f"{scorer.fingerprint}-{source.members_version}-{source.samples_version}",
         engine=engine,
         progress=progress,
-        keys_of=lambda shard: cell_of(wanted, shard)["sample_id"].to_pylist(),
+        keys_of=lambda shard: members_in(wanted, shard)["sample_id"].to_pylist(),
     )
     computed = staged_rows(stage_folder, manifests, wanted["sample_id"])
     return ScoredSamples(reused=reused, computed=computed, wanted=wanted)
@@ -112,7 +112,7 @@ def scored_samples(
 
 def compared(
     scorer: Scorer, members: pa.Table, scores: pa.Table, settings: Influence, *, top_share: float
-) -> Comparison:
+) -> ScoreComparison:
     """Compares scores with those of other settings.
 
     Args:
@@ -125,7 +125,7 @@ def compared(
     tables, warnings = comparison_tables(
         with_strata(scores, members), settings, targets=targets, manifest=manifest, top_share=top_share
     )
-    return Comparison(tables=tables, warnings=warnings, figures=diagnostic_figures(targets, manifest))
+    return ScoreComparison(tables=tables, warnings=warnings, figures=diagnostic_figures(targets, manifest))
 
 
 def _shards_of(
@@ -136,6 +136,6 @@ def _shards_of(
     return [
         shard
         if shard["rows"] == complete[shard["shard"]]
-        else {**shard, "only": cell_of(wanted, shard)["sample_id"].to_pylist()}
+        else {**shard, "only": members_in(wanted, shard)["sample_id"].to_pylist()}
         for shard in divided(wanted)
     ]

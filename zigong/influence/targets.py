@@ -128,7 +128,7 @@ def target_gradients(
         business_timezone: T of a date is midnight in this zone; determines which targets are later than a maturity.
 
     Raises:
-        DataError: there is no target, or a target is too long or bears no loss.
+        DataError: there is no target, or a target is too long or has no token in the loss.
     """
     if not len(targets):
         raise DataError("there are no target samples to score against", action="check the split: target is empty")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from zigong.dataset.samples import SampleSource, cell_of
+from zigong.dataset.samples import SampleSource, members_in
 from zigong.influence.capture import OpenAgent, open_agent
 from zigong.influence.score import score_samples
 from zigong.influence.target_file import read_targets
@@ -45,7 +45,7 @@ class ScoringTask:
 
 
 class InfluenceWorker:
-    """Scores shards; a shard is one (observation_date, user_bucket) cell of the training samples, or a part of it.
+    """Scores shards; a shard is one (observation_date, user_bucket) partition of the training samples, or a part of it.
 
     A sample's score does not depend on its shard: see ``by_length_class`` of :func:`score_samples`.
     """
@@ -58,5 +58,5 @@ class InfluenceWorker:
 
     def __call__(self, shard: Mapping[str, Any]) -> pa.Table:
         """Scores of one shard, one row per sample."""
-        samples = Samples.from_arrow(self._task.source.with_prompts(cell_of(self._members, shard)))
+        samples = Samples.from_arrow(self._task.source.with_prompts(members_in(self._members, shard)))
         return score_samples(self._agent, self._targets, samples, self._task.settings, by_length_class=True)

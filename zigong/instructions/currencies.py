@@ -1,4 +1,4 @@
-"""The currencies of amounts: text and features never mix two of them in silence."""
+"""The currencies of amounts: text and features never mix two of them silently."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 Integers = npt.NDArray[np.int64]
 
 
-class Measured(Protocol):
+class Tokenised(Protocol):
     """A prompt whose length in tokens is known."""
 
     @property
@@ -19,7 +19,7 @@ class Measured(Protocol):
         """Tokens of history and branch."""
 
 
-P = TypeVar("P", bound=Measured)
+P = TypeVar("P", bound=Tokenised)
 
 
 def fold_steps(months: npt.NDArray[np.int64]) -> Integers:

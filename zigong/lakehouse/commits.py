@@ -106,7 +106,7 @@ def make_commit(write: Callable[[], None], *, table: str, cells: str, attempts: 
         except LOST_RACES as error:
             conflict = str(error).splitlines()[0]
     raise ConflictError(
-        f"table {table}, cells {cells}: {attempts} attempts lost to other writers: {conflict}",
+        f"table {table}, rows with {cells}: {attempts} attempts lost to other writers: {conflict}",
         action="wait for the other run to end, then rerun with the same run id",
     )
 

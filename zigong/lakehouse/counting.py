@@ -21,7 +21,7 @@ class RowsRead:
     Attributes:
         rows: number of rows read.
         outside: how many of them lie outside the dates of the run, and are neither published nor refused.
-        carried: published rows that are published again with them, since they are in the same cells; not part of
+        carried: published rows that are published again with them, since they are in the same partitions; not part of
             ``rows``.
     """
 

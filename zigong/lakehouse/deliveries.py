@@ -23,7 +23,7 @@ class DeliveredFile:
         path: below the folder of the source.
         arrived_on: its date of arrival by its name or folder; None: the mapping declares no pattern.
         bytes: its size.
-        modified_at: when its file system says that it was written.
+        modified_at: time of its last modification, by its file system.
         digest: SHA-256 of its content.
     """
 

@@ -71,6 +71,6 @@ def make_fenced_commit(write: Callable[[], None], basis: Basis, *, table: str, c
             conflict = f"{basis.table} has changed since version {basis.version}"
             break
     raise StaleRowsError(
-        f"table {table}, cells {cells}: another writer changed published rows that these depend on: {conflict}",
+        f"table {table}, rows with {cells}: another writer changed published rows that these depend on: {conflict}",
         action="wait for the other run to end, then rerun with the same run id: the rows are computed again",
     )

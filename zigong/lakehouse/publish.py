@@ -30,13 +30,13 @@ from zigong.lakehouse.replayed import with_former_replays
 from zigong.lakehouse.row_text import EXACT
 from zigong.lakehouse.staging import staged_files, staging_name
 from zigong.lakehouse.tables import latest_version
-from zigong.lakehouse.verdicts import BLOCKED, PASSED, Verdict, record_verdict
+from zigong.lakehouse.verdicts import BLOCKED, PASSED, TableVerdict, record_verdict
 
 
 class Audit(Protocol):
     """Audits staged rows against a contract; rows rejected or dropped earlier are part of rows in."""
 
-    def __call__(self, rows: DataFrame, contract: TableContract, *, rejected: int, dropped: int) -> Verdict:
+    def __call__(self, rows: DataFrame, contract: TableContract, *, rejected: int, dropped: int) -> TableVerdict:
         """The verdict."""
 
 
@@ -68,24 +68,24 @@ def publish(
     attempt: Attempt | None = None,
     read: RowsRead | None = None,
 ) -> Published:
-    """Publishes ``frame`` as the complete content of the cells of a table.
+    """Publishes ``frame`` as all rows of a table that match ``cells``.
 
     Args:
         frame: the new rows; columns of the contract, in any order.
         cells: SQL predicate that selects table partitions; all rows that match it are replaced.
         rejected: rows the transform already rejected (columns ``reasons`` and ``payload``); part of rows in.
         dropped: number of rows that the transform dropped, by reason; part of rows in.
-        may_be_empty: whether cells without rows are valid, such as a night without events.
+        may_be_empty: whether no row is valid, such as a night without events.
         lineage: what the rows were built from; recorded in the commit.
         basis: published rows that ``frame`` depends on; the commit is made only if they are unchanged.
-        again: publish even if this run has committed these cells before, because others have committed since.
+        again: publish even if this run has committed the same ``cells`` before, because others have committed since.
         attempt: the attempt of the run that publishes; it stages in a folder of its own.
         read: counts of the rows read; by default ``frame``, ``rejected`` and ``dropped`` are the input.
 
     Raises:
         DataError: the audit blocked the table, or rows were lost between the read and the commit.
         StaleRowsError: another writer changed the basis.
-        ConflictError: every attempt lost to other writers of the same cells, or a later attempt of the run took over.
+        ConflictError: every attempt lost to other writers of the same rows, or a later attempt of the run took over.
     """
     contract, attempt = table_contract(table), attempt or Attempt()
     create_if_missing(paths, contract)
@@ -213,18 +213,18 @@ def _verified(paths: LakehousePaths, outcome: Published) -> Published:
     later = [commit["attempt"] for commit in ours if commit.get("attempt", 0) > outcome.attempt]
     if later:  # Delta skips a commit whose token is below one it has seen
         raise ConflictError(
-            f"table {outcome.table}, cells {outcome.cells}: attempt {max(later)} of run {outcome.run_id} has taken "
+            f"table {outcome.table}, rows with {outcome.cells}: attempt {max(later)} of run {outcome.run_id} has taken "
             f"over from attempt {outcome.attempt}, whose commit was refused",
             action="wait for the other process to end; nothing of this attempt was published",
         )
     mine = [commit for commit in ours if commit.get("attempt", 0) == outcome.attempt]
     expected = outcome.published + outcome.carried
-    if not mine and not expected:  # Delta makes no commit where empty cells stay empty
+    if not mine and not expected:  # Delta makes no commit where no row is replaced by none
         return replace(outcome, version=latest_version(paths, outcome.table))
     written = mine[0]["rows_written"] if mine else None
     if written != expected:
         raise DataError(
-            f"table {outcome.table}, cells {outcome.cells}: {expected} rows passed the audit, "
+            f"table {outcome.table}, rows with {outcome.cells}: {expected} rows passed the audit, "
             f"the commit wrote {written}",
             action="the storage lost rows; restore the previous version and rerun the step with a new run id",
         )
@@ -269,10 +269,10 @@ def _replace(
 
 
 def _finished(paths: LakehousePaths, table: str, *, run_id: str, wanted: tuple[str, str, int]) -> Published | None:
-    """The outcome that an earlier attempt of the same run committed for the same cells, None if there is none.
+    """The outcome that an earlier attempt of the same run committed for the same ``cells``, None if there is none.
 
     Args:
-        wanted: step, cells, and how often the step was asked for again after it had finished.
+        wanted: step, cells, and how often the step was requested again after it had finished.
     """
     known = {item.name for item in fields(Published)}
     for commit in own_commits(paths, table, run_id):

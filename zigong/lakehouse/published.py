@@ -14,7 +14,7 @@ class Published:
         rows_in: rows read, counted at the read: published + quarantined + dropped + outside, unless it was blocked.
         published: rows of the input that were published.
         outside: rows of the input outside the dates of the run.
-        carried: rows of the cells that were published before and stay.
+        carried: rows matching ``cells`` that were published before and stay.
     """
 
     run_id: str

@@ -83,7 +83,7 @@ def mark_replayed(
 def with_former_replays(refused: DataFrame, paths: LakehousePaths, table: str) -> DataFrame:
     """Refused rows with ``replayed_by`` of an equal row of the table that was replayed before.
 
-    A delivery that brings a row again, after somebody has corrected it, is refused again; the mark says which replay to
+    A delivery that brings a row again, after somebody has corrected it, is refused again; the mark names the replay to
     repeat.
 
     Args:

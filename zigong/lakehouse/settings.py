@@ -1,7 +1,7 @@
 """Settings that are fixed for a lakehouse: written into it by its first run, compared by every other one.
 
-Pseudonyms, user buckets, dates and cells of all its tables follow from them; a run under others would publish every
-client a second time.
+Pseudonyms, user buckets, dates and partitions of all its tables follow from them; a run under others would publish
+every client a second time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MEANING = {
 
 
 def key_fingerprint(key: bytes) -> str:
-    """A digest that tells keys apart and does not give them away."""
+    """A digest that distinguishes keys and does not reveal them."""
     return hmac.digest(key, b"zigong lakehouse key", "sha256").hex()[:16]
 
 
@@ -43,8 +43,8 @@ def require_settings(root: Path, *, user_buckets: int, business_timezone: str, k
     Raises:
         ConfigError: a setting differs; the message names both values and what a change would take.
     """
-    cells = {name: list(table_contract(name).partitions) for name in table_names()}
-    given: dict[str, Any] = {"user_buckets": user_buckets, "business_timezone": business_timezone, "cells": cells}
+    partitions = {name: list(table_contract(name).partitions) for name in table_names()}
+    given: dict[str, Any] = {"user_buckets": user_buckets, "business_timezone": business_timezone, "cells": partitions}
     given[KEY] = key_fingerprint(key) if key is not None else None
     file = root / FILE
     if not file.is_file() and write_once(file, json_text(given)):
@@ -70,7 +70,7 @@ def _comparable(given: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str,
 
 
 def _text(value: Any, other: Any) -> str:
-    """The value; of cells only those that differ."""
+    """The value; of partition columns only those of tables that differ."""
     if not isinstance(value, dict):
         return str(value)
-    return ", ".join(f"{name} ({', '.join(cells)})" for name, cells in value.items() if cells != other.get(name))
+    return ", ".join(f"{name} ({', '.join(own)})" for name, own in value.items() if own != other.get(name))

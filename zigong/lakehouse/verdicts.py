@@ -15,7 +15,7 @@ from zigong.lakehouse.tables import arrow_pinned, published_version
 PASSED, BLOCKED = "passed", "blocked"
 
 
-class Verdict(Protocol):
+class TableVerdict(Protocol):
     """The result of the rules of a table."""
 
     @property
@@ -44,7 +44,7 @@ class Verdict(Protocol):
 
 def record_verdict(
     paths: LakehousePaths,
-    verdict: Verdict,
+    verdict: TableVerdict,
     *,
     run_id: str,
     table: str,

@@ -99,7 +99,7 @@ def _contradictions(entries: Sequence[Entry], logs: dict[str, TableLog]) -> Iter
         if commit is None:
             yield Break(place=place, expected=f"a commit of run {entry.run_id}", found=f"none up to {max(log.commits)}")
         elif not entry.rows_published and commit.get("run_id") != entry.run_id:
-            continue  # Delta makes no commit where empty cells stay empty: the version is an earlier one
+            continue  # Delta makes no commit where no row is replaced by none: the version is an earlier one
         elif commit.get("run_id") != entry.run_id or commit.get("verdict") != "passed":
             found = f"run {commit.get('run_id')}, verdict {commit.get('verdict')}"
             yield Break(place=place, expected=f"a commit of run {entry.run_id}, verdict passed", found=found)

@@ -16,8 +16,8 @@ from zigong.lakehouse.publish import Rules
 from zigong.quality.measures import AuditContext, measured
 from zigong.quality.published_suite import published_suite
 from zigong.quality.reference import made_reference
-from zigong.quality.rows import REASONS, conform, judged_columns
-from zigong.quality.suite import judged, open_context
+from zigong.quality.rows import REASONS, audited_columns, conform
+from zigong.quality.suite import evaluated, open_context
 from zigong.quality.verdict import Verdict, pending_results
 
 
@@ -28,7 +28,7 @@ def contract_rules(run_folder: Path, context: AuditContext) -> Rules:
     """
 
     def audit(rows: DataFrame, contract: TableContract, *, rejected: int, dropped: int) -> Verdict:
-        verdict = judge_table(rows, contract, context, run_folder, rejected=rejected, dropped=dropped)
+        verdict = audit_table(rows, contract, context, run_folder, rejected=rejected, dropped=dropped)
         if verdict.passed:
             pin_missing_references(rows.where(F.size(REASONS) == 0), contract, context)
         return verdict
@@ -36,7 +36,7 @@ def contract_rules(run_folder: Path, context: AuditContext) -> Rules:
     return Rules(conform=conform, audit=audit, reasons=REASONS)
 
 
-def judge_table(
+def audit_table(
     rows: DataFrame,
     contract: TableContract,
     context: AuditContext,
@@ -45,7 +45,7 @@ def judge_table(
     rejected: int = 0,
     dropped: int = 0,
 ) -> Verdict:
-    """Measures and judges conformed rows; writes the verdict, the Data Docs and a suite that other tools can evaluate.
+    """Measures and evaluates conformed rows; writes verdict, Data Docs and a suite that other tools can evaluate.
 
     Args:
         rows: conformed rows, cheap to read more than once.
@@ -59,20 +59,20 @@ def judge_table(
     verdict = Verdict(
         kept=found.kept,
         refused=found.refused,
-        results=judged(gx_context, contract.name, results, run_id=context.run_id),
+        results=evaluated(gx_context, contract.name, results, run_id=context.run_id),
     )
     write_verdict(run_folder, contract.name, verdict, run_id=context.run_id, rules_version=contract.rules_version)
     return verdict
 
 
-def judge_published(rows: DataFrame, contract: TableContract, context: AuditContext, run_folder: Path) -> Verdict:
-    """Judges rows that are not conformed yet, such as those of a published table; they are read once.
+def audit_published(rows: DataFrame, contract: TableContract, context: AuditContext, run_folder: Path) -> Verdict:
+    """Evaluates rows that are not conformed yet, such as those of a published table; they are read once.
 
     Spark caches what several measurements need: broken rules, keys, and the columns of table rules.
     """
-    conformed = conform(rows, contract).select(*judged_columns(contract), REASONS).persist()
+    conformed = conform(rows, contract).select(*audited_columns(contract), REASONS).persist()
     try:
-        return judge_table(conformed, contract, context, run_folder)
+        return audit_table(conformed, contract, context, run_folder)
     finally:
         conformed.unpersist()
 

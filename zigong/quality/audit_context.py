@@ -1,4 +1,4 @@
-"""The context in which a run's tables are judged: its date, earlier verdicts, other tables and pinned references."""
+"""The context in which a run's tables are evaluated: its date, earlier verdicts, other tables and pinned references."""
 
 from __future__ import annotations
 

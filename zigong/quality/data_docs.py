@@ -36,7 +36,7 @@ def build_docs(context: AbstractDataContext) -> Path | None:
     template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(
         room.joinpath("data_docs.html").read_text(encoding="utf-8")
     )
-    results = sorted(_results(context, index.parent), key=lambda result: str(result["judged_at"]))
+    results = sorted(_results(context, index.parent), key=lambda result: str(result["evaluated_at"]))
     index.write_text(template.render(results=results, style=Markup(style)), encoding="utf-8")  # noqa: S704 - our own file
     return index
 
@@ -51,7 +51,7 @@ def _results(context: AbstractDataContext, site: Path) -> list[dict[str, object]
             {
                 "table": key.expectation_suite_identifier.name,
                 "run": key.run_id.run_name,
-                "judged_at": f"{key.run_id.run_time.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
+                "evaluated_at": f"{key.run_id.run_time.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
                 "rules": result.statistics["evaluated_expectations"],
                 "broken": result.statistics["unsuccessful_expectations"],
                 "page": _path(str(address["site_url"])).relative_to(site).as_posix(),

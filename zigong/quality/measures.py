@@ -28,15 +28,15 @@ Earlier = Callable[[str, str, int], Sequence[float]]
 
 @dataclass(frozen=True, kw_only=True)
 class AuditContext:
-    """The context in which a table is judged.
+    """The context in which a table is evaluated.
 
     Attributes:
-        run_id: run whose rows are judged.
-        as_of: moment at which ages are measured; None: ages are not judged.
+        run_id: run whose rows are evaluated.
+        as_of: moment at which ages are measured; None: ages are not evaluated.
         earlier: (table, rule, count) -> values of the rule in the last ``count`` verdicts of other published runs,
             newest first; None: the rows are only part of their table, so they are never compared with other runs.
-        other: opens another table at the version the run reads; None: references to other tables are not judged.
-        references: the pinned references; None: drift is not judged.
+        other: opens another table at the version the run reads; None: references to other tables are not evaluated.
+        references: the pinned references; None: drift is not evaluated.
     """
 
     run_id: str
@@ -51,15 +51,15 @@ class AuditContext:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class Measurement:
     """The measurement of one rule.
 
     Attributes:
         value: value that later verdicts are compared with; None: nothing could be measured.
         observed: number compared with the bounds: the value, or its ratio to earlier values.
-        note: why there is nothing to judge.
-        excused: whether the rule may remain unjudged, because there is no row or nothing to compare with yet. A rule
-            that is neither judged nor excused is broken.
+        note: why there is nothing to evaluate.
+        excused: whether the rule may remain unevaluated, because there is no row or nothing to compare with yet. A rule
+            that is neither evaluated nor excused is broken.
     """
 
     value: float | None
@@ -80,7 +80,7 @@ class TableMeasures:
 
     kept: int
     refused: int
-    of_rules: Mapping[str, Measured] = field(default_factory=dict)
+    of_rules: Mapping[str, Measurement] = field(default_factory=dict)
 
 
 def measured(
@@ -158,54 +158,54 @@ def _aggregate(rule: TableRule, reference: Reference | None, context: AuditConte
     return F.when(total > 0, F.count_if(among & F.expr(rule.arguments["of"])) / total)
 
 
-def _plain(value: float | None) -> Measured:
-    return Measured(value=value, observed=value)
+def _plain(value: float | None) -> Measurement:
+    return Measurement(value=value, observed=value)
 
 
-def _not_judged(why: str, *, excused: bool, value: float | None = None) -> Measured:
-    return Measured(value=value, observed=None, note=why, excused=excused)
+def _not_evaluated(why: str, *, excused: bool, value: float | None = None) -> Measurement:
+    return Measurement(value=value, observed=None, note=why, excused=excused)
 
 
-def _share(value: float | None, *, empty: bool) -> Measured:
-    return _not_judged("no row to take a share of", excused=empty) if value is None else _plain(value)
+def _share(value: float | None, *, empty: bool) -> Measurement:
+    return _not_evaluated("no row to take a share of", excused=empty) if value is None else _plain(value)
 
 
-def _unmatched(kept: DataFrame, rule: TableRule, context: AuditContext) -> Measured:
+def _unmatched(kept: DataFrame, rule: TableRule, context: AuditContext) -> Measurement:
     if context.other is None:
-        return _not_judged("no other table at hand", excused=True)
+        return _not_evaluated("no other table at hand", excused=True)
     column, (table, _, name) = rule.arguments["column"], rule.arguments["to"].partition(".")
     known = context.other(table).select(F.col(name).alias(column))
     return _plain(kept.where(F.col(column).isNotNull()).join(known, column, "left_anti").count())
 
 
-def _to_last(value: float | None, rule: TableRule, table: str, context: AuditContext, *, empty: bool) -> Measured:
+def _to_last(value: float | None, rule: TableRule, table: str, context: AuditContext, *, empty: bool) -> Measurement:
     if value is None:
         return _share(value, empty=empty)
     if context.earlier is None:
-        return _not_judged("only what was missing or touched was built: no earlier verdict is like it", excused=True)
+        return _not_evaluated("only what was missing or touched was built: no earlier verdict is like it", excused=True)
     earlier = context.earlier(table, rule.name, int(rule.arguments["versions"]))
     if not earlier:
-        return _not_judged("no earlier verdict to compare with", excused=True, value=value)
+        return _not_evaluated("no earlier verdict to compare with", excused=True, value=value)
     if rule.measure == "share_to_last":
-        return Measured(value=value, observed=value - fmean(earlier))
+        return Measurement(value=value, observed=value - fmean(earlier))
     typical = median(earlier)
     if not typical:
-        return _not_judged("the earlier verdicts had no rows", excused=True, value=value)
-    return Measured(value=value, observed=value / typical)
+        return _not_evaluated("the earlier verdicts had no rows", excused=True, value=value)
+    return Measurement(value=value, observed=value / typical)
 
 
-def _age(newest_micros: int | None, context: AuditContext, *, empty: bool) -> Measured:
+def _age(newest_micros: int | None, context: AuditContext, *, empty: bool) -> Measurement:
     if context.as_of is None:
-        return _not_judged("no as_of at hand", excused=True)
+        return _not_evaluated("no as_of at hand", excused=True)
     if newest_micros is None:
-        return _not_judged(f"no time up to {context.as_of:%Y-%m-%d} to count from", excused=empty)
+        return _not_evaluated(f"no time up to {context.as_of:%Y-%m-%d} to count from", excused=empty)
     return _plain((context.as_of.timestamp() - newest_micros / 1e6) / 86_400)
 
 
-def _drift(counts: Sequence[int] | None, reference: Reference | None, *, empty: bool) -> Measured:
+def _drift(counts: Sequence[int] | None, reference: Reference | None, *, empty: bool) -> Measurement:
     if reference is None:
-        return _not_judged("no reference is pinned", excused=True)
+        return _not_evaluated("no reference is pinned", excused=True)
     if not counts or not sum(counts):
-        return _not_judged("no row to compare", excused=empty)
+        return _not_evaluated("no row to compare", excused=empty)
     key, index = reference.drift(counts)
-    return Measured(value=index, observed=index, note=f"most of all {key}" if key != WHOLE else "")
+    return Measurement(value=index, observed=index, note=f"most of all {key}" if key != WHOLE else "")

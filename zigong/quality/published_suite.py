@@ -26,7 +26,7 @@ def published_suite(contract: TableContract) -> gx.ExpectationSuite:
     return gx.ExpectationSuite(
         name=f"{contract.name}_published",
         expectations=[*map(_of_rows, contract.row_rules), *(_of_table(rule, contract.key) for rule in included)],
-        meta={"rules_version": contract.rules_version, "judged_by_zigong_alone": elsewhere},
+        meta={"rules_version": contract.rules_version, "evaluated_by_zigong_only": elsewhere},
     )
 
 

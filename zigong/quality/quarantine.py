@@ -62,7 +62,7 @@ def read_back(quarantined: DataFrame, contract: TableContract) -> DataFrame:
 def returning(
     quarantined: DataFrame, published: DataFrame, contract: TableContract, corrections: Mapping[str, str] | None = None
 ) -> Return:
-    """Judges quarantined rows by the current rules, after corrections; no row enters twice.
+    """Evaluates quarantined rows by the current rules, after corrections; no row enters twice.
 
     A row whose value is not in its payload stays broken until that column is corrected.
 
@@ -77,7 +77,7 @@ def returning(
     content = row_text((column.name, column.type) for column in contract.columns)
     given = F.array(*(F.lit(column) for column in corrections or {})).cast("array<string>")
     broken = F.concat(broken_rules(contract), F.array_except(_LOST, given))
-    judged = corrected.withColumn(REASONS, broken).withColumn(_CONTENT, content)
+    evaluated = corrected.withColumn(REASONS, broken).withColumn(_CONTENT, content)
     standing = published.select(*contract.key, content.alias(_STANDING))
     first = F.row_number().over(Window.partitionBy(*contract.key, F.size(REASONS) == 0).orderBy(_CONTENT, ROW))
     same = F.first(_CONTENT).over(Window.partitionBy(*contract.key, F.size(REASONS) == 0).orderBy(_CONTENT, ROW))
@@ -89,7 +89,7 @@ def returning(
         .otherwise(F.when(same == F.col(_CONTENT), PUBLISHED_ALREADY).otherwise(KEY_TAKEN))
     )
     rows = (
-        judged.join(standing, list(contract.key), "left")
+        evaluated.join(standing, list(contract.key), "left")
         .select(ROW, *contract.column_names, fate.alias(FATE))
         .localCheckpoint()
     )

@@ -37,7 +37,7 @@ def conform(frame: DataFrame, contract: TableContract) -> DataFrame:
     return frame.select(*columns).withColumn(REASONS, broken_rules(contract))
 
 
-def judged_columns(contract: TableContract) -> list[str]:
+def audited_columns(contract: TableContract) -> list[str]:
     """Columns that the audit of conformed rows may read in addition to ``_reasons``.
 
     These are the key columns, and every column that a table rule or a row rule without quarantine uses.

@@ -38,7 +38,7 @@ def open_context(folder: Path) -> AbstractDataContext:
     return context
 
 
-def judged(
+def evaluated(
     context: AbstractDataContext, name: str, results: Sequence[RuleResult], *, run_id: str
 ) -> tuple[RuleResult, ...]:
     """Runs the checkpoint of a table over the measurements of its rules, and stores its result for the Data Docs.

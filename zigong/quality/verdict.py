@@ -8,7 +8,7 @@ from typing import Any
 
 from schemas.contracts import Rule
 from schemas.rules import TableRule
-from zigong.quality.measures import Measured
+from zigong.quality.measures import Measurement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +47,12 @@ class RuleResult:
 
     @property
     def warns(self) -> bool:
-        """Whether it is reported as a warning: it only warns, or it would block but could not be judged yet."""
+        """Whether it is reported as a warning: it only warns, or it would block but could not be evaluated yet."""
         unseen = self.observed is None and self.severity == "block"
         return not self.blocks and (not self.passed or unseen)
 
     def sentence(self) -> str:
-        """Expected and observed values, and what the note says of a rule that was not judged or is broken."""
+        """Expected and observed values, and the note on a rule that was not evaluated or is broken."""
         why = f" ({self.note})" if self.note and (self.observed is None or not self.passed) else ""
         return f"{self.rule}: expected {self.expected()}, observed {self.observation_text()}{why}"
 
@@ -99,8 +99,8 @@ class Verdict:
         return [asdict(item) for item in self.results]
 
 
-def pending_results(rules: Sequence[Rule], found: Mapping[str, Measured]) -> tuple[RuleResult, ...]:
-    """The rules with their bounds and measurements, before the suite judges them.
+def pending_results(rules: Sequence[Rule], found: Mapping[str, Measurement]) -> tuple[RuleResult, ...]:
+    """The rules with their bounds and measurements, before the suite evaluates them.
 
     A row rule that quarantines has no upper bound: its rows are already removed, and ``refused_share`` limits them.
     """

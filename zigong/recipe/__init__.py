@@ -1,6 +1,6 @@
 """The recipe: one YAML file that describes one complete run. Each package receives only its own section."""
 
-from zigong.recipe.learning import Agent, Card, Evaluation, Gate, Influence, Lora, Mix, TinyBase, Training
+from zigong.recipe.learning import AgentTraining, Card, Evaluation, Gate, Influence, Lora, Mix, TinyBase, Training
 from zigong.recipe.load import load_recipe, parse_recipe
 from zigong.recipe.recipe import Recipe
 from zigong.recipe.sections import (
@@ -17,7 +17,7 @@ from zigong.recipe.sections import (
 )
 
 __all__ = [
-    "Agent",
+    "AgentTraining",
     "Auxiliary",
     "Card",
     "Cohort",

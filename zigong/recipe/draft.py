@@ -12,7 +12,7 @@ from zigong.recipe.reference import recipe_keys
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draft:
+class RecipeDraft:
     """What a new recipe is drafted from.
 
     Attributes:
@@ -34,7 +34,7 @@ class Draft:
     reporting_lag_days: int
 
 
-def drafted_recipe(draft: Draft) -> str:
+def drafted_recipe(draft: RecipeDraft) -> str:
     """The draft as YAML: splits as late as the data allows, so that every window has closed by ``as_of``.
 
     Raises:
@@ -79,7 +79,7 @@ def _line(path: str, value: object) -> str:
     return f"{'  ' * path.count('.')}{path.rpartition('.')[2]}: {plain}  # {meaning.rstrip('.')}"
 
 
-def _latest_date(draft: Draft) -> date:
+def _latest_date(draft: RecipeDraft) -> date:
     """The last observation date whose label is mature at ``as_of``."""
     known = draft.as_of - timedelta(days=draft.reporting_lag_days)
     return _months_before(known.replace(day=1), draft.window_months)

@@ -16,7 +16,7 @@ class TinyBase(Section):
     layers: Positive = Field(4, description="layers of the model")
     heads: Positive = Field(4, description="attention heads of a layer")
     ffn_size: Positive = Field(384, description="width of the gated feed-forward part of a layer")
-    context_length: Positive = Field(512, description="longest piece of a timeline in pre-training")
+    context_length: Positive = Field(512, description="longest segment of a timeline in pre-training")
     epochs: Positive = Field(2, description="passes over the timelines in pre-training")
     learning_rate: Rate = Field(2e-3, description="highest learning rate of pre-training")
     batch_tokens: Positive = Field(4096, description="padded tokens of one step of pre-training")
@@ -28,7 +28,9 @@ class Base(Section):
 
     path: str | None = Field(None, description="folder of a model in Hugging Face format; needs tiny: null")
     tiny: TinyBase | None = Field(TinyBase(), description="a small model trained in the run; null with path")
-    parameters: Positive | None = Field(None, description="size of the named base, for the plan")
+    parameters: Positive | None = Field(
+        None, description="number of parameters of the model at path, for the estimate of zigong plan"
+    )
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
@@ -41,7 +43,7 @@ class Lora(Section):
     """The low-rank adapter."""
 
     r: Positive = Field(8, description="rank of the adapter's matrices")
-    alpha: Positive = Field(16, description="scale of the adapter: alpha / r")
+    alpha: Positive = Field(16, description="numerator of the adapter's scale, alpha / r")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of the adapter's inputs that training drops")
     targets: tuple[str, ...] = Field(("q_proj", "k_proj", "v_proj"), description="layers that get an adapter")
     rank_pattern: dict[str, Positive] = Field({}, description="r of single layers: name or pattern to rank")
@@ -53,7 +55,7 @@ class Training(Section):
     """One supervised training: completion-only loss, AdamW 0.9/0.999."""
 
     engine: Literal["samples", "trees"] = Field(
-        "samples", description="trees: batches of whole users of a period, whose shared history is processed once"
+        "samples", description="trees: batches of complete users of a period, whose shared history is processed once"
     )
     lora: Lora = Lora()
     epochs: Positive = Field(1, description="passes over the samples")
@@ -73,11 +75,15 @@ class Training(Section):
     count_eos: bool = Field(False, description="whether the end token counts for the loss, here and in scoring")
 
 
-class Agent(Training):
+class AgentTraining(Training):
     """The agent: trained in time order, one checkpoint per period, constant rate after warm-up."""
 
-    schedule: Literal["constant"] = Field("constant", description="no period weighs more than another")
-    checkpoints: Positive = Field(3, description="periods the train dates are divided into")
+    schedule: Literal["constant"] = Field(
+        "constant", description="constant, so that no period has a larger weight than another"
+    )
+    checkpoints: Positive = Field(
+        3, description="number of periods into which the train dates are divided; one checkpoint per period"
+    )
 
 
 class Influence(Section):
@@ -86,8 +92,10 @@ class Influence(Section):
     engine: Literal["samples", "trees"] = Field(
         "samples", description="trees: forward mode over one token tree per user, each shared token computed once"
     )
-    gamma: float = Field(0.9, gt=0, le=1, description="weight of an influence that is one period older")
-    decay: Literal["checkpoint", "sample", "none"] = Field("checkpoint", description="whose age gamma counts")
+    gamma: float = Field(0.9, gt=0, le=1, description="decay of an influence per period of its age")
+    decay: Literal["checkpoint", "sample", "none"] = Field(
+        "checkpoint", description="the age to which gamma applies: of the checkpoint or of the sample; none: no decay"
+    )
     checkpoints: Literal["all", "own"] = Field(
         "all", description="own: only the last checkpoint before the sample's period, which has not seen it"
     )
@@ -95,44 +103,50 @@ class Influence(Section):
         "later", description="later: a sample is scored against targets observed after its label is mature"
     )
     scope: Literal["population", "user"] = Field("population", description="user: targets of the sample's own user")
-    normalise: Literal["dot", "cosine"] = Field("dot", description="cosine: the length of a gradient does not count")
+    normalise: Literal["dot", "cosine"] = Field(
+        "dot", description="dot: product of gradients; cosine: product of gradients of unit length"
+    )
     precondition: Literal["none", "adam"] = Field(
         "none", description="adam: gradients divided by AdamW's second moments"
     )
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="of the passes; scores are summed in fp32 or fp64")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="number format of forward and backward passes; scores are summed in fp32 or fp64"
+    )
     gradient_checkpointing: bool = Field(False, description="less memory, a third more time, the same scores")
-    max_targets: Positive = Field(2000, description="cap of target samples by unit hash")
+    max_targets: Positive = Field(
+        2000, description="largest number of target samples; complete users are kept by their hash"
+    )
     batch_tokens: Positive = Field(
         4096, description="padded tokens of one pass; choose what fits a CPU's cache, or a GPU"
     )
 
     @model_validator(mode="after")
     def _forward_mode_fits(self) -> Self:
-        served = {"scope": "population", "normalise": "dot", "precision": "fp32"}
-        other = [name for name, value in served.items() if getattr(self, name) != value]
+        supported = {"scope": "population", "normalise": "dot", "precision": "fp32"}
+        other = [name for name, value in supported.items() if getattr(self, name) != value]
         if self.engine == "trees" and other:
-            raise ValueError(f"engine: trees serves only {served[other[0]]} as {other[0]}; use engine: samples")
+            raise ValueError(f"engine: trees supports only {other[0]}: {supported[other[0]]}; use engine: samples")
         return self
 
 
 class Mix(Section):
     """The training mix: an influence share first, then random samples from the rest."""
 
-    fraction: Rate = Field(0.5, description="size of the mix as a share of the pool")
+    fraction: Rate = Field(0.5, description="size of the mix as a share of the train samples")
     influence_share: Share = Field(0.3, description="share of the mix chosen by influence; the rest is random")
     rank: Literal["global", "class", "period", "class_period"] = Field(
         "class", description="groups of a task within which samples are ranked; quotas as in the pool"
     )
-    max_per_user: Positive | None = Field(None, description="most samples of one user in the whole mix")
+    max_per_user: Positive | None = Field(None, description="largest number of samples of one user in the mix")
 
 
 class Evaluation(Section):
     """Answers, measures and baselines."""
 
     engine: Literal["samples", "trees"] = Field(
-        "samples", description="trees: the prompts of a user share a pass; for evaluation and for scoring the book"
+        "samples", description="trees: the prompts of a user share a forward pass, in evaluation and in score_users"
     )
-    bootstrap: Positive = Field(2000, description="resamples of whole split units behind every interval")
+    bootstrap: Positive = Field(2000, description="bootstrap resamples of complete split units, for every interval")
     confidence: Rate = Field(0.95, description="coverage of the intervals")
     batch_tokens: Positive = Field(8192, description="padded tokens of one pass")
 
@@ -142,12 +156,16 @@ class Gate(Section):
 
     max_auc_loss: Share = Field(0.01, description="largest tolerated loss of AUC against the champion")
     max_auc_loss_of_replacement: Share = Field(
-        0.05, description="the same against a champion trained on erased users, until the date it must be replaced by"
+        0.05,
+        description="the same against a champion trained on erased users, until the date of its replacement",
     )
     beat_last_status: bool = Field(True, description="paired AUC difference to the lookup must exclude zero")
-    min_mcc: float = Field(0.0, description="MCC at the threshold must be above this; majority has 0")
+    min_mcc: float = Field(
+        0.0, description="MCC at the threshold must be above this; predicting the majority class has 0"
+    )
     alarm: Literal["refuse", "warn"] = Field(
-        "refuse", description="what happens where an attribute or a model separates the classes almost wholly"
+        "refuse",
+        description="reaction to an attribute or model that separates the classes almost perfectly, a sign of leakage",
     )
 
 

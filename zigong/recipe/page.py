@@ -10,30 +10,30 @@ _HEAD = """\
 # Recipes
 
 A recipe is one YAML file that describes one complete run, from raw files to a released Behavior Card. This page is
-generated from its types, `zigong recipe reference > docs/recipes.md`; a test holds both equal.
+generated from its types, `zigong recipe reference > docs/recipes.md`; a test checks that both are equal.
 
     zigong recipe new consumer_loans --mapping mappings/consumer_loans.yaml --path /landing --as-of 2024-03-02
     zigong recipe explain labels                     # a key or a section, in the terminal
     zigong plan consumer_loans.yaml                  # what the run would do; runs nothing
     zigong run consumer_loans.yaml --set seed=8      # any key can be set for one run
 
-An unknown key or a value that is not allowed ends with its place and what is allowed there.
+An unknown key or a value that is not allowed is an error that names its place and what is allowed there.
 
-## What surprises most
+## Common pitfalls
 
 - **good needs every month.** A client is bad once his days past due reach `dpd_threshold` in the window (a delay
   carried into it counts), and good only if every calendar month of the window has one of the mapping's
-  `outcome_events`. All others are indeterminate and train nothing. A source that reports only when something
+  `outcome_events`. All others are indeterminate and excluded from training. A source that reports only when something
   happens has hardly any good: declare the monthly statement, or every payment, as an outcome event.
 - **`max_months_since_last_event` counts outcome events**, not logins or orders. With 1, a client without an outcome
   event in the last month before T is not observed.
 - **`open_loan` is true by default**: clients after one of the mapping's `closing_events` are not observed.
-- **`as_of` is the end of the data.** Nothing known at or after it exists for the run, and a label counts once its
+- **`as_of` is the end of the data.** What became known at or after it is not used, and a label counts once its
   window and `reporting_lag_days` have passed before it.
 - **Windows of splits do not overlap.** With a window of 6 months and one month of train, validation begins 6 months
   later and `oot` 12 months later: the data has to cover three windows and the history before them.
-- **A recipe belongs to its run.** A run id cannot go on under a changed recipe; `zigong run RECIPE --from-step STEP
-  --like RUN` starts a new run that takes over what the change does not touch."""
+- **A recipe belongs to its run.** A run cannot be resumed with a changed recipe; `zigong run RECIPE --from-step STEP
+  --like RUN` starts a new run that reuses what the change does not affect."""
 
 
 def recipe_page() -> str:

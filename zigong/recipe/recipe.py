@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, field_validator, model_validator
 
 from zigong.files.digests import json_digest
-from zigong.recipe.learning import Agent, Base, Card, Evaluation, Gate, Influence, Mix, Registry, Training
+from zigong.recipe.learning import AgentTraining, Base, Card, Evaluation, Gate, Influence, Mix, Registry, Training
 from zigong.recipe.sections import (
     Duplicates,
     Engine,
@@ -26,10 +26,12 @@ from zigong.recipe.sections import (
 class Recipe(Section):
     """One complete run."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="begins the ids of its runs")
-    seed: int = Field(7, description="of models: weights, order, random part of the mix, resamples of intervals")
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="prefix of the ids of its runs")
+    seed: int = Field(
+        7, description="seed of models: weights, order of samples, random share of the mix, bootstrap resamples"
+    )
     business_timezone: str = Field("UTC", description="IANA time zone of dates, months and local midnights")
-    as_of: date = Field(description="nothing known at or after this date exists for the run")
+    as_of: date = Field(description="end of the data, excluded: what became known at or after this date is not used")
     lakehouse: Lakehouse
     engine: Engine = Engine()
     source: Source
@@ -39,7 +41,7 @@ class Recipe(Section):
     duplicates: Duplicates = Duplicates()
     instructions: Instructions = Instructions()
     base: Base = Base()
-    agent: Agent = Agent()
+    agent: AgentTraining = AgentTraining()
     influence: Influence = Influence()
     mix: Mix = Mix()
     finetune: Training = Training()
@@ -70,7 +72,7 @@ class Recipe(Section):
         if self.observations.unit == "loan" and "loan" not in self.instructions.event_fields:
             raise ValueError(
                 "observations.unit: loan asks about one of a client's loans: add loan to instructions.event_fields, so "
-                "that the text tells them apart"
+                "that the text distinguishes them"
             )
         return self
 

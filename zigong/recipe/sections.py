@@ -27,28 +27,31 @@ class Lakehouse(Section):
 
     root: str = Field(description="absolute URI or path; relative paths start at the working directory")
     user_buckets: Positive = Field(
-        8, description="parts of the clients, so that a few touched clients rebuild few files"
+        8, description="hash buckets of clients, so that a change of few clients rewrites few files"
     )
     key: Literal["env", "published"] = Field("env", description="env: ZIGONG_USER_KEY; published: only for public data")
 
 
 class Engine(Section):
-    """Limits of the engines. They never change a result and do not enter the digest."""
+    """Resource limits of Spark, Ray and torch. They never change a result and are not part of the recipe's digest."""
 
     spark_master: str = Field("local[2]", description="Spark's master; spark-submit overrides it")
-    spark_driver_memory: str = Field("3g", description="memory of Spark's driver, and of all of a local Spark")
+    spark_driver_memory: str = Field(
+        "3g", description="memory of the Spark driver; with a local master, of all of Spark"
+    )
     spark_shuffle_partitions: Positive = Field(2, description="partitions of a shuffle; two to four per CPU")
     spark_java_options: str = Field("", description="for short runs -XX:TieredStopAtLevel=1 saves compilation")
     incremental: bool = Field(
-        False, description="build timelines and sequences from what changed since they were published"
+        False, description="rebuild only those timelines and sequences whose inputs changed since they were published"
     )
     ray_cpus: Positive = Field(2, description="CPUs of a local Ray; one stays free for reading")
     ray_object_store_mb: Positive = Field(400, description="memory of a local Ray's object store")
     ray_actors: Positive | None = Field(None, description="actors of a step; default: one per GPU share or CPU group")
     ray_cpus_per_actor: Positive = Field(1, description="CPUs that an actor reserves")
-    ray_gpus_per_actor: float = Field(0, ge=0, description="0: actors compute on CPUs")
+    ray_gpus_per_actor: float = Field(0, ge=0, description="GPUs that an actor reserves; 0: actors compute on CPUs")
     rescore: Literal["changed", "all"] = Field(
-        "changed", description="changed: reuse the published scores of unchanged samples; all: none"
+        "changed",
+        description="changed: reuse the published influence scores of unchanged samples; all: compute every score",
     )
     torch_threads: Positive = Field(2, description="threads of one torch operation; 1 is best on busy cores")
 
@@ -60,7 +63,7 @@ class Simulation(Section):
     first_month: date = Field(date(2023, 1, 1), description="first day of the first simulated month")
     months: Positive = Field(18, description="simulated months")
     bad_share: Rate = Field(0.12, description="share of the clients whose payments deteriorate")
-    seed: int = Field(7, description="of the simulated clients and their events")
+    seed: int = Field(7, description="seed of the simulated clients and their events")
 
 
 class Source(Section):
@@ -69,7 +72,7 @@ class Source(Section):
     mapping: str = Field(description="name of a shipped mapping (schemas/sources) or path of a mapping file")
     further: tuple[str, ...] = Field(
         (),
-        description="mappings of other sources in the lakehouse whose events are in the histories, too; cohort and "
+        description="mappings of other sources in the lakehouse whose events are also in the histories; cohort and "
         "labels read the outcome events of `mapping` alone. All need the same id_namespace",
     )
     path: str | None = Field(None, description="folder of the raw files; simulated sources generate their own")
@@ -77,7 +80,7 @@ class Source(Section):
     missing_nights: Literal["heal", "refuse"] = Field(
         "heal",
         description="what a scheduled night does with nights before it that were never ingested: heal ingests those "
-        "immediately before it as well, refuse ends as data error; older holes are always refused",
+        "immediately before it as well, refuse ends with a data error; older gaps are always refused",
     )
 
 
@@ -104,7 +107,7 @@ class DateRange(Section):
 class Cohort(Section):
     """Who is observed. Every rule uses only what was known before T."""
 
-    min_history_months: int = Field(0, ge=0, description="distinct calendar months with known events")
+    min_history_months: int = Field(0, ge=0, description="smallest number of calendar months with known outcome events")
     max_months_since_last_event: Positive | None = Field(
         None,
         description="only clients with an outcome event (one of the mapping's outcome_events, no other event) in so "
@@ -131,7 +134,9 @@ class Observations(Section):
     oot: DateRange | None = Field(
         None, description="out-of-time observation dates, on which results are reported; after those of validation"
     )
-    score: date | None = Field(None, description="T that the released model scores; null: nothing is scored")
+    score: date | None = Field(
+        None, description="observation date that the released model scores; null: nothing is scored"
+    )
     cohort: Cohort = Cohort()
 
     def dates(self) -> tuple[date, ...]:
@@ -161,7 +166,7 @@ class Labels(Section):
     horizons: tuple[Horizon, ...] = Field(
         (Horizon(),), description="questions to label; the first one is trained and evaluated"
     )
-    reporting_lag_days: int = Field(0, ge=0, description="from the end of a window until its events are all known")
+    reporting_lag_days: int = Field(0, ge=0, description="days from the end of a window until all its events are known")
 
     def matures(self, observed: date, horizon: Horizon) -> date:
         """The date from which a label of this observation date is mature: its window has closed and is reported."""
@@ -183,15 +188,20 @@ class Split(Section):
         "time", description="time: validation and oot have later dates; user_hash: for a source with one date"
     )
     unit: Literal["user_id", "person_id"] = Field(
-        "user_id", description="what is never divided between splits; person_id where a person has several accounts"
+        "user_id",
+        description="unit that is never divided between splits; person_id where a person has several accounts",
     )
-    test_share: Share = Field(0.1, description="held-out units at train dates")
-    validation_share: Share = Field(0.2, description="held-out units of target and select; only by user_hash")
+    test_share: Share = Field(0.1, description="share of the units held out at train dates, as split test")
+    validation_share: Share = Field(
+        0.2, description="share of the units held out as target and select; only used by user_hash"
+    )
     seed: int = Field(
-        7, description="of every hash split; models of one data set share it, independent of their own seed"
+        7, description="seed of every hash split; models of one data set share it, independently of their own seed"
     )
     target_share: Rate = Field(0.5, description="share of the validation units used for the target gradients")
-    max_train_samples: Positive | None = Field(None, description="cap by unit hash, whole units only")
+    max_train_samples: Positive | None = Field(
+        None, description="largest number of train samples; complete units are kept by their hash"
+    )
 
 
 class Duplicates(Section):
@@ -207,7 +217,9 @@ class Duplicates(Section):
         0.9, description="Jaccard similarity of token shingles at or above which texts are near duplicates"
     )
     shingle_tokens: Positive = Field(3, description="consecutive tokens that are compared as one")
-    max_bucket: Positive = Field(100, description="texts of a bucket that all its other texts are compared with")
+    max_bucket: Positive = Field(
+        100, description="largest number of texts of a bucket that all its other texts are compared with"
+    )
 
 
 class Auxiliary(Section):
@@ -230,7 +242,7 @@ class Instructions(Section):
     time: Literal["gap", "date", "both"] = Field(
         "gap", description="gap since the previous event, calendar date, or both"
     )
-    event_fields: tuple[EventField, ...] = Field(get_args(EventField), description="what an event line shows")
+    event_fields: tuple[EventField, ...] = Field(get_args(EventField), description="fields that an event line shows")
     currency: str | None = Field(
         None,
         pattern="^[A-Z]{3}$",

@@ -47,7 +47,7 @@ def source_names(recipe: Recipe) -> tuple[str, ...]:
         shared = sorted({*first.outcome_events} & {*other.outcome_events})
         if shared:
             raise ConfigError(
-                f"source.further: {other.name} and {first.name} both call {', '.join(shared)} an outcome event",
+                f"source.further: {other.name} and {first.name} both declare {', '.join(shared)} as outcome events",
                 action="give the events of one of them another event_type in its mapping",
             )
     return (first.name, *(other.name for other in others))

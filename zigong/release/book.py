@@ -1,4 +1,4 @@
-"""The Behavior Card of every client in the book: the champion's answers as calibrated probabilities and points."""
+"""Behavior Card scores of every observed client: the champion's answers as calibrated probabilities and points."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from zigong.dataset.samples import PromptSource, cells_of
+from zigong.dataset.samples import PromptSource, partition_shards
 from zigong.errors import DataError
 from zigong.evaluation.answering import answered
 from zigong.evaluation.asked_model import AskedModel
 from zigong.evaluation.calibration import calibrated
-from zigong.evaluation.prompt_sources import Prompts, SamplePrompts, SequencePrompts
+from zigong.evaluation.prompt_sources import ModelPrompts, SamplePrompts, SequencePrompts
 from zigong.evaluation.refolding import HistoryPolicy
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.recipe import Recipe
@@ -51,7 +51,7 @@ class Book:
     """
 
     clients: pa.Table
-    prompts: Prompts
+    prompts: ModelPrompts
 
 
 def book_of(job: Job, asked: AskedModel, day: date, *, tokenizer: str) -> Book:
@@ -76,7 +76,7 @@ def book_of(job: Job, asked: AskedModel, day: date, *, tokenizer: str) -> Book:
         source = PromptSource(
             root=job.paths.root, samples_version=job.version("instruction_samples"), population=job.population
         )
-        prompts: Prompts = SamplePrompts(source=source, template=template)
+        prompts: ModelPrompts = SamplePrompts(source=source, template=template)
     else:
         clients = job.arrow("user_sequences", ["sequence_id", *KEYS[1:]], where=observed).rename_columns(KEYS)
         prompts = SequencePrompts(
@@ -100,7 +100,7 @@ def scored_book(serving: Champion, book: Book, *, recipe: Recipe, stage: Path) -
         model.asked,
         serving.folders,
         book.prompts,
-        cells_of(book.clients),
+        partition_shards(book.clients),
         book.clients["sample_id"],
         recipe=recipe,
         stage=stage,

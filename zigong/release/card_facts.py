@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zigong.dataset.members import final_split
-from zigong.evaluation.measured import Measured
+from zigong.evaluation.measured import ModelFigures
 from zigong.instructions.templates import load_template
 from zigong.recipe import Recipe
 from zigong.release.gate import Decision
@@ -14,7 +14,7 @@ from zigong.release.points import PointsQuality, points_quality
 from zigong.runs.run import Run
 
 
-def model_card_of(model: Model, decision: Decision, measured: Measured, held_out: GateSamples, run: Run) -> str:
+def model_card_of(model: Model, decision: Decision, measured: ModelFigures, held_out: GateSamples, run: Run) -> str:
     """The model card of a run's challenger, in markdown.
 
     Args:
@@ -54,7 +54,7 @@ def model_card_of(model: Model, decision: Decision, measured: Measured, held_out
             },
             limits=(
                 *(points.warnings if points is not None else ()),
-                "Measured on one lender's behaviour; another book, product or country needs its own run.",
+                "Measured on one lender's behaviour; another portfolio, product or country needs its own run.",
                 "Calibrated on the select split; a change of the bad rate shifts the points until the next release.",
             ),
         )

@@ -12,7 +12,7 @@ from zigong.dataset.members import final_split
 from zigong.evaluation.asked_model import AskedModel, ModelFolders
 from zigong.evaluation.calibration import Calibration, calibrated, fit_calibration
 from zigong.evaluation.held_out import flat_figures
-from zigong.evaluation.measured import Measured
+from zigong.evaluation.measured import ModelFigures
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.recipe import Recipe
 from zigong.release.card_facts import model_card_of
@@ -38,7 +38,7 @@ class Challenge:
         decision: the decision of the gate.
     """
 
-    measured: Measured
+    measured: ModelFigures
     held_out: GateSamples
     calibration: Calibration
     threshold: float
@@ -46,7 +46,7 @@ class Challenge:
 
 
 def decide_challenge(
-    measured: Measured,
+    measured: ModelFigures,
     answers: pa.Table,
     members: pa.Table,
     *,

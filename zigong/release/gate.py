@@ -34,7 +34,7 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """The end of a champion that was trained on erased users.
+    """The deadline of a champion that was trained on erased users.
 
     Attributes:
         retrain_by: last day on which it may still be the champion.
@@ -59,7 +59,7 @@ class Decision:
         reasons: one sentence per failed check if refused, per check if released.
         checks: every condition, passed or not.
         figures: the numbers in the sentences, for metrics and tables.
-        warnings: what deserves a look although it does not decide.
+        warnings: findings to review that do not affect the decision.
     """
 
     decision: Literal["released", "refused"]
@@ -90,12 +90,12 @@ def decide(
     - non-inferiority: the lower bound of the paired AUC difference to the champion is not below
       ``-gate.max_auc_loss``. It is refused if the samples are too few to exclude a
       larger loss;
-    - nothing separates the classes almost wholly (``gate.alarm``): no attribute of the dataset, and no model with an
-      AUC above ``IMPLAUSIBLE_AUC``. Behaviour does not decide the outcome; an input that knows it does.
+    - nothing separates the classes almost perfectly (``gate.alarm``): no attribute of the dataset, and no model with an
+      AUC above ``IMPLAUSIBLE_AUC``. Behaviour does not determine the outcome; an input that leaks it does.
 
     A champion that was trained on erased users has to be replaced by a date. Until then its replacement may lose up to
     ``gate.max_auc_loss_of_replacement`` against it; afterwards the comparison is reported and does not decide, since
-    the champion may not stay. The other conditions are the same.
+    the champion has to be replaced. The other conditions are the same.
 
     The difference to LightGBM is reported only and does not affect the decision.
 
@@ -150,7 +150,7 @@ def _checks(result: BootstrapResult, gate: Gate, confidence: float, ends: Ending
     elif difference is not None:
         checks.append(_not_inferior(difference, gate.max_auc_loss, confidence))
     else:
-        checks.append(Check(name="not_inferior", passed=True, sentence="There is no champion to hold it against."))
+        checks.append(Check(name="not_inferior", passed=True, sentence="There is no champion to compare it with."))
     return tuple(checks)
 
 
@@ -160,8 +160,8 @@ def _beats_lookup(difference: Interval, confidence: float) -> Check:
     return Check(
         name="beats_last_status",
         passed=passed,
-        sentence=f"AUC is {verdict} the last-status lookup: {_formatted(difference, confidence)}, and the lower bound "
-        "must exceed 0.",
+        sentence=f"AUC is {verdict} that of the last-status lookup: {_formatted(difference, confidence)}, and the "
+        "lower bound must exceed 0.",
     )
 
 
@@ -187,10 +187,13 @@ def _not_inferior(difference: Interval, tolerated: float, confidence: float) -> 
 
 
 def _replaces(difference: Interval, ends: Ending, tolerated: float, confidence: float) -> Check:
-    """Against a champion that may not stay."""
-    why = f"The champion was trained on erased users and has to be replaced by {ends.retrain_by}"
+    """Comparison with a champion that has to be replaced."""
+    why = f"The champion was trained on erased users and has to be replaced no later than {ends.retrain_by}"
     if ends.is_overdue:
-        passed, rest = True, f", which is past: {_formatted(difference, confidence)}, and does not decide."
+        passed, rest = (
+            True,
+            f", which has passed: {_formatted(difference, confidence)}; the comparison does not affect the decision.",
+        )
     else:
         usual = _not_inferior(difference, tolerated, confidence)
         passed, rest = usual.passed, f". {usual.sentence}"
@@ -206,7 +209,7 @@ def _plausible(result: BootstrapResult, gate: Gate, alarms: Sequence[str]) -> Ch
         sentence = f"No single attribute separates the classes, and no model has an AUC above {IMPLAUSIBLE_AUC}."
     else:
         sentence = (
-            f"Something may know the outcome: {'; '.join(found)}. Find out when its values become known (zigong "
+            f"Possible leakage of the outcome: {'; '.join(found)}. Check when its values become known (zigong "
             "audit-leakage); once they are proven to be known before T, set gate.alarm: warn."
         )
     return Check(name="plausible", passed=not found or gate.alarm == "warn", sentence=sentence)

@@ -41,12 +41,12 @@ class CardFacts:
     influence: Mapping[str, str] = field(default_factory=dict)
     limits: tuple[str, ...] = ()
     intended_use: tuple[str, ...] = (
-        "Rank clients who already hold a loan by the risk of falling behind, for limit and collection decisions that "
-        "a person answers for.",
+        "Rank existing borrowers by their risk of arrears, for limit and collection decisions that a person is "
+        "responsible for.",
     )
     not_for: tuple[str, ...] = (
         "First applications: the model reads behaviour on a running loan.",
-        "Decisions about a client without human review or without the reasons the law asks for.",
+        "Decisions about a client without human review or without the reasons that the law requires.",
     )
 
 
@@ -63,9 +63,9 @@ Base: {{ facts.base | inline }}, with a LoRA adapter. Dataset: `{{ facts.dataset
 {% endfor %}
 ## Measured quality
 
-Intervals come from resampling persons with replacement. "Against" is the AUC of this model minus the row's, paired.
+Intervals come from resampling persons with replacement. "Lead" is the AUC of this model minus the row's, paired.
 
-| model | split | samples | AUC | KS | MCC | against |
+| model | split | samples | AUC | KS | MCC | lead |
 |---|---|---:|---:|---:|---:|---:|
 {% for row in facts.results -%}
 | {{ row.model | inline }} | {{ row.split | inline }} | {{ "{:,}".format(row.samples) }} | {{ row.auc | interval }} \
@@ -83,7 +83,7 @@ Scaling: {{ facts.scaling | inline }}
 - {{ "passed" if check.passed else "FAILED" }}: {{ check.sentence | inline }}
 {% endfor %}
 {% if facts.influence -%}
-## How its samples were selected
+## Selection of the training samples
 
 {% for name, text in facts.influence.items() -%}
 - {{ name | inline }}: {{ text | inline }}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from zigong.evaluation.calibration import calibrated, fit_calibration
 from zigong.evaluation.held_out import Figure
-from zigong.evaluation.measured import Measured
+from zigong.evaluation.measured import ModelFigures
 from zigong.evaluation.metrics import score_curve
 from zigong.recipe import Card
 from zigong.release.scaling import HIGHEST, LOWEST, card_scores
@@ -100,7 +100,7 @@ def points_figures(
     return found
 
 
-def points_quality(measured: Measured, split: str) -> PointsQuality | None:
+def points_quality(measured: ModelFigures, split: str) -> PointsQuality | None:
     """The published figures of the points of the evaluated model; None for a run of an earlier version."""
     if (measured.model_id, split, METRICS[0]) not in measured.figures:
         return None

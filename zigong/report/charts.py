@@ -195,7 +195,7 @@ def distribution_chart(values: Floats, labels: NDArray[np.integer], x_label: str
 
 
 def _ordered_curves(held_out: HeldOut, final_model: str) -> dict[str, Curve]:
-    """The final model first, then the strongest others; a constant has no curve worth drawing."""
+    """The final model first, then the strongest others; a constant has no curve."""
     curves = {name: score_curve(held_out.labels, scores) for name, scores in held_out.scores.items()}
     names = sorted(curves, key=lambda name: (name != final_model, -curves[name].auc))
     drawn = [name for name in names if len(curves[name].cuts) > 1 or name == final_model]

@@ -22,9 +22,9 @@ from zigong.report.run_report import (
     QuarantineRow,
     Reproduce,
     RunReport,
+    RunVerdict,
     StepRow,
     TableRow,
-    Verdict,
     VerdictRow,
 )
 from zigong.report.write_report import write_report
@@ -91,7 +91,7 @@ def collect(run: Run) -> RunReport:
     )
 
 
-def _verdict(run: Run, outcomes: list[Outcome]) -> Verdict:
+def _verdict(run: Run, outcomes: list[Outcome]) -> RunVerdict:
     if any(outcome.code for outcome in outcomes):
         return "blocked" if any(outcome.kind == "data" for outcome in outcomes) else "failed"
     if len(outcomes) < len(steps_of(run.recipe)):
@@ -147,13 +147,13 @@ def _quality(job: Job, recorded: list[dict[str, Any]]) -> DataQuality:
 
 
 def _verdict_row(recorded: dict[str, Any]) -> VerdictRow:
-    judged = [item for item in recorded["results"] if item["observed"] is not None or not item["passed"]]
-    broken = [item["severity"] for item in judged if not item["passed"]]
+    evaluated = [item for item in recorded["results"] if item["observed"] is not None or not item["passed"]]
+    broken = [item["severity"] for item in evaluated if not item["passed"]]
     return VerdictRow(
         table=recorded["table_name"],
         verdict=recorded["verdict"],
-        held=len(judged) - len(broken),
+        held=len(evaluated) - len(broken),
         warned=broken.count("warn"),
         blocked=len(broken) - broken.count("warn"),
-        not_judged=len(recorded["results"]) - len(judged),
+        not_evaluated=len(recorded["results"]) - len(evaluated),
     )

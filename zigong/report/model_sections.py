@@ -12,7 +12,7 @@ import pyarrow.dataset as ds
 from zigong.dataset.members import SPLITS, final_split
 from zigong.evaluation.bootstrap import Interval
 from zigong.evaluation.calibration import calibrated, fit_calibration
-from zigong.evaluation.measured import Measured, measured_in
+from zigong.evaluation.measured import ModelFigures, measured_in
 from zigong.evaluation.metrics import INTERVAL_METRICS, POINT_METRICS
 from zigong.release.scaling import card_scores
 from zigong.report.run_report import (
@@ -58,7 +58,7 @@ def _whole(figure: float | None) -> int | None:
     return None if figure is None else int(figure)
 
 
-def measured(job: Job) -> Measured | None:
+def measured(job: Job) -> ModelFigures | None:
     """The figures of the run's model; None before they are published."""
     dataset, final = job.run.find(Dataset), job.run.find(FinalModel)
     if dataset is None or final is None or job.run.pinned_version("evaluation_metrics") is None:
@@ -66,7 +66,7 @@ def measured(job: Job) -> Measured | None:
     return measured_in(job, dataset_id=dataset.dataset_id, model_id=final.model_id)
 
 
-def results(measured: Measured | None, main: pd.DataFrame | None, split: str) -> tuple[SplitResult, ...]:
+def results(measured: ModelFigures | None, main: pd.DataFrame | None, split: str) -> tuple[SplitResult, ...]:
     """The result on the final split; nothing before the run's model is measured."""
     if measured is None or main is None:
         return ()
@@ -92,7 +92,7 @@ def results(measured: Measured | None, main: pd.DataFrame | None, split: str) ->
     return (result,)
 
 
-def _further(measured: Measured, model: str, split: str) -> dict[str, Interval | float]:
+def _further(measured: ModelFigures, model: str, split: str) -> dict[str, Interval | float]:
     """Metrics without a column of their own in the report; a run of an earlier version may lack some."""
     own = {column.name for column in fields(ModelRow)}
     return {
@@ -102,7 +102,7 @@ def _further(measured: Measured, model: str, split: str) -> dict[str, Interval |
     }
 
 
-def held_out(job: Job, members: pd.DataFrame, measured: Measured) -> HeldOut:
+def held_out(job: Job, members: pd.DataFrame, measured: ModelFigures) -> HeldOut:
     """Labels, scores and calibrated probabilities of the final split, for the charts."""
     split, models = final_split(job.recipe), measured.models(final_split(job.recipe))
     chosen = (

@@ -18,7 +18,7 @@ from zigong.release.gate import Decision
 from zigong.release.points import PointsQuality
 
 Floats = NDArray[np.float64]
-Verdict = Literal["released", "refused", "blocked", "failed", "completed", "running"]
+RunVerdict = Literal["released", "refused", "blocked", "failed", "completed", "running"]
 StepStatus = Literal["succeeded", "skipped", "failed", "running", "pending"]
 
 _HEADLINE_SPLITS = ("oot", "test", "select")
@@ -71,7 +71,7 @@ class VerdictRow:
     held: int
     warned: int
     blocked: int
-    not_judged: int  # such as a comparison with earlier verdicts without any
+    not_evaluated: int  # such as a comparison with earlier verdicts without any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +207,7 @@ class RunReport:
 
     recipe: str
     run_id: str
-    verdict: Verdict
+    verdict: RunVerdict
     started_at: datetime
     finished_at: datetime | None
     steps: tuple[StepRow, ...]

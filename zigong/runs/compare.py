@@ -48,7 +48,7 @@ class ComparedTable:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class RunComparison:
     """The comparison of two runs.
 
     Attributes:
@@ -72,10 +72,10 @@ class Comparison:
         return ""
 
 
-def compare_runs(spark: SparkSession, first: Run, other: Run) -> Comparison:
+def compare_runs(spark: SparkSession, first: Run, other: Run) -> RunComparison:
     """Compares the tables of two runs at the versions that each pinned or published, and their metrics.json.
 
-    A version is compared completely: it also holds what earlier runs of its lakehouse wrote in other cells. Of a table
+    A version is compared completely: it also holds what earlier runs wrote in other partitions. Of a table
     whose rows name their run, only each run's own rows are compared.
 
     Raises:
@@ -93,7 +93,7 @@ def compare_runs(spark: SparkSession, first: Run, other: Run) -> Comparison:
     names = sorted({*sides[0], *sides[1]})
     pairs = {name: (sides[0].get(name), sides[1].get(name)) for name in names}
     differing = {name: pair for name, pair in pairs.items() if not _equal(*pair)}
-    return Comparison(tables=tables, figures=len(names), differing_figures=differing)
+    return RunComparison(tables=tables, figures=len(names), differing_figures=differing)
 
 
 def _digest(spark: SparkSession, run: Run, table: str, version: int | None) -> RowsDigest | None:

@@ -52,7 +52,7 @@ class Dates:
 
 @dataclass(frozen=True, kw_only=True)
 class ObservationDates:
-    """The observation dates of a population that a step builds, and the cells of a table partitioned by them."""
+    """The observation dates of a population that a step builds, and the predicate of a table partitioned by them."""
 
     population: str
     days: tuple[date, ...]

@@ -1,6 +1,6 @@
 """The values that a step passes to later steps of its run: frozen, stored in the run's manifest by class name.
 
-``pipeline.py`` lists which step takes and which leaves a value. Tables are not passed this way: a run pins their
+``pipeline.py`` lists which step reads and which writes a value. Tables are not passed this way: a run pins their
 versions.
 """
 
@@ -23,7 +23,7 @@ Name = Annotated[str, StringConstraints(min_length=1)]
 
 @dataclass(frozen=True, kw_only=True)
 class Value:
-    """A value that one step leaves and later steps, the report and the commands read."""
+    """A value that one step writes and later steps, the report and the commands read."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
@@ -197,7 +197,7 @@ class GateDecision(Value):
     """What the gate decided about the final model, and why.
 
     Attributes:
-        warnings: what deserves a look although it does not decide.
+        warnings: findings to review that do not affect the decision.
     """
 
     decision: Literal["released", "refused"]
@@ -275,13 +275,13 @@ def missing(kind: type[Value], *, run_id: str) -> ConfigError:
     """The error for a value that no step has left yet."""
     step = step_leaving(kind)
     return ConfigError(
-        f"run {run_id} has no {kind.__name__} yet: step {step} leaves it",
+        f"run {run_id} has no {kind.__name__} yet: step {step} writes it",
         action=f"run {step} in this run first: `zigong run RECIPE --run-id {run_id} --until {step}`",
     )
 
 
 def step_leaving(kind: type[Value]) -> str:
-    """The name of the step that leaves a value."""
+    """The name of the step that writes a value."""
     return next(step.name for step in STEPS if kind.__name__ in step.leaves)
 
 

@@ -105,7 +105,7 @@ def publish_delivered(job: Job, rows: Delivered) -> Mapping[str, int]:
 
 
 def leave_missing_profiles(job: Job, source: str) -> None:
-    """Leaves the number of users of the ingested events that have no profile."""
+    """Writes the number of users of the ingested events that have no profile."""
     ingested = job.read("behavior_events").where(f"source = '{source}' AND {job.dates.predicate('known_date')}")
     found = profiled_users(ingested, job.read("user_profiles"))
     missing = f"{found.without_profile:,} of {found.users:,}" if found.without_profile else None

@@ -78,7 +78,7 @@ class Job:
         return self.run.scratch(self.step)
 
     def artefact_folder(self, kind: type[Artefact]) -> Path:
-        """The folder in which this step writes the files of an artefact that it leaves."""
+        """The folder in which this step writes the files of an artefact."""
         return self.run.artefact_folder(kind)
 
     def take(self, kind: type[V]) -> V:
@@ -97,7 +97,7 @@ class Job:
         self.warnings.append(text)
 
     def leave(self, value: Value) -> None:
-        """Leaves a value for the later steps of the run."""
+        """Writes a value for the later steps of the run."""
         self.attempt.require_held()
         self.run.leave(value)
         self.left.add(type(value).__name__)
@@ -155,12 +155,12 @@ class Job:
         counted: bool = True,
         read: RowsRead | None = None,
     ) -> int:
-        """Stages, audits and promotes ``frame`` as the complete content of ``cells``; pins and returns the new version.
+        """Stages, audits and promotes ``frame`` as all rows that match ``cells``; pins and returns the new version.
 
         Args:
             rejected: rows the transform already rejected (columns ``reasons`` and ``payload``).
             dropped: rows the transform dropped, by reason.
-            may_be_empty: whether cells without rows are valid.
+            may_be_empty: whether no row is valid.
             lineage: what the rows were built from.
             basis: published rows that the rows were built from, beyond the run's pinned inputs.
             counted: whether the rows are those that the step is counted by; a replay within it is not.

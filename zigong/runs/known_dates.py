@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def cover_missing_nights(job: Job, source: str) -> None:
-    """Extends a scheduled night to the nights before it that failed for good, or refuses, as the recipe says.
+    """Extends a scheduled night to the nights before it that failed permanently, or refuses, as the recipe specifies.
 
     Raises:
         DataError: nights are missing that it may not or cannot cover.
@@ -27,7 +27,7 @@ def cover_missing_nights(job: Job, source: str) -> None:
     if job.recipe.source.missing_nights == "heal":
         job.dates = healed(job.dates, nights)
     covered = job.dates.first or first
-    require_complete(source, missing_before(nights, covered), purpose="this night would leave them behind")
+    require_complete(source, missing_before(nights, covered), purpose="this night would skip them")
     if covered < first:
         days = [covered + timedelta(days=number) for number in range((first - covered).days)]
         job.warn(f"source {source}: {spans_text(days)} had never been ingested; this night ingests them as well")

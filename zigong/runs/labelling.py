@@ -1,4 +1,4 @@
-"""What labels are built for, and whether they can be used: dates that stand, event types, classes of the splits."""
+"""What labels are built for, and whether they can be used: settled dates, event types, classes of the splits."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class DueLabels:
     version: int | None
 
 
-def label_cells(recipe: Recipe, dates: ObservationDates) -> str:
+def label_predicate(recipe: Recipe, dates: ObservationDates) -> str:
     """SQL predicate of the labels of a recipe for some observation dates."""
     return f"label_settings = '{label_settings_of(recipe)}' AND {dates.predicate}"
 
@@ -53,7 +53,7 @@ def due_labels(job: Job, dates: ObservationDates) -> DueLabels:
         return DueLabels(due=dates, standing=(), version=None)
     opened = open_pinned(job.spark, job.paths, LABELS, version)
     require_columns(LABELS, opened.columns, ["as_of_date", "label_settings"])
-    published = opened.where(label_cells(job.recipe, dates)).groupBy("observation_date")
+    published = opened.where(label_predicate(job.recipe, dates)).groupBy("observation_date")
     newest = published.agg(F.max("as_of_date").alias("as_of_date")).collect()
     standing = tuple(sorted(row["observation_date"] for row in newest if row["as_of_date"] > as_of))
     if standing:

@@ -39,7 +39,7 @@ def parse_arguments(arguments: Sequence[str] | None, *, step: str) -> argparse.N
     parser.add_argument("--from-date", type=date.fromisoformat, help="first date (known_date or T), included")
     parser.add_argument("--schedule", choices=sorted(SCHEDULES), help="the schedule that starts the job, if one does")
     parser.add_argument(
-        "--retry", action="store_true", help="leave a finished step as it is; without it, it is run again"
+        "--retry", action="store_true", help="do not run a finished step; without this option it is run again"
     )
     parser.add_argument("--to-date", type=date.fromisoformat, help="end of the dates, excluded")
     return parser.parse_args(arguments)
@@ -93,7 +93,7 @@ def run_step(
         dates: the dates it is limited to.
         schedule: the schedule that starts it.
         trains: whether the run goes on to train a model.
-        rerun: whether a finished step was asked for again, so that it replaces what it has published.
+        rerun: whether a finished step is run again on request, so that it replaces what it has published.
     """
     began = _Began.now(step)
     job = Job(

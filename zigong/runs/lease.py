@@ -140,7 +140,7 @@ def take_lease(
         expiry_seconds: how long a count of heartbeats must stand still until the holder counts as dead.
 
     Raises:
-        ConflictError: another process is at work on the run.
+        ConflictError: another process works on the run.
     """
     folder = run_folder / FOLDER
     newest = holder_of(run_folder)

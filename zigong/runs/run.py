@@ -35,7 +35,7 @@ class Outcome:
         code: exit code.
         tables: counts of the publish of each table.
         takes: names of the values it took or looked up; see ``zigong.runs.handover``.
-        leaves: names of the values it left.
+        leaves: names of the values it wrote.
         attempt: fencing token of the attempt; see ``zigong.runs.lease``.
         warnings: what the step found that does not stop it but that somebody should know.
     """
@@ -87,7 +87,7 @@ class Run:
             ) from error
 
     def artefact_folder(self, kind: type[Artefact]) -> Path:
-        """The folder in which the step that leaves an artefact writes its files."""
+        """The folder in which a step writes the files of an artefact."""
         return self.folder / kind.SUBFOLDER
 
     def scratch(self, step: str) -> Path:
@@ -100,18 +100,18 @@ class Run:
         return Outcome(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
     def ask(self, until: str | None) -> None:
-        """Records up to which step the run was asked for; None: all."""
+        """Records the last step that the run was requested to reach; None: all."""
         write_json(self.folder / "asked.json", {"until": until})
 
     @property
     def asked_until(self) -> str | None:
-        """The last step the run was asked for; None: all its steps."""
+        """The last step that the run was requested to reach; None: all its steps."""
         file = self.folder / "asked.json"
         until: str | None = json.loads(file.read_text(encoding="utf-8"))["until"] if file.is_file() else None
         return until
 
     def supersede(self, step: str, *, reason: Mapping[str, str] | None = None) -> None:
-        """Sets the outcome of a step aside, because the step was asked for again or for another reason.
+        """Sets the outcome of a step aside, because the step was requested again or for another reason.
 
         What the step has published so far does not count for its next attempt, even if it left no outcome.
         """
@@ -125,7 +125,7 @@ class Run:
             write_json(aside, dict(reason or {}))
 
     def reruns(self, step: str) -> int:
-        """How often a step was asked for again after it had finished."""
+        """How often a step was requested again after it had finished."""
         return sum(1 for _ in (self.folder / "steps" / step / "superseded").glob("*.json"))
 
     def write_outcome(self, outcome: Outcome) -> None:

@@ -45,7 +45,7 @@ FIRST_READERS: dict[str, str] = {
     "gate": "release_model",
 }
 _FREE = ("name", "engine", "registry", "lakehouse.root")  # change no table and no model
-# Beginnings of the figures in metrics.json that a step measures, beside rows and seconds.
+# Beginnings of the figures in metrics.json that a step measures, in addition to rows and seconds.
 _FIGURES: dict[str, tuple[str, ...]] = {
     "ingest_events": ("users.",),
     "build_base": ("base.",),

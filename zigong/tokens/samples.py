@@ -131,7 +131,7 @@ def token_lists(column: pa.ChunkedArray) -> tuple[TokenIds, ...]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LabelledBatch:
-    """Right-padded token ids of N samples, and the M positions whose next token bears loss.
+    """Right-padded token ids of N samples, and the M positions whose next token is in the loss.
 
     Attributes:
         input_ids: [N, S] int64; S is at least the length of the longest row.

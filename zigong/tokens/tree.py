@@ -66,7 +66,7 @@ def token_tree(samples: Samples, *, splits: Sequence[str]) -> TokenTree:
     """Builds the tree of one user's samples.
 
     Args:
-        samples: at least one sample; every completion token bears loss (see :func:`zigong.tokens.samples.trainable`).
+        samples: at least one sample; their completions are in the loss (see :func:`zigong.tokens.samples.trainable`).
         splits: split of each sample.
 
     Raises:

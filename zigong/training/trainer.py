@@ -16,7 +16,7 @@ from torch import Tensor
 
 from zigong.errors import DataError
 from zigong.files.atomic import promoted_folder, write_json
-from zigong.recipe import Agent, Training
+from zigong.recipe import AgentTraining, Training
 from zigong.tokens.samples import Indices, Samples, sample_lengths, trainable
 from zigong.training.adapters import new_adapter, save_adapter, trained_weights
 from zigong.training.base import MANIFEST, base_digest
@@ -82,7 +82,7 @@ def train_adapter(
         progress: called with step, steps and loss.
 
     Raises:
-        DataError: a sample is too long or bears no loss, or not every sample was trained.
+        DataError: a sample is too long or has no token in the loss, or not every sample was trained.
         ConfigError: base or adapter settings do not fit.
     """
     started = time.monotonic()
@@ -110,7 +110,7 @@ def train_adapter(
 def train_agent(
     base_folder: Path,
     samples: Samples,
-    settings: Agent,
+    settings: AgentTraining,
     *,
     seed: int,
     torch_threads: int,
@@ -134,7 +134,7 @@ def train_agent(
         progress: called with step, steps and loss.
 
     Raises:
-        DataError: a sample is too long or bears no loss, or not every sample was trained.
+        DataError: a sample is too long or has no token in the loss, or not every sample was trained.
         ConfigError: there are fewer dates (or, with one date, samples) than checkpoints.
     """
     adapted = new_adapter(base_folder, settings.lora, seed=seed)

@@ -32,7 +32,7 @@ def test_hidden_nested_and_other_files_are_named(tmp_path: Path) -> None:
     }
 
 
-def test_a_pattern_says_which_files_are_meant_and_the_others_are_named(tmp_path: Path) -> None:
+def test_a_pattern_selects_files_and_the_others_are_named(tmp_path: Path) -> None:
     found = listing(tmp_path, ["in/a-1.txt", "in/a-2.txt", "in/b-1.txt", "other/a-3.txt"], "in/{a,c}-*.txt")
     assert [item.name for item in found.read] == ["in/a-1.txt", "in/a-2.txt"]
     assert found.unread == {"in/b-1.txt": "does not match path"}

@@ -63,7 +63,7 @@ NIGHTLY = [
     ),
     Case("delivered twice", [], [("10 09:00", "a")] * 2, [("duplicate", "10 09:00", "a"), ("new", "10 09:00", "a")]),
     Case(
-        "a conflict beside the published row",
+        "a conflict next to the published row",
         [("05 10:00", "a")],
         [("05 10:00", "a"), ("05 10:00", "b")],
         [("changed", "10 00:00", "b"), ("repetition", "10 00:00", "a")],
@@ -72,7 +72,7 @@ NIGHTLY = [
 ]
 AGAIN = [  # the same night once more, after the nights up to the 15th
     Case(
-        "told before",
+        "delivered before",
         [("05 10:00", "a"), ("16 00:00", "b")],
         [("05 10:00", "b")],
         [("repetition", "10 00:00", "b")],

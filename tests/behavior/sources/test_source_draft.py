@@ -141,7 +141,7 @@ def test_a_line_with_a_byte_order_mark_is_an_object(tmp_path: Path) -> None:
     assert list(columns_of(tmp_path)) == ["ID", "first"]
 
 
-def test_a_file_without_a_header_leaves_no_cell_in_its_draft(tmp_path: Path) -> None:
+def test_the_draft_of_a_file_without_a_header_contains_no_cell(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("1,anna,2023-03-01\n2,berta,2023-03-02\n")
     code, output = drafted(tmp_path, "x.csv")
     assert (code, "header: false drafted" in output) == (0, True)

@@ -76,7 +76,7 @@ def check_source(
         if frame is not None:
             progress(f"files: {file.name}")
             absent = missing_columns(file, frame)
-            file_rows[file.name] = _judged_file(raw.cells[file.name], file, absent, local, findings)
+            file_rows[file.name] = _checked_file(raw.cells[file.name], file, absent, local, findings)
     key = secrets.token_bytes(32)  # nothing is written, so any key will do
 
     def events() -> DataFrame:
@@ -157,7 +157,7 @@ def _found(spark: SparkSession, file: SourceFile, path: str, findings: list[Sour
     return found
 
 
-def _judged_file(
+def _checked_file(
     cells: DataFrame,
     file: SourceFile,
     absent: tuple[str, ...],
@@ -168,8 +168,8 @@ def _judged_file(
     section = f"files: {file.name}"
     try:
         rows = rows_of_files(cells)
-        judged = [*bad_cells(cells, file), *odd_columns(cells, file, local)]
-        findings += [finding for finding in judged if finding.column not in absent]
+        reported = [*bad_cells(cells, file), *odd_columns(cells, file, local)]
+        findings += [finding for finding in reported if finding.column not in absent]
         findings += stand_in_findings(cells, file, section)
     except (PySparkException, Py4JJavaError) as error:
         findings.append(

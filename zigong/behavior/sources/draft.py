@@ -20,7 +20,7 @@ from zigong.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draft:
+class MappingDraft:
     """The text of a drafted mapping, the folder of its files, and what was assumed about them."""
 
     text: str
@@ -28,7 +28,7 @@ class Draft:
     notes: tuple[str, ...] = ()
 
 
-def drafted_mapping(files: Sequence[Path], *, name: str | None = None, encoding: str | None = None) -> Draft:
+def drafted_mapping(files: Sequence[Path], *, name: str | None = None, encoding: str | None = None) -> MappingDraft:
     """Drafts a mapping for sample files; every open question in it is marked TODO.
 
     Args:
@@ -45,7 +45,7 @@ def drafted_mapping(files: Sequence[Path], *, name: str | None = None, encoding:
     folder = Path(os.path.commonpath([file.resolve().parent for file in files]))
     samples = [read_sample(file, str(file.resolve().relative_to(folder)), encoding=encoding) for file in files]
     notes = tuple(f"{sample.path}: {note}" for sample in samples for note in sample.notes)
-    return Draft(text=_mapping_text(word(name or samples[0].name), samples), folder=folder, notes=notes)
+    return MappingDraft(text=_mapping_text(word(name or samples[0].name), samples), folder=folder, notes=notes)
 
 
 def _require_encoding(encoding: str) -> None:

@@ -43,7 +43,7 @@ def trimmed(column: SourceColumn, text: Column) -> Column:
 
 
 def identifier_reasons(column: SourceColumn, cell: Column) -> list[Column]:
-    """Why a field of an identifier column names nobody: ``scientific_notation:COL``, ``invisible_letters:COL``."""
+    """Why a field of an identifier column identifies nobody: ``scientific_notation:COL``, ``invisible_letters:COL``."""
     if not column.identifier:
         return []
     text = cell.cast("string")
@@ -61,8 +61,8 @@ def filled_key(key: Column) -> Column:
     """
     text = key.cast("string")
     values = F.regexp_replace(F.regexp_replace(text, r'"[^"\\]*"\s*:', ""), r"\bnull\b", "")
-    told = F.when(text.rlike(r"^\s*[\[{]"), values).otherwise(text)
-    return F.when(told.rlike(r"[\p{L}\p{N}]") & ~F.lower(text).isin(*_EMPTY_DIGESTS), text)
+    normalised = F.when(text.rlike(r"^\s*[\[{]"), values).otherwise(text)
+    return F.when(normalised.rlike(r"[\p{L}\p{N}]") & ~F.lower(text).isin(*_EMPTY_DIGESTS), text)
 
 
 def require_exact_identifiers(file: SourceFile, found: DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""Judges by name and values whether a column of a sample identifies somebody, or holds codes; when in doubt, it does.
+"""Guesses by name and values whether a column of a sample identifies somebody, or holds codes; when in doubt, it does.
 
 A column that may identify and is not declared so would reach attributes and quarantine in clear.
 """
@@ -63,7 +63,7 @@ MAX_CODES, ROWS_PER_CODE = 20, 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgement:
+class IdentifierGuess:
     """What a column seems to be.
 
     Attributes:
@@ -86,31 +86,31 @@ def words_of(name: str) -> tuple[str, ...]:
     return tuple(word for word in re.split(r"[^a-z0-9]+", plain) if word)
 
 
-def judged(name: str, kind: str, texts: Sequence[str]) -> Judgement:
-    """Judges a column by its name, its inferred type and the cells of the sample that are not empty."""
+def identifier_guess(name: str, kind: str, texts: Sequence[str]) -> IdentifierGuess:
+    """What a column seems to be, by its name, its inferred type and the cells of the sample that are not empty."""
     words = words_of(name) or ("",)
     measured = kind.startswith(_NOT_NAMED)
     counts = Counter(texts)
     repeated = len(counts) * ROWS_PER_CODE <= len(texts)
     unique = len(texts) > 1 and len(counts) == len(texts)
     if words[-1] in _NUMBERS or (not measured and (words[-1] in _NAMED or _COMPOUND.fullmatch(words[-1]))):
-        return Judgement(identifier=True)
+        return IdentifierGuess(identifier=True)
     if kind == "string" and texts and sum(bool(_PERSONAL.fullmatch(text)) for text in texts) * 2 > len(texts):
-        return Judgement(identifier=True)
+        return IdentifierGuess(identifier=True)
     if measured:
-        return Judgement(identifier=False)
+        return IdentifierGuess(identifier=False)
     if unique and kind == "string":
-        return Judgement(identifier=True, note="every value is unique in the sample: does it identify anybody?")
+        return IdentifierGuess(identifier=True, note="every value is unique in the sample: does it identify anybody?")
     codes = _codes(words, counts, repeated=repeated) if kind == "string" else ()
     if unique or (not repeated and any(word in _ENTITIES for word in words)):
-        return Judgement(
+        return IdentifierGuess(
             identifier=False, note="identifier: true, if it identifies a person, a loan or a card", codes=codes
         )
-    return Judgement(identifier=False, codes=codes)
+    return IdentifierGuess(identifier=False, codes=codes)
 
 
 def _codes(words: tuple[str, ...], counts: Counter[str], *, repeated: bool) -> tuple[str, ...]:
-    """The values of a column of few short words that repeat, or whose name says that it holds codes."""
+    """The values of a column of few short words that repeat, or whose name suggests that it holds codes."""
     if not 1 <= len(counts) <= MAX_CODES or not all(_CODE.fullmatch(text) for text in counts):
         return ()
     coded = words[-1] in _CODED and len(counts) < counts.total()

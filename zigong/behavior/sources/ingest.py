@@ -176,11 +176,11 @@ def deduplicated(rows: DataFrame, *, table: str = "behavior_events") -> Versions
         .otherwise(CONFLICTING)
     )
     # Read three times: without the checkpoint each read would hash and shuffle all rows again.
-    judged = rows.withColumn(_CONTENT, content).withColumn(_FATE, fate).localCheckpoint()
+    classified = rows.withColumn(_CONTENT, content).withColumn(_FATE, fate).localCheckpoint()
     kept, duplicates, conflicting = (
-        judged.where(F.col(_FATE) == part).select(*contract.column_names) for part in (KEPT, DUPLICATE, CONFLICTING)
+        classified.where(F.col(_FATE) == part).select(*contract.column_names) for part in (KEPT, DUPLICATE, CONFLICTING)
     )
-    unfit = judged.where(F.col(_FATE) == DOES_NOT_FIT).select(*contract.column_names, UNFIT)
+    unfit = classified.where(F.col(_FATE) == DOES_NOT_FIT).select(*contract.column_names, UNFIT)
     return Versions(kept=kept, duplicates=duplicates, conflicting=conflicting, unfit=unfit)
 
 

@@ -1,4 +1,4 @@
-"""Whether keys identify: findings on stand-ins for nobody, on rounded numbers, and on keys that many rows share."""
+"""Whether keys identify: findings on placeholders, on rounded numbers, and on keys that many rows share."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def stand_in_findings(cells: DataFrame, file: SourceFile, section: str) -> list[
         SourceFinding(
             section=section,
             column=row["column"],
-            problem=f"holds `{row['cell']}`, a word for nobody: all its rows would share one key",
+            problem=f"holds `{row['cell']}`, a placeholder and not an id: all its rows would share one key",
             rows=row["rows"],
             action=f'add "{row["cell"]}" to null_values of the file; nothing if it is the id of one client',
             blocking=False,
@@ -47,7 +47,7 @@ def stand_in_findings(cells: DataFrame, file: SourceFile, section: str) -> list[
 
 
 def empty_key_findings(stated: DataFrame, section: str) -> list[SourceFinding]:
-    """Keys that the SQL yields and that name nobody: ``{}``, separators, blanks, or a digest of these.
+    """Keys that the SQL yields and that identify nobody: ``{}``, separators, blanks, or a digest of these.
 
     Args:
         stated: the rows of the section as the SQL yields them.
@@ -60,7 +60,7 @@ def empty_key_findings(stated: DataFrame, section: str) -> list[SourceFinding]:
     row = stated.agg(F.count_distinct("user_key").alias("users"), *counts).collect()[0]
     findings = []
     for name in (name for name in keys if row[name]):
-        problem = "names nobody (`{}`, separators, blanks, or a digest of these) and counts as null"
+        problem = "identifies nobody (`{}`, separators, blanks, or a digest of these) and counts as null"
         if name == "person_key":
             problem = f"one person_key holds {row['clients'] / max(row['users'], 1):.0%} of the clients: it {problem}"
         findings.append(

@@ -145,7 +145,7 @@ def _matching(pattern: str) -> list[Path]:
 
 
 def _objection(path: Path, base: Path, chosen: list[Path]) -> str | None:
-    """Why a file is not read, judged by its place and name; None: it is."""
+    """Why a file is not read, by its place and name; None: it is read."""
     root = next((root for root in chosen if path == root or path.is_relative_to(root)), None)
     if root is None:
         return "does not match path"

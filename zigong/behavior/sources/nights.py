@@ -1,4 +1,4 @@
-"""A dated ingest: the delivery of some dates becomes new versions beside what is published, which stays as it is."""
+"""A dated ingest: the delivery of some dates becomes new versions; published versions stay as they are."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Night:
     rebuild: bool = False
 
     def events(self, stated: DataFrame, standing: Standing) -> Delivered:
-        """The events of the dates, beside the published ones of the same partitions.
+        """The events of the dates, together with the published ones of the same partitions.
 
         Args:
             stated: columns of behavior_events, ``_unfit`` and ``arrived_on``.
@@ -123,7 +123,7 @@ class Night:
         return found.delivered(carried, cells, basis)
 
     def profiles(self, stated: DataFrame, standing: Standing) -> Delivered:
-        """The profile versions of a delivery, beside all published ones of the source; as ``events``."""
+        """The profile versions of a delivery, together with all published ones of the source; as ``events``."""
         found = self._compared(stated, standing, PROFILES, outside=F.lit(False), full=self.mapping.full_profiles)
         if self.rebuild:
             return found.delivered(standing.rows.limit(0), self._ours, None)

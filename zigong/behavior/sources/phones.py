@@ -1,6 +1,6 @@
 """Finds phone numbers in texts: international ones, and those of the national plans of a bank's likely clients.
 
-A text is split into runs of digit groups; phonenumbers, the port of Google's libphonenumber, judges which of them are
+A text is split into runs of digit groups; phonenumbers, the port of Google's libphonenumber, decides which of them are
 numbers of a national plan. The time is linear in the length of the text, since a number has at most eight groups.
 """
 

@@ -135,7 +135,7 @@ def _mails(text: str) -> Iterator[Match]:
 
 
 def _ibans(plain: str) -> Iterator[Match]:
-    """IBANs, plain or in groups; the country says where one ends, so a word behind it is not read as part of it."""
+    """IBANs, plain or in groups; the country defines where one ends, so a word behind it is not read as part of it."""
     for found in _IBAN.finditer(plain):
         length = IBAN_LENGTHS.get(found[0][:2].upper(), 0)
         if length:

@@ -56,8 +56,8 @@ class Terms:
     Attributes:
         first: first date of the run; what was known before is late; None: nothing is known about arrival.
         end: end of the dates of the run, excluded; None: no end.
-        frontier: the first date after all that was published in an earlier run of the same dates; what such a run is
-            told anew becomes known then; None: the dates are ingested for the first time.
+        frontier: the first date after all that was published in an earlier run of the same dates; what such a run
+            learns anew becomes known then; None: the dates are ingested for the first time.
         timezone: business time zone.
         refuse: whether rows that differ from the published version are refused, instead of becoming a version.
         as_stated: whether every row arrived when it states, so that nothing is late: the files of a simulation.
@@ -84,11 +84,11 @@ def with_fates(delivered: DataFrame, standing: DataFrame, facts: Facts, terms: T
     - ``new``: nothing published contradicts it. Rows that lack an identity or a time are new too: the rules of the
       contract refuse them.
     - ``late``: it states an earlier known_at than its arrival, and becomes known when it arrived.
-    - ``changed``: the published version says something else and its known_at is not later; it becomes known when it
+    - ``changed``: the published version has other values and its known_at is not later; it becomes known when it
       arrived, or, where its dates were ingested before, at the frontier. With ``terms.refuse`` ``changed_redelivery``.
     - ``repetition``: it is published already. ``duplicate``: the delivery holds it twice.
     - ``superseded``: the delivery itself holds a later version, which arrived at the same moment.
-    - ``conflicting_version``: another row has the same identity and known_at, and nothing tells which is right.
+    - ``conflicting_version``: another row has the same identity and known_at, and nothing determines which is right.
 
     Args:
         delivered: columns of the contract, known_at as stated, and ``arrived_on``: the date of the row's file; NULL:
@@ -99,8 +99,8 @@ def with_fates(delivered: DataFrame, standing: DataFrame, facts: Facts, terms: T
         The delivered rows with known_at (and known_date) as they become known and ``_fate``, materialised.
     """
     both = _versions(delivered, standing, facts, terms)
-    judged = _judged(both, facts).withColumn(FATE, _fate(terms))
-    moved = judged.withColumn(_MOMENT, _known_from(terms))
+    compared = _compared(both, facts).withColumn(FATE, _fate(terms))
+    moved = compared.withColumn(_MOMENT, _known_from(terms))
     settled = _settled(moved, facts).where(~F.col(_STANDING)).withColumn("known_at", F.col(_MOMENT))
     names = table_contract(facts.table).column_names
     if "known_date" in names:
@@ -144,7 +144,7 @@ def _arrived_on(terms: Terms) -> Column:
     return F.coalesce(F.col(ARRIVED_ON), F.lit(terms.last).cast("date"))
 
 
-def _judged(both: DataFrame, facts: Facts) -> DataFrame:
+def _compared(both: DataFrame, facts: Facts) -> DataFrame:
     """Adds what the other versions of the same fact say about each version."""
     fact = Window.partitionBy(*facts.identity)
     key, exact = (Window.partitionBy(*facts.identity, "known_at", *more) for more in ((), (_CONTENT,)))

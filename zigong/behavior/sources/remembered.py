@@ -28,7 +28,7 @@ def result_file(mapping: SourceMapping, path: str, *, timezone: str) -> Path | N
     """Where the result of a check is kept: its name follows from mapping, files, code, time zone and date.
 
     Returns:
-        None if the files cannot be told apart by name, size and time of change, as those of Delta tables.
+        None if the files cannot be distinguished by name, size and time of change, as those of Delta tables.
     """
     found = listings(mapping, path)
     if len(found) < len(mapping.files):

@@ -66,12 +66,12 @@ def unfit_values(unfit: DataFrame, section: str) -> list[SourceFinding]:
 def broken_by(rows: DataFrame, table: str, section: str) -> list[SourceFinding]:
     """Rules of the table's contract that rows break, which a run sends to quarantine, and other times worth a look."""
     contract = table_contract(table)
-    judged = conform(rows, contract).withColumn("_broken", broken_rules(contract))
+    evaluated = conform(rows, contract).withColumn("_broken", broken_rules(contract))
     word = F.col("event_type") if section == "events" else F.lit(None).cast("string")
     example = F.when(F.col("rule") == "event_type_is_a_word", F.translate(word, "<>", ""))  # a shape already
     times: list[str] = [name for name in ("event_at", "valid_from", "known_at") if name in contract.column_names]
     unusual = _implausible(times, F.array_contains("_broken", _TIMES))
-    found = judged.select("*", F.explode(F.concat(F.array_remove("_broken", _TIMES), unusual)).alias("rule"))
+    found = evaluated.select("*", F.explode(F.concat(F.array_remove("_broken", _TIMES), unusual)).alias("rule"))
     nothing = F.lit(None).cast("string")
     findings = _counted(found.select("rule", nothing.alias("cause"), example.alias("example")), section)
     return [item for item in findings if item.column not in _FOLLOWING]

@@ -95,7 +95,7 @@ def _of_limit(data: _Data, node: Any, clause: str) -> Iterator[str]:
     while kind(below) in _SAME_ROWS:
         below = below.child()
     if kind(below) != "Sort":
-        yield f"{clause} depends on the order of the rows: no ORDER BY says which"
+        yield f"{clause} depends on the order of the rows: no ORDER BY determines it"
         return
     ties = data.tying_rows(below.child(), [order.child() for order in items(below.order())])
     if ties is None or ties:
@@ -139,8 +139,8 @@ class _Data:
         try:
             rows, (*found, of) = self._rows(node.child(), [*items(node.groupingExpressions()), value])
             names = list(dict.fromkeys(found))
-            told = rows.select(*names, F.to_json(F.struct(of)).alias("_value"))
-            kinds = told.groupBy(*names).agg(F.count_distinct("_value").alias("_kinds"))
+            values = rows.select(*names, F.to_json(F.struct(of)).alias("_value"))
+            kinds = values.groupBy(*names).agg(F.count_distinct("_value").alias("_kinds"))
             return bool(kinds.where("_kinds > 1").isEmpty())
         except (PySparkException, Py4JJavaError, _NoColumnError):
             return None

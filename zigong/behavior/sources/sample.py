@@ -15,7 +15,7 @@ from typing import TextIO
 
 import pyarrow.parquet as pq
 
-from zigong.behavior.sources.identifying import CLIENTS, CONTACTS, judged, words_of
+from zigong.behavior.sources.identifying import CLIENTS, CONTACTS, identifier_guess, words_of
 from zigong.behavior.sources.records import Dialect, Record, opened, opened_bytes, plain_name, records, utf_16
 from zigong.behavior.sources.text_rows import READ_ERRORS, header_names
 from zigong.errors import ConfigError, DataError
@@ -262,7 +262,7 @@ def _columns(cells: Mapping[str, Sequence[str]]) -> tuple[SampleColumn, ...]:
 
 
 def _column(name: str, kind: str, texts: Iterable[str], *, required: bool) -> SampleColumn:
-    found = judged(name, kind, [text for text in texts if text])
+    found = identifier_guess(name, kind, [text for text in texts if text])
     return SampleColumn(
         name=name, type=kind, required=required, identifier=found.identifier, note=found.note, values=found.codes
     )

@@ -1,7 +1,7 @@
 """The functions of Spark that the SQL of a source mapping may call, and those it may not, with the reason.
 
 A test compares both lists with the registry of the installed Spark, so a new version of it cannot add a function that
-nobody judged. A function on neither list, such as one that a program registered, is refused.
+nobody has reviewed. A function on neither list, such as one that a program registered, is refused.
 """
 
 from __future__ import annotations

@@ -72,13 +72,13 @@ def doubtful_fractions(spark: SparkSession, query: DataFrame) -> list[Converted]
     return [item for item in found if item.of_cents or item.lost == item.rows]
 
 
-def _measured(spark: SparkSession, query: DataFrame, wanted: Any, judged: Any) -> list[Converted]:
+def _measured(spark: SparkSession, query: DataFrame, wanted: Any, conditions: Any) -> list[Converted]:
     found: list[Converted] = []
     seen: set[tuple[str, ...]] = set()
     for child, units in _conversions(spark, query, wanted):
         new = [unit for unit in units if _identity(unit) not in seen]
         seen.update(map(_identity, new))
-        found += _counted(spark, child, new, judged) if new else []
+        found += _counted(spark, child, new, conditions) if new else []
     return [conversion for conversion in found if conversion.lost]
 
 
@@ -95,10 +95,10 @@ def _conversions(spark: SparkSession, query: DataFrame, wanted: Any) -> Iterator
             yield below, units
 
 
-def _counted(spark: SparkSession, child: Any, units: list[Any], judged: Any) -> list[Converted]:
+def _counted(spark: SparkSession, child: Any, units: list[Any], conditions: Any) -> list[Converted]:
     counts: list[Column] = []
     for place, unit in enumerate(units):
-        there, lost = judged(unit)
+        there, lost = conditions(unit)
         counts.append(F.count_if(there).alias(f"rows{place}"))
         counts.append(F.count_if(there & lost).alias(f"lost{place}"))
     jvm: Any = spark._jvm
@@ -196,7 +196,7 @@ def _column(expression: Any) -> Column:
 
 
 def _value(unit: Any) -> Column:
-    """The value of a conversion; of a coalesce, without its constants: a text must not become 0 in silence."""
+    """The value of a conversion; of a coalesce, without its constants: a text must not silently become 0."""
     return F.coalesce(*map(_column, _arguments(unit))) if kind(unit) == "Coalesce" else _column(unit)
 
 
