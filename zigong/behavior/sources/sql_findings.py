@@ -23,7 +23,7 @@ def conversion_findings(
 ) -> list[SourceFinding]:
     """Texts that the SQL turns into null or a thousandth, and local times that name two instants or none."""
     queries = [stated_rows(spark, raw, mapping, section, timezone) for section in ("events", "profiles")]
-    findings = []
+    findings: list[SourceFinding] = []
     for measured, finding in (
         (emptied_texts, _emptied),
         (doubtful_fractions, _shortened),
