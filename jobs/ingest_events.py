@@ -23,7 +23,7 @@ from zigong.runs.ingested import (
     standing_rows,
 )
 from zigong.runs.job import Job
-from zigong.runs.known_dates import cover_missing_nights, record_ingest
+from zigong.runs.known_dates import cover_missing_nights, newest_dates, record_ingest
 from zigong.runs.launch import main
 
 
@@ -45,10 +45,11 @@ def ingest_events(job: Job) -> None:
         job.run.add_metrics({"texts.emptied_by_the_sql": emptied})
         standing = partial(standing_rows, job)
         tables = delivered_tables(job.spark, raw, mapping, job.recipe, job.tombstones(), night, standing)
-        events, _ = [publish_delivered(job, rows) for rows in tables]
-    leave_missing_profiles(job, mapping.name)
-    record_ingested(job, mapping, night, events, files)
-    record_ingest(job, mapping.name)
+        (events, found), _ = [(rows, publish_delivered(job, rows)) for rows in tables]
+    leave_missing_profiles(job, events.kept)
+    newest = newest_dates(job, mapping.name)
+    record_ingested(job, mapping, night, found, files, newest)
+    record_ingest(job, mapping.name, newest)
 
 
 if __name__ == "__main__":

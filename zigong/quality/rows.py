@@ -23,12 +23,13 @@ def broken_rules(contract: TableContract) -> Column:
     A satisfied rule yields an empty string, which ``array_remove`` drops. A filter with a lambda would be equivalent,
     but Spark interprets it and all its conditions, four times slower than compiled code.
     """
-    checks = [
-        F.when(holds(rule.condition), F.lit("")).otherwise(F.lit(rule.name))
+    checks = ", ".join(
+        f"if(coalesce(({rule.condition}\n), true), '', '{rule.name}')"
         for rule in contract.row_rules
         if rule.severity == "quarantine"
-    ]
-    return F.array_remove(F.array(*checks).cast("array<string>"), "")
+    )
+    # As one SQL text: built from columns, every part of it would be a call of the JVM of its own.
+    return F.expr(f"array_remove(CAST(array({checks}) AS array<string>), '')")
 
 
 def conform(frame: DataFrame, contract: TableContract) -> DataFrame:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
-from pyspark.sql import functions as F
+from pyspark.sql import DataFrame
 
 from schemas.contracts import table_contract
 from schemas.mappings import SourceMapping
@@ -20,6 +20,7 @@ from zigong.lakehouse.lost_files import require_readable
 from zigong.lakehouse.tables import latest_version, open_pinned
 from zigong.runs.handover import MissingProfiles
 from zigong.runs.job import Job
+from zigong.runs.known_dates import NewestDates
 from zigong.runs.replay import repeat_replays
 
 
@@ -104,10 +105,14 @@ def publish_delivered(job: Job, rows: Delivered) -> Mapping[str, int]:
     return rows.found
 
 
-def leave_missing_profiles(job: Job, source: str) -> None:
-    """Writes the number of users of the ingested events that have no profile."""
-    ingested = job.read("behavior_events").where(f"source = '{source}' AND {job.dates.predicate('known_date')}")
-    found = profiled_users(ingested, job.read("user_profiles"))
+def leave_missing_profiles(job: Job, events: DataFrame) -> None:
+    """Hands over the number of users of the delivered events that have no profile.
+
+    Args:
+        events: the rows that were to be published, which are computed already; reading the table would open a file
+            for every date.
+    """
+    found = profiled_users(events, job.read("user_profiles"))
     missing = f"{found.without_profile:,} of {found.users:,}" if found.without_profile else None
     job.leave(MissingProfiles(users_without_profile=missing))
     job.run.add_metrics({"users.of_events": found.users, "users.without_profile": found.without_profile})
@@ -119,6 +124,7 @@ def record_ingested(
     night: Night | None,
     found: Mapping[str, int],
     files: Arrivals | None,
+    newest: NewestDates | None,
 ) -> None:
     """Records the dates, the files and the counts of the delivery in the table of deliveries."""
     counts: dict[str, Any] = job.tables[EVENTS.table]
@@ -137,7 +143,7 @@ def record_ingested(
         run_id=job.run.run_id,
         from_date=job.dates.first,
         to_date=job.dates.end,
-        known_before=_known_before(job, mapping.name, night, changed=events.changed),
+        known_before=_known_before(job, night, newest, changed=events.changed),
         mapping_digest=mapping.digest,
         files=_files(job, mapping, files),
         events=events,
@@ -157,7 +163,7 @@ def _files(job: Job, mapping: SourceMapping, files: Arrivals | None) -> tuple[De
     return tuple(found[path] for path in sorted(found))
 
 
-def _known_before(job: Job, source: str, night: Night | None, *, changed: int) -> date:
+def _known_before(job: Job, night: Night | None, newest: NewestDates | None, *, changed: int) -> date:
     """The date before which the source's events are published, those that changed at the frontier among them.
 
     Without dates it follows the last known date before ``as_of``: later ones are typing errors or announcements.
@@ -165,8 +171,6 @@ def _known_before(job: Job, source: str, night: Night | None, *, changed: int) -
     if night is not None and night.terms.end is not None:
         beyond = night.terms.frontier
         return max(night.terms.end, beyond + timedelta(days=1) if changed and beyond else night.terms.end)
-    as_of = job.recipe.as_of
-    known = job.read(EVENTS.table).where((F.col("source") == source) & (F.col("known_date") < F.lit(as_of)))
-    (row,) = known.agg(F.max("known_date").alias("last")).collect()
-    last: date | None = row["last"]
-    return as_of if last is None else last + timedelta(days=1)
+    if newest is None or newest.before_as_of is None:
+        return job.recipe.as_of
+    return newest.before_as_of + timedelta(days=1)

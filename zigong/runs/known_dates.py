@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import timedelta
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
 
 from pyspark.sql import functions as F
 
 from zigong.runs.job import Job
 from zigong.runs.nights import healed, missing_before, nights_of, record_nights, require_complete, spans_text
 
-if TYPE_CHECKING:
-    from datetime import date
+
+@dataclass(frozen=True, kw_only=True)
+class NewestDates:
+    """The newest known dates of a source's published events.
+
+    Attributes:
+        of_all: of all events; None: there are none.
+        before_as_of: of the events known before the recipe's ``as_of``; None: there are none.
+    """
+
+    of_all: date | None
+    before_as_of: date | None
+
+
+def newest_dates(job: Job, source: str) -> NewestDates | None:
+    """The newest known dates of what an ingest without an end has published; None: the ingest has an end."""
+    if job.dates.end is not None:
+        return None
+    known = F.col("known_date")
+    (row,) = (
+        job.read("behavior_events")
+        .where(F.col("source") == source)
+        .agg(F.max(known).alias("of_all"), F.max(F.when(known < F.lit(job.recipe.as_of), known)).alias("before_as_of"))
+        .collect()
+    )
+    return NewestDates(**row.asDict())
 
 
 def cover_missing_nights(job: Job, source: str) -> None:
@@ -33,9 +56,11 @@ def cover_missing_nights(job: Job, source: str) -> None:
         job.warn(f"source {source}: {spans_text(days)} had never been ingested; this night ingests them as well")
 
 
-def record_ingest(job: Job, source: str) -> None:
-    """Records the known dates that an ingest has covered."""
-    end = job.dates.end or _day_after_newest(job, source)
+def record_ingest(job: Job, source: str, newest: NewestDates | None) -> None:
+    """Records the known dates that an ingest has covered; without an end, those up to its newest event."""
+    end = job.dates.end
+    if newest is not None and newest.of_all is not None:
+        end = newest.of_all + timedelta(days=1)
     if end is None or (job.dates.first is not None and job.dates.first >= end):
         return
     record_nights(
@@ -62,10 +87,3 @@ def require_ingested(job: Job, source: str) -> None:
     current = job.schedule in ("daily", "score") and nights.end > nights.begin
     missing = missing_before(nights, as_of) if current else [day for day in nights.missing if day < as_of]
     require_complete(source, missing, purpose=f"{job.step} as of {as_of} would work without them")
-
-
-def _day_after_newest(job: Job, source: str) -> date | None:
-    ours = job.read("behavior_events").where(F.col("source") == source)
-    (row,) = ours.agg(F.date_add(F.max("known_date"), 1).alias("end")).collect()
-    end: date | None = row["end"]
-    return end

@@ -54,7 +54,7 @@ def test_keys_whose_parts_are_empty_count_as_null(spark: SparkSession, tmp_path:
     write_rows(tmp_path, [f"c{number}" for number in range(6)], ["b,clerk", "a,clerk", ",", ",", ",", ","])
     mapping = mapping_with(person="to_json(struct(branch, job))")
     (finding,) = [item for item in found(spark, mapping, tmp_path) if item.column == "person_key"]
-    assert finding.problem.startswith("one person_key holds 67% of the clients: it names nobody")
+    assert finding.problem.startswith("one person_key holds 67% of the clients: it identifies nobody")
     assert not finding.blocking
     raw = read_raw(spark, mapping, str(tmp_path))
     persons = [row["person_id"] for row in profiles_from(spark, raw, mapping, key=KEY, timezone="UTC").collect()]

@@ -35,6 +35,9 @@ _EMPTY_DIGESTS = sorted(
     for algorithm in ("md5", "sha1", "sha256", "sha512")
     for text in _EMPTY_TEXTS
 )
+_DIGEST_LENGTHS = tuple(sorted({len(digest) for digest in _EMPTY_DIGESTS}))
+# As one SQL text: every literal of a Column is a call of the JVM of its own.
+_DIGEST_ARRAY = "array(" + ", ".join(f"'{digest}'" for digest in _EMPTY_DIGESTS) + ")"
 
 
 def trimmed(column: SourceColumn, text: Column) -> Column:
@@ -62,7 +65,8 @@ def filled_key(key: Column) -> Column:
     text = key.cast("string")
     values = F.regexp_replace(F.regexp_replace(text, r'"[^"\\]*"\s*:', ""), r"\bnull\b", "")
     normalised = F.when(text.rlike(r"^\s*[\[{]"), values).otherwise(text)
-    return F.when(normalised.rlike(r"[\p{L}\p{N}]") & ~F.lower(text).isin(*_EMPTY_DIGESTS), text)
+    of_nothing = F.length(text).isin(*_DIGEST_LENGTHS) & F.array_contains(F.expr(_DIGEST_ARRAY), F.lower(text))
+    return F.when(normalised.rlike(r"[\p{L}\p{N}]") & ~of_nothing, text)
 
 
 def require_exact_identifiers(file: SourceFile, found: DataFrame) -> None:

@@ -35,7 +35,8 @@ def queried_rows(spark: SparkSession, raw: RawTables, mapping: SourceMapping, se
 def stated_rows(spark: SparkSession, raw: RawTables, mapping: SourceMapping, section: str, timezone: str) -> DataFrame:
     """The rows of a section as its SQL yields them, with raw keys.
 
-    Files and derived views are common table expressions, so no view outlives the query.
+    Files and derived views are common table expressions, so no view outlives the query. The same SQL over the same rows
+    is analysed once.
 
     Raises:
         DataError: the SQL does not run or yields other columns, or it breaks one of the rules of ``sql_rules``.
@@ -50,6 +51,8 @@ def stated_rows(spark: SparkSession, raw: RawTables, mapping: SourceMapping, sec
     views = [f"{name} AS (SELECT * FROM {{{name}}})" for name in raw.good]  # noqa: S608
     views += [f"{name} AS ({_escaped(text)}\n)" for name, text in texts[:-1]]
     query = f"WITH {', '.join(views)} SELECT * FROM ({_escaped(texts[-1][1])}\n)"  # noqa: S608
+    if query in raw.analysed:
+        return raw.analysed[query]
     try:
         reading = require_allowed(spark, mapping, section, texts)
         found = spark.sql(query, **raw.good)
@@ -67,7 +70,8 @@ def stated_rows(spark: SparkSession, raw: RawTables, mapping: SourceMapping, sec
     require_repeatable(found, mapping, section, reading)
     require_hidden(found, mapping, section)
     arrived_on = F.col(ARRIVED_ON) if ARRIVED_ON in found.columns else F.lit(None)
-    return found.select(*expected, arrived_on.cast("date").alias(ARRIVED_ON))
+    raw.analysed[query] = found.select(*expected, arrived_on.cast("date").alias(ARRIVED_ON))
+    return raw.analysed[query]
 
 
 def _zoned(sql: str, timezone: str) -> str:

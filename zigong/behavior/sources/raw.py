@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 
 from pyspark.errors import AnalysisException
@@ -35,11 +35,13 @@ class RawTables:
             ``_reasons``, empty for a valid row.
         good: by file name, the rows without reasons, in the types of the mapping, and ``_line`` except for Delta.
         unread: by file name, columns that the file has but the mapping does not declare.
+        analysed: the queries over ``good`` that ``query.stated_rows`` has analysed, by SQL; a copy starts without any.
     """
 
     cells: Mapping[str, DataFrame]
     good: Mapping[str, DataFrame]
     unread: Mapping[str, tuple[str, ...]]
+    analysed: dict[str, DataFrame] = field(default_factory=dict, init=False, repr=False, compare=False)
 
 
 def read_raw(

@@ -24,6 +24,9 @@ def local_columns(spark: SparkSession, raw: RawTables, mapping: SourceMapping) -
 
     SQL that does not run has none: whoever runs it reports that.
     """
+    texts = " ".join((mapping.events_sql, mapping.profiles_sql, *(text for _, text in mapping.derived))).lower()
+    if not any(function in texts for function in _LOCAL_TO_UTC):
+        return frozenset()  # what is not written is not called
     found: set[str] = set()
     for section in ("events", "profiles"):
         try:
