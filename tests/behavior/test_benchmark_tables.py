@@ -44,6 +44,7 @@ def test_every_client_has_a_profile_and_an_outcome_and_an_empty_sequence(
     assert {len(row["attributes"]) for row in profiles} == {features}
 
 
-@pytest.mark.parametrize("name", [pytest.param("german", marks=SLOW), "australian"])
+@pytest.mark.soak
+@pytest.mark.parametrize("name", ["german", "australian"])
 def test_the_check_has_no_findings(spark: SparkSession, name: str) -> None:
     assert check_source(spark, load_mapping(name), str(DATA), timezone="Asia/Shanghai").findings == ()

@@ -142,6 +142,7 @@ def lake(spark: SparkSession, tmp_path: Path) -> Iterator[Lake]:
     yield Lake(spark=spark, paths=LakehousePaths.at(str(tmp_path)), log=naive.drawn_log(USERS))
 
 
+@pytest.mark.soak
 def test_labels_and_sequences_of_one_run_group_the_events_once(lake: Lake) -> None:
     lake.learn(date(2023, 8, 20), MARCH)
 

@@ -201,6 +201,7 @@ def wait_for(port: int, cluster: subprocess.Popen[bytes], log: Path) -> None:
     pytest.fail(f"the cluster did not answer: {log.read_text('utf-8')}")
 
 
+@pytest.mark.soak
 def test_the_documented_ray_commands_compute_the_scores_of_the_local_run(
     tiny_run: Any, ray_dashboard: str, tmp_path: Path
 ) -> None:

@@ -96,7 +96,14 @@ def outcome_of(run: Run, step: str) -> Outcome:
     return run_step(step, body, run)
 
 
-@pytest.mark.parametrize("changes", [SAME, OTHER_QUESTION, OTHER_RENDERING], ids=["same", "question", "rendering"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param(SAME, id="same", marks=pytest.mark.soak),
+        pytest.param(OTHER_QUESTION, id="question"),
+        pytest.param(OTHER_RENDERING, id="rendering", marks=pytest.mark.soak),
+    ],
+)
 def test_the_scores_of_the_champion_do_not_depend_on_the_recipe(
     tiny_run: FinishedRun, root: Path, changes: Sequence[str]
 ) -> None:
@@ -154,7 +161,7 @@ def test_a_champion_whose_tokenizer_lacks_an_event_type_is_rejected_by_name(tiny
     assert DeltaTable(str(root / "tables" / "behavior_card_scores")).version() == before
 
 
-@pytest.mark.parametrize("place", ["base", "adapter"])
+@pytest.mark.parametrize("place", ["base", pytest.param("adapter", marks=pytest.mark.soak)])
 def test_a_changed_file_of_the_champion_is_rejected_by_name_before_any_client_is_scored(
     tiny_run: FinishedRun, root: Path, place: str
 ) -> None:

@@ -150,6 +150,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     return Ended(home=home, streams=done.stdout + done.stderr)
 
 
+@pytest.mark.soak
 def test_a_planted_value_is_in_no_file_log_or_stream_but_the_raw_file(ended: Ended) -> None:
     events = everything_on(ended.home / "work/events")
     assert "SparkListenerJobStart" in events  # it is written, outside of raw values
@@ -157,6 +158,7 @@ def test_a_planted_value_is_in_no_file_log_or_stream_but_the_raw_file(ended: End
     assert found == set()
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("run_id", "message"),
     [
@@ -172,6 +174,7 @@ def test_a_refused_delivery_names_its_fault_without_the_value(ended: Ended, run_
     assert re.search(message, outcome["message"]), outcome["message"]
 
 
+@pytest.mark.soak
 def test_texts_that_are_no_codes_are_quarantined_as_shapes(ended: Ended) -> None:
     assert (ended.home / "work/lake/_runs/published/steps/ingest_events/outcome.json").is_file(), ended.streams
     assert ended.outcome("published")["kind"] == "ok"

@@ -145,7 +145,7 @@ def test_null_keys_far_years_and_absent_outcomes_are_reported(spark: SparkSessio
     assert [item.blocking for item in findings if item.section == "outcome_events"] == [False]
 
 
-@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.parametrize("broken", [False, pytest.param(True, marks=pytest.mark.soak)])
 def test_the_command_answers_with_the_exit_code_and_needs_no_spark_to_answer_again(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: bool
 ) -> None:
