@@ -178,6 +178,6 @@ def test_after_the_date_the_champion_does_not_decide_and_the_other_conditions_do
     overdue = Ending(retrain_by=date(2024, 3, 1), today=date(2024, 3, 2))
     found = _decide({"challenger": POOR, "champion": GOOD}, min_mcc=-1.0, ends=overdue, beat_last_status=False)
     assert found.decision == "released"
-    assert "is past" in found.reasons[-1]
+    assert "has passed" in found.reasons[-1]
     assert "does not decide" in found.reasons[-1]
     assert _decide({"challenger": LOOKUP, "champion": GOOD}, ends=overdue).decision == "refused"
