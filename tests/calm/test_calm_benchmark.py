@@ -31,21 +31,21 @@ def ran(data: Path, out: Path, *options: str) -> Result:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("calm")
-    write_raw("german", folder, 260)
-    write_raw("travel_insurance", folder, 1300, seed=1, bad_share=0.2)
+    write_raw("german", folder, 150)
+    write_raw("travel_insurance", folder, 750, seed=1, bad_share=0.2)
     return folder
 
 
 @pytest.fixture(scope="module")
 def out(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("out")
-    found = ran(data, folder)
+    found = ran(data, folder, "--no-example")
     assert found.exit_code == 0, found.output
     return folder
 
 
 def ready(data: Path, name: str) -> Prepared:
-    return prepared(load_task(name), data, numbers="bands", example=True)
+    return prepared(load_task(name), data, numbers="bands", example=False)
 
 
 def test_every_model_beats_the_majority_where_the_features_tell_the_answer(out: Path) -> None:
@@ -93,8 +93,8 @@ def test_a_prompt_fits_the_context_of_its_base_and_its_words_are_known(out: Path
         prompts = [own.form.prompt(record.values) for record in own.train]
         assert all(encoder.knows(prompt) for prompt in prompts)
         fields = len(own.task.features)
-        # instruction, example with cue and answer, record with its cues; every field is one token
-        assert {len(encoded(encoder, prompt)) for prompt in prompts} == {1 + 1 + fields + 2 + 1 + fields + 1}
+        # instruction, record and its two cues; every field is one token
+        assert {len(encoded(encoder, prompt)) for prompt in prompts} == {1 + 1 + fields + 1}
 
 
 def test_training_samples_carry_the_answers_and_repeat_the_rarer_label(out: Path, data: Path) -> None:
@@ -110,7 +110,7 @@ def test_training_samples_carry_the_answers_and_repeat_the_rarer_label(out: Path
 
 def test_a_named_base_is_tuned_on_numbers_as_written(out: Path, data: Path, tmp_path: Path) -> None:
     base = out / "calm/models/per_task-german-20/base"
-    found = ran(data, tmp_path, "--tasks", "german", "--base", str(base), "--per-task", "--no-example")
+    found = ran(data, tmp_path, "--tasks", "german", "--base", str(base), "--per-task")
     assert found.exit_code == 0, found.output
     figures_found = json.loads((tmp_path / "calm.json").read_text("utf-8"))
     assert figures_found["calm_rows"] == 2

@@ -29,8 +29,8 @@ TINY = TinyBase(hidden_size=64, layers=2, heads=4, ffn_size=192, epochs=10, batc
 _ALL_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 TINY_TRAINING = Training(
     lora=Lora(r=16, alpha=32, dropout=0.1, targets=_ALL_LAYERS),
-    epochs=8,
-    learning_rate=2e-3,
+    epochs=16,
+    learning_rate=1e-3,
     batch_size=32,
     weight_decay=0.1,
     count_eos=True,
@@ -160,7 +160,7 @@ def _pretrain(tasks: Sequence[Prepared], *, seed: int, torch_threads: int, folde
     train_base(
         timelines,
         tokenizer,
-        TINY.model_copy(update={"context_length": max(map(len, timelines)) + 1}),
+        TINY.model_copy(update={"context_length": max(map(len, timelines)) + MOST_GENERATED}),
         answers=[[token for choice in group for token in encoder.completion(choice)] for group in choices],
         seed=seed,
         torch_threads=torch_threads,
