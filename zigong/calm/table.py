@@ -33,7 +33,7 @@ def shown(rows: Sequence[Row]) -> Table:
     """The same for the terminal, without the intervals."""
     table = Table(title="CALM", title_justify="left")
     for number, title in enumerate(_HEAD):
-        table.add_column(title, justify="left" if number < 2 else "right")
+        table.add_column(title, justify="left" if number < 2 else "right", overflow="fold")
     for row in rows:
         table.add_row(*_cells(row, intervals=False))
     return table
