@@ -5,6 +5,7 @@ import typer
 from zigong.cli import (
     audit,
     audit_log,
+    benchmark,
     compare,
     contract,
     erase,
@@ -79,5 +80,9 @@ app.add_typer(contract_app, name="contract")
 study_app = typer.Typer(no_args_is_help=True, help="Experiments with a finished run.")
 study_app.command("influence")(study.influence)
 app.add_typer(study_app, name="study")
+
+benchmark_app = typer.Typer(no_args_is_help=True, help="Measured comparisons on public data.")
+benchmark_app.command("calm")(benchmark.calm)
+app.add_typer(benchmark_app, name="benchmark")
 
 __all__ = ["app"]

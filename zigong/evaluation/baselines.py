@@ -103,11 +103,11 @@ def fit_baselines(features: pd.DataFrame, labels: NDArray[np.integer], seed: int
             action="train baselines on the same train samples as the model",
         )
     return {
-        "majority": _constant(float(bad.mean())),
+        "majority": constant(float(bad.mean())),
         "last_status": _last_status(features, bad),
-        "logistic": _logistic(features, bad),
-        "lightgbm": _trees(features, bad, seed, with_profile=True),
-        "lightgbm_no_profile": _trees(features, bad, seed, with_profile=False),
+        "logistic": logistic(features, bad, feature_space(features, with_profile=False)),
+        "lightgbm": trees(features, bad, feature_space(features, with_profile=True), seed=seed),
+        "lightgbm_no_profile": trees(features, bad, feature_space(features, with_profile=False), seed=seed),
     }
 
 
@@ -137,7 +137,8 @@ def aligned(space: FeatureSpace, features: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns, index=features.index)
 
 
-def _constant(rate: float) -> Predictor:
+def constant(rate: float) -> Predictor:
+    """The same probability for every sample."""
     return lambda features: np.full(len(features), rate)
 
 
@@ -161,8 +162,8 @@ def _status_of(features: pd.DataFrame) -> pd.Series:
     return pd.Series([f"{status}:{step}" for status, step in words])
 
 
-def _logistic(features: pd.DataFrame, bad: NDArray[np.bool_]) -> Predictor:
-    space = feature_space(features, with_profile=False)
+def logistic(features: pd.DataFrame, bad: NDArray[np.bool_], space: FeatureSpace) -> Predictor:
+    """Logistic regression on standardised numbers and one-hot words, fitted on training samples."""
     numbers = make_pipeline(
         SimpleImputer(strategy="constant", fill_value=0.0, keep_empty_features=True), StandardScaler()
     )
@@ -184,8 +185,8 @@ def _plain_words(features: pd.DataFrame, space: FeatureSpace) -> pd.DataFrame:
     return features.assign(**words)
 
 
-def _trees(features: pd.DataFrame, bad: NDArray[np.bool_], seed: int, *, with_profile: bool) -> Predictor:
-    space = feature_space(features, with_profile=with_profile)
+def trees(features: pd.DataFrame, bad: NDArray[np.bool_], space: FeatureSpace, *, seed: int) -> Predictor:
+    """LightGBM on numbers and categories, fitted on training samples; ``seed`` draws rows and columns of the trees."""
     data = lgb.Dataset(_numbered(aligned(space, features)), label=bad.astype(np.float64))
     booster = lgb.train({**_TREE_PARAMETERS, "seed": seed}, data, num_boost_round=_TREES)
 
