@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -9,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.ingest_events import ingest_events
-from tests.support.finished import TINY
+from tests.support.finished import REPOSITORY, TINY
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import arrow_pinned, latest_version
 from zigong.recipe import load_recipe
@@ -81,13 +84,35 @@ class Bank:
 
     def read(self, name: str, folder: Path, *, night: date | None = None) -> Outcome:
         """Ingests a folder."""
-        mapping = self.home / "bank.yaml"
-        mapping.write_text(self.mapping)
-        settings = [f"lakehouse.root={self.home / 'lake'}", f"source.path={folder}", "source.simulation=null"]
-        settings += [f"source.mapping={mapping}", "business_timezone=UTC"]
-        recipe = load_recipe(TINY, settings)
+        recipe = load_recipe(TINY, self.settings(folder))
         dates = Dates() if night is None else Dates(first=night, end=night + timedelta(days=1))
         return run_step("ingest_events", ingest_events, open_run(recipe, runs_folder(recipe), name), dates)
+
+    def settings(self, folder: Path) -> list[str]:
+        """The settings that make tests/tiny.yaml the recipe of this bank."""
+        mapping = self.home / "bank.yaml"
+        mapping.write_text(self.mapping)
+        return [
+            f"lakehouse.root={self.home / 'lake'}",
+            f"source.path={folder}",
+            "source.simulation=null",
+            f"source.mapping={mapping}",
+            "business_timezone=UTC",
+        ]
+
+    def driver(self, run_id: str, folder: Path, *, night: date) -> subprocess.Popen[bytes]:
+        """Starts a process of its own that ingests a folder."""
+        sets = [argument for setting in self.settings(folder) for argument in ("--set", setting)]
+        dates = ["--from-date", str(night), "--to-date", str(night + timedelta(days=1))]
+        command = [sys.executable, "-m", "jobs.ingest_events", "--recipe", str(TINY), "--run-id", run_id, *dates, *sets]
+        return subprocess.Popen(command, cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+
+    def outcome(self, run_id: str) -> Outcome:
+        """The outcome of a run's ingest."""
+        recipe = load_recipe(TINY, self.settings(self.home / "landing"))
+        outcome = open_run(recipe, runs_folder(recipe), run_id).outcome("ingest_events")
+        assert outcome is not None
+        return outcome
 
     def deliver(self, day: date, bookings: Rows, clients: Rows = ()) -> None:
         """Puts the files that arrive on a date into the landing folder that all nights share."""

@@ -17,28 +17,39 @@ class Booking:
     amount: int
 
     @property
+    def client(self) -> str:
+        return f"client{self.event[-1]}"
+
+    @property
     def row(self) -> str:
-        return f"client{self.event[-1]},{self.event},{self.at or ''},order,{self.amount},"
+        return f"{self.client},{self.event},{self.at or ''},order,{self.amount},"
 
 
 @dataclass
 class LogOracle:
     """Every row that arrived with a time, from when it is known."""
 
-    known: list[tuple[datetime, datetime, str, int]] = field(default_factory=list)
+    known: list[tuple[datetime, Booking]] = field(default_factory=list)
+    erased: set[str] = field(default_factory=set)
 
     def learn(self, rows: list[Booking], arrived: date) -> None:
         """Rows become known when they state, but not before their arrival."""
         moment = datetime.combine(arrived, time.min)
-        self.known += [(max(row.at, moment), row.at, row.event, row.amount) for row in rows if row.at is not None]
+        stays = [row for row in rows if row.client not in self.erased]
+        self.known += [(max(row.at, moment), row) for row in stays if row.at is not None]
+
+    def erase(self, client: str) -> None:
+        """A client of whom nothing is known any more, and of whom nothing is learnt again."""
+        self.erased.add(client)
+        self.known = [(moment, row) for moment, row in self.known if row.client != client]
 
     def before(self, day: date) -> dict[str, int]:
         """The amount of every event as of a date."""
         limit = datetime.combine(day, time.min)
         amounts = {}
-        for moment, _, event, amount in sorted(self.known):
+        for moment, row in sorted(self.known, key=lambda known: (known[0], known[1].event, known[1].amount)):
             if moment < limit:
-                amounts[event] = amount
+                amounts[row.event] = row.amount
         return amounts
 
 
