@@ -34,7 +34,7 @@ def scored(setting: Setting, targets: Samples, settings: Influence) -> tuple[pd.
     return table, gradients
 
 
-def require_close(found: np.ndarray, expected: np.ndarray) -> None:
+def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6 * np.nanmax(np.abs(expected)))
 
 
@@ -55,7 +55,7 @@ def test_parts_of_one_target_date_determine_every_decay_gamma_and_checkpoint_set
             manifest=plain.manifest,
         )
         expected, _ = scored(plain, one_date, wanted)
-        require_close(found.sum(1), expected["score"].to_numpy(dtype=float))
+        assert_close(found.sum(1), expected["score"].to_numpy(dtype=float))
 
 
 def test_with_several_target_dates_only_own_checkpoints_follow(plain: Setting) -> None:
@@ -66,7 +66,7 @@ def test_with_several_target_dates_only_own_checkpoints_follow(plain: Setting) -
     own = made.model_copy(update={"checkpoints": "own"})
     expected, _ = scored(plain, plain.targets, own)
     found = recombined(parts, dates, wanted=own, **common).sum(1)
-    require_close(found, expected["score"].to_numpy(dtype=float))
+    assert_close(found, expected["score"].to_numpy(dtype=float))
     with pytest.raises(ConfigError, match="2 target dates do not determine"):
         recombined(parts, dates, wanted=made.model_copy(update={"gamma": 0.5}), **common)
 

@@ -32,7 +32,7 @@ def _scores(setting: Setting, settings: Influence, samples: Samples | None = Non
     return score_samples(setting.agent, _gradients(setting, settings), samples or setting.samples, settings)
 
 
-def _require_equal(setting: Setting, settings: Influence) -> None:
+def _assert_equal(setting: Setting, settings: Influence) -> None:
     """Requires that every row equals the published formula to 1e-5."""
     table = _scores(setting, settings)
     assert table["sample_id"].to_pylist() == list(setting.samples.sample_id)
@@ -58,7 +58,7 @@ def test_scores_equal_the_batch_of_one_autograd_loop(
     setting: Setting, decay: str, checkpoints: str, pairs: str
 ) -> None:
     given = {"gamma": 0.7, "decay": decay, "checkpoints": checkpoints, "pairs": pairs, "batch_tokens": 150}
-    _require_equal(setting, Influence.model_validate(given))
+    _assert_equal(setting, Influence.model_validate(given))
 
 
 @pytest.mark.parametrize("decay", ["checkpoint", "sample"])
@@ -68,9 +68,7 @@ def test_scores_on_token_trees_equal_the_loop(
     setting: Setting, decay: str, checkpoints: str, batch_tokens: int
 ) -> None:
     given = {"engine": "trees", "gamma": 0.7, "decay": decay, "checkpoints": checkpoints, "batch_tokens": batch_tokens}
-    _require_equal(
-        setting, Influence.model_validate({**given, "precondition": "adam" if decay == "sample" else "none"})
-    )
+    _assert_equal(setting, Influence.model_validate({**given, "precondition": "adam" if decay == "sample" else "none"}))
 
 
 @pytest.mark.parametrize(
@@ -82,7 +80,7 @@ def test_scopes_cosines_and_preconditioned_scores_equal_the_loop(
     plain: Setting, scope: str, normalise: str, precondition: str, decay: str, checkpoints: str
 ) -> None:
     given = {"scope": scope, "normalise": normalise, "precondition": precondition}
-    _require_equal(
+    _assert_equal(
         plain, Influence.model_validate({"decay": decay, "checkpoints": checkpoints, "batch_tokens": 150, **given})
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,13 @@ from zigong.runs.runner import start
 
 
 @pytest.mark.parametrize("file", sorted(REPOSITORY.glob("recipes/*.yaml")), ids=lambda file: file.stem)
-def test_every_shipped_recipe_is_feasible(file: Path) -> None:
-    require_feasible(load_recipe(file))
+def test_every_shipped_recipe_is_feasible_and_only_from_its_last_observation_date_on(file: Path) -> None:
+    recipe = load_recipe(file)
+    require_feasible(recipe)
+    observed = recipe.observations
+    last = max(day for day in (*observed.dates(), observed.score) if day is not None)
+    with pytest.raises(ConfigError, match="has T"):
+        require_feasible(load_recipe(file, [f"as_of={last - timedelta(days=1)}"]))
 
 
 @pytest.mark.parametrize(
@@ -44,7 +50,10 @@ def test_an_as_of_that_leaves_a_split_without_labels_is_refused_by_plan_and_by_r
 
 
 def test_the_day_on_which_the_last_label_is_mature_is_enough() -> None:
-    require_feasible(load_recipe(TINY, ["as_of=2023-07-01", "observations.score=2023-07-01"]))
+    score = "observations.score=2023-06-30"
+    require_feasible(load_recipe(TINY, ["as_of=2023-07-01", score]))
+    with pytest.raises(ConfigError, match=r"observations\.oot: no label can be mature .* is 2023-07-01"):
+        require_feasible(load_recipe(TINY, ["as_of=2023-06-30", score]))
 
 
 def test_the_embargo_counts_the_reporting_lag() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from schemas.mappings import SourceMapping, parse_mapping
 from zigong.behavior.sources.check import check_source
@@ -55,10 +55,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def stated(spark: SparkSession, mapping: SourceMapping, folder: Path) -> None:
+def stated(spark: SparkSession, mapping: SourceMapping, folder: Path) -> DataFrame:
+    """The events; that the profiles can be stated is checked as well."""
     raw = read_raw(spark, mapping, str(folder))
-    events_from(spark, raw, mapping, key=KEY, buckets=1, timezone="UTC")
     profiles_from(spark, raw, mapping, key=KEY, timezone="UTC")
+    return events_from(spark, raw, mapping, key=KEY, buckets=1, timezone="UTC")
 
 
 def test_every_function_of_spark_is_either_allowed_or_refused_with_a_reason(spark: SparkSession) -> None:
@@ -153,20 +154,25 @@ def test_the_check_reports_such_sql_as_a_fault(spark: SparkSession, folder: Path
 
 
 @pytest.mark.parametrize(
-    "changed",
+    ("changed", "events"),
     [
-        {"note": "user"},  # a column, although a function has that name
-        {"note": "concat_ws('|', kind, '{a}', '$1', date_format(day, 'yyyy'), extract(YEAR FROM day))"},
-        {"rows": "(WITH v(a, b) AS (SELECT 1, 2), r AS (SELECT * FROM rows) SELECT r.* FROM v JOIN r ON true)"},
-        {"rows": "(SELECT /*+ BROADCAST(rows) */ * FROM ROWS QUALIFY rank() OVER (PARTITION BY id ORDER BY day) = 1)"},
-        {"rows": "rows LATERAL VIEW posexplode(array(1, 2)) t AS p, c WHERE c IN (SELECT id FROM range(3))"},
-        {"note": "CAST(sum(1) OVER w AS STRING)", "rows": "rows WINDOW w AS (PARTITION BY client ORDER BY id)"},
-        {"note": "CAST(unix_timestamp(day, 'yyyy-MM-dd') AS STRING)"},
-        {"rows": "(FROM rows |> WHERE id > 0)"},
-        {"note": "array_join(transform(split(kind, ''), c -> upper(c)), '')"},
+        ({"note": "user"}, 4),  # a column, although a function has that name
+        ({"note": "concat_ws('|', kind, '{a}', '$1', date_format(day, 'yyyy'), extract(YEAR FROM day))"}, 4),
+        ({"rows": "(WITH v(a, b) AS (SELECT 1, 2), r AS (SELECT * FROM rows) SELECT r.* FROM v JOIN r ON true)"}, 4),
+        (
+            {
+                "rows": "(SELECT /*+ BROADCAST(rows) */ * FROM ROWS QUALIFY rank() OVER (PARTITION BY id ORDER BY day) = 1)"
+            },
+            4,
+        ),
+        ({"rows": "rows LATERAL VIEW posexplode(array(1, 2)) t AS p, c WHERE c IN (SELECT id FROM range(3))"}, 8),
+        ({"note": "CAST(sum(1) OVER w AS STRING)", "rows": "rows WINDOW w AS (PARTITION BY client ORDER BY id)"}, 4),
+        ({"note": "CAST(unix_timestamp(day, 'yyyy-MM-dd') AS STRING)"}, 4),
+        ({"rows": "(FROM rows |> WHERE id > 0)"}, 3),
+        ({"note": "array_join(transform(split(kind, ''), c -> upper(c)), '')"}, 4),
     ],
 )
 def test_ordinary_queries_over_the_files_are_allowed(
-    spark: SparkSession, folder: Path, changed: dict[str, str]
+    spark: SparkSession, folder: Path, changed: dict[str, str], events: int
 ) -> None:
-    stated(spark, mapping_with(**changed), folder)
+    assert stated(spark, mapping_with(**changed), folder).count() == events
