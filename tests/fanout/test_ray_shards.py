@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from tests.support.shard_workers import Deadly, Squares, die_at_build, refuse_to_build
+from tests.support.shard_workers import Deadly, Hanging, Squares, die_at_build, refuse_to_build
 from zigong.errors import ConfigError, DataError, InfraError
 from zigong.fanout.cluster import WorkerError
 from zigong.fanout.shards import map_shards
@@ -20,6 +20,7 @@ from zigong.fanout.waiting import wait_for_cpus
 from zigong.recipe import Engine
 
 ENGINE = Engine(ray_cpus=2, ray_object_store_mb=100)
+IMPATIENT = ENGINE.model_copy(update={"ray_worker_timeout_s": 2})
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 
@@ -36,8 +37,8 @@ def _shards(count: int) -> list[dict[str, Any]]:
 def _run(shards: list[dict[str, Any]], notes: Path, *, fingerprint: str = "f", **more: Any) -> list[ShardManifest]:
     arguments = {"notes": notes, **more.pop("arguments", {})}
     stage = notes.parent / "stage"
-    worker = more.pop("worker", Squares)
-    return map_shards(shards, worker, arguments, stage_folder=stage, fingerprint=fingerprint, engine=ENGINE, **more)
+    worker, engine = more.pop("worker", Squares), more.pop("engine", ENGINE)
+    return map_shards(shards, worker, arguments, stage_folder=stage, fingerprint=fingerprint, engine=engine, **more)
 
 
 def _computed(notes: Path) -> set[str]:
@@ -115,6 +116,24 @@ def test_a_killed_actor_is_replaced_and_nothing_is_lost(notes: Path) -> None:
     shards[1]["kill_once"] = True
     assert [item.rows for item in _run(shards, notes)] == [2, 2, 2]
     assert (notes / "killed").exists()
+
+
+def test_a_worker_that_hangs_is_ended_and_its_shard_is_computed_by_the_next_attempt(notes: Path) -> None:
+    shards = _shards(3)
+    shards[1]["hangs"] = "once"
+    assert [item.rows for item in _run(shards, notes, worker=Hanging, engine=IMPATIENT)] == [2, 2, 2]
+
+
+def test_a_shard_on_which_every_worker_hangs_is_named_with_the_stacks_of_the_hang(notes: Path) -> None:
+    shards = _shards(2)
+    shards[1]["hangs"] = "always"
+    more: dict[str, Any] = {"worker": Hanging, "engine": IMPATIENT, "keys_of": lambda shard: shard["numbers"]}
+    with pytest.raises(InfraError, match="shard part-2: its worker gave no result within 2 s at each of 3") as caught:
+        _run(shards, notes, **more)
+    stacks = (notes.parent / "stage" / ".part-2.starts").read_text()
+    assert str(notes.parent / "stage" / ".part-2.starts") in caught.value.action
+    assert stacks.count("shard_workers.py") == 3
+    assert pq.read_table(notes.parent / "stage" / "part-1.parquet").num_rows == 2
 
 
 @pytest.mark.parametrize(

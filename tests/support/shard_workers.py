@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,17 @@ class Deadly(Squares):
         if set(keys) & set(self.deadly):
             os._exit(1)
         return pa.table({"key": keys, "value": [int(key) ** 2 for key in keys]})
+
+
+class Hanging(Squares):
+    """Never returns from a shard that says so, or from its first attempt only."""
+
+    def __call__(self, shard: Mapping[str, Any]) -> pa.Table:
+        tried = self.notes / f"tried_{shard['shard']}"
+        if shard.get("hangs") == "always" or ("hangs" in shard and not tried.exists()):
+            tried.touch()
+            time.sleep(3600)
+        return super().__call__(shard)
 
 
 def die_at_build(**_: object) -> Squares:

@@ -1,12 +1,16 @@
-"""Computes shards on a Ray Data actor pool, in rounds, until each is staged or ends its worker at every attempt."""
+"""Computes shards on a Ray Data actor pool, in rounds, until each is staged or ends its worker at every attempt.
+
+A worker that hangs is ended as well, with the stacks of its threads in a file: to the round it is a death as any other.
+"""
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import logging
 import uuid
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +27,7 @@ from zigong.fanout.waiting import release_actors, signs_of_life, wait_for_cpus
 from zigong.recipe import Engine
 
 BUILDS = ".*.build"
+BEGUN, SILENT = "begun", "Timeout ("  # of a file of starts: one line for each start, and the heading of faulthandler
 SHARDS_IN_FLIGHT = 2  # per actor: the current one and the next
 
 
@@ -66,7 +71,10 @@ class ShardWork:
                 file.unlink()
 
     def starts(self, shard: Shard) -> Path:
-        """File in which actors record each start of a shard, one per line; a start without a result is a death."""
+        """File in which actors record each start of a shard, one per line; a start without a result is a death.
+
+        The stacks of a worker that was ended because it hung follow the line of its start.
+        """
         return self.stage_folder / f".{shard['shard']}.starts"
 
 
@@ -80,7 +88,7 @@ def compute(
 
     Raises:
         ZigongError: a worker raised it; any other error of a worker is a WorkerError.
-        InfraError: workers die before they start a shard.
+        InfraError: workers die before they start a shard, or hang on a shard at every attempt.
     """
     waiting, suspects = list(shards), []
     while waiting:
@@ -106,6 +114,7 @@ def compute(
                 action="read the logs of the cluster (memory is the usual cause), then run the step again: it resumes",
             )
         suspects += [shard for shard in left if _begun(work, shard) >= attempts]
+        _require_none_silent(work, suspects)
         waiting = [shard for shard in left if _begun(work, shard) < attempts]
     return suspects
 
@@ -115,8 +124,25 @@ def _unfinished(known: Mapping[str, Shard]) -> dict[str, object]:
 
 
 def _begun(work: ShardWork, shard: Shard) -> int:
+    return _starts(work, shard).splitlines().count(BEGUN)
+
+
+def _starts(work: ShardWork, shard: Shard) -> str:
     file = work.starts(shard)
-    return len(file.read_text(encoding="utf-8").splitlines()) if file.is_file() else 0
+    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+
+
+def _require_none_silent(work: ShardWork, shards: Sequence[Shard]) -> None:
+    """Ends the step where every attempt at a shard hung: to find the sample in parts would take days of waiting."""
+    hung = [shard for shard in shards if _starts(work, shard).count(SILENT) >= _begun(work, shard)]
+    if hung:
+        limit, attempts = work.engine.ray_worker_timeout_s, _begun(work, hung[0])
+        raise InfraError(
+            f"shard {hung[0]['shard']}: its worker gave no result within {limit} s at each of {attempts} attempts and "
+            f"was ended; {len(hung)} shards are not computed",
+            action=f"the stacks of its threads, {work.starts(hung[0])}, show where it hung; raise "
+            "engine.ray_worker_timeout_s if the shard needs longer, then run the step again: it resumes",
+        )
 
 
 def _outcomes(work: ShardWork, shards: Sequence[Shard], *, retries: int) -> Generator[dict[str, Any], None, None]:
@@ -170,9 +196,8 @@ class ShardWriter:
         try:
             if self._worker is None:
                 self._worker = self._build()
-            with self._work.starts(shard).open("a", encoding="utf-8") as starts:
-                starts.write("begun\n")
-            self._work.write(self._worker(shard), shard)
+            with self._ended_if_silent(self._work.starts(shard)):
+                self._work.write(self._worker(shard), shard)
         except Exception as error:  # raised again by the driver, so that only a lost process counts as a death
             outcome = failure(error)
         self._work.starts(shard).unlink(missing_ok=True)
@@ -186,8 +211,23 @@ class ShardWriter:
                 action="read the logs of the cluster (memory is the usual cause), then run the step again: it resumes",
             )
         note = self._work.stage_folder / BUILDS.replace("*", uuid.uuid4().hex)
-        note.touch()
         try:
-            return self._work.worker(**self._work.arguments)
+            with self._ended_if_silent(note):
+                return self._work.worker(**self._work.arguments)
         finally:
             note.unlink()
+
+    @contextmanager
+    def _ended_if_silent(self, record: Path) -> Iterator[None]:
+        """Adds a start to a record; a block that takes too long ends the process and leaves its stacks there.
+
+        The watch needs neither the interpreter's lock nor the block's help, so it ends loops in native code, too.
+        """
+        with record.open("a", encoding="utf-8") as starts:
+            starts.write(f"{BEGUN}\n")
+            starts.flush()
+            faulthandler.dump_traceback_later(self._work.engine.ray_worker_timeout_s, exit=True, file=starts)
+            try:
+                yield
+            finally:
+                faulthandler.cancel_dump_traceback_later()

@@ -49,6 +49,9 @@ class Engine(Section):
     ray_actors: Positive | None = Field(None, description="actors of a step; default: one per GPU share or CPU group")
     ray_cpus_per_actor: Positive = Field(1, description="CPUs that an actor reserves")
     ray_gpus_per_actor: float = Field(0, ge=0, description="GPUs that an actor reserves; 0: actors compute on CPUs")
+    ray_worker_timeout_s: Positive = Field(
+        7200, description="seconds that a worker may take to load a model or to compute one shard; then it is ended"
+    )
     rescore: Literal["changed", "all"] = Field(
         "changed",
         description="changed: reuse the published influence scores of unchanged samples; all: compute every score",
