@@ -7,6 +7,7 @@ from zigong.behavior.sources.faults import raw_faults
 from zigong.behavior.sources.landing import landing_folder
 from zigong.behavior.sources.listing import unread_files
 from zigong.behavior.sources.raw import read_raw
+from zigong.behavior.sources.row_order import order_dependent
 from zigong.behavior.sources.sql_findings import require_few_emptied
 from zigong.behavior.sources.zones import local_columns, refuse_offsets
 from zigong.lakehouse.deliveries import deliveries_of
@@ -21,6 +22,8 @@ from zigong.runs.ingested import (
     record_ingested,
     require_all_readable,
     standing_rows,
+    warn_of,
+    warn_of_shared_keys,
 )
 from zigong.runs.job import Job
 from zigong.runs.known_dates import cover_missing_nights, newest_dates, record_ingest
@@ -43,9 +46,11 @@ def ingest_events(job: Job) -> None:
         quarantine_raw(job, mapping, refused_raw(raw, mapping, job.recipe, job.tombstones()))
         emptied = require_few_emptied(job.spark, raw, mapping, job.recipe.business_timezone)
         job.run.add_metrics({"texts.emptied_by_the_sql": emptied})
+        warn_of(job, order_dependent(job.spark, raw, mapping, job.recipe.business_timezone))
         standing = partial(standing_rows, job)
         tables = delivered_tables(job.spark, raw, mapping, job.recipe, job.tombstones(), night, standing)
         (events, found), _ = [(rows, publish_delivered(job, rows)) for rows in tables]
+    warn_of_shared_keys(job, mapping.name, events.kept)
     leave_missing_profiles(job, events.kept)
     newest = newest_dates(job, mapping.name)
     record_ingested(job, mapping, night, found, files, newest)

@@ -45,6 +45,7 @@ def test_every_row_of_a_night_is_accounted_for_and_the_past_stays_as_it_was(bank
             "quarantined": 1,
             "dropped": {"duplicate": 1, "repetition": 1},
             "outside": 1,
+            "found": {"late": 1, "changed": 1, "retracted": 0},
         },
     )
     assert bank.amounts() == [

@@ -67,6 +67,7 @@ def publish(
     again: bool = False,
     attempt: Attempt | None = None,
     read: RowsRead | None = None,
+    found: Mapping[str, int] | None = None,
 ) -> Published:
     """Publishes ``frame`` as all rows of a table that match ``cells``.
 
@@ -81,6 +82,7 @@ def publish(
         again: publish even if this run has committed the same ``cells`` before, because others have committed since.
         attempt: the attempt of the run that publishes; it stages in a folder of its own.
         read: counts of the rows read; by default ``frame``, ``rejected`` and ``dropped`` are the input.
+        found: further counts to record in the commit.
 
     Raises:
         DataError: the audit blocked the table, or rows were lost between the read and the commit.
@@ -134,6 +136,7 @@ def publish(
             rerun=attempt.rerun,
             outside=read.outside,
             carried=read.carried,
+            found=None if found is None else dict(found),
         )
         counts, version = outcome.counts(), contract.rules_version
         record_verdict(paths, verdict, run_id=run_id, table=table, counts=counts, rules_version=version)

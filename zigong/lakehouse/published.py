@@ -15,6 +15,7 @@ class Published:
         published: rows of the input that were published.
         outside: rows of the input outside the dates of the run.
         carried: rows matching ``cells`` that were published before and stay.
+        found: further counts of a delivery; recorded so that an attempt that follows the commit has them.
     """
 
     run_id: str
@@ -33,6 +34,7 @@ class Published:
     rerun: int = 0
     outside: int = 0
     carried: int = 0
+    found: dict[str, int] | None = None
 
     def counts(self) -> dict[str, Any]:
         """Rows in, published, quarantined, dropped, and outside the dates."""

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract
 from schemas.mappings import SourceMapping
 from zigong.behavior.sources.arrival import Arrivals, arrivals
 from zigong.behavior.sources.delivery import RefusedRaw, profiled_users, require_few_refused
+from zigong.behavior.sources.findings import SourceFinding
+from zigong.behavior.sources.key_health import shared_key_findings
 from zigong.behavior.sources.nights import Delivered, Night, Standing
 from zigong.behavior.sources.redelivery import CHANGED, EVENTS, LATE, PROFILES, RETRACTED, Terms
-from zigong.lakehouse.commits import create_if_missing
+from zigong.behavior.sources.rewrites import rewritten
+from zigong.errors import ConfigError
+from zigong.lakehouse.commits import create_if_missing, own_commits
 from zigong.lakehouse.deliveries import DeliveredFile, Delivery, EventCounts, deliveries_of, frontier, record_delivery
 from zigong.lakehouse.lost_files import require_readable
-from zigong.lakehouse.tables import latest_version, open_pinned
+from zigong.lakehouse.tables import latest_version, open_pinned, published_version
 from zigong.runs.handover import MissingProfiles
 from zigong.runs.job import Job
 from zigong.runs.known_dates import NewestDates
@@ -43,6 +48,13 @@ def quarantine_raw(job: Job, mapping: SourceMapping, found: RefusedRaw) -> None:
         dropped=found.dropped,
     )
     require_few_refused(mapping, found)
+    warn_of(job, found.findings)
+
+
+def warn_of(job: Job, findings: Iterable[SourceFinding]) -> None:
+    """Makes findings of `zigong source check` warnings of the outcome."""
+    for finding in findings:
+        job.warn(finding.sentence)
 
 
 def arrived(job: Job, mapping: SourceMapping, folder: str, earlier: Sequence[Delivery]) -> Arrivals | None:
@@ -88,21 +100,66 @@ def standing_rows(job: Job, table: str) -> Standing:
 
 
 def publish_delivered(job: Job, rows: Delivered) -> Mapping[str, int]:
-    """Publishes the rows of one table; the number of late, changed and retracted ones."""
-    job.publish(
+    """Publishes the rows of one table; the number of late, changed and retracted ones.
+
+    Of an ingest without dates, that of published rows that it has added, changed and removed.
+    """
+    version = job.publish(
         rows.table,
         rows.kept,
-        cells=rows.cells,
+        cells=_committed_cells(job, rows.table) or rows.cells,
         rejected=rows.refused,
         dropped=rows.dropped,
         may_be_empty=job.dates.bounded,
         basis=rows.basis,
         read=rows.read,
+        found=rows.found,
     )
+    found: dict[str, int] = job.tables[rows.table].get("found") or dict(rows.found)
+    if not job.dates.bounded:
+        found |= _rewritten(job, rows.table, rows.cells, version)
     if job.tables[rows.table]["quarantined"]:
         repeat_replays(job, rows.table)
-    job.run.add_metrics({f"rows.{rows.table}.{kind}": count for kind, count in rows.found.items()})
-    return rows.found
+    job.run.add_metrics({f"rows.{rows.table}.{kind}": count for kind, count in found.items()})
+    return found
+
+
+def _committed_cells(job: Job, table: str) -> str | None:
+    """The cells that an earlier attempt of this step has committed, None if there is none.
+
+    For a later attempt they are not the same: what the commit has added is published now, and new no more.
+    """
+    if job.lost_before or published_version(job.paths, table) is None:
+        return None
+    wanted = (job.step, job.attempt.rerun)
+    own = own_commits(job.paths, table, job.run.run_id)
+    delivered = [commit for commit in own if commit.get("found") is not None]
+    return next((c["cells"] for c in delivered if (c.get("step"), c.get("rerun", 0)) == wanted), None)
+
+
+def _rewritten(job: Job, table: str, cells: str, version: int) -> dict[str, int]:
+    """What the commit of a version has changed in its cells; nothing is counted where nothing was published."""
+    try:
+        before = open_pinned(job.spark, job.paths, table, version - 1).where(cells) if version else None
+    except ConfigError:  # an erasure has removed it since
+        before = None
+    if before is None or not before.head(1):
+        return {}
+    done = rewritten(before, open_pinned(job.spark, job.paths, table, version).where(cells), table)
+    warning = done.warning(table)
+    if warning:
+        job.warn(warning)
+    return {"added": done.added, CHANGED: done.changed, "removed": done.removed}
+
+
+def warn_of_shared_keys(job: Job, source: str, events: DataFrame) -> None:
+    """Warns of keys that hold a large share of the delivered events, or of the source's profiles.
+
+    Args:
+        events: as for :func:`leave_missing_profiles`.
+    """
+    profiles = job.read("user_profiles").where(F.col("source") == source)
+    warn_of(job, shared_key_findings(events, profiles))
 
 
 def leave_missing_profiles(job: Job, events: DataFrame) -> None:

@@ -154,6 +154,7 @@ class Job:
         pin: bool = True,
         counted: bool = True,
         read: RowsRead | None = None,
+        found: Mapping[str, int] | None = None,
     ) -> int:
         """Stages, audits and promotes ``frame`` as all rows that match ``cells``; pins and returns the new version.
 
@@ -166,6 +167,7 @@ class Job:
             counted: whether the rows are those that the step is counted by; a replay within it is not.
             pin: whether the run depends on the version, so that it must stay readable as long as the run is kept.
             read: counts of the rows read, where they are not all in ``frame``, ``rejected`` and ``dropped``.
+            found: further counts, which ``tables`` holds afterwards, also if an earlier attempt made the commit.
         """
         from zigong.lakehouse.publish import publish
         from zigong.quality.audit import contract_rules
@@ -187,18 +189,21 @@ class Job:
             may_be_empty=may_be_empty,
             lineage=lineage,
             basis=basis,
-            again=self._lost_before,
+            again=self.lost_before,
             attempt=self.attempt,
             read=read,
+            found=found,
         )
         if pin:
             self._pin(table, done.version)
         if counted:
             self._count(table, done.counts(), version=done.version)
+            if done.found is not None:
+                self.tables[table]["found"] = done.found
         return done.version
 
     @property
-    def _lost_before(self) -> bool:
+    def lost_before(self) -> bool:
         """Whether this step ended in a conflict before: its commits of that time may have been replaced since."""
         former = self.run.outcome(self.step)
         return former is not None and former.kind == ConflictError.kind

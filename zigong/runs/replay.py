@@ -81,7 +81,7 @@ def replay(job: Job, table: str, refused_by: str, corrections: Mapping[str, str]
 def repeat_replays(job: Job, table: str) -> None:
     """Publishes rows again that an earlier replay published and that this run's delivery brought and had refused.
 
-    A delivery replaces its dates completely, and with them the rows that somebody had corrected there.
+    A delivery without dates replaces all rows of its source, and with them those that somebody had corrected.
     """
     contract = table_contract(table)
     for replayed_by, rows in repeated_rows(job.spark, job.paths, table, job.run.run_id).items():

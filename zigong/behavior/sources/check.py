@@ -25,12 +25,13 @@ from zigong.behavior.sources.file_findings import rows_of_files, unread_findings
 from zigong.behavior.sources.findings import SourceCheck, SourceFinding, Summary
 from zigong.behavior.sources.identifiers import require_exact_identifiers
 from zigong.behavior.sources.ingest import Versions, deduplicated, stated_events, stated_profiles
-from zigong.behavior.sources.key_health import empty_key_findings, shared_key_findings, stand_in_findings
+from zigong.behavior.sources.key_health import empty_key_findings, shared_key_findings
 from zigong.behavior.sources.masking import shown_names
 from zigong.behavior.sources.query import queried_rows
 from zigong.behavior.sources.raw import raw_tables
 from zigong.behavior.sources.reading import column_names, found_cells, missing_columns, padded
 from zigong.behavior.sources.repeats import repeated_events, repeated_profiles
+from zigong.behavior.sources.row_counts import row_counts
 from zigong.behavior.sources.row_findings import bad_cells, broken_by, unfit_values
 from zigong.behavior.sources.row_order import order_findings
 from zigong.behavior.sources.sql_findings import conversion_findings, failing_columns
@@ -170,7 +171,7 @@ def _checked_file(
         rows = rows_of_files(cells)
         reported = [*bad_cells(cells, file), *odd_columns(cells, file, local)]
         findings += [finding for finding in reported if finding.column not in absent]
-        findings += stand_in_findings(cells, file, section)
+        findings += row_counts(cells, file).findings()
     except (PySparkException, Py4JJavaError) as error:
         findings.append(
             SourceFinding(section=section, problem=f"reading fails: {cause_of(error)}", action="check the file")

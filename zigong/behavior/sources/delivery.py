@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract
 from schemas.mappings import SourceMapping
+from zigong.behavior.sources.findings import SourceFinding
 from zigong.behavior.sources.ingest import (
     deduplicated,
     rejected_without_erased,
@@ -18,9 +19,10 @@ from zigong.behavior.sources.ingest import (
     without_erased,
 )
 from zigong.behavior.sources.nights import Delivered, Night, Standing, refused_rows
-from zigong.behavior.sources.raw import RawTables, counted_rows, rejected_rows
+from zigong.behavior.sources.raw import RawTables, rejected_rows
 from zigong.behavior.sources.redelivery import CONFLICTING, DUPLICATE, EVENTS, PROFILES
 from zigong.behavior.sources.repeats import require_few_repeated
+from zigong.behavior.sources.row_counts import row_counts
 from zigong.behavior.sources.stated import unfit_payload
 from zigong.errors import DataError
 from zigong.lakehouse.counting import CountedRows, RowsRead
@@ -38,12 +40,14 @@ class RefusedRaw:
         refused: number of rows that do not fit the mapping, including those of erased users.
         erased: how many of these belong to erased users.
         rows_in: number of rows of all files.
+        findings: what somebody should know of rows that fit.
     """
 
     rows: DataFrame
     refused: int
     erased: int
     rows_in: int
+    findings: tuple[SourceFinding, ...] = ()
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -76,10 +80,17 @@ def refused_raw(raw: RawTables, mapping: SourceMapping, recipe: Recipe, tombston
         recipe: names the key of the pseudonyms.
         tombstones: of erased users, see :func:`zigong.behavior.sources.ingest.without_erased`.
     """
-    rows_in, refused = counted_rows(raw)
+    counts = [row_counts(raw.cells[file.name], file) for file in mapping.files]
+    refused = sum(item.refused for item in counts)
     rejected = rejected_rows(raw, mapping, key=pseudonym_key(recipe))
     found = rejected_without_erased(rejected, tombstones if refused else None)
-    return RefusedRaw(rows=found.kept, refused=refused, erased=found.erased, rows_in=rows_in)
+    return RefusedRaw(
+        rows=found.kept,
+        refused=refused,
+        erased=found.erased,
+        rows_in=sum(item.rows for item in counts),
+        findings=tuple(finding for item in counts for finding in item.findings()),
+    )
 
 
 def require_few_refused(mapping: SourceMapping, found: RefusedRaw) -> None:
@@ -125,7 +136,14 @@ def delivered_tables(
         yield whole
         found = _whole(profiles, tombstones, table=PROFILES.table, cells=ours)
     else:
-        yield night.events(events, standing(EVENTS.table))
+        dated = night.events(events, standing(EVENTS.table))
+        require_few_repeated(
+            raw,
+            mapping,
+            events=dated.read.rows - dated.read.outside,
+            repeated=dated.dropped.get(DUPLICATE, 0),
+        )
+        yield dated
         found = night.profiles(profiles, standing(PROFILES.table))
     replaced = night is None or night.rebuild
     if replaced and not found.kept.head(1) and standing(PROFILES.table).rows.where(ours).head(1):

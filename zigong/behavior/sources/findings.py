@@ -65,6 +65,13 @@ class SourceFinding:
     blocking: bool = True
     lossy: bool = False
 
+    @property
+    def sentence(self) -> str:
+        """The finding as a warning of a run."""
+        where = ", ".join(part for part in (self.section, self.column) if part)
+        rows = "" if self.rows is None else f" ({self.rows:,} rows)"
+        return f"{where}: {self.problem}{rows}; {self.action}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:

@@ -38,6 +38,9 @@ _EMPTY_DIGESTS = sorted(
 _DIGEST_LENGTHS = tuple(sorted({len(digest) for digest in _EMPTY_DIGESTS}))
 # As one SQL text: every literal of a Column is a call of the JVM of its own.
 _DIGEST_ARRAY = "array(" + ", ".join(f"'{digest}'" for digest in _EMPTY_DIGESTS) + ")"
+_STAND_IN_ARRAY = (
+    "array(" + ", ".join(f"'{text}'".replace("\\", "\\\\") for text in sorted(STAND_INS | NUMBER_STAND_INS)) + ")"
+)
 
 
 def trimmed(column: SourceColumn, text: Column) -> Column:
@@ -67,6 +70,11 @@ def filled_key(key: Column) -> Column:
     normalised = F.when(text.rlike(r"^\s*[\[{]"), values).otherwise(text)
     of_nothing = F.length(text).isin(*_DIGEST_LENGTHS) & F.array_contains(F.expr(_DIGEST_ARRAY), F.lower(text))
     return F.when(normalised.rlike(r"[\p{L}\p{N}]") & ~of_nothing, text)
+
+
+def is_stand_in(text: Column) -> Column:
+    """Whether a text is one of ``STAND_INS`` or ``NUMBER_STAND_INS``, in any case."""
+    return F.array_contains(F.expr(_STAND_IN_ARRAY), F.lower(text))
 
 
 def require_exact_identifiers(file: SourceFile, found: DataFrame) -> None:

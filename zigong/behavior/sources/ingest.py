@@ -17,7 +17,7 @@ from schemas.mappings import SourceMapping
 from zigong.behavior.sources.masking import code_or_shape, masked_attributes, masked_names
 from zigong.behavior.sources.pseudonyms import key_digests, user_bucket
 from zigong.behavior.sources.query import queried_rows
-from zigong.behavior.sources.raw import RawTables, counted_rows, read_raw, rejected_rows
+from zigong.behavior.sources.raw import RawTables, read_raw, rejected_rows
 from zigong.behavior.sources.redelivery import ARRIVED_ON, CONFLICTING, DUPLICATE
 from zigong.behavior.sources.stated import UNFIT, with_unknowable
 from zigong.lakehouse.business_time import later_by, local_date
@@ -27,7 +27,6 @@ __all__ = [
     "ErasureSplit",
     "RawTables",
     "Versions",
-    "counted_rows",
     "deduplicated",
     "events_from",
     "profiles_from",

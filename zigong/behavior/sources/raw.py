@@ -19,7 +19,7 @@ from zigong.behavior.sources.masking import masked_cell, shape, shown_names
 from zigong.behavior.sources.pseudonyms import pseudonymiser
 from zigong.behavior.sources.reading import column_names, found_cells, missing_columns, printable
 from zigong.behavior.sources.redelivery import ARRIVED_ON
-from zigong.behavior.sources.text_rows import CORRUPT, FILE, LINE, MALFORMED, REPEATED_HEADER
+from zigong.behavior.sources.text_rows import CORRUPT, DOUBLED, FILE, LINE, MALFORMED, REPEATED_HEADER
 from zigong.errors import DataError
 
 REASONS = "_reasons"
@@ -31,8 +31,8 @@ class RawTables:
     """The raw files of one source.
 
     Attributes:
-        cells: by file name, the raw fields (strings, or the types of Parquet and Delta), ``_file``, ``_line`` and
-            ``_reasons``, empty for a valid row.
+        cells: by file name, the raw fields (strings, or the types of Parquet and Delta), ``_doubled_keys``, ``_file``,
+            ``_line`` and ``_reasons``, empty for a valid row.
         good: by file name, the rows without reasons, in the types of the mapping, and ``_line`` except for Delta.
         unread: by file name, columns that the file has but the mapping does not declare.
         analysed: the queries over ``good`` that ``query.stated_rows`` has analysed, by SQL; a copy starts without any.
@@ -72,15 +72,6 @@ def raw_tables(mapping: SourceMapping, found: Mapping[str, DataFrame]) -> RawTab
         for name, known in declared.items()
     }
     return RawTables(cells=cells, good=good, unread=unread)
-
-
-def counted_rows(raw: RawTables) -> tuple[int, int]:
-    """The number of rows of all files, and of those that do not fit the mapping, in one pass over each file."""
-    found = [
-        cells.select(F.count("*").alias("rows"), F.count_if(F.size(REASONS) > 0).alias("refused")).collect()[0]
-        for cells in raw.cells.values()
-    ]
-    return sum(row["rows"] for row in found), sum(row["refused"] for row in found)
 
 
 def rejected_rows(raw: RawTables, mapping: SourceMapping, key: bytes) -> DataFrame:
@@ -149,7 +140,7 @@ def _validated(found: DataFrame, file: SourceFile) -> DataFrame:
         _cleaned(column, file) if kinds[column.name] in ("string", "binary") else _quoted(column)
         for column in file.columns
     ]
-    cells = found.select(*cleaned, CORRUPT, FILE, LINE)
+    cells = found.select(*cleaned, CORRUPT, DOUBLED, FILE, LINE)
     _require_castable(cells, file)
     values = _values(cells, file)
     reasons = F.array_compact(

@@ -16,7 +16,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import LongType, StringType, StructField, StructType
+from pyspark.sql.types import ArrayType, LongType, StringType, StructField, StructType
 
 from schemas.mappings import SourceFile
 from zigong.behavior.sources.faults import unreadable, unreadable_file
@@ -25,6 +25,7 @@ from zigong.behavior.sources.masking import shown_names
 from zigong.behavior.sources.records import opened, records, utf_16
 from zigong.behavior.sources.text_rows import (
     CORRUPT,
+    DOUBLED,
     FILE,
     LINE,
     READ_ERRORS,
@@ -35,11 +36,11 @@ from zigong.behavior.sources.text_rows import (
 )
 from zigong.errors import DataError
 
-_OWN = {CORRUPT: "string", FILE: "string", LINE: "bigint"}
+_OWN = {CORRUPT: "string", DOUBLED: "array<string>", FILE: "string", LINE: "bigint"}
 
 
 def found_cells(spark: SparkSession, file: SourceFile, path: str, only: Collection[str] | None = None) -> DataFrame:
-    """The columns of a file before validation, and for each row its fault, file and line.
+    """The columns of a file before validation, and for each row its fault, doubled keys, file and line.
 
     Columns that the mapping does not declare are there by name; those of text files hold nothing.
 
@@ -48,7 +49,8 @@ def found_cells(spark: SparkSession, file: SourceFile, path: str, only: Collecti
 
     Returns:
         The columns of the file, ``_corrupt_record`` (null for a row that can be parsed, else ``malformed_row`` or
-        ``repeated_header``), ``_file`` (name of the file within the source) and ``_line`` (the line in which the row
+        ``repeated_header``), ``_doubled_keys`` (columns that a JSON object states twice with different values; null if
+        there are none), ``_file`` (name of the file within the source) and ``_line`` (the line in which the row
         begins; of Parquet the number of the row), both null for Delta.
 
     Raises:
@@ -108,7 +110,8 @@ def _parquet_cells(spark: SparkSession, found: Listing, path: str) -> DataFrame:
     rows = reader.parquet(*(str(item.path) for item in found.read))
     name = F.substring_index("_metadata.file_path", f"{quote(str(Path(path).absolute()))}/", -1)
     line = (F.col("_metadata.row_index") + 1).alias(LINE)
-    return rows.select("*", F.lit(None).cast("string").alias(CORRUPT), name.alias(FILE), line)
+    nothing = (F.lit(None).cast(_OWN[own]).alias(own) for own in (CORRUPT, DOUBLED))
+    return rows.select("*", *nothing, name.alias(FILE), line)
 
 
 def _text_cells(spark: SparkSession, file: SourceFile, found: Listing) -> DataFrame:
@@ -125,8 +128,9 @@ def _text_cells(spark: SparkSession, file: SourceFile, found: Listing) -> DataFr
 
 
 def _row_type(columns: Iterable[str]) -> StructType:
-    fields = [StructField(name, StringType()) for name in (*columns, CORRUPT, FILE)]
-    return StructType([*fields, StructField(LINE, LongType())])
+    fields = [StructField(name, StringType()) for name in (*columns, CORRUPT)]
+    doubled, file = StructField(DOUBLED, ArrayType(StringType())), StructField(FILE, StringType())
+    return StructType([*fields, doubled, file, StructField(LINE, LongType())])
 
 
 def _column_names(file: SourceFile, found: Listing) -> tuple[str, ...]:

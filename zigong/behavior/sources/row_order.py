@@ -14,8 +14,11 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from schemas.mappings import SourceMapping
 from zigong.behavior.sources.findings import SourceFinding
 from zigong.behavior.sources.plans import items, kind, nested, outputs, own_nodes
+from zigong.behavior.sources.query import queried_rows
+from zigong.behavior.sources.raw import RawTables
 from zigong.behavior.sources.text_rows import LINE
 
 _FROM_WINDOWS = {"RowNumber", "NTile", "Lag", "Lead", "NthValue", "First", "Last", "AnyValue"}
@@ -34,6 +37,12 @@ def order_findings(query: DataFrame, section: str) -> list[SourceFinding]:
     spark = query.sparkSession
     problems = dict.fromkeys(_problems(spark, query._jdf.queryExecution().analyzed()))
     return [SourceFinding(section=section, problem=problem, action=_ANY_ORDER, blocking=False) for problem in problems]
+
+
+def order_dependent(spark: SparkSession, raw: RawTables, mapping: SourceMapping, timezone: str) -> list[SourceFinding]:
+    """The findings of both sections; without functions that depend on an order nothing is computed."""
+    rows = {section: queried_rows(spark, raw, mapping, section, timezone) for section in ("events", "profiles")}
+    return [finding for section, query in rows.items() for finding in order_findings(query, section)]
 
 
 def _problems(spark: SparkSession, plan: Any) -> Iterator[str]:

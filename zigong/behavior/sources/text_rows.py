@@ -17,12 +17,12 @@ from schemas.mappings import SourceFile
 from zigong.behavior.sources.listing import RawFile
 from zigong.behavior.sources.records import UNREADABLE_TEXT, Dialect, opened, records, text_lines
 
-CORRUPT, FILE, LINE = "_corrupt_record", "_file", "_line"
+CORRUPT, DOUBLED, FILE, LINE = "_corrupt_record", "_doubled_keys", "_file", "_line"
 MALFORMED, REPEATED_HEADER = "malformed_row", "repeated_header"
 READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError, UnicodeError)
 _BATCH_ROWS, _BATCH_CHARACTERS = 4_096, 2**24
 
-Row = tuple[str | int | None, ...]
+Row = tuple[str | int | list[str] | None, ...]
 
 
 def dialect_of(file: SourceFile) -> Dialect:
@@ -62,7 +62,7 @@ class TextRows:
     columns: tuple[str, ...]
 
     def batches(self, items: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Maps files (path, name, partition as JSON) to their rows: texts, fault, file and line.
+        """Maps files (path, name, partition as JSON) to their rows: texts, fault, doubled keys, file and line.
 
         Raises:
             RuntimeError: a file cannot be read; the message names it and holds nothing of its content.
@@ -93,7 +93,7 @@ class TextRows:
                     folder if place is None else cells[place] if place < len(cells) else None
                     for place, folder in places
                 ]
-                yield (*row, fault, item.name, line)
+                yield (*row, fault, None, item.name, line)
 
     def _objects(self, item: RawFile) -> Iterator[Row]:
         with opened(item.path, self.file.encoding) as text:
@@ -102,20 +102,43 @@ class TextRows:
                     fields = _object(content)
                     found = item.partition if fields is None else {**item.partition, **fields}
                     cells = (_json_text(found.get(name)) for name in self.columns)
-                    yield (*cells, MALFORMED if fields is None else None, item.name, line)
+                    doubled = [name for name in self.columns if fields and name in fields.doubled]
+                    yield (*cells, MALFORMED if fields is None else None, doubled or None, item.name, line)
 
 
 class _Written(str):
     """A number of a JSON text with every digit as it is written."""
 
 
-def _object(line: str) -> dict[str, object] | None:
+class _Fields(dict[str, object]):
+    """The fields of a JSON object, of which the last one of a name counts.
+
+    Attributes:
+        doubled: names of fields that occur with different values, or that hold an object with such fields.
+    """
+
+    def __init__(self, pairs: list[tuple[str, object]]) -> None:
+        super().__init__(pairs)
+        self.doubled = frozenset(name for name, value in pairs if _holds_doubled(value))
+        if len(self) < len(pairs):
+            self.doubled |= {name for name, value in pairs if _json_text(value) != _json_text(self[name])}
+
+
+def _holds_doubled(value: object) -> bool:
+    if isinstance(value, list):
+        return any(map(_holds_doubled, value))
+    return isinstance(value, _Fields) and bool(value.doubled)
+
+
+def _object(line: str) -> _Fields | None:
     """The fields of a JSON object; None if the line is none."""
     try:
-        found = json.loads(line, parse_int=_Written, parse_float=_Written, parse_constant=_Written)
+        found = json.loads(
+            line, object_pairs_hook=_Fields, parse_int=_Written, parse_float=_Written, parse_constant=_Written
+        )
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return found if isinstance(found, _Fields) else None
 
 
 def _json_text(value: object, *, nested: bool = False) -> str | None:
@@ -136,9 +159,9 @@ def _folded(cells: Iterable[str]) -> tuple[str, ...]:
 
 
 def _in_batches(rows: Iterator[Row], texts: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
-    """Arrow batches of a bounded number of rows and characters: the columns ``texts``, ``_file`` and ``_line``."""
-    names = [*texts, FILE, LINE]
-    kinds = [pa.string()] * (len(texts) + 1) + [pa.int64()]
+    """Arrow batches of a bounded number of rows and characters; their columns are ``texts`` and the three others."""
+    names = [*texts, DOUBLED, FILE, LINE]
+    kinds = [*(pa.string() for _ in texts), pa.list_(pa.string()), pa.string(), pa.int64()]
     while part := list(_bounded(islice(rows, _BATCH_ROWS))):
         arrays = [pa.array(column, kind) for column, kind in zip(zip(*part, strict=True), kinds, strict=True)]
         yield pa.RecordBatch.from_arrays(arrays, names)
