@@ -48,7 +48,8 @@ def quarantine_raw(job: Job, mapping: SourceMapping, found: RefusedRaw) -> None:
         dropped=found.dropped,
     )
     require_few_refused(mapping, found)
-    warn_of(job, found.findings)
+    for text in found.warnings:
+        job.warn(text)
 
 
 def warn_of(job: Job, findings: Iterable[SourceFinding]) -> None:

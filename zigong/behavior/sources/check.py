@@ -27,6 +27,7 @@ from zigong.behavior.sources.identifiers import require_exact_identifiers
 from zigong.behavior.sources.ingest import Versions, deduplicated, stated_events, stated_profiles
 from zigong.behavior.sources.key_health import empty_key_findings, shared_key_findings
 from zigong.behavior.sources.masking import shown_names
+from zigong.behavior.sources.months import month_findings
 from zigong.behavior.sources.query import queried_rows
 from zigong.behavior.sources.raw import raw_tables
 from zigong.behavior.sources.reading import column_names, found_cells, missing_columns, padded
@@ -98,7 +99,7 @@ def check_source(
         return SourceCheck(findings=tuple(findings), summary=None)
     for section in ("events", "profiles"):
         rows = queried_rows(spark, raw, mapping, section, timezone)
-        findings += [*empty_key_findings(rows, section), *order_findings(rows, section)]
+        findings += [*empty_key_findings(rows, section), *order_findings(rows, section), *month_findings(rows)]
     progress("conversions")
     findings += conversion_findings(spark, raw, mapping, timezone)
     findings += repeated_events(raw, mapping, versions[0]) + repeated_profiles(versions[1])

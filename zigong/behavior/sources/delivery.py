@@ -10,7 +10,6 @@ from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract
 from schemas.mappings import SourceMapping
-from zigong.behavior.sources.findings import SourceFinding
 from zigong.behavior.sources.ingest import (
     deduplicated,
     rejected_without_erased,
@@ -40,14 +39,14 @@ class RefusedRaw:
         refused: number of rows that do not fit the mapping, including those of erased users.
         erased: how many of these belong to erased users.
         rows_in: number of rows of all files.
-        findings: what somebody should know of rows that fit.
+        warnings: what somebody should know of the rows.
     """
 
     rows: DataFrame
     refused: int
     erased: int
     rows_in: int
-    findings: tuple[SourceFinding, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -89,7 +88,7 @@ def refused_raw(raw: RawTables, mapping: SourceMapping, recipe: Recipe, tombston
         refused=refused,
         erased=found.erased,
         rows_in=sum(item.rows for item in counts),
-        findings=tuple(finding for item in counts for finding in item.findings()),
+        warnings=tuple(warning for item in counts for warning in item.warnings()),
     )
 
 

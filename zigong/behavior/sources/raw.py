@@ -22,7 +22,7 @@ from zigong.behavior.sources.redelivery import ARRIVED_ON
 from zigong.behavior.sources.text_rows import CORRUPT, DOUBLED, FILE, LINE, MALFORMED, REPEATED_HEADER
 from zigong.errors import DataError
 
-REASONS = "_reasons"
+REASONS, BROKEN_TEXT = "_reasons", "broken_text"
 MAX_CELL, SHOWN_CELL = 65_536, 1_000  # characters: longest valid text, and longest field kept in quarantine
 
 
@@ -184,7 +184,7 @@ def _column_reasons(column: SourceColumn, value: Column) -> list[Column]:
     if column.type == "string":
         text = cell.cast("string")
         broken = F.contains(text, F.lit("\ufffd")) | F.contains(text, F.lit("\0"))
-        reasons.append(F.when(broken, F.lit(f"broken_text:{column.name}")))
+        reasons.append(F.when(broken, F.lit(f"{BROKEN_TEXT}:{column.name}")))
         reasons.append(F.when(F.length(text) > MAX_CELL, F.lit(f"too_long:{column.name}")))
     reasons += identifier_reasons(column, cell)
     if column.minimum is not None:

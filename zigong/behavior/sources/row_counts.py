@@ -10,9 +10,9 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from schemas.mappings import SourceFile
-from zigong.behavior.sources.findings import SourceFinding
+from zigong.behavior.sources.findings import SourceFinding, rule_finding
 from zigong.behavior.sources.identifiers import NUMBER_STAND_INS, is_stand_in
-from zigong.behavior.sources.raw import REASONS
+from zigong.behavior.sources.raw import BROKEN_TEXT, REASONS
 from zigong.behavior.sources.text_rows import DOUBLED
 
 
@@ -26,6 +26,7 @@ class RowCounts:
         refused: how many of them do not fit the mapping.
         stand_ins: rows whose identifier is a placeholder for a missing value, by column and text.
         doubled: rows whose JSON object states a key twice with different values, by column.
+        broken: rows with a text that is broken in the declared encoding, by column.
     """
 
     section: str
@@ -33,6 +34,7 @@ class RowCounts:
     refused: int
     stand_ins: Mapping[tuple[str, str], int]
     doubled: Mapping[str, int]
+    broken: Mapping[str, int]
 
     def findings(self) -> Iterator[SourceFinding]:
         """Placeholders (a number only if more than one row has it), and doubled keys."""
@@ -57,6 +59,13 @@ class RowCounts:
                 lossy=True,
             )
 
+    def warnings(self) -> Iterator[str]:
+        """The findings, and the texts that are broken: they are those of names with accents, which selects clients."""
+        yield from (finding.sentence for finding in self.findings())
+        for column, rows in sorted(self.broken.items()):
+            finding = rule_finding(f"files: {self.section}", f"{BROKEN_TEXT}:{column}", rows, ())
+            yield f"{finding.sentence}; they are in quarantine"
+
 
 def row_counts(cells: DataFrame, file: SourceFile) -> RowCounts:
     """Counts the rows of a section; nearly all of them fall into one group of the query.
@@ -65,22 +74,29 @@ def row_counts(cells: DataFrame, file: SourceFile) -> RowCounts:
         cells: the raw fields, as ``raw.RawTables.cells``.
         file: their declaration.
     """
-    marks = cells.select(_stand_ins(file).alias("marks"), DOUBLED, (F.size(REASONS) > 0).alias("refused"))
-    groups = marks.groupBy("marks", DOUBLED).agg(F.count("*").alias("rows"), F.count_if("refused").alias("refused"))
-    found = groups.collect()
+    broken = F.filter(REASONS, lambda reason: reason.startswith(f"{BROKEN_TEXT}:"))
+    marks = cells.select(
+        _stand_ins(file).alias("marks"), DOUBLED, broken.alias("broken"), (F.size(REASONS) > 0).alias("refused")
+    )
+    groups = marks.groupBy("marks", DOUBLED, "broken")
+    found = groups.agg(F.count("*").alias("rows"), F.count_if("refused").alias("refused")).collect()
     stand_ins: Counter[tuple[str, str]] = Counter()
     doubled: Counter[str] = Counter()
+    unreadable: Counter[str] = Counter()
     for row in found:
         for mark in row["marks"]:
             stand_ins[mark["column"], mark["cell"]] += row["rows"]
         for column in row[DOUBLED] or ():
             doubled[column] += row["rows"]
+        for reason in row["broken"]:
+            unreadable[reason.partition(":")[2]] += row["rows"]
     return RowCounts(
         section=file.name,
         rows=sum(row["rows"] for row in found),
         refused=sum(row["refused"] for row in found),
         stand_ins=stand_ins,
         doubled=doubled,
+        broken=unreadable,
     )
 
 
