@@ -9,7 +9,9 @@ from pyspark.sql import SparkSession
 
 from schemas.mappings import parse_mapping
 from tests.support.keyed_rows import MAPPING
-from zigong.behavior.sources.check import check_source
+from zigong.behavior.sources.months import month_findings
+from zigong.behavior.sources.query import queried_rows
+from zigong.behavior.sources.raw import read_raw
 
 KEYS = (("USER", "client"), ("EVENT", "id"), ("PERSON", "CAST(NULL AS STRING)"), ("ROWS", "rows"))
 
@@ -33,8 +35,8 @@ def test_a_pattern_without_a_day_is_a_finding_unless_the_sql_moves_to_the_end_of
     for name, value in KEYS:
         text = text.replace(name, value)
     (tmp_path / "rows.csv").write_text("id,client,day,branch,job\n1,a,2023-03,,\n2,b,2023-04,,\n")
-    findings = check_source(spark, parse_mapping(text, origin="toy.yaml"), str(tmp_path), timezone="UTC").findings
-    found = [item for item in findings if "no day" in item.problem]
+    mapping = parse_mapping(text, origin="toy.yaml")
+    found = month_findings(queried_rows(spark, read_raw(spark, mapping, str(tmp_path)), mapping, "events", "UTC"))
     assert all((item.column, item.blocking, item.lossy) == ("day", False, True) for item in found)
     problems = [item.problem.partition(" has no day")[0] for item in found]
     assert problems[:1] == ([] if pattern is None else [f"the pattern {pattern}"])

@@ -22,6 +22,7 @@ from zigong.behavior.sources.plans import items, kind, nested, own_nodes
 
 _CHOICES = ("If", "CaseWhen")
 _UNRUNNABLE = ("OuterReference", "NamedLambdaVariable", "UnresolvedNamedLambdaVariable")
+_NOT_VALUES = ("WindowSpecDefinition", "Frame", "CurrentRow", "Preceding", "Following")
 _FRACTION = r"[.,][0-9]+\s*\z"
 _GROUPED = r"\A\s*[+-]?[1-9][0-9]{0,2}[.,][0-9]{3}\s*\z"
 _SHIFTS = ("30 MINUTES", "1 HOUR", "2 HOURS")  # by which the clocks of a zone change
@@ -159,9 +160,17 @@ def _local_times(expression: Any) -> Iterator[Any]:
 def _numbers(expression: Any) -> Iterator[Any]:
     """The parts that turn one text into a number that may have a fraction."""
     for part in nested(expression):
-        texts = {_id(text) for child in items(part.children()) if _is_string(child) for text in _texts(child)}
+        if not _has_type(part):
+            continue
+        children = [child for child in items(part.children()) if _has_type(child) and _is_string(child)]
+        texts = {_id(text) for child in children for text in _texts(child)}
         if len(texts) == 1 and _is_typed(part) and str(part.dataType().simpleString())[:2] in ("de", "do", "fl"):
             yield part
+
+
+def _has_type(expression: Any) -> bool:
+    """Whether an expression yields a value; Spark raises an error for the type of a window or its frame."""
+    return not kind(expression).rstrip("$").endswith(_NOT_VALUES)
 
 
 def _texts(expression: Any) -> list[Any]:
