@@ -88,6 +88,7 @@ class Case:
             "source.simulation=null",
             f"source.mapping={mapping or self.file}",
             f"business_timezone={self.zone}",
+            f"lakehouse.key={'published' if self.mapping().data == 'public' else 'env'}",
         ]
         recipe = load_recipe(TINY, settings)
         run = open_run(recipe, runs_folder(recipe), run_id)
