@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
+from typing import Any
 
 import pyarrow.dataset as ds
 
@@ -13,6 +14,7 @@ from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import arrow_pinned, published_version
 
 DELIVERIES = "deliveries"
+READS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,11 +84,24 @@ class Delivery:
 
 def deliveries_of(paths: LakehousePaths, source: str) -> list[Delivery]:
     """The deliveries of a source, oldest first."""
-    version = published_version(paths, DELIVERIES)
-    if version is None:
-        return []
-    rows = arrow_pinned(paths, DELIVERIES, version, where=ds.field("source") == source).to_pylist()
+    rows = _newest_rows(paths, source)
     return [_delivery(row) for row in sorted(rows, key=lambda row: row["recorded_at"])]
+
+
+def _newest_rows(paths: LakehousePaths, source: str) -> list[dict[str, Any]]:
+    """The rows of the newest version; where maintenance removes its files meanwhile, those of the next one."""
+    for attempt in range(READS):
+        version = published_version(paths, DELIVERIES)
+        if version is None:
+            break
+        try:
+            found = arrow_pinned(paths, DELIVERIES, version, where=ds.field("source") == source)
+            rows: list[dict[str, Any]] = found.to_pylist()
+            return rows
+        except FileNotFoundError:
+            if attempt == READS - 1 or published_version(paths, DELIVERIES) == version:
+                raise
+    return []
 
 
 def record_delivery(paths: LakehousePaths, delivery: Delivery) -> None:

@@ -131,6 +131,9 @@ def _settings(engine: Engine) -> dict[str, str]:
         "spark.sql.execution.arrow.maxBytesPerBatch": "64m",
         "spark.databricks.delta.snapshotPartitions": "2",
         "spark.databricks.delta.schema.autoMerge.enabled": "false",
+        # Runs read their pinned versions at any age, and `zigong maintain` keeps the files of those; Delta would refuse
+        # each version that is older than a week.
+        "spark.databricks.delta.vacuum.enforceTimeTravelWithinDeletedFileRetentionDuration": "false",
         "spark.databricks.delta.properties.defaults.enableDeletionVectors": "false",
         # Arrays are collected from sorted rows: the object hash aggregate loses their order after 128 groups.
         "spark.sql.execution.useObjectHashAggregateExec": "false",
