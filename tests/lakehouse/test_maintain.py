@@ -20,7 +20,7 @@ from zigong.lakehouse.commits import replace_rows
 from zigong.lakehouse.lost_files import require_readable, require_written
 from zigong.lakehouse.maintain import maintain, pins
 from zigong.lakehouse.paths import LakehousePaths
-from zigong.lakehouse.tables import arrow_pinned, latest_version
+from zigong.lakehouse.tables import arrow_pinned, latest_version, open_pinned
 from zigong.recipe import load_recipe
 from zigong.runs.run import open_run
 
@@ -76,6 +76,13 @@ def test_young_files_and_dry_runs_leave_every_version_readable(paths: LakehouseP
     maintain(paths, "verdicts", (), dry_run=False)
     newest = latest_version(paths, "verdicts")
     assert [len(tables_at(paths, version)) for version in (1, 2, 3, 4, newest)] == [1, 2, 3, 3, 3]
+
+
+def test_spark_reads_a_version_of_last_month(spark: SparkSession, paths: LakehousePaths) -> None:
+    last_month = time.time() - 30 * 86_400
+    for file in (file for file in Path(paths.table("verdicts")).rglob("*") if file.is_file()):
+        os.utime(file, (last_month, last_month))
+    assert [open_pinned(spark, paths, "verdicts", version).count() for version in (1, 2, 4)] == [1, 2, 3]
 
 
 def test_a_negative_age_is_refused(paths: LakehousePaths) -> None:
