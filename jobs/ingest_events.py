@@ -43,10 +43,11 @@ def ingest_events(job: Job) -> None:
         raw = refuse_offsets(raw, mapping, local_columns(job.spark, raw, mapping))
         job.leave(UnreadFiles(unread_files=unread_files(mapping, folder)))
         job.leave(UnreadColumns(unread_columns=unread_columns(raw)))
+        # Before anything is kept: SQL that makes a key of a column that is no declared identifier is refused here.
+        warn_of(job, order_dependent(job.spark, raw, mapping, job.recipe.business_timezone))
         quarantine_raw(job, mapping, refused_raw(raw, mapping, job.recipe, job.tombstones()))
         emptied = require_few_emptied(job.spark, raw, mapping, job.recipe.business_timezone)
         job.run.add_metrics({"texts.emptied_by_the_sql": emptied})
-        warn_of(job, order_dependent(job.spark, raw, mapping, job.recipe.business_timezone))
         standing = partial(standing_rows, job)
         tables = delivered_tables(job.spark, raw, mapping, job.recipe, job.tombstones(), night, standing)
         (events, found), _ = [(rows, publish_delivered(job, rows)) for rows in tables]

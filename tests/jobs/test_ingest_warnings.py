@@ -69,10 +69,10 @@ def test_placeholders_shared_keys_doubled_json_keys_and_order_dependent_sql_are_
     outcome = run_step("ingest_events", ingest_events, open_run(recipe, runs_folder(recipe), "toy"), None)
     assert outcome.kind == "ok", outcome.message
     assert [warning.partition(";")[0] for warning in outcome.warnings] == [
+        "events: row_number() depends on the order of the rows: 36 differ and tie in its ORDER BY",
         "files: rows, client: holds `Unknown`, a placeholder and not an id: all its rows would share one key (30 rows)",
         "files: rows, amount: the key occurs twice in an object, with different values",
         "files: rows, note: the key occurs twice in an object, with different values",
-        "events: row_number() depends on the order of the rows: 36 differ and tie in its ORDER BY",
         "events, user_key: one user_key holds 41% of the rows",
     ]
     paths = LakehousePaths.at(recipe.lakehouse.root)
