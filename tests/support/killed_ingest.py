@@ -14,6 +14,7 @@ from tests.support.bank import Bank
 from tests.support.finished import TINY
 from zigong.lakehouse.session import open_spark
 from zigong.recipe import load_recipe
+from zigong.runs.ingested import publish_delivered
 
 NAME = "night"
 LOAD = ["anna,e1,2023-03-05 10:00:00,order,10,", "bert,e2,2023-03-08 10:00:00,payment,20,"]
@@ -38,5 +39,5 @@ def dying(publish: Any) -> Any:
 if __name__ == "__main__":
     home, day = sys.argv[1:]
     open_spark(load_recipe(TINY).engine, app_name="killed")
-    job.publish_delivered = dying(job.publish_delivered)
+    vars(job)["publish_delivered"] = dying(publish_delivered)
     Bank(home=Path(home)).ingest(NAME, ROWS, CLIENTS, night=date.fromisoformat(day))
