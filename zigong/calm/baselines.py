@@ -10,7 +10,9 @@ import pandas as pd
 from zigong.calm.answers import Answers
 from zigong.calm.prepared import Prepared
 from zigong.calm.records import Record
-from zigong.evaluation.baselines import FeatureSpace, constant, logistic, trees
+from zigong.evaluation.baselines import constant, logistic
+from zigong.evaluation.boosting import Labelled, boosted_trees
+from zigong.evaluation.feature_space import FeatureSpace
 
 
 def baseline_answers(prepared: Prepared, *, seed: int) -> dict[str, Answers]:
@@ -34,7 +36,7 @@ def baseline_answers(prepared: Prepared, *, seed: int) -> dict[str, Answers]:
     predictors = {
         "majority": constant(float(bad.mean())),
         "logistic": logistic(train, bad, space),
-        "lightgbm": trees(train, bad, space, seed=seed),
+        "lightgbm": boosted_trees(Labelled(features=train, bad=bad), None, space, seed=seed),
     }
     truth = tuple(record.truth for record in prepared.test)
     called, other = task.bad_first

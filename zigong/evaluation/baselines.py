@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
-import lightgbm as lgb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
@@ -19,41 +16,25 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from zigong.dataset.samples import of_task
 from zigong.errors import DataError
-from zigong.evaluation.features import OTHER, SEQUENCE_COLUMNS, baseline_features
+from zigong.evaluation.boosting import Labelled, Predictor, boosted_trees
+from zigong.evaluation.feature_space import FeatureSpace, aligned, feature_space
+from zigong.evaluation.features import (
+    LOANS,
+    PROFILE,
+    SEQUENCE_COLUMNS,
+    STATUS,
+    baseline_features,
+    is_of_other_loans,
+)
 from zigong.evaluation.member_sequences import sequences_of_members
 from zigong.instructions.tasks import main_task
 from zigong.recipe.source import source_mapping
 from zigong.runs.job import Job
 
 Floats = NDArray[np.float64]
-Predictor = Callable[[pd.DataFrame], Floats]  # features -> p_bad, shape [rows]
 
-_STATUS, _PROFILE = "status_lag_", "profile_"
+STOPPED_ON = "select"  # the split on which the number of trees is chosen
 _ARREARS_STEP_DAYS = 30
-_TREES = 200
-_TREE_PARAMETERS: dict[str, object] = {
-    "objective": "binary",
-    "learning_rate": 0.03,
-    "num_leaves": 31,
-    "min_data_in_leaf": 40,
-    "feature_fraction": 0.8,
-    "bagging_fraction": 0.8,
-    "bagging_freq": 1,
-    "lambda_l2": 1.0,
-    "cat_smooth": 20.0,
-    "deterministic": True,
-    "force_row_wise": True,
-    "num_threads": 1,  # two threads busy-wait for each other on a loaded machine and take forty times as long
-    "verbosity": -1,
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeatureSpace:
-    """Columns and categories of the training samples; features of other splits are converted to them."""
-
-    numbers: tuple[str, ...]
-    words: dict[str, tuple[str, ...]]  # column -> categories
 
 
 def baselines_of(job: Job, held_out: pa.Table) -> dict[str, Floats]:
@@ -61,32 +42,46 @@ def baselines_of(job: Job, held_out: pa.Table) -> dict[str, Floats]:
 
     Args:
         job: the job that reads the tables.
-        held_out: members of the run's dataset.
+        held_out: members of the run's dataset; those of split ``select`` choose the number of trees.
+    """
+    train = of_task(job.sample_source().members(["train"]), main_task(job.recipe))
+    features = features_of_members(job, pa.concat_tables([train, held_out]))
+    fitted_on = Labelled(features=features.iloc[: len(train)], bad=_bad(train))
+    held_out_features = features.iloc[len(train) :]
+    selects = pc.equal(held_out["split"], STOPPED_ON).to_numpy()
+    stop = Labelled(features=held_out_features[selects], bad=_bad(held_out)[selects])
+    fitted = fit_baselines(fitted_on, stop, job.recipe.seed)
+    return {name: predict(held_out_features) for name, predict in fitted.items()}
+
+
+def features_of_members(job: Job, members: pa.Table) -> pd.DataFrame:
+    """The baseline features of members of the run's dataset, in their order.
+
+    Args:
+        job: the job that reads the tables.
+        members: rows of dataset_members.
     """
     recipe = job.recipe
-    train = of_task(job.sample_source().members(["train"]), main_task(recipe))
-    members = pa.concat_tables([train, held_out])
     ours = (ds.field("population") == job.population) & ds.field("observation_date").isin(
         members["observation_date"].unique()
     )
     columns = ["user_id", "loan_id", "observation_date", *SEQUENCE_COLUMNS]
     sequences = sequences_of_members(job.arrow("user_sequences", columns, where=ours), members)
     outcomes, currency = source_mapping(recipe).outcome_events, recipe.instructions.currency
-    features = baseline_features(sequences, outcomes, recipe.business_timezone, currency)
-    fitted = fit_baselines(features.iloc[: len(train)], train["label"].to_numpy(), recipe.seed)
-    return {name: predict(features.iloc[len(train) :]) for name, predict in fitted.items()}
+    return baseline_features(sequences, outcomes, recipe.business_timezone, currency)
 
 
-def fit_baselines(features: pd.DataFrame, labels: NDArray[np.integer], seed: int) -> dict[str, Predictor]:
+def fit_baselines(train: Labelled, stop: Labelled | None, seed: int) -> dict[str, Predictor]:
     """Fits every baseline on the training samples.
 
     ``majority`` is the bad rate; ``last_status`` the bad rate by last status and 30-day band of arrears; ``logistic``
-    uses one-hot status lags and the numeric features; the two ``lightgbm`` models are trained with and without the
-    profile. Nothing is tuned: the number of trees and the seed are fixed, without early stopping.
+    uses one-hot status lags and the numeric features; ``lightgbm`` uses all features, ``lightgbm_no_profile`` all but
+    the profile, and ``lightgbm_no_other_loans``, which exists where a loan is observed, all but those that depend on
+    the client's other loans. Nothing else than the number of trees is tuned.
 
     Args:
-        features: output of baseline_features; shape [samples, columns].
-        labels: 1 = bad; shape [samples].
+        train: the training samples.
+        stop: samples of the split ``select``, which choose the number of trees; None: it is fixed.
         seed: seed of the column and row sampling of the trees.
 
     Returns:
@@ -95,46 +90,36 @@ def fit_baselines(features: pd.DataFrame, labels: NDArray[np.integer], seed: int
     Raises:
         DataError: labels and features differ in number, or labels contain only one class.
     """
-    bad = np.asarray(labels) == 1
-    if len(bad) != len(features) or bad.all() or not bad.any():
+    features, bad = train.features, train.bad
+    if len(bad) != len(features) or not train.has_both_classes:
         raise DataError(
             f"expected both classes, one label per row, found {int(bad.sum())} bad of {len(bad)} labels for "
             f"{len(features)} rows",
             action="train baselines on the same train samples as the model",
         )
+    every = list(features.columns)
+    used = {"lightgbm": every, "lightgbm_no_profile": without_profile(every)}
+    if LOANS in every:
+        used["lightgbm_no_other_loans"] = [name for name in every if not is_of_other_loans(name)]
     return {
         "majority": constant(float(bad.mean())),
         "last_status": _last_status(features, bad),
-        "logistic": logistic(features, bad, feature_space(features, with_profile=False)),
-        "lightgbm": trees(features, bad, feature_space(features, with_profile=True), seed=seed),
-        "lightgbm_no_profile": trees(features, bad, feature_space(features, with_profile=False), seed=seed),
+        "logistic": logistic(features, bad, feature_space(features, without_profile(every))),
+        **{
+            name: boosted_trees(train, stop, feature_space(features, columns), seed=seed)
+            for name, columns in used.items()
+        },
     }
 
 
-def feature_space(features: pd.DataFrame, *, with_profile: bool) -> FeatureSpace:
-    """The numeric and the categorical columns; a profile key is numeric if all its values are."""
-    chosen = [name for name in features.columns if with_profile or not name.startswith(_PROFILE)]
-    words = {name for name in chosen if name.startswith(_STATUS)}
-    words |= {name for name in chosen if name.startswith(_PROFILE) and not _is_numeric(features[name])}
-    return FeatureSpace(
-        numbers=tuple(name for name in chosen if name not in words),
-        words={name: tuple(sorted(features[name].dropna().unique())) for name in chosen if name in words},
-    )
+def without_profile(columns: list[str]) -> list[str]:
+    """The columns that are not of the profile."""
+    return [name for name in columns if not name.startswith(PROFILE)]
 
 
-def aligned(space: FeatureSpace, features: pd.DataFrame) -> pd.DataFrame:
-    """The features in the columns of training: unseen categories and absent columns become missing values.
-
-    A count or amount of an event type that this split lacks has no column: its value is 0, not missing.
-    """
-    columns: dict[str, object] = {}
-    for name in space.numbers:
-        absent = 0.0 if name.removeprefix(OTHER).startswith(("count_", "amount_")) else np.nan
-        columns[name] = pd.to_numeric(features[name], errors="coerce") if name in features else absent
-    for name, categories in space.words.items():
-        values = features[name].astype(object) if name in features else [None] * len(features)
-        columns[name] = pd.Categorical(values, categories=list(categories))
-    return pd.DataFrame(columns, index=features.index)
+def _bad(members: pa.Table) -> NDArray[np.bool_]:
+    bad: NDArray[np.bool_] = members["label"].to_numpy() == 1
+    return bad
 
 
 def constant(rate: float) -> Predictor:
@@ -158,16 +143,18 @@ def _status_of(features: pd.DataFrame) -> pd.Series:
     """Last status and its band of arrears, which distinguishes clients whose statuses share one event type."""
     days = features["dpd_lag_1"].fillna(0).to_numpy()
     band = np.where(days > 0, days // _ARREARS_STEP_DAYS + 1, 0).astype(int)
-    words = zip(features[f"{_STATUS}1"].astype(str), band, strict=True)
+    words = zip(features[f"{STATUS}1"].astype(str), band, strict=True)
     return pd.Series([f"{status}:{step}" for status, step in words])
 
 
 def logistic(features: pd.DataFrame, bad: NDArray[np.bool_], space: FeatureSpace) -> Predictor:
-    """Logistic regression on standardised numbers and one-hot words, fitted on training samples."""
-    numbers = make_pipeline(
-        SimpleImputer(strategy="constant", fill_value=0.0, keep_empty_features=True), StandardScaler()
-    )
+    """Logistic regression on standardised numbers and one-hot words, fitted on training samples.
+
+    A missing number is 0 with an indicator of its own: no arrears at all differ from arrears in this month.
+    """
+    missing = SimpleImputer(strategy="constant", fill_value=0.0, keep_empty_features=True, add_indicator=True)
     words = OneHotEncoder(handle_unknown="ignore", min_frequency=20)
+    numbers = make_pipeline(missing, StandardScaler())
     columns = ColumnTransformer([("numbers", numbers, list(space.numbers)), ("words", words, list(space.words))])
     model = Pipeline([("columns", columns), ("model", LogisticRegression(C=0.1, max_iter=2000))])
     model.fit(_plain_words(aligned(space, features), space), bad)
@@ -183,24 +170,3 @@ def _plain_words(features: pd.DataFrame, space: FeatureSpace) -> pd.DataFrame:
     """Categories as strings; a missing or unseen category is an empty string."""
     words = {name: features[name].astype(object).where(features[name].notna(), "") for name in space.words}
     return features.assign(**words)
-
-
-def trees(features: pd.DataFrame, bad: NDArray[np.bool_], space: FeatureSpace, *, seed: int) -> Predictor:
-    """LightGBM on numbers and categories, fitted on training samples; ``seed`` draws rows and columns of the trees."""
-    data = lgb.Dataset(_numbered(aligned(space, features)), label=bad.astype(np.float64))
-    booster = lgb.train({**_TREE_PARAMETERS, "seed": seed}, data, num_boost_round=_TREES)
-
-    def predict(rows: pd.DataFrame) -> Floats:
-        return np.asarray(booster.predict(_numbered(aligned(space, rows)), num_threads=1), dtype=np.float64)
-
-    return predict
-
-
-def _numbered(features: pd.DataFrame) -> pd.DataFrame:
-    """Columns with numbered names: LightGBM rejects names with JSON characters, which profile keys may contain."""
-    return features.set_axis([f"feature_{i}" for i in range(features.shape[1])], axis=1)
-
-
-def _is_numeric(column: pd.Series) -> bool:
-    stated = column.dropna()
-    return bool(len(stated)) and bool(pd.to_numeric(stated, errors="coerce").notna().all())

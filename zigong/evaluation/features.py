@@ -1,65 +1,67 @@
-"""Conventional scorecard features, computed from the same sequences that the language model reads."""
+"""Conventional scorecard features, computed from the same sequences that the language model reads.
+
+``FEATURES`` lists their columns. Every one is computed from what happened, and was known, before T.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from zigong.errors import DataError
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
+from zigong.evaluation.event_arrays import Events, Flags, Floats, Ints, flattened, integers, row_of_items, utc
 
 LAGS = 12
-WINDOW_MONTHS = (3, 6, 12)
+WINDOW_MONTHS = (1, 3, 6, 12, 24)
 AMOUNT_WINDOW_MONTHS = 3
+ARREARS_DAYS = (1, 30)  # days past due from which an event counts as arrears
 NO_STATUS = "-"  # not a valid name of an event type
 SEQUENCE_COLUMNS = ("observation_at", "profile", "events", "event_loans", "loans", "loan")
+STATUS, PROFILE = "status_lag_", "profile_"
 OTHER = "other_"  # prefix of the features of the client's other loans
+LOANS = "loans"
 _MICROSECONDS_PER_DAY = 86_400_000_000
 
-
-@dataclass(frozen=True, kw_only=True)
-class _Events:
-    """The concatenated events of all sequences; every array has shape [events]."""
-
-    rows: int
-    row: Ints  # index of the sequence of each event
-    type_code: Ints  # index into types
-    types: tuple[str, ...]
-    days_past_due: Floats  # NaN if the event has none
-    amount: Floats  # 0 if the event has none
-    currency: Ints  # index into currencies
-    currencies: tuple[str, ...]  # the main one is empty
-    event_at: Ints  # microseconds since the epoch
-    months_back: Ints  # calendar months from the event to T in the business time zone
-    is_other: NDArray[np.bool_]  # whether the event is of another loan than the observed one
-
-    def where(self, chosen: NDArray[np.bool_]) -> _Events:
-        """The chosen events of all sequences."""
-        named = ("row", "type_code", "days_past_due", "amount", "currency", "event_at", "months_back", "is_other")
-        return replace(self, **{name: getattr(self, name)[chosen] for name in named})
+# Columns of baseline_features. WINDOW is 1m, 3m, 6m, 12m, 24m, or all (the complete history); months are those of the
+# calendar. CURRENCY is left out for the main one. Where a loan is observed, the columns up to profile_KEY are of its
+# events and of those that name no loan, except months_of_history and gap_days, which are the client's; the columns from
+# loans on exist only there.
+FEATURES = {
+    "status_lag_K": "type of the K-th last outcome event, K from 1 to 12",
+    "dpd_lag_K": "days past due of that event",
+    "count_EVENT_WINDOW": "number of events of a type",
+    "max_dpd_WINDOW": "largest days past due",
+    "months_since_dpd_D": "months from the last event with D (1 or 30) or more days past due to T",
+    "amount_EVENT_CURRENCY_3m": "sum of the amounts of a type",
+    "months_of_history": "months from the first event to T",
+    "gap_days": "days from the last event to T",
+    "outcome_gap_days": "days from the last outcome event to T",
+    "profile_KEY": "value of the profile",
+    "loans": "number of the client's loans, the observed one included",
+    "months_of_loan": "months from the first event of the observed loan to T",
+    "other_count_EVENT_WINDOW": "number of events of a type, summed over the other loans",
+    "other_max_dpd_WINDOW": "largest days past due of any other loan",
+    "other_months_since_dpd_D": "months from the last such event of any other loan to T",
+    "other_amount_EVENT_CURRENCY_3m": "sum of the amounts of a type over the other loans",
+    "other_last_dpd_best": "smallest of the other loans' last known days past due",
+    "other_last_dpd_worst": "largest of them",
+    "other_last_dpd_sum": "their sum",
+    "other_loans_in_arrears": "number of the other loans whose last known days past due are above 0",
+    "other_highest_dpd_best": "smallest over the other loans of each one's largest days past due",
+    "other_highest_dpd_sum": "sum over the other loans of each one's largest days past due",
+}
+# Features without the prefix that depend on the events of other loans.
+OF_OTHER_LOANS = ("months_of_history", "gap_days", LOANS)
 
 
 def baseline_features(
     sequences: pa.Table, outcome_events: Sequence[str], timezone: str, currency: str | None = None
 ) -> pd.DataFrame:
-    """Features of each sequence, in the order of the table.
-
-    ``status_lag_k`` and ``dpd_lag_k`` describe the k-th last outcome event; ``count_EVENT_wm``, ``max_dpd_wm`` and
-    ``amount_EVENT_3m`` cover the last w calendar months; ``months_of_history``, ``gap_days`` and ``outcome_gap_days``
-    measure the length and the recency of the history; ``profile_KEY`` is a value of the profile. Amounts of another
-    currency than the main one have columns of their own, such as ``amount_EVENT_USD_3m``.
-
-    Where a loan is observed, these describe its events and those that name no loan, except ``months_of_history`` and
-    ``gap_days``, which are the client's. ``loans`` is the number of the client's loans; ``other_count_EVENT_wm``,
-    ``other_max_dpd_wm`` and ``other_amount_EVENT_3m`` cover the other ones.
+    """The ``FEATURES`` of each sequence, in the order of the table.
 
     Args:
         sequences: rows of user_sequences, with SEQUENCE_COLUMNS.
@@ -77,80 +79,50 @@ def baseline_features(
             f"and missing columns: {', '.join(missing) or 'none'}",
             action="read user_sequences with these columns",
         )
-    observed = _utc(sequences["observation_at"])
-    every = _flattened(sequences["events"], observed, timezone, _of_other_loans(sequences), currency)
+    every = flattened(sequences, timezone, currency)
     events = every.where(~every.is_other)
     is_outcome = np.isin(events.type_code, [i for i, name in enumerate(events.types) if name in set(outcome_events)])
+    observed = integers(utc(sequences["observation_at"]).cast(pa.int64()))
     parts = [
         _lags(events, is_outcome),
-        _counts(events),
-        _arrears(events),
-        _amounts(events),
-        _freshness(every, events.where(is_outcome), _integers(observed.cast(pa.int64()))),
+        _windows(events),
+        _freshness(every, events.where(is_outcome), observed),
         *([_other_loans(every, sequences["loans"])] if sequences["loan"].null_count < len(sequences) else []),
         _profiles(sequences["profile"]),
     ]
     return pd.concat(parts, axis=1)
 
 
-def _of_other_loans(sequences: pa.Table) -> NDArray[np.bool_]:
-    """For each event, whether it names another loan than the observed one; false where a client is observed."""
-    row = _row_of_items(sequences["event_loans"])
-    loan = _integers(pc.fill_null(pc.list_flatten(sequences["event_loans"]), 0))
-    asked = _integers(pc.fill_null(sequences["loan"], 0))[row]
-    is_other: NDArray[np.bool_] = (asked > 0) & (loan > 0) & (loan != asked)
-    return is_other
+def is_of_other_loans(name: str) -> bool:
+    """Whether a feature depends on events of other loans than the observed one."""
+    return name.startswith(OTHER) or name in OF_OTHER_LOANS
 
 
-def _other_loans(every: _Events, loans: pa.ChunkedArray) -> pd.DataFrame:
-    """The windows of the client's other loans, and the number of all loans."""
-    others = every.where(every.is_other)
-    windows = pd.concat([_counts(others), _arrears(others), _amounts(others)], axis=1)
-    return windows.add_prefix(OTHER).assign(loans=_integers(loans).astype(np.float64))
+def _other_loans(every: Events, loans: pa.ChunkedArray) -> pd.DataFrame:
+    """The windows and the states of the client's other loans, the number of all loans, and the age of this one."""
+    others, own = every.where(every.is_other), every.where(~every.is_other & (every.loan > 0))
+    parts = pd.concat([_windows(others), _loan_states(others)], axis=1).add_prefix(OTHER)
+    return parts.assign(**{LOANS: integers(loans).astype(np.float64), "months_of_loan": _oldest(own)})
 
 
-def _flattened(
-    column: pa.ChunkedArray,
-    observed: pa.ChunkedArray,
-    timezone: str,
-    is_other: NDArray[np.bool_],
-    currency: str | None,
-) -> _Events:
-    row = _row_of_items(column)
-    flat = pc.list_flatten(column)
-    codes, types = pd.factorize(pc.struct_field(flat, "event_type").to_pandas(), sort=True)
-    event_at, amount = _utc(pc.struct_field(flat, "event_at")), pc.struct_field(flat, "amount")
-    stated, currencies = _currencies(pc.struct_field(flat, "currency"), amount, currency)
-    return _Events(
-        rows=len(column),
-        row=row,
-        type_code=codes.astype(np.int64),
-        types=tuple(str(name) for name in types),
-        days_past_due=_decimal(pc.struct_field(flat, "days_past_due")),
-        amount=np.nan_to_num(_decimal(amount)),
-        currency=stated,
-        currencies=currencies,
-        event_at=_integers(event_at.cast(pa.int64())),
-        months_back=_month(observed, timezone)[row] - _month(event_at, timezone),
-        is_other=is_other,
-    )
+def _loan_states(events: Events) -> pd.DataFrame:
+    """Best, worst and sum over loans of their last and of their largest days past due; NaN without such a loan."""
+    stated = events.where(~np.isnan(events.days_past_due))
+    states = pd.DataFrame({"row": stated.row, "loan": stated.loan, "dpd": stated.days_past_due})
+    of_loans = states.groupby(["row", "loan"])["dpd"].agg(["last", "max"])  # events are in the order of time
+    last, highest = (of_loans[name].groupby("row") for name in ("last", "max"))
+    columns = {
+        "last_dpd_best": last.min(),
+        "last_dpd_worst": last.max(),
+        "last_dpd_sum": last.sum(),
+        "loans_in_arrears": (of_loans["last"] > 0).groupby("row").sum(),
+        "highest_dpd_best": highest.min(),
+        "highest_dpd_sum": highest.sum(),
+    }
+    return pd.DataFrame(columns).reindex(range(events.rows)).astype(np.float64).rename_axis(index=None)
 
 
-def _currencies(column: pa.ChunkedArray, amount: pa.ChunkedArray, main: str | None) -> tuple[Ints, tuple[str, ...]]:
-    """The currency of each event as an index, and the currencies; the main one, the only one and none are empty."""
-    words = pc.if_else(pc.is_valid(amount), column, None).to_pandas()
-    found = sorted(set(words.dropna()))
-    if main is None and len(found) > 1:
-        raise DataError(
-            f"user_sequences has amounts in {', '.join(found)}, which cannot be added",
-            action="set instructions.currency to the main one; the others are then counted apart",
-        )
-    others = [name for name in found if main is not None and name != main]
-    codes = {name: number for number, name in enumerate(others, start=1)}
-    return words.map(codes).fillna(0).to_numpy(dtype=np.int64), ("", *others)
-
-
-def _lags(events: _Events, is_outcome: NDArray[np.bool_]) -> pd.DataFrame:
+def _lags(events: Events, is_outcome: Flags) -> pd.DataFrame:
     row, code = events.row[is_outcome], events.type_code[is_outcome]
     per_row = np.bincount(row, minlength=events.rows)
     lag = np.cumsum(per_row)[row] - np.arange(len(row))  # 1 = last outcome of its row
@@ -160,19 +132,31 @@ def _lags(events: _Events, is_outcome: NDArray[np.bool_]) -> pd.DataFrame:
     status[row[near], lag[near] - 1] = code[near]
     dpd = np.full((events.rows, LAGS), np.nan)
     dpd[row[near], lag[near] - 1] = events.days_past_due[is_outcome][near]
-    words = {f"status_lag_{k + 1}": pd.Categorical.from_codes(status[:, k], categories) for k in range(LAGS)}
+    words = {f"{STATUS}{k + 1}": pd.Categorical.from_codes(status[:, k], categories) for k in range(LAGS)}
     return pd.DataFrame({**words, **{f"dpd_lag_{k + 1}": dpd[:, k] for k in range(LAGS)}})
 
 
-def _counts(events: _Events) -> pd.DataFrame:
+def _windows(events: Events) -> pd.DataFrame:
+    """Counts, arrears and amounts of the windows and of the complete history."""
+    return pd.concat([_counts(events), _arrears(events), _amounts(events)], axis=1)
+
+
+def _chosen_windows(events: Events) -> Iterator[tuple[str, Flags]]:
+    """Name of each window and its events; the complete history last."""
+    for months in WINDOW_MONTHS:
+        yield f"{months}m", events.months_back <= months
+    yield "all", np.ones(len(events.row), dtype=bool)
+
+
+def _counts(events: Events) -> pd.DataFrame:
     columns: dict[str, Floats] = {}
-    for window in WINDOW_MONTHS:
-        counts = _per_type(events, events.months_back <= window, None)
-        columns |= {f"count_{name}_{window}m": counts[:, code] for code, name in enumerate(events.types)}
+    for window, chosen in _chosen_windows(events):
+        counts = _per_type(events, chosen, None)
+        columns |= {f"count_{name}_{window}": counts[:, code] for code, name in enumerate(events.types)}
     return pd.DataFrame(columns, index=range(events.rows), dtype=np.float32)
 
 
-def _amounts(events: _Events) -> pd.DataFrame:
+def _amounts(events: Events) -> pd.DataFrame:
     columns: dict[str, Floats] = {}
     for number, currency in enumerate(events.currencies):
         chosen = events.currency == number
@@ -183,7 +167,7 @@ def _amounts(events: _Events) -> pd.DataFrame:
     return pd.DataFrame(columns, index=range(events.rows))
 
 
-def _per_type(events: _Events, chosen: NDArray[np.bool_], weights: Floats | None) -> Floats:
+def _per_type(events: Events, chosen: Flags, weights: Floats | None) -> Floats:
     """Sums over the chosen events; shape [rows, types]."""
     width = len(events.types)
     place = events.row[chosen] * width + events.type_code[chosen]
@@ -192,30 +176,41 @@ def _per_type(events: _Events, chosen: NDArray[np.bool_], weights: Floats | None
     return sums.reshape(events.rows, width).astype(np.float64)
 
 
-def _arrears(events: _Events) -> pd.DataFrame:
+def _arrears(events: Events) -> pd.DataFrame:
+    """The largest days past due of each window, and the months since the last arrears; NaN without any."""
     columns = {}
     stated = ~np.isnan(events.days_past_due)
-    for window in WINDOW_MONTHS:
-        chosen = stated & (events.months_back <= window)
-        largest = np.full(events.rows, -1.0)
+    for window, inside in _chosen_windows(events):
+        chosen = stated & inside
+        largest = np.full(events.rows, -np.inf)
         np.maximum.at(largest, events.row[chosen], events.days_past_due[chosen])
-        columns[f"max_dpd_{window}m"] = np.where(largest < 0, np.nan, largest)
+        columns[f"max_dpd_{window}"] = np.where(np.isinf(largest), np.nan, largest)
+    for days in ARREARS_DAYS:
+        late = stated & (events.days_past_due >= days)
+        nearest = np.full(events.rows, np.inf)
+        np.minimum.at(nearest, events.row[late], events.months_back[late])
+        columns[f"months_since_dpd_{days}"] = np.where(np.isinf(nearest), np.nan, nearest)
     return pd.DataFrame(columns)
 
 
-def _freshness(events: _Events, outcomes: _Events, observed: Ints) -> pd.DataFrame:
-    oldest = np.zeros(events.rows)
-    np.maximum.at(oldest, events.row, events.months_back)
+def _freshness(events: Events, outcomes: Events, observed: Ints) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "months_of_history": oldest,
+            "months_of_history": _oldest(events),
             "gap_days": _gap_days(events, observed),
             "outcome_gap_days": _gap_days(outcomes, observed),
         }
     )
 
 
-def _gap_days(events: _Events, observed: Ints) -> Floats:
+def _oldest(events: Events) -> Floats:
+    """Months from the first event to T, 0 if there is none."""
+    oldest = np.zeros(events.rows)
+    np.maximum.at(oldest, events.row, events.months_back)
+    return oldest
+
+
+def _gap_days(events: Events, observed: Ints) -> Floats:
     """Days from the newest event to T, NaN if there is none."""
     newest = np.full(events.rows, np.iinfo(np.int64).min)
     np.maximum.at(newest, events.row, events.event_at)
@@ -229,35 +224,10 @@ def _profiles(column: pa.ChunkedArray) -> pd.DataFrame:
     flat = pc.list_flatten(pairs)
     long = pd.DataFrame(
         {
-            "row": _row_of_items(pairs),
+            "row": row_of_items(pairs),
             "key": pc.struct_field(flat, "key").to_pandas(),
             "word": pc.struct_field(flat, "value").to_pandas(),
         }
     )
     wide = long.pivot(index="row", columns="key", values="word").reindex(range(len(column)))
-    return wide.add_prefix("profile_").rename_axis(index=None, columns=None)
-
-
-def _row_of_items(column: pa.ChunkedArray) -> Ints:
-    """The row index of each item of a list column; a null list has no items."""
-    lengths = _integers(pc.fill_null(pc.list_value_length(column), 0))
-    return np.repeat(np.arange(len(column)), lengths)
-
-
-def _utc(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return column.cast(pa.timestamp("us", tz="UTC"))
-
-
-def _month(column: pa.ChunkedArray, timezone: str) -> Ints:
-    """Calendar month in the time zone, as a consecutive number."""
-    local = column.cast(pa.timestamp("us", tz=timezone))
-    return _integers(pc.year(local)) * 12 + _integers(pc.month(local))
-
-
-def _integers(column: pa.ChunkedArray) -> Ints:
-    return np.asarray(column.to_numpy(), dtype=np.int64)
-
-
-def _decimal(column: pa.ChunkedArray) -> Floats:
-    """Nulls become NaN."""
-    return np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float64)
+    return wide.add_prefix(PROFILE).rename_axis(index=None, columns=None)

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from tests.support.sequence_rows import OUTCOMES, SHANGHAI, Event, Row, make_event, random_rows, sequence_table
+from zigong.errors import DataError
+from zigong.evaluation.features import FEATURES, LAGS, NO_STATUS, baseline_features, is_of_other_loans
+
+
+def _naive_features(t: datetime, profile: dict[str, str], events: list[Event], kinds: list[str]) -> dict[str, object]:
+    zone = ZoneInfo(SHANGHAI)
+    local = t.astimezone(zone)
+
+    def back(event: Event) -> int:
+        at: datetime = event["event_at"].astimezone(zone)
+        return (local.year - at.year) * 12 + local.month - at.month
+
+    outcomes = [event for event in events if event["event_type"] in OUTCOMES][::-1]
+    found: dict[str, object] = {}
+    for lag in range(1, LAGS + 1):
+        event = outcomes[lag - 1] if lag <= len(outcomes) else None
+        found[f"status_lag_{lag}"] = event["event_type"] if event else NO_STATUS
+        found[f"dpd_lag_{lag}"] = event["days_past_due"] if event else None
+    for window, months in {"1m": 1, "3m": 3, "6m": 6, "12m": 12, "24m": 24, "all": 1000}.items():
+        near = [event for event in events if back(event) <= months]
+        for kind in kinds:
+            found[f"count_{kind}_{window}"] = sum(event["event_type"] == kind for event in near)
+        found[f"max_dpd_{window}"] = max(
+            (e["days_past_due"] for e in near if e["days_past_due"] is not None), default=None
+        )
+    for days in (1, 30):
+        found[f"months_since_dpd_{days}"] = min(
+            (back(e) for e in events if (e["days_past_due"] or 0) >= days), default=None
+        )
+    found["amount_loan_3m"] = float(sum(e["amount"] for e in events if e["amount"] and back(e) <= 3))
+    found["months_of_history"] = max((back(event) for event in events), default=0)
+    found["gap_days"] = (t - events[-1]["event_at"]) / timedelta(days=1) if events else None
+    found["outcome_gap_days"] = (t - outcomes[0]["event_at"]) / timedelta(days=1) if outcomes else None
+    return found | {f"profile_{key}": profile.get(key) for key in ("city", "income")}
+
+
+def test_features_equal_a_loop_over_sequences_for_any_chunks() -> None:
+    rows = random_rows(1, users=60)
+    table = pa.concat_tables([sequence_table(rows[:7]), sequence_table(rows[7:7]), sequence_table(rows[7:])])
+    found = baseline_features(table, OUTCOMES, SHANGHAI)
+    naive = pd.DataFrame([_naive_features(*row, kinds=["call", "late", "loan", "on_time"]) for row in rows])
+    assert set(found.columns) == set(naive.columns)
+    assert found.index.tolist() == list(range(60))
+    for name in map(str, naive):
+        if name.startswith(("status", "profile")):
+            assert (
+                found[name].astype(object).where(found[name].notna(), None).tolist()
+                == naive[name].where(naive[name].notna(), None).tolist()
+            )
+        else:
+            np.testing.assert_allclose(found[name].astype(float), naive[name].astype(float), rtol=1e-6, err_msg=name)
+
+
+def test_features_of_an_observed_loan_are_its_own_and_those_of_the_other_loans() -> None:
+    t = datetime(2024, 1, 1, tzinfo=UTC)
+    own = [
+        make_event("late", t - timedelta(days=40), 31) | {"loan": 1},
+        make_event("on_time", t - timedelta(days=9), 0) | {"loan": 1},
+    ]
+    others = [
+        make_event("late", t - timedelta(days=30), 62) | {"loan": 2},
+        make_event("late", t - timedelta(days=8), 92) | {"loan": 3},
+    ]
+    call = make_event("call", t - timedelta(days=3))
+    rows: list[Row] = [(t, {}, sorted([*own, *others, call], key=lambda event: event["event_at"]))]
+    table = sequence_table(rows).set_column(4, "loans", pa.array([3], pa.int32()))
+    found = baseline_features(table.set_column(5, "loan", pa.array([1], pa.int32())), OUTCOMES, "UTC").iloc[0]
+    assert (found["status_lag_1"], found["dpd_lag_1"], found["dpd_lag_2"]) == ("on_time", 0, 31)
+    assert (found["count_late_3m"], found["count_call_3m"], found["max_dpd_12m"]) == (1, 1, 31)
+    assert (found["other_count_late_3m"], found["other_count_call_3m"], found["other_max_dpd_12m"]) == (2, 0, 92)
+    assert (found["outcome_gap_days"], found["gap_days"], found["loans"]) == (9, 3, 3)
+    of_client = baseline_features(table, OUTCOMES, "UTC")
+    assert (of_client["count_late_3m"][0], of_client["max_dpd_12m"][0]) == (3, 92)
+    assert not [name for name in of_client.columns if name.startswith(("other_", "loans"))]
+
+
+def _of_loan_1(history: list[Event]) -> pd.Series:
+    """The features of the client's first loan, observed on 1 January 2024."""
+    ordered = sorted(history, key=lambda event: event["event_at"])
+    table = sequence_table([(datetime(2024, 1, 1, tzinfo=UTC), {"city": "A"}, ordered)])
+    named = table.set_column(4, "loans", pa.array([4], pa.int32())).set_column(5, "loan", pa.array([1], pa.int32()))
+    return baseline_features(named, OUTCOMES, "UTC").iloc[0]
+
+
+def _loan_event(loan: int, month: int, dpd: int) -> Event:
+    return make_event("late" if dpd else "on_time", datetime(2023, month, 9, tzinfo=UTC), dpd) | {"loan": loan}
+
+
+def test_other_loans_have_their_best_worst_and_summed_arrears_and_the_own_loan_its_age() -> None:
+    found = _of_loan_1(
+        [
+            _loan_event(*given)
+            for given in ((1, 11, 0), (1, 8, 31), (2, 3, 95), (2, 12, 10), (3, 9, 40), (3, 10, 0), (4, 6, 7))
+        ]
+    )
+    assert (found["other_last_dpd_best"], found["other_last_dpd_worst"], found["other_last_dpd_sum"]) == (0, 10, 17)
+    assert (found["other_highest_dpd_best"], found["other_highest_dpd_sum"]) == (7, 142)
+    assert (found["other_loans_in_arrears"], found["other_max_dpd_all"]) == (2, 95)
+    assert (found["other_months_since_dpd_1"], found["other_months_since_dpd_30"]) == (1, 4)
+    assert (found["months_since_dpd_30"], found["months_of_loan"], found["months_of_history"]) == (5, 5, 10)
+    alone = _of_loan_1([_loan_event(1, 11, 0)])
+    assert alone.filter(like="_dpd_best").isna().all()
+
+
+def test_features_of_the_own_loan_do_not_depend_on_other_loans() -> None:
+    own = [_loan_event(1, 11, 0), _loan_event(1, 8, 31)]
+    alone, together = _of_loan_1(own), _of_loan_1([*own, _loan_event(2, 3, 95), _loan_event(3, 12, 10)])
+    names = [name for name in alone.index if not is_of_other_loans(name)]
+    pd.testing.assert_series_equal(alone[names], together[names])
+    assert (alone["gap_days"], together["gap_days"]) == (53, 23)
+
+
+def test_events_that_happen_or_become_known_at_t_or_later_change_no_feature() -> None:
+    rows = random_rows(3, users=30)
+    late: list[Row] = []
+    for t, profile, events in rows:
+        at_t = make_event("late", t, 90, "5")
+        unknown = make_event("never_seen", t - timedelta(days=2), 90, "5") | {"known_at": t}
+        late.append((t, profile, [*events, unknown, at_t, make_event("loan", t + timedelta(days=3), None, "7")]))
+    before, after = (baseline_features(sequence_table(given), OUTCOMES, SHANGHAI) for given in (rows, late))
+    pd.testing.assert_frame_equal(before, after)
+
+
+def test_every_column_is_in_the_list_of_features() -> None:
+    words = {"EVENT": "(late|call|on_time|loan)", "WINDOW": "(1m|3m|6m|12m|24m|all)", "_KEY": "_(city|income)"}
+    words |= {"_CURRENCY": "(_USD)?", "_K": r"_\d+", "_D": "_(1|30)"}
+    patterns = {name: re.sub("|".join(words), lambda found: words[found.group()], name) for name in FEATURES}
+    of_client = baseline_features(sequence_table(random_rows(4, users=30)), OUTCOMES, SHANGHAI)
+    of_loan = _of_loan_1([_loan_event(1, 11, 0), make_event("loan", datetime(2023, 12, 1, tzinfo=UTC), None, "3")])
+    other = _of_loan_1([make_event("loan", datetime(2023, 12, 1, tzinfo=UTC), None, "3") | {"loan": 2}])
+    found = {*of_client.columns, *of_loan.index, *other.index}
+    matched = {name: [key for key, pattern in patterns.items() if re.fullmatch(pattern, name)] for name in found}
+    assert {name for name, keys in matched.items() if len(keys) != 1} == set()
+    assert {key for keys in matched.values() for key in keys} == set(FEATURES)
+
+
+def test_amounts_are_summed_per_currency_and_several_without_a_main_one_are_refused() -> None:
+    t = datetime(2024, 1, 1, tzinfo=UTC)
+    euro, dollar = (
+        make_event("loan", t - timedelta(days=9), None, "5"),
+        make_event("loan", t - timedelta(days=8), None, "7"),
+    )
+    table = sequence_table([(t, {}, [euro | {"currency": "EUR"}, dollar | {"currency": "USD"}, make_event("call", t)])])
+    found = baseline_features(table, OUTCOMES, "UTC", "EUR").iloc[0]
+    assert (found["amount_loan_3m"], found["amount_loan_USD_3m"]) == (5, 7)
+    assert "amount_loan_EUR_3m" not in found
+    with pytest.raises(DataError, match="amounts in EUR, USD, which cannot be added"):
+        baseline_features(table, OUTCOMES, "UTC")
+
+
+def test_the_month_of_an_event_is_that_of_the_business_time_zone() -> None:
+    midnight = datetime(2024, 7, 1, tzinfo=ZoneInfo(SHANGHAI)).astimezone(UTC)
+    march = make_event("late", datetime(2024, 3, 31, 15, tzinfo=UTC), 5)  # 23:00 on 31 March in Shanghai
+    table = sequence_table([(midnight, {}, [march])])  # T is still 30 June in UTC
+    found = {zone: baseline_features(table, OUTCOMES, zone) for zone in (SHANGHAI, "UTC")}
+    assert found[SHANGHAI]["months_of_history"].tolist() == [4]
+    assert found[SHANGHAI]["count_late_3m"].tolist() == [0]
+    assert found["UTC"]["months_of_history"].tolist() == [3]
+
+
+def test_a_row_has_no_events_of_other_users() -> None:
+    rows = random_rows(2, users=20)
+    together = baseline_features(sequence_table(rows), OUTCOMES, SHANGHAI)
+    for position in (0, 7, 19):
+        alone = baseline_features(sequence_table([rows[position]]), OUTCOMES, SHANGHAI)
+        for name in set(alone) - {"profile_city", "profile_income"}:
+            left, right = together[name].iloc[position], alone[name].iloc[0]
+            assert left == right or (pd.isna(left) and pd.isna(right)), name
+
+
+def test_clients_without_events_or_profile_have_a_row() -> None:
+    found = baseline_features(sequence_table([(datetime(2024, 1, 1, tzinfo=UTC), {}, [])]), OUTCOMES, "UTC")
+    assert found["status_lag_1"].tolist() == [NO_STATUS]
+    assert found[["gap_days", "outcome_gap_days"]].isna().all(axis=None)
+
+
+def test_a_table_without_events_column_is_rejected_by_name() -> None:
+    with pytest.raises(DataError, match="events"):
+        baseline_features(sequence_table(random_rows(1, 3)).drop_columns(["events"]), OUTCOMES, "UTC")
