@@ -4,6 +4,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from zigong.console import followed
+from zigong.evaluation.boosting_teacher import teacher_of
 from zigong.fanout.train import run_on_ray
 from zigong.release.model import model_name
 from zigong.release.serving import serving_base
@@ -20,6 +21,7 @@ def finetune_zigong(job: Job) -> None:
     base, source, folder = serving_base(job), job.sample_source(), job.artefact_folder(FinalModel)
     mix_id = job.take(TrainingMix).mix_id
     mix = job.arrow("training_mix", ["sample_id"], where=ds.field("mix_id") == mix_id)["sample_id"]
+    teacher, figures = teacher_of(job, base)
     with followed(job.scratch / "progress.json", "fine-tune (steps)") as report:
 
         def work() -> dict[str, float | str]:
@@ -32,6 +34,7 @@ def finetune_zigong(job: Job) -> None:
                 seed=recipe.seed,
                 torch_threads=recipe.engine.torch_threads,
                 folder=folder,
+                teacher=teacher,
                 progress=lambda step, steps, loss: report(step, steps, f"loss {loss:.3f}"),
             )
             return {
@@ -44,7 +47,7 @@ def finetune_zigong(job: Job) -> None:
         trained = run_on_ray(work, engine=recipe.engine, name="zigong", storage=job.scratch / "ray")
     digest = trained.pop("digest")
     job.leave(FinalModel(model_id=model_name(digest), folder=folder, adapter_digest=digest))
-    job.run.add_metrics({f"finetune.{name}": value for name, value in trained.items()})
+    job.run.add_metrics({f"finetune.{name}": value for name, value in {**trained, **figures}.items()})
 
 
 if __name__ == "__main__":

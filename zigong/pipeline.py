@@ -104,7 +104,7 @@ STEPS: tuple[Step, ...] = (
     Step(
         name="finetune_zigong",
         engine=RAY,
-        reads=("training_mix", "instruction_samples", "dataset_members"),
+        reads=("training_mix", "instruction_samples", "dataset_members", "user_sequences"),
         takes=("TrainedBase", "Dataset", "TrainingMix"),
         leaves=("FinalModel",),
     ),

@@ -11,7 +11,7 @@ from tests.support.tiny_models import make_agent_settings, make_base, make_sampl
 from tests.support.tiny_trees import monthly_user
 from zigong.errors import ConfigError, DataError
 from zigong.evaluation.answers import answer_prompts, answer_samples
-from zigong.recipe import Training
+from zigong.recipe import FinalTraining
 from zigong.training.adapters import load_adapted
 from zigong.training.trainer import train_adapter
 
@@ -22,7 +22,7 @@ CHOICE_SETS = [[[24], [23]], [[24, 5], [23]], [[24, 5, 6], [24, 7], [23, 4]]]
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     place = tmp_path_factory.mktemp("answers")
-    settings = Training.model_validate(make_agent_settings(1).model_dump(exclude={"checkpoints"}) | {"epochs": 12})
+    settings = FinalTraining.model_validate(make_agent_settings(1).model_dump(exclude={"checkpoints"}) | {"epochs": 12})
     base = make_base(place / "base")
     train_adapter(base, SAMPLES, settings, seed=1, torch_threads=1, folder=place / "adapter")
     return base, place / "adapter"

@@ -15,7 +15,7 @@ from zigong.evaluation.influence_study.mislabels import mislabel_detection
 from zigong.evaluation.influence_study.retraining import ARMS
 from zigong.evaluation.influence_study.setting import Sizes, StudySetting
 from zigong.evaluation.influence_study.study import flat_figures, influence_study
-from zigong.recipe import Influence, Mix, Training, load_recipe
+from zigong.recipe import FinalTraining, Influence, Mix, load_recipe
 from zigong.tokens.samples import Samples
 
 TRAIN = tuple(date(2023, month, 1) for month in range(1, 5))
@@ -37,7 +37,7 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> StudySetting:
     recipe = load_recipe(TINY).model_copy(
         update={
             "agent": make_agent_settings(2, batch_size=8, epochs=4),
-            "finetune": Training.model_validate(learning),
+            "finetune": FinalTraining.model_validate(learning),
             "influence": Influence(pairs="all"),
             "mix": Mix(fraction=0.4, influence_share=0.3),
         }

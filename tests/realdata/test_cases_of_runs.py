@@ -39,7 +39,7 @@ from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import arrow_pinned, latest_version, published_tables
 from zigong.quality.suite import evaluated, open_context
 from zigong.quality.verdict import RuleResult, Verdict
-from zigong.recipe import Card, Evaluation, Training, load_recipe
+from zigong.recipe import Card, Evaluation, FinalTraining, load_recipe
 from zigong.release.points import points_figures, points_quality
 from zigong.runs.dates import Dates
 from zigong.runs.handover import DatasetVerdict
@@ -219,7 +219,7 @@ def test_25_a_step_has_the_same_samples_however_it_is_divided(tmp_path: Path, en
     losses = []
     for batch_size, accumulation in ((32, 1), (8, 4), (2, 16)):
         divided = {"engine": engine, "batch_size": batch_size, "accumulation": accumulation, "epochs": 2}
-        settings, seen = Training.model_validate({**plain, **divided}), list[float]()
+        settings, seen = FinalTraining.model_validate({**plain, **divided}), list[float]()
         folder = tmp_path / str(batch_size)
 
         def keep(_step: int, _steps: int, loss: float, seen: list[float] = seen) -> None:
@@ -235,7 +235,7 @@ def test_26_an_answer_does_not_depend_on_the_prompts_beside_it(tmp_path: Path) -
     base = make_base(tmp_path / "base", tiny=TINY_BASE.model_copy(update={"context_length": 512}))
     plain = make_agent_settings(1).model_dump(exclude={"checkpoints"}) | {"epochs": 6}
     adapter, samples = tmp_path / "adapter", make_samples(24)
-    train_adapter(base, samples, Training.model_validate(plain), seed=1, torch_threads=1, folder=adapter)
+    train_adapter(base, samples, FinalTraining.model_validate(plain), seed=1, torch_threads=1, folder=adapter)
     model, draw = load_adapted(base, adapter).get_base_model(), np.random.default_rng(1)
     short = [draw.integers(3, 23, size).astype(np.int32) for size in (1, 7, 12, 33)]
     long = [draw.integers(3, 23, 400).astype(np.int32) for _ in range(3)]

@@ -16,7 +16,7 @@ from zigong.evaluation.answers import answer_samples
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.render import Event
 from zigong.instructions.templates import load_template
-from zigong.recipe import Horizon, Instructions, Training
+from zigong.recipe import FinalTraining, Horizon, Instructions
 from zigong.tokens.samples import Samples
 from zigong.training.base import train_base
 from zigong.training.tokenizer import train_tokenizer
@@ -74,7 +74,7 @@ class Analyst:
         answers = [[token for ending in endings for token in ending]]
         train_base(timelines, tokenizer, tiny, answers=answers, seed=1, torch_threads=1, folder=self.base)
         self.encoder = LineEncoder.of(self.base)
-        settings = Training(epochs=12, learning_rate=0.01, batch_size=32, warmup_steps=5, context_length=64)
+        settings = FinalTraining(epochs=12, learning_rate=0.01, batch_size=32, warmup_steps=5, context_length=64)
         train_adapter(
             self.base, self._samples(rendered, labels), settings, seed=1, torch_threads=1, folder=self.adapter
         )

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.support.tiny_models import LORA, make_agent_settings, make_base, make_samples
 from zigong.errors import ConfigError, DataError
-from zigong.recipe import Training
+from zigong.recipe import FinalTraining
 from zigong.tokens.samples import Samples
 from zigong.training.adapters import adapter_digest, load_adapted, new_adapter, read_adapter
 from zigong.training.base import load_model
@@ -32,9 +32,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_base(tmp_path_factory.mktemp("trainer") / "base")
 
 
-def _settings(**changes: object) -> Training:
+def _settings(**changes: object) -> FinalTraining:
     known = {"lora": LORA, "learning_rate": 0.02, "warmup_steps": 0, "batch_size": 8, "context_length": 64}
-    return Training.model_validate({**known, **changes})
+    return FinalTraining.model_validate({**known, **changes})
 
 
 def _fit(base: Path, samples: Samples, folder: Path, *, seed: int = 3, **changes: Any) -> dict[str, torch.Tensor]:

@@ -17,7 +17,7 @@ from zigong.calm.records import Record
 from zigong.evaluation.answers import answer_prompts
 from zigong.evaluation.generation import generated_texts
 from zigong.instructions.encode import LineEncoder
-from zigong.recipe import Lora, TinyBase, Training
+from zigong.recipe import FinalTraining, Lora, TinyBase
 from zigong.tokens.samples import Samples, TokenIds, sample_lengths
 from zigong.training.adapters import load_adapted
 from zigong.training.base import train_base
@@ -27,7 +27,7 @@ from zigong.training.trainer import train_adapter
 
 TINY = TinyBase(hidden_size=64, layers=2, heads=4, ffn_size=192, epochs=10, batch_tokens=2048)
 _ALL_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-TINY_TRAINING = Training(
+TINY_TRAINING = FinalTraining(
     lora=Lora(r=16, alpha=32, dropout=0.1, targets=_ALL_LAYERS),
     epochs=16,
     learning_rate=1e-3,
@@ -35,7 +35,7 @@ TINY_TRAINING = Training(
     weight_decay=0.1,
     count_eos=True,
 )
-NAMED_TRAINING = Training(epochs=3, learning_rate=3e-4, batch_size=8, accumulation=4, count_eos=True)
+NAMED_TRAINING = FinalTraining(epochs=3, learning_rate=3e-4, batch_size=8, accumulation=4, count_eos=True)
 MOST_GENERATED, BATCH_TOKENS = 8, 8192
 _DAY, _MOMENT = date(2023, 10, 1), datetime(2023, 10, 1, tzinfo=UTC)  # the records have no dates
 

@@ -46,10 +46,10 @@ def baselines_of(job: Job, held_out: pa.Table) -> dict[str, Floats]:
     """
     train = of_task(job.sample_source().members(["train"]), main_task(job.recipe))
     features = features_of_members(job, pa.concat_tables([train, held_out]))
-    fitted_on = Labelled(features=features.iloc[: len(train)], bad=_bad(train))
+    fitted_on = Labelled(features=features.iloc[: len(train)], bad=bad_members(train))
     held_out_features = features.iloc[len(train) :]
     selects = pc.equal(held_out["split"], STOPPED_ON).to_numpy()
-    stop = Labelled(features=held_out_features[selects], bad=_bad(held_out)[selects])
+    stop = Labelled(features=held_out_features[selects], bad=bad_members(held_out)[selects])
     fitted = fit_baselines(fitted_on, stop, job.recipe.seed)
     return {name: predict(held_out_features) for name, predict in fitted.items()}
 
@@ -117,7 +117,8 @@ def without_profile(columns: list[str]) -> list[str]:
     return [name for name in columns if not name.startswith(PROFILE)]
 
 
-def _bad(members: pa.Table) -> NDArray[np.bool_]:
+def bad_members(members: pa.Table) -> NDArray[np.bool_]:
+    """Whether each member of a dataset is bad."""
     bad: NDArray[np.bool_] = members["label"].to_numpy() == 1
     return bad
 

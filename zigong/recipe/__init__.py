@@ -1,6 +1,17 @@
 """The recipe: one YAML file that describes one complete run. Each package receives only its own section."""
 
-from zigong.recipe.learning import AgentTraining, Card, Evaluation, Gate, Influence, Lora, Mix, TinyBase, Training
+from zigong.recipe.learning import (
+    AgentTraining,
+    Card,
+    Evaluation,
+    FinalTraining,
+    Gate,
+    Influence,
+    Lora,
+    Mix,
+    TinyBase,
+    Training,
+)
 from zigong.recipe.load import load_recipe, parse_recipe
 from zigong.recipe.recipe import Recipe
 from zigong.recipe.sections import (
@@ -25,6 +36,7 @@ __all__ = [
     "Duplicates",
     "Engine",
     "Evaluation",
+    "FinalTraining",
     "Gate",
     "Horizon",
     "Influence",

@@ -75,6 +75,26 @@ class Training(Section):
     count_eos: bool = Field(False, description="whether the end token counts for the loss, here and in scoring")
 
 
+class Distil(Section):
+    """A teacher of the final model: LightGBM on the baseline features, which answers persons that it never saw."""
+
+    folds: int = Field(
+        5, ge=3, description="parts of the train persons; each is answered by trees that saw none of its samples"
+    )
+    weight: Share = Field(
+        0.0, description="share of the teacher's answer in the loss, the rest is the label's; 0: no teacher"
+    )
+
+
+class FinalTraining(Training):
+    """The final model: trained in random order on the mix; completion-only loss, AdamW 0.9/0.999."""
+
+    distil: Distil = Distil()
+    max_grad_norm: float | None = Field(
+        None, gt=0, description="longer gradients are scaled to this norm in each step; null: never"
+    )
+
+
 class AgentTraining(Training):
     """The agent: trained in time order, one checkpoint per period, constant rate after warm-up."""
 

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, field_validator, model_validator
 
 from zigong.files.digests import json_digest
-from zigong.recipe.learning import AgentTraining, Base, Card, Evaluation, Gate, Influence, Mix, Registry, Training
+from zigong.recipe.learning import AgentTraining, Base, Card, Evaluation, FinalTraining, Gate, Influence, Mix, Registry
 from zigong.recipe.sections import (
     Duplicates,
     Engine,
@@ -44,7 +44,7 @@ class Recipe(Section):
     agent: AgentTraining = AgentTraining()
     influence: Influence = Influence()
     mix: Mix = Mix()
-    finetune: Training = Training()
+    finetune: FinalTraining = FinalTraining()
     evaluation: Evaluation = Evaluation()
     gate: Gate = Gate()
     card: Card = Card()

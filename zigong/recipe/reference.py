@@ -75,6 +75,7 @@ _EXAMPLES: dict[str, object] = {
     "base.parameters": 7248023552,
     "base.tiny.max_tokens": 2000000,
     "mix.max_per_user": 4,
+    "finetune.max_grad_norm": 1.0,
     "registry.uri": "http://mlflow:5000",
 }
 _NUMBERS = {int: "whole number", float: "number"}

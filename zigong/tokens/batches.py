@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from zigong.tokens.losses import mean_per_sample
+from zigong.tokens.losses import mean_answer_losses
+from zigong.tokens.soft_answers import SoftAnswers
 from zigong.tokens.tree import TokenTree, path_mask
 
 
@@ -82,11 +82,16 @@ def branch_logits(model: PreTrainedModel, batch: TreeBatch) -> Tensor:
     return logits.float()
 
 
-def branch_losses(model: PreTrainedModel, batch: TreeBatch) -> Tensor:
+def branch_losses(model: PreTrainedModel, batch: TreeBatch, soft: SoftAnswers | None = None) -> Tensor:
     """Mean loss of each sample over its label tokens: [N], differentiable.
 
     Losses and gradients equal those of :func:`zigong.tokens.losses.sample_losses` on the separate samples, since a
     shared token accumulates the gradients of all branches after it.
+
+    Args:
+        model: a causal language model.
+        batch: trees with N samples.
+        soft: a teacher's answers to them, in the order of trees and samples; None: only the hard labels count.
     """
-    losses = cross_entropy(branch_logits(model, batch), batch.label_targets, reduction="none")
-    return mean_per_sample(losses, batch.label_samples, batch.samples)
+    logits = branch_logits(model, batch)
+    return mean_answer_losses(logits, batch.label_targets, batch.label_samples, batch.samples, soft)

@@ -7,6 +7,7 @@ from torch.nn.functional import cross_entropy, pad
 from transformers import PreTrainedModel
 
 from zigong.tokens.samples import LabelledBatch
+from zigong.tokens.soft_answers import SoftAnswers
 
 MIN_LABEL_ROWS = 16  # with fewer rows, matrix products use another kernel, and a sample's bits depend on the others
 
@@ -33,9 +34,33 @@ def token_losses(model: PreTrainedModel, batch: LabelledBatch) -> Tensor:
     return cross_entropy(label_logits(model, batch), batch.label_targets, reduction="none")
 
 
-def sample_losses(model: PreTrainedModel, batch: LabelledBatch) -> Tensor:
-    """Mean loss of each sample over its label tokens: [N]."""
-    return mean_per_sample(token_losses(model, batch), batch.label_rows, len(batch))
+def sample_losses(model: PreTrainedModel, batch: LabelledBatch, soft: SoftAnswers | None = None) -> Tensor:
+    """Mean loss of each sample over its label tokens: [N].
+
+    Args:
+        model: a causal language model.
+        batch: N samples.
+        soft: a teacher's answers to them; None: only the hard labels count.
+    """
+    logits = label_logits(model, batch)
+    return mean_answer_losses(logits, batch.label_targets, batch.label_rows, len(batch), soft)
+
+
+def mean_answer_losses(
+    logits: Tensor, targets: Tensor, samples: Tensor, count: int, soft: SoftAnswers | None
+) -> Tensor:
+    """Mean loss of each sample over its label tokens, with a teacher's answers if there are any: [N].
+
+    Args:
+        logits: [M, V] at the label tokens.
+        targets: [M] token ids of the labels.
+        samples: [M] sample of each label token, ascending.
+        count: N.
+        soft: answers to the N samples, or None.
+    """
+    losses = cross_entropy(logits, targets, reduction="none")
+    mixed = losses if soft is None else soft.mixed(losses, logits, samples)
+    return mean_per_sample(mixed, samples, count)
 
 
 def mean_per_sample(losses: Tensor, samples: Tensor, count: int) -> Tensor:

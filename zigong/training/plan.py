@@ -15,6 +15,7 @@ from zigong.recipe import Training
 from zigong.tokens.batches import branch_losses, tree_batch
 from zigong.tokens.losses import sample_losses
 from zigong.tokens.samples import Indices, Samples, batch_of, sample_lengths
+from zigong.tokens.soft_answers import SoftAnswers
 from zigong.tokens.tree import Tree, user_trees
 from zigong.training.optimise import OptimiserStep, counted_batches, learning_rate, shuffled_batches
 
@@ -31,6 +32,7 @@ class Units:
         lengths: [U] number of tokens of each unit.
         periods: units of each period.
         trees: [U] tree of each unit; None: every unit is one sample.
+        soft: a teacher's answers to the N samples; None: only the hard labels count.
     """
 
     samples: Samples
@@ -38,6 +40,7 @@ class Units:
     lengths: Indices
     periods: Sequence[Indices]
     trees: Sequence[Tree] | None
+    soft: SoftAnswers | None = None
 
     @property
     def counts(self) -> Indices:
@@ -50,9 +53,11 @@ class Units:
 
     def summed_loss(self, model: PreTrainedModel, batch: Indices) -> Tensor:
         """Sum of the sample losses of a batch of units."""
+        members = self.among(batch)
+        soft = None if self.soft is None else self.soft.take(members)
         if self.trees is None:
-            return sample_losses(model, batch_of(self.samples, self.among(batch))).sum()
-        return branch_losses(model, tree_batch([self.trees[unit][1] for unit in batch])).sum()
+            return sample_losses(model, batch_of(self.samples, members), soft).sum()
+        return branch_losses(model, tree_batch([self.trees[unit][1] for unit in batch]), soft).sum()
 
 
 def single_units(samples: Samples, periods: Sequence[Indices]) -> Units:

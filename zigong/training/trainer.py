@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from zigong.errors import DataError
 from zigong.files.atomic import promoted_folder, write_json
-from zigong.recipe import AgentTraining, Training
+from zigong.recipe import AgentTraining, FinalTraining, Training
 from zigong.tokens.samples import Indices, Samples, sample_lengths, trainable
 from zigong.training.adapters import new_adapter, save_adapter, trained_weights
 from zigong.training.base import MANIFEST, base_digest
@@ -29,6 +29,7 @@ from zigong.training.checkpoints import (
 )
 from zigong.training.optimise import ADAM_BETAS, ADAM_EPS, OptimiserStep, Progress, second_moments, take_steps
 from zigong.training.plan import Units, plan_steps, sample_periods, single_units, tree_units
+from zigong.training.teacher import Teacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +62,12 @@ class AdapterManifest:
 def train_adapter(
     base_folder: Path,
     samples: Samples,
-    settings: Training,
+    settings: FinalTraining,
     *,
     seed: int,
     torch_threads: int,
     folder: Path,
+    teacher: Teacher | None = None,
     progress: Progress | None = None,
 ) -> AdapterManifest:
     """Trains the final model's adapter on samples in random order.
@@ -79,18 +81,25 @@ def train_adapter(
         seed: seed of adapter, order and dropout.
         torch_threads: threads of one operation.
         folder: folder of the adapter and its manifest; written atomically.
+        teacher: answers that ``settings.distil`` mixes with the hard labels; None: only the hard labels count.
         progress: called with step, steps and loss.
 
     Raises:
-        DataError: a sample is too long or has no token in the loss, or not every sample was trained.
+        DataError: a sample is too long or has no token in the loss, not every sample was trained, or the teacher's
+            answers do not fit the samples.
         ConfigError: base or adapter settings do not fit.
     """
     started = time.monotonic()
     adapted = new_adapter(base_folder, settings.lora, seed=seed)
     ordered = _ordered(adapted, samples, settings)
     units = _units(ordered, [np.arange(len(ordered))], settings)
+    if teacher is not None and settings.distil.weight:
+        units = replace(units, soft=teacher.soft_answers(ordered, weight=settings.distil.weight))
     plan = plan_steps(units, settings, seed=seed)
-    losses = _train(adapted, units, plan, settings, seed=seed, torch_threads=torch_threads, progress=progress)
+    clip = settings.max_grad_norm
+    losses = _train(
+        adapted, units, plan, settings, seed=seed, torch_threads=torch_threads, progress=progress, clip=clip
+    )
     with promoted_folder(folder) as place:
         manifest = AdapterManifest(
             adapter_digest=save_adapter(adapted, place),
@@ -200,6 +209,7 @@ def _train(
     seed: int,
     torch_threads: int,
     progress: Progress | None,
+    clip: float | None = None,
     after_period: Callable[[int, torch.optim.Optimizer], None] = lambda *_: None,
 ) -> list[float]:
     """Takes all steps with one optimiser and returns their losses; requires that every epoch trains every sample."""
@@ -228,7 +238,7 @@ def _train(
         torch.manual_seed(seed)  # dropout
         adapted.train()
         for number, steps in enumerate(plan):
-            take_steps(steps, optimizer=optimizer, summed_loss=summed_loss, weight=samples_in, clip=None, report=report)
+            take_steps(steps, optimizer=optimizer, summed_loss=summed_loss, weight=samples_in, clip=clip, report=report)
             after_period(number, optimizer)
     adapted.eval()
     _require_all_trained(units.samples, trained, settings.epochs)

@@ -1,0 +1,89 @@
+"""LightGBM as the teacher of the language model: its answers to train samples of persons that it was not fitted on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from zigong.dataset.samples import of_task
+from zigong.errors import DataError
+from zigong.evaluation.baselines import bad_members, features_of_members
+from zigong.evaluation.boosting import Labelled, boosted_trees
+from zigong.evaluation.feature_space import feature_space
+from zigong.evaluation.metrics import auc
+from zigong.instructions.encode import LineEncoder
+from zigong.instructions.tasks import load_tasks, main_task
+from zigong.runs.job import Job
+from zigong.training.teacher import Teacher
+
+
+def teacher_of(job: Job, base: Path) -> tuple[Teacher | None, dict[str, float]]:
+    """The teacher that ``finetune.distil`` asks for, and its figures: none with weight 0.
+
+    It answers every train member of the main question, not only those of the mix: with more samples it is better.
+
+    Args:
+        job: the job that reads the tables.
+        base: folder of the base model, whose tokenizer encodes the choices.
+
+    Raises:
+        DataError: the samples that a fold's trees are fitted on have only one class.
+    """
+    recipe = job.recipe
+    if not recipe.finetune.distil.weight:
+        return None, {}
+    train = of_task(job.sample_source().members(["train"]), main_task(recipe))
+    labelled = Labelled(features=features_of_members(job, train), bad=bad_members(train))
+    folds = recipe.finetune.distil.folds
+    p_bad = out_of_fold(labelled, train["person_id"].to_pylist(), folds=folds, seed=recipe.seed)
+    encoder = LineEncoder.of(base)
+    bad, good = (encoder.completion(choice) for choice in load_tasks(recipe.instructions).main.choices)
+    answers = dict(zip(train["sample_id"].to_pylist(), p_bad.tolist(), strict=True))
+    return Teacher(p_bad=answers, choices=(bad, good)), {"teacher_auc": auc(labelled.bad.astype(np.int64), p_bad)}
+
+
+def out_of_fold(train: Labelled, persons: Sequence[str], *, folds: int, seed: int) -> NDArray[np.float64]:
+    """p_bad of each sample by LightGBM that saw no sample of its person, neither to fit nor to stop.
+
+    Each fold is answered by trees that are fitted on the other folds but one, which chooses their number.
+
+    Args:
+        train: the samples.
+        persons: [samples] person of each one; all samples of a person are in one fold, by hash.
+        folds: number of folds, at least 3.
+        seed: seed of folds and trees.
+
+    Returns:
+        Shape [samples].
+
+    Raises:
+        DataError: the samples that a fold's trees are fitted on have only one class.
+    """
+    fold = np.array([_fold(person, folds, seed) for person in persons])
+    p_bad, every = np.full(len(fold), np.nan), list(train.features.columns)
+    for own in np.unique(fold):
+        stops = fold == (own + 1) % folds
+        fitted, stop = _part(train, ~stops & (fold != own)), _part(train, stops)
+        if not fitted.has_both_classes:
+            raise DataError(
+                f"finetune.distil: expected both classes outside of each fold, found {int(fitted.bad.sum())} bad of "
+                f"{len(fitted.bad)} train samples",
+                action="give the recipe more train samples, or set finetune.distil.weight: 0",
+            )
+        predict = boosted_trees(fitted, stop, feature_space(fitted.features, every), seed=seed)
+        p_bad[fold == own] = predict(train.features[fold == own])
+    return p_bad
+
+
+def _fold(person: str, folds: int, seed: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"fold|{seed}|{person}".encode()).digest()[:8]) % folds
+
+
+def _part(train: Labelled, chosen: NDArray[np.bool_]) -> Labelled:
+    features: pd.DataFrame = train.features[chosen]
+    return Labelled(features=features, bad=train.bad[chosen])

@@ -1,0 +1,66 @@
+"""A teacher's answers to train samples, as targets of the final model's training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from zigong.errors import ConfigError, DataError
+from zigong.tokens.samples import Samples
+from zigong.tokens.soft_answers import SoftAnswers
+from zigong.tokens.tree import common_prefix
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """Answers of another model to the main question.
+
+    Attributes:
+        p_bad: probability of bad of each sample that it answered.
+        choices: token ids of the two choices, the bad one first.
+    """
+
+    p_bad: Mapping[str, float]
+    choices: tuple[Sequence[int], Sequence[int]]
+
+    def soft_answers(self, samples: Samples, *, weight: float) -> SoftAnswers:
+        """The answers to ``samples``, in their order; those of further questions have none.
+
+        Args:
+            samples: training samples, with the completions that bear loss.
+            weight: share of the soft answer in the loss.
+
+        Raises:
+            ConfigError: a choice is a prefix of the other one.
+            DataError: no sample has an answer, an answer is no probability, or a taught sample's completion is none of
+                the choices.
+        """
+        bad, good = (np.asarray(choice, dtype=np.int32) for choice in self.choices)
+        place = common_prefix(bad, good)
+        if place == min(len(bad), len(good)):
+            raise ConfigError(
+                f"the choice {bad.tolist()} is a prefix of {good.tolist()}, or the reverse: no token tells them apart",
+                action="edit the template's choices, or set finetune.distil.weight: 0",
+            )
+        p_bad = np.array([self.p_bad.get(key, np.nan) for key in samples.sample_id], dtype=np.float64)
+        self._require_answers(samples, p_bad)
+        for index in np.flatnonzero(~np.isnan(p_bad)):
+            answer = samples.completion_ids[index][: place + 1]
+            if answer.tolist() not in (bad[: place + 1].tolist(), good[: place + 1].tolist()):
+                raise DataError(
+                    f"sample {samples.sample_id[index]} is taught, but its completion begins with {answer.tolist()}; "
+                    f"expected one of the choices {bad.tolist()} and {good.tolist()}",
+                    action="give a teacher only samples of the main question, encoded by the same tokenizer",
+                )
+        return SoftAnswers(p_bad=p_bad, place=place, bad=int(bad[place]), good=int(good[place]), weight=weight)
+
+    def _require_answers(self, samples: Samples, p_bad: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:
+        outside = np.flatnonzero((p_bad < 0) | (p_bad > 1))
+        if np.isnan(p_bad).all() or len(outside):
+            found = f"p_bad {p_bad[outside[0]]} of {samples.sample_id[outside[0]]}" if len(outside) else "no answer"
+            raise DataError(
+                f"expected a teacher's p_bad from 0 to 1 for {len(samples)} samples, found {found}",
+                action="compute the teacher's answers for the train samples of this dataset",
+            )
