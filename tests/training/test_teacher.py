@@ -54,7 +54,7 @@ def _teacher(samples: Samples, p_bad: Sequence[float], choices: Any = ([BAD], [G
 
 
 def _p_bad(size: int) -> list[float]:
-    return np.random.default_rng(5).random(size).tolist()
+    return [float(p) for p in np.random.default_rng(5).random(size)]
 
 
 def _naive_loss(model: PeftModel, samples: Samples, index: int, p_bad: float | None, weight: float) -> float:
@@ -176,7 +176,7 @@ def test_clipping_scales_the_gradient_of_a_step_to_the_norm(base: Path, tmp_path
     samples, clip = make_samples(8), 1e-7
     adapted = new_adapter(base, LORA, seed=3)
     weights = {name: item for name, item in adapted.named_parameters() if item.requires_grad}
-    (_units(samples, "samples", None, 0).summed_loss(adapted.get_base_model(), np.arange(8)) / 8).backward()
+    (_units(samples, "samples", None, 0).summed_loss(adapted.get_base_model(), np.arange(8)) / 8).backward()  # type: ignore[no-untyped-call]
     norm = torch.cat([item.grad.flatten() for item in weights.values() if item.grad is not None]).norm()
     for item in weights.values():
         item.grad = item.grad * clip / norm if item.grad is not None else None
