@@ -90,6 +90,12 @@ class FinalTraining(Training):
     """The final model: trained in random order on the mix; completion-only loss, AdamW 0.9/0.999."""
 
     distil: Distil = Distil()
+    next_event_weight: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the loss of the prompt's own tokens, next to 1 for the answer; 0: they bear no loss. "
+        "Above 0, logits of all tokens of a batch are in memory",
+    )
     max_grad_norm: float | None = Field(
         None, gt=0, description="longer gradients are scaled to this norm in each step; null: never"
     )

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from zigong.tokens.losses import mean_answer_losses
+from zigong.tokens.next_events import next_tokens_of_trees
 from zigong.tokens.soft_answers import SoftAnswers
 from zigong.tokens.tree import TokenTree, path_mask
 
@@ -69,16 +70,25 @@ def counted_samples(trees: Sequence[TokenTree]) -> np.ndarray[tuple[int], np.dty
     return np.concatenate([tree.label_samples + first for tree, first in zip(trees, firsts, strict=False)])
 
 
-def branch_logits(model: PreTrainedModel, batch: TreeBatch) -> Tensor:
-    """Logits [M, V] at the tokens that predict the labels, for every model whose attention accepts a mask."""
+def tree_states(model: PreTrainedModel, batch: TreeBatch) -> Tensor:
+    """Last hidden states [B, T, H] of all tokens, for every model whose attention accepts a mask."""
     backbone = model.base_model(
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
         position_ids=batch.position_ids,
         use_cache=False,
     )
-    hidden = backbone.last_hidden_state[batch.label_trees, batch.label_tokens]
-    logits: Tensor = model.get_output_embeddings()(hidden)
+    hidden: Tensor = backbone.last_hidden_state
+    return hidden
+
+
+def branch_logits(model: PreTrainedModel, batch: TreeBatch) -> Tensor:
+    """Logits [M, V] at the tokens that predict the labels."""
+    return _label_logits(model, batch, tree_states(model, batch))
+
+
+def _label_logits(model: PreTrainedModel, batch: TreeBatch, states: Tensor) -> Tensor:
+    logits: Tensor = model.get_output_embeddings()(states[batch.label_trees, batch.label_tokens])
     return logits.float()
 
 
@@ -95,3 +105,14 @@ def branch_losses(model: PreTrainedModel, batch: TreeBatch, soft: SoftAnswers | 
     """
     logits = branch_logits(model, batch)
     return mean_answer_losses(logits, batch.label_targets, batch.label_samples, batch.samples, soft)
+
+
+def summed_tree_losses(
+    model: PreTrainedModel, trees: Sequence[TokenTree], soft: SoftAnswers | None, *, next_event_weight: float
+) -> Tensor:
+    """Equals :func:`zigong.tokens.losses.summed_losses` on the separate samples of the trees."""
+    batch = tree_batch(trees)
+    states = tree_states(model, batch)
+    logits = _label_logits(model, batch, states)
+    answers = mean_answer_losses(logits, batch.label_targets, batch.label_samples, batch.samples, soft).sum()
+    return answers + next_event_weight * next_tokens_of_trees(trees).summed_loss(model, states)

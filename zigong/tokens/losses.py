@@ -6,14 +6,15 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 from transformers import PreTrainedModel
 
+from zigong.tokens.next_events import next_tokens_of_batch
 from zigong.tokens.samples import LabelledBatch
 from zigong.tokens.soft_answers import SoftAnswers
 
 MIN_LABEL_ROWS = 16  # with fewer rows, matrix products use another kernel, and a sample's bits depend on the others
 
 
-def label_logits(model: PreTrainedModel, batch: LabelledBatch) -> Tensor:
-    """Logits [M, V] at the label positions only; no logits are computed at other positions.
+def hidden_states(model: PreTrainedModel, batch: LabelledBatch) -> Tensor:
+    """Last hidden states [N, L, H] of a batch.
 
     Position ids count the tokens of a row according to its mask; pads are on the right.
     """
@@ -23,7 +24,17 @@ def label_logits(model: PreTrainedModel, batch: LabelledBatch) -> Tensor:
         position_ids=(batch.attention_mask.cumsum(1) - 1).clamp(min=0),
         use_cache=False,
     )
-    hidden = backbone.last_hidden_state[batch.label_rows, batch.label_positions]
+    hidden: Tensor = backbone.last_hidden_state
+    return hidden
+
+
+def label_logits(model: PreTrainedModel, batch: LabelledBatch) -> Tensor:
+    """Logits [M, V] at the label positions only; no logits are computed at other positions."""
+    return _label_logits(model, batch, hidden_states(model, batch))
+
+
+def _label_logits(model: PreTrainedModel, batch: LabelledBatch, states: Tensor) -> Tensor:
+    hidden = states[batch.label_rows, batch.label_positions]
     padded = pad(hidden, (0, 0, 0, max(0, MIN_LABEL_ROWS - len(hidden))))
     logits: Tensor = model.get_output_embeddings()(padded)[: len(hidden)]
     return logits.float()
@@ -44,6 +55,16 @@ def sample_losses(model: PreTrainedModel, batch: LabelledBatch, soft: SoftAnswer
     """
     logits = label_logits(model, batch)
     return mean_answer_losses(logits, batch.label_targets, batch.label_rows, len(batch), soft)
+
+
+def summed_losses(
+    model: PreTrainedModel, batch: LabelledBatch, soft: SoftAnswers | None, *, next_event_weight: float
+) -> Tensor:
+    """Sum of :func:`sample_losses`, plus ``next_event_weight`` times the mean loss of each sample's prompt tokens."""
+    states = hidden_states(model, batch)
+    logits = _label_logits(model, batch, states)
+    answers = mean_answer_losses(logits, batch.label_targets, batch.label_rows, len(batch), soft).sum()
+    return answers + next_event_weight * next_tokens_of_batch(batch).summed_loss(model, states)
 
 
 def mean_answer_losses(

@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 
 from zigong.errors import ConfigError
 from zigong.recipe import Training
-from zigong.tokens.batches import branch_losses, tree_batch
-from zigong.tokens.losses import sample_losses
+from zigong.tokens.batches import branch_losses, summed_tree_losses, tree_batch
+from zigong.tokens.losses import sample_losses, summed_losses
 from zigong.tokens.samples import Indices, Samples, batch_of, sample_lengths
 from zigong.tokens.soft_answers import SoftAnswers
 from zigong.tokens.tree import Tree, user_trees
@@ -33,6 +33,7 @@ class Units:
         periods: units of each period.
         trees: [U] tree of each unit; None: every unit is one sample.
         soft: a teacher's answers to the N samples; None: only the hard labels count.
+        next_event_weight: weight of the mean loss of a sample's prompt tokens; 0: they bear no loss.
     """
 
     samples: Samples
@@ -41,6 +42,7 @@ class Units:
     periods: Sequence[Indices]
     trees: Sequence[Tree] | None
     soft: SoftAnswers | None = None
+    next_event_weight: float = 0.0
 
     @property
     def counts(self) -> Indices:
@@ -56,8 +58,14 @@ class Units:
         members = self.among(batch)
         soft = None if self.soft is None else self.soft.take(members)
         if self.trees is None:
-            return sample_losses(model, batch_of(self.samples, members), soft).sum()
-        return branch_losses(model, tree_batch([self.trees[unit][1] for unit in batch]), soft).sum()
+            rows = batch_of(self.samples, members)
+            if not self.next_event_weight:
+                return sample_losses(model, rows, soft).sum()
+            return summed_losses(model, rows, soft, next_event_weight=self.next_event_weight)
+        trees = [self.trees[unit][1] for unit in batch]
+        if not self.next_event_weight:
+            return branch_losses(model, tree_batch(trees), soft).sum()
+        return summed_tree_losses(model, trees, soft, next_event_weight=self.next_event_weight)
 
 
 def single_units(samples: Samples, periods: Sequence[Indices]) -> Units:

@@ -92,7 +92,7 @@ def train_adapter(
     started = time.monotonic()
     adapted = new_adapter(base_folder, settings.lora, seed=seed)
     ordered = _ordered(adapted, samples, settings)
-    units = _units(ordered, [np.arange(len(ordered))], settings)
+    units = replace(_units(ordered, [np.arange(len(ordered))], settings), next_event_weight=settings.next_event_weight)
     if teacher is not None and settings.distil.weight:
         units = replace(units, soft=teacher.soft_answers(ordered, weight=settings.distil.weight))
     plan = plan_steps(units, settings, seed=seed)

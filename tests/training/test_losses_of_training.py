@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,7 @@ def _naive_loss(model: PeftModel, samples: Samples, index: int, p_bad: float | N
 
 def _units(samples: Samples, engine: str, teacher: Teacher | None, weight: float) -> Units:
     divided = (tree_units if engine == "trees" else single_units)(samples, [np.arange(len(samples))])
-    soft = None if teacher is None else teacher.soft_answers(samples, weight=weight)
-    return Units(**{**{name: getattr(divided, name) for name in divided.__dataclass_fields__}, "soft": soft})
+    return replace(divided, soft=None if teacher is None else teacher.soft_answers(samples, weight=weight))
 
 
 @pytest.mark.parametrize("engine", ["samples", "trees"])
@@ -169,6 +169,40 @@ def test_a_teacher_that_does_not_fit_the_samples_is_refused() -> None:
     ):
         with pytest.raises((ConfigError, DataError), match=match):
             _teacher(samples, p_bad, choices).soft_answers(samples, weight=0.5)
+
+
+@pytest.mark.parametrize("engine", ["samples", "trees"])
+def test_the_next_event_loss_is_the_mean_over_each_prompt(adapted: PeftModel, engine: str) -> None:
+    samples = _sharing(18)  # the first prompt has one token, which nothing predicts
+    expected = []
+    for index, prompt in enumerate(samples.input_ids):
+        ids = torch.tensor(prompt).long()
+        with torch.no_grad():
+            logs = adapted(input_ids=ids[None]).logits[0, :-1].log_softmax(-1)
+        own = [-float(logs[place, token]) for place, token in enumerate(prompt[1:])]
+        expected.append(_naive_loss(adapted, samples, index, None, 0) + (0.3 * float(np.mean(own)) if own else 0.0))
+    units = replace(_units(samples, engine, None, 0), next_event_weight=0.3)
+    (steps,) = plan_steps(units, _settings(batch_size=4, accumulation=2), seed=1)
+    with torch.no_grad():
+        for batch in (batch for step in steps for batch in step.batches):
+            found = float(units.summed_loss(adapted.get_base_model(), batch))
+            assert found == pytest.approx(sum(expected[i] for i in units.among(batch)), rel=1e-4)
+
+
+def test_both_engines_have_equal_gradients_with_the_next_event_loss(adapted: PeftModel) -> None:
+    samples = _sharing(12)
+    teacher = _teacher(samples, _p_bad(12))
+    units = [replace(_units(samples, engine, teacher, 0.7), next_event_weight=0.3) for engine in ("samples", "trees")]
+    torch.testing.assert_close(*(_gradient(adapted, one) for one in units), rtol=1e-3, atol=1e-5)
+    answers_alone = _gradient(adapted, _units(samples, "trees", teacher, 0.7))
+    assert not torch.allclose(_gradient(adapted, units[0]), answers_alone, rtol=1e-2)
+
+
+def test_the_next_event_weight_of_the_settings_reaches_the_training(base: Path, tmp_path: Path) -> None:
+    for name, weight in (("without", 0.0), ("with", 0.3)):
+        settings = _settings(next_event_weight=weight)
+        train_adapter(base, make_samples(8), settings, seed=3, torch_threads=1, folder=tmp_path / name)
+    assert adapter_digest(tmp_path / "without") != adapter_digest(tmp_path / "with")
 
 
 def test_clipping_scales_the_gradient_of_a_step_to_the_norm(base: Path, tmp_path: Path) -> None:
