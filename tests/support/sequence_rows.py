@@ -25,6 +25,7 @@ SCHEMA = pa.schema(
     {
         "observation_at": pa.timestamp("us", tz="UTC"),
         "profile": pa.map_(pa.string(), pa.string()),
+        "counts": pa.struct({"events": pa.int32(), "kept": pa.int32(), "folded": pa.int32()}),
         "events": pa.list_(EVENT),
         "event_loans": pa.list_(pa.int32()),
         "loans": pa.int32(),
@@ -54,6 +55,7 @@ def sequence_table(rows: list[Row]) -> pa.Table:
         {
             "observation_at": t,
             "profile": list(p.items()),
+            "counts": {"events": len(e) + 5, "kept": len(e), "folded": 5},
             "events": e,
             "event_loans": [item.get("loan") for item in e],
             "loans": 0,

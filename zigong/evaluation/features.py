@@ -20,16 +20,16 @@ WINDOW_MONTHS = (1, 3, 6, 12, 24)
 AMOUNT_WINDOW_MONTHS = 3
 ARREARS_DAYS = (1, 30)  # days past due from which an event counts as arrears
 NO_STATUS = "-"  # not a valid name of an event type
-SEQUENCE_COLUMNS = ("observation_at", "profile", "events", "event_loans", "loans", "loan")
+SEQUENCE_COLUMNS = ("observation_at", "profile", "counts", "events", "event_loans", "loans", "loan")
 STATUS, PROFILE = "status_lag_", "profile_"
 OTHER = "other_"  # prefix of the features of the client's other loans
 LOANS = "loans"
 _MICROSECONDS_PER_DAY = 86_400_000_000
 
-# Columns of baseline_features. WINDOW is 1m, 3m, 6m, 12m, 24m, or all (the complete history); months are those of the
-# calendar. CURRENCY is left out for the main one. Where a loan is observed, the columns up to profile_KEY are of its
-# events and of those that name no loan, except months_of_history and gap_days, which are the client's; the columns from
-# loans on exist only there.
+# Columns of baseline_features. WINDOW is 1m, 3m, 6m, 12m, 24m, or all (every event of the sequence, of which
+# instructions.max_events are the most); months are those of the calendar. CURRENCY is left out for the main one. Where
+# a loan is observed, the columns up to profile_KEY are of its events and of those that name no loan, except
+# months_of_history, gap_days and known_events, which are the client's; the columns from loans on exist only there.
 FEATURES = {
     "status_lag_K": "type of the K-th last outcome event, K from 1 to 12",
     "dpd_lag_K": "days past due of that event",
@@ -40,6 +40,7 @@ FEATURES = {
     "months_of_history": "months from the first event to T",
     "gap_days": "days from the last event to T",
     "outcome_gap_days": "days from the last outcome event to T",
+    "known_events": "number of events known as of T, those that were folded included",
     "profile_KEY": "value of the profile",
     "loans": "number of the client's loans, the observed one included",
     "months_of_loan": "months from the first event of the observed loan to T",
@@ -55,7 +56,7 @@ FEATURES = {
     "other_highest_dpd_sum": "sum over the other loans of each one's largest days past due",
 }
 # Features without the prefix that depend on the events of other loans.
-OF_OTHER_LOANS = ("months_of_history", "gap_days", LOANS)
+OF_OTHER_LOANS = ("months_of_history", "gap_days", "known_events", LOANS)
 
 
 def baseline_features(
@@ -87,6 +88,7 @@ def baseline_features(
         _lags(events, is_outcome),
         _windows(events),
         _freshness(every, events.where(is_outcome), observed),
+        pd.DataFrame({"known_events": integers(pc.struct_field(sequences["counts"], "events")).astype(np.float64)}),
         *([_other_loans(every, sequences["loans"])] if sequences["loan"].null_count < len(sequences) else []),
         _profiles(sequences["profile"]),
     ]
@@ -137,12 +139,12 @@ def _lags(events: Events, is_outcome: Flags) -> pd.DataFrame:
 
 
 def _windows(events: Events) -> pd.DataFrame:
-    """Counts, arrears and amounts of the windows and of the complete history."""
+    """Counts, arrears and amounts of the windows and of all events."""
     return pd.concat([_counts(events), _arrears(events), _amounts(events)], axis=1)
 
 
 def _chosen_windows(events: Events) -> Iterator[tuple[str, Flags]]:
-    """Name of each window and its events; the complete history last."""
+    """Name of each window and its events; last all events of the sequence."""
     for months in WINDOW_MONTHS:
         yield f"{months}m", events.months_back <= months
     yield "all", np.ones(len(events.row), dtype=bool)
