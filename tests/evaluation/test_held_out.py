@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from zigong.evaluation import metrics, resampled
-from zigong.evaluation.held_out import Figure, flat_figures, held_out_figures
+from zigong.evaluation.held_out import Figure, Published, flat_figures, held_out_figures
 from zigong.recipe import Evaluation
 
 
@@ -19,7 +19,13 @@ def figures_of_a_drawn_sample() -> list[Figure]:
     members = pa.table({"split": split, "label": labels, "user_id": np.arange(400) // 2})
     settings = Evaluation(bootstrap=20)
     return held_out_figures(
-        members, p_bad, final="zigong-1", splits=("select", "oot"), unit="user_id", settings=settings, seed=1
+        members,
+        Published.of(members, p_bad),
+        final="zigong-1",
+        splits=("select", "oot"),
+        unit="user_id",
+        settings=settings,
+        seed=1,
     )
 
 

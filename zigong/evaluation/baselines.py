@@ -56,8 +56,25 @@ class FeatureSpace:
     words: dict[str, tuple[str, ...]]  # column -> categories
 
 
-def baselines_of(job: Job, held_out: pa.Table) -> dict[str, Floats]:
-    """p_bad of every baseline for held-out members, fitted on the run's train members of the main question.
+@dataclass(frozen=True, kw_only=True)
+class Baselines:
+    """Every baseline on the held-out members.
+
+    Attributes:
+        p_bad: probabilities by name; shape [held-out members] each.
+        train: the members that they were fitted on.
+        train_features: features of these.
+        features: features of the held-out members, in their order.
+    """
+
+    p_bad: dict[str, Floats]
+    train: pa.Table
+    train_features: pd.DataFrame
+    features: pd.DataFrame
+
+
+def baselines_of(job: Job, held_out: pa.Table) -> Baselines:
+    """Answers of every baseline to held-out members, fitted on the run's train members of the main question.
 
     Args:
         job: the job that reads the tables.
@@ -73,8 +90,10 @@ def baselines_of(job: Job, held_out: pa.Table) -> dict[str, Floats]:
     sequences = sequences_of_members(job.arrow("user_sequences", columns, where=ours), members)
     outcomes, currency = source_mapping(recipe).outcome_events, recipe.instructions.currency
     features = baseline_features(sequences, outcomes, recipe.business_timezone, currency)
-    fitted = fit_baselines(features.iloc[: len(train)], train["label"].to_numpy(), recipe.seed)
-    return {name: predict(features.iloc[len(train) :]) for name, predict in fitted.items()}
+    of_train, of_held_out = features.iloc[: len(train)], features.iloc[len(train) :]
+    fitted = fit_baselines(of_train, train["label"].to_numpy(), recipe.seed)
+    p_bad = {name: predict(of_held_out) for name, predict in fitted.items()}
+    return Baselines(p_bad=p_bad, train=train, train_features=of_train, features=of_held_out)
 
 
 def fit_baselines(features: pd.DataFrame, labels: NDArray[np.integer], seed: int) -> dict[str, Predictor]:

@@ -64,8 +64,10 @@ class Ranked:
     def curve(self, weights: Floats | None = None) -> Curve:
         """The curve with weights of the samples; None means weight 1 each."""
         mass = np.ones(len(self.place)) if weights is None else weights
-        counts = (np.bincount(self.place, mass * side, len(self.cuts)) for side in (self.bad, ~self.bad))
-        bad, good = (np.concatenate(([0.0], np.cumsum(count))) for count in counts)
+        is_bad = np.flatnonzero(self.bad)
+        parts = ((self.place, mass), (self.place[is_bad], mass[is_bad]))
+        both, bad = (np.concatenate(([0.0], np.cumsum(np.bincount(at, of, len(self.cuts))))) for at, of in parts)
+        good = both - bad
         return Curve(cuts=self.cuts, bad=bad / bad[-1], good=good / good[-1])
 
 

@@ -149,6 +149,13 @@ class Evaluation(Section):
     bootstrap: Positive = Field(2000, description="bootstrap resamples of complete split units, for every interval")
     confidence: Rate = Field(0.95, description="coverage of the intervals")
     batch_tokens: Positive = Field(8192, description="padded tokens of one pass")
+    segments: tuple[str, ...] = Field(
+        (),
+        description="profile attributes by whose values every metric is measured, too; needs a profile in the source",
+    )
+    fairness: dict[str, str] = Field(
+        {}, description="profile attributes with the value that the other groups are compared with, such as sex: F"
+    )
 
 
 class Gate(Section):
