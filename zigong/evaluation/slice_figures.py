@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from zigong.evaluation.metrics import auc
 from zigong.evaluation.slices import Words, slice_names
 from zigong.recipe import Evaluation
 
+FOUR_FIFTHS = 0.8
 SHARE = "share"  # of the samples of the split
 IMPACT, OPPORTUNITY = "adverse_impact_ratio", "equal_opportunity_difference"
 
@@ -119,6 +120,16 @@ def fairness_figures(
             ]
             figures.append(_counted(samples, final, name, found.samples))
     return figures
+
+
+def fairness_warnings(figures: Iterable[Figure]) -> tuple[str, ...]:
+    """Groups whose adverse impact ratio is below four fifths (EEOC 1978), one sentence each."""
+    return tuple(
+        f"the adverse impact ratio of {figure.slice} is {figure.value:.2f}, below {FOUR_FIFTHS}: clients of this group "
+        "are classified as bad more often than the reference; find out why before the scores are used"
+        for figure in figures
+        if figure.metric == IMPACT and figure.value < FOUR_FIFTHS
+    )
 
 
 def _draws(samples: SplitSamples, settings: Evaluation, seed: int) -> Draws:
