@@ -141,14 +141,14 @@ def _counted(samples: SplitSamples, model: str, name: str, size: int) -> Figure:
 
 
 def _figure(samples: SplitSamples, model: str, name: str, metric: str, found: Interval | float, size: int) -> Figure:
-    is_interval = isinstance(found, Interval)
+    value, low, high = (found.value, found.low, found.high) if isinstance(found, Interval) else (found, None, None)
     return Figure(
         model_id=model,
         split=samples.split,
         slice=name,
         metric=metric,
-        value=found.value if is_interval else found,
-        low=found.low if is_interval else None,
-        high=found.high if is_interval else None,
+        value=value,
+        low=low,
+        high=high,
         samples=size,
     )
