@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from transformers import PreTrainedModel
 
 from tests.support.tiny_models import LORA, make_base
 from zigong.evaluation.answers import answer_prompts
@@ -16,8 +17,8 @@ from zigong.training.base import load_model
 PROMPTS = [np.arange(3, 3 + size, dtype=np.int32) for size in (2, 5, 9)]
 
 
-def answers(model: object) -> pa.Table:
-    return answer_prompts(model, ["a", "b", "c"], PROMPTS, [[4], [5]], batch_tokens=64)  # type: ignore[arg-type]
+def answers(model: PreTrainedModel) -> pa.Table:
+    return answer_prompts(model, ["a", "b", "c"], PROMPTS, [[4], [5]], batch_tokens=64)
 
 
 def test_a_neutral_adapter_answers_exactly_as_the_base_and_a_trained_one_does_not(tmp_path: Path) -> None:
