@@ -1,13 +1,15 @@
 """Answers held-out samples with final model, champion and baselines: -> evaluation_answers, evaluation_metrics."""
 
-import pyarrow.compute as pc
+import numpy as np
 
 from zigong.dataset.members import final_split
 from zigong.evaluation.asked_model import AskedModel, ModelFolders
 from zigong.evaluation.baselines import baselines_of
-from zigong.evaluation.held_out import exported, held_out_figures, metric_rows
+from zigong.evaluation.figures import evaluation_figures
+from zigong.evaluation.held_out import Published, exported, metric_rows
 from zigong.evaluation.held_out_answers import answer_rows, baseline_answers, model_answers
 from zigong.evaluation.prompt_sources import SamplePrompts
+from zigong.evaluation.unadapted import change_from_base
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.release.champion_answers import champion_answers
 from zigong.release.points import points_figures
@@ -33,25 +35,19 @@ def evaluate_model(job: Job) -> None:
     answers = {
         model_id: own,
         **champion_answers(job, asked, members, splits=SPLITS, challenger_id=model_id),
-        **{name: baseline_answers(name, members, p_bad, asked.choices) for name, p_bad in baselines.items()},
+        **{name: baseline_answers(name, members, p_bad, asked.choices) for name, p_bad in baselines.p_bad.items()},
     }
     rows, cells = answer_rows(answers, dataset_id)
     job.publish("evaluation_answers", job.frame(rows), cells=cells)
-    scores = {model_id: own["p_bad"].to_numpy(), **baselines}
-    figures = held_out_figures(
-        members,
-        scores,
-        final=model_id,
-        splits=SPLITS,
-        unit=recipe.split.unit,
-        settings=recipe.evaluation,
-        seed=recipe.seed,
-    )
+    scores, missed = {model_id: own["p_bad"].to_numpy(), **baselines.p_bad}, np.asarray(own["miss"])
+    published = Published.of(members, scores, {model_id: missed})
+    figures = evaluation_figures(members, published, baselines, final=model_id, splits=SPLITS, recipe=recipe)
     figures += points_figures(members, scores[model_id], model_id=model_id, splits=SPLITS, card=recipe.card)
+    figures.append(change_from_base(job, model_id, asked, folders, prompts, own))
     rows, cells = metric_rows(figures, dataset_id)
     job.publish("evaluation_metrics", job.frame(rows), cells=cells)
     job.run.add_metrics(exported(figures, members, final=model_id, held_out=final_split(recipe)))
-    job.run.add_metrics({"evaluation.misses": int(pc.sum(own["miss"]).as_py())})
+    job.run.add_metrics({"evaluation.misses": int(missed.sum())})
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from zigong.instructions.currencies import require_one_currency
 from zigong.instructions.event_types import event_types
 from zigong.lakehouse.erasures import affected_models
 from zigong.release.book import book_of, scored_book
+from zigong.release.outlook import outlook, select_scores
 from zigong.release.serving import required_champion, serving_base
 from zigong.runs.dates import ObservationDates
 from zigong.runs.handover import GateDecision
@@ -36,6 +37,10 @@ def score_users(job: Job) -> None:
     scores = scored_book(serving, book, recipe=recipe, stage=job.stage("behavior_card_scores"))
     cells = f"{observed} AND model_id = '{model.model_id}'"
     job.publish("behavior_card_scores", job.frame(scores.rows), cells=cells, dropped=scores.dropped)
+    figures = outlook(scores.rows["p_bad"].to_numpy(), select_scores(job, model))
+    job.run.add_metrics(figures)
+    if recipe.gate.max_psi is not None and figures.get("score.psi", 0.0) > recipe.gate.max_psi:
+        job.warn(f"scores of {day} differ from those of select: stability index {figures['score.psi']:.3f}")
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ STEPS: tuple[Step, ...] = (
     Step(
         name="score_users",
         engine=RAY,
-        reads=("instruction_samples", "user_sequences"),
+        reads=("instruction_samples", "user_sequences", "evaluation_answers"),
         writes=("behavior_card_scores",),
         takes=("TrainedBase", "GateDecision"),
         only_with="observations.score",

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from zigong.evaluation import metrics
-from zigong.evaluation.held_out import Figure, flat_figures, held_out_figures
+from zigong.evaluation import metrics, resampled
+from zigong.evaluation.held_out import Figure, Published, flat_figures, held_out_figures
 from zigong.recipe import Evaluation
 
 
@@ -19,12 +19,18 @@ def figures_of_a_drawn_sample() -> list[Figure]:
     members = pa.table({"split": split, "label": labels, "user_id": np.arange(400) // 2})
     settings = Evaluation(bootstrap=20)
     return held_out_figures(
-        members, p_bad, final="zigong-1", splits=("select", "oot"), unit="user_id", settings=settings, seed=1
+        members,
+        Published.of(members, p_bad),
+        final="zigong-1",
+        splits=("select", "oot"),
+        unit="user_id",
+        settings=settings,
+        seed=1,
     )
 
 
 def test_a_metric_added_to_the_table_is_measured_on_every_split_and_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(metrics.INTERVAL_METRICS, "gini", lambda resample: 2 * resample.curve.auc - 1)
+    monkeypatch.setitem(resampled.INTERVAL_METRICS, "gini", lambda resample: 2 * resample.curve.auc - 1)
     monkeypatch.setitem(metrics.POINT_METRICS, "bias", lambda labels, p_bad: float(np.mean(p_bad - labels)))
     found = {(f.split, f.model_id, f.metric): f for f in figures_of_a_drawn_sample()}
     for split in ("select", "oot"):

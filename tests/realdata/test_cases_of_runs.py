@@ -31,7 +31,7 @@ from tests.support.tiny_models import TINY as TINY_BASE
 from zigong.cli import app
 from zigong.errors import ConfigError
 from zigong.evaluation.answers import answer_prompts
-from zigong.evaluation.held_out import held_out_figures
+from zigong.evaluation.held_out import Published, held_out_figures
 from zigong.evaluation.measured import ModelFigures
 from zigong.lakehouse.commits import own_commits
 from zigong.lakehouse.maintain import maintain, pins
@@ -258,7 +258,13 @@ def test_27_the_released_points_are_measured_and_many_at_one_end_are_warned_of()
             {"sample_id": names, "user_id": names, "split": ["select", "oot"] * (size // 2), "label": labels}
         )
         figures = held_out_figures(
-            members, {"m": p}, final="m", splits=SPLITS, unit="user_id", settings=Evaluation(bootstrap=5), seed=1
+            members,
+            Published.of(members, {"m": p}),
+            final="m",
+            splits=SPLITS,
+            unit="user_id",
+            settings=Evaluation(bootstrap=5),
+            seed=1,
         )
         figures += points_figures(members, p, model_id="m", splits=SPLITS, card=card)
         measured = {(item.model_id, item.split, item.metric): item for item in figures}

@@ -6,7 +6,8 @@ from typing import Any
 from markdown_it import MarkdownIt
 
 from zigong.evaluation.bootstrap import Interval
-from zigong.release.gate import Check, Decision
+from zigong.release.gate import Decision
+from zigong.release.gate_checks import Check
 from zigong.release.model_card import CardFacts, CardResult, model_card
 
 HOSTILE = "x | y\n# heading <script>alert(1)</script> [a](http://b) `c`"

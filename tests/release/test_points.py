@@ -9,7 +9,7 @@ from scipy.special import expit
 from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
 
-from zigong.evaluation.held_out import Figure, held_out_figures
+from zigong.evaluation.held_out import Figure, Published, held_out_figures
 from zigong.evaluation.measured import ModelFigures
 from zigong.recipe import Card, Evaluation
 from zigong.release.points import METRICS, PointsQuality, points_figures, points_quality
@@ -33,7 +33,7 @@ def quality(logit_spread: float, centre: float, card: Card) -> PointsQuality:
     scores = {"m": p, "flat": np.full(SIZE, 0.1)}
     settings = Evaluation(bootstrap=5)
     figures: list[Figure] = held_out_figures(
-        members, scores, final="m", splits=SPLITS, unit="user_id", settings=settings, seed=1
+        members, Published.of(members, scores), final="m", splits=SPLITS, unit="user_id", settings=settings, seed=1
     )
     figures += points_figures(members, p, model_id="m", splits=SPLITS, card=card)
     found = points_quality(

@@ -11,7 +11,7 @@ from zigong.evaluation import metrics
 from zigong.evaluation.bootstrap import clustered_bootstrap
 from zigong.evaluation.calibration import calibrated, fit_calibration
 from zigong.recipe import Card, Evaluation, Gate
-from zigong.release.gate import decide
+from zigong.release.gate import Evidence, decide
 from zigong.release.scaling import card_scores
 from zigong.report.run_report import (
     DataQuality,
@@ -77,7 +77,8 @@ def full_report() -> RunReport:
         clusters=persons,
         scores=gate_scores,
         threshold=0.15,
-        gate=Gate(max_auc_loss=0.02),
+        evidence=Evidence(select_scores=p, bad_rate=float(labels.mean()), missed=0.0, change_from_base=0.2),
+        gate=Gate(max_auc_loss=0.02, max_psi=None, beat_constant=False, max_calibration_slope=None),
         evaluation=Evaluation(bootstrap=100),
         seed=1,
     )

@@ -204,3 +204,13 @@ def test_an_additional_metric_gets_a_column_with_its_name(full_report: RunReport
     text = _Page(report_html(report)).text
     assert "log-loss gini bias" in text
     assert len(re.findall(r"0\.432 0\.400 to 0\.500 -0\.0123", text)) == len(rows)
+
+
+def test_a_model_without_an_additional_metric_has_an_empty_cell_in_its_column(full_report: RunReport) -> None:
+    (result,) = full_report.results
+    gini, bias = Interval(value=0.4321, low=0.4, high=0.5), -0.0123
+    first, *others = result.rows
+    complete = dataclasses.replace(first, further={"gini": gini, "bias": bias})
+    rows = (complete, *(dataclasses.replace(row, further={"bias": bias}) for row in others))
+    html = report_html(dataclasses.replace(full_report, results=(dataclasses.replace(result, rows=rows),)))
+    assert html.count('<td class="n"></td><td class="n">-0.0123</td>') == len(others)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -37,8 +39,25 @@ STOPPED_ON = "select"  # the split on which the number of trees is chosen
 _ARREARS_STEP_DAYS = 30
 
 
-def baselines_of(job: Job, held_out: pa.Table) -> dict[str, Floats]:
-    """p_bad of every baseline for held-out members, fitted on the run's train members of the main question.
+@dataclass(frozen=True, kw_only=True)
+class Baselines:
+    """Every baseline on the held-out members.
+
+    Attributes:
+        p_bad: probabilities by name; shape [held-out members] each.
+        train: the members that they were fitted on.
+        train_features: features of these.
+        features: features of the held-out members, in their order.
+    """
+
+    p_bad: dict[str, Floats]
+    train: pa.Table
+    train_features: pd.DataFrame
+    features: pd.DataFrame
+
+
+def baselines_of(job: Job, held_out: pa.Table) -> Baselines:
+    """Answers of every baseline to held-out members, fitted on the run's train members of the main question.
 
     Args:
         job: the job that reads the tables.
@@ -46,12 +65,12 @@ def baselines_of(job: Job, held_out: pa.Table) -> dict[str, Floats]:
     """
     train = of_task(job.sample_source().members(["train"]), main_task(job.recipe))
     features = features_of_members(job, pa.concat_tables([train, held_out]))
-    fitted_on = Labelled(features=features.iloc[: len(train)], bad=bad_members(train))
-    held_out_features = features.iloc[len(train) :]
+    of_train, of_held_out = features.iloc[: len(train)], features.iloc[len(train) :]
     selects = pc.equal(held_out["split"], STOPPED_ON).to_numpy()
-    stop = Labelled(features=held_out_features[selects], bad=bad_members(held_out)[selects])
-    fitted = fit_baselines(fitted_on, stop, job.recipe.seed)
-    return {name: predict(held_out_features) for name, predict in fitted.items()}
+    stop = Labelled(features=of_held_out[selects], bad=bad_members(held_out)[selects])
+    fitted = fit_baselines(Labelled(features=of_train, bad=bad_members(train)), stop, job.recipe.seed)
+    p_bad = {name: predict(of_held_out) for name, predict in fitted.items()}
+    return Baselines(p_bad=p_bad, train=train, train_features=of_train, features=of_held_out)
 
 
 def features_of_members(job: Job, members: pa.Table) -> pd.DataFrame:

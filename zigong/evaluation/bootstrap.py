@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zigong.errors import ConfigError, DataError
-from zigong.evaluation.metrics import INTERVAL_METRICS, Floats, Ranked, Resample, mismatch, rank_scores
+from zigong.evaluation.metrics import Floats, mismatch
+from zigong.evaluation.resampled import INTERVAL_METRICS, Scored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,7 @@ def clustered_bootstrap(
     seed: int,
     reference: str | None = None,
     thresholds: Mapping[str, float] | None = None,
+    missed: Mapping[str, NDArray[np.bool_]] | None = None,
 ) -> BootstrapResult:
     """Percentile intervals from resampling clusters with replacement (Field and Welsh 2007).
 
@@ -77,70 +79,64 @@ def clustered_bootstrap(
         confidence: mass between low and high, such as 0.95.
         seed: seed of the resamples.
         reference: model whose AUC the others are subtracted from.
-        thresholds: per model, the threshold at which MCC is computed.
+        thresholds: per model, the threshold of the metrics of a classification.
+        missed: per model, whether it generated none of the choices; shape [samples] each.
 
     Raises:
         DataError: a model lacks scores of samples, or a class is missing.
-        ConfigError: the reference or a threshold is of an unknown model.
+        ConfigError: the reference, a threshold or misses are of an unknown model.
     """
-    thresholds = thresholds or {}
-    _require_known({*thresholds, *([reference] if reference else [])}, scores)
-    ranked = {model: rank_scores(labels, values) for model, values in scores.items()}
-    called = {model: np.asarray(scores[model]) >= cut for model, cut in thresholds.items()}
-    _, member = np.unique(np.asarray(clusters), return_inverse=True)
-    if len(member) != len(labels):
-        raise mismatch(len(labels), len(member), "clusters")
+    thresholds, missed = thresholds or {}, missed or {}
+    _require_known({*thresholds, *missed, *([reference] if reference else [])}, scores)
+    scored = {
+        model: Scored.of(labels, values, threshold=thresholds.get(model), missed=missed.get(model))
+        for model, values in scores.items()
+    }
+    if len(clusters) != len(labels):
+        raise mismatch(len(labels), len(clusters), "clusters")
     bad = np.asarray(labels) == 1
-    own = _figures(ranked, called, bad, np.ones(len(bad)))
-    drawn = [_figures(ranked, called, bad, weights) for weights in _usable_draws(member, bad, replicates, seed)]
+    own = _figures(scored, np.ones(len(bad)))
+    own |= {(metric, model): value for model, item in scored.items() for metric, value in item.values.items()}
+    draws = resample_weights(clusters, replicates=replicates, seed=seed)
+    # resamples without both classes have no AUC
+    drawn = [_figures(scored, weights) for weights in draws if weights[bad].any() and weights[~bad].any()]
     if not drawn:
         raise _no_draws(replicates)
     rows = {key: np.array([value, *(figures[key] for figures in drawn)]) for key, value in own.items()}
     others = [model for model in scores if model != reference] if reference else []
     return BootstrapResult(
         figures={
-            metric: {m: _interval(rows[metric, m], confidence) for m in scores if (metric, m) in rows}
+            metric: {m: interval_of(rows[metric, m], confidence) for m in scores if (metric, m) in rows}
             for metric in INTERVAL_METRICS
         },
         auc_differences={
-            other: _interval(rows["auc", reference or ""] - rows["auc", other], confidence) for other in others
+            other: interval_of(rows["auc", reference or ""] - rows["auc", other], confidence) for other in others
         },
-        clusters=int(member.max()) + 1,
+        clusters=len(np.unique(np.asarray(clusters))),
         replicates=len(drawn),
     )
 
 
-def _interval(values: Floats, confidence: float) -> Interval:
-    """The first value is of the sample itself, the others are of resamples."""
-    low, high = np.quantile(values[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
+def interval_of(values: Floats, confidence: float) -> Interval:
+    """The first value is of the sample itself, the others are of resamples; those without a value are excluded."""
+    drawn = values[1:][np.isfinite(values[1:])]
+    low, high = np.quantile(drawn if len(drawn) else values[:1], [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(value=float(values[0]), low=float(low), high=float(high))
 
 
-def _figures(
-    ranked: Mapping[str, Ranked],
-    called: Mapping[str, NDArray[np.bool_]],
-    bad: NDArray[np.bool_],
-    weights: Floats,
-) -> dict[tuple[str, str], float]:
-    """Every metric of every model with one set of weights, by metric and model."""
-    figures = {}
-    for model, order in ranked.items():
-        resample = Resample(curve=order.curve(weights), weights=weights, bad=bad, called=called.get(model))
-        for metric, measure in INTERVAL_METRICS.items():
-            value = measure(resample)
-            if value is not None:
-                figures[metric, model] = value
-    return figures
-
-
-def _usable_draws(member: NDArray[np.int64], bad: NDArray[np.bool_], replicates: int, seed: int) -> Iterator[Floats]:
-    """Weights of the samples per resample; resamples without both classes have no AUC and are excluded."""
-    rng = np.random.default_rng(seed)
-    persons = int(member.max()) + 1
+def resample_weights(clusters: NDArray[np.generic], *, replicates: int, seed: int) -> Iterator[Floats]:
+    """How often each sample is drawn in each resample of its cluster; shape [samples] each."""
+    _, member = np.unique(np.asarray(clusters), return_inverse=True)
+    rng, persons = np.random.default_rng(seed), int(member.max()) + 1
     for _ in range(replicates):
-        weights = np.bincount(rng.integers(persons, size=persons), minlength=persons).astype(np.float64)[member]
-        if weights[bad].any() and weights[~bad].any():
-            yield weights
+        yield np.bincount(rng.integers(persons, size=persons), minlength=persons).astype(np.float64)[member]
+
+
+def _figures(scored: Mapping[str, Scored], weights: Floats) -> dict[tuple[str, str], float]:
+    """Every metric of every model with one set of weights, by metric and model."""
+    return {
+        (metric, model): value for model, item in scored.items() for metric, value in item.measured(weights).items()
+    }
 
 
 def _no_draws(replicates: int) -> DataError:

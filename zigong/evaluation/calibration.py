@@ -44,7 +44,7 @@ def fit_calibration(p_bad: Floats, label: NDArray[np.integer]) -> Calibration:
             f"{int(bad.sum())} bad of {len(bad)} labels",
             action="calibrate on a split that contains both classes",
         )
-    x = _logit(p_bad)
+    x = log_odds(p_bad)
     positives, negatives = int(bad.sum()), int((~bad).sum())
     target = np.where(bad, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     centre, width = float(x.mean()), max(float(x.std()), 1e-9)
@@ -64,11 +64,12 @@ def fit_calibration(p_bad: Floats, label: NDArray[np.integer]) -> Calibration:
 
 def calibrated(calibration: Calibration, p_bad: Floats) -> Floats:
     """Calibrated probabilities of bad; shape [samples]."""
-    p: Floats = expit(calibration.intercept + calibration.slope * _logit(p_bad))
+    p: Floats = expit(calibration.intercept + calibration.slope * log_odds(p_bad))
     return p
 
 
-def _logit(p_bad: Floats) -> Floats:
+def log_odds(p_bad: Floats) -> Floats:
+    """Log-odds of probabilities, which are clipped to [1e-7, 1 - 1e-7]; shape [samples]."""
     p = np.clip(np.asarray(p_bad, dtype=np.float64), _SMALLEST_P, 1 - _SMALLEST_P)
     odds: Floats = np.log(p) - np.log1p(-p)
     return odds

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -18,11 +18,13 @@ from zigong.recipe import Evaluation
 
 FINAL = "zigong"  # name of the model of a run in reports and metrics.json; tables contain its model_id
 LEAD = "auc_lead_over_"
+WHOLE = "all"  # slice of a figure of a complete split
 Floats = NDArray[np.float64]
 _SCHEMA = pa.schema(
     [
         ("model_id", pa.string()),
         ("split", pa.string()),
+        ("slice", pa.string()),
         ("metric", pa.string()),
         ("value", pa.float64()),
         ("low", pa.float64()),
@@ -37,7 +39,9 @@ class Figure:
     """One measured figure of one model on one split.
 
     Attributes:
-        metric: auc, ks, mcc, brier, log_loss or threshold; ``auc_lead_over_OTHER`` is the paired difference of AUCs.
+        metric: a name of ``INTERVAL_METRICS`` or ``POINT_METRICS``, or threshold; ``auc_lead_over_OTHER`` is the paired
+            difference of AUCs.
+        slice: part of the split, such as ``month=2023-06``; ``all`` for the complete split.
     """
 
     model_id: str
@@ -47,11 +51,52 @@ class Figure:
     low: float | None
     high: float | None
     samples: int
+    slice: str = WHOLE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """The probabilities of every model as they would be published, and the threshold of each.
+
+    Attributes:
+        scores: calibrated p_bad by model_id; shape [samples] each.
+        thresholds: calibrated probability with the largest MCC on ``select``, by model_id.
+        missed: by model_id, whether it generated none of the choices; shape [samples] each.
+    """
+
+    scores: Mapping[str, Floats]
+    thresholds: Mapping[str, float]
+    missed: Mapping[str, NDArray[np.bool_]]
+
+    @classmethod
+    def of(
+        cls, members: pa.Table, scores: Mapping[str, Floats], missed: Mapping[str, NDArray[np.bool_]] | None = None
+    ) -> Published:
+        """Calibrates every model on ``select``, like a released one, and chooses its threshold there.
+
+        Args:
+            members: split and label of the samples, in the order of the scores.
+            scores: uncalibrated p_bad by model_id; shape [samples] each.
+            missed: misses by model_id, of those that can miss.
+        """
+        select, labels = np.asarray(members["split"]) == "select", np.asarray(members["label"])
+        found = {model: calibrated(fit_calibration(p[select], labels[select]), p) for model, p in scores.items()}
+        cuts = {model: best_mcc_threshold(labels[select], p[select]) for model, p in found.items()}
+        return cls(scores=found, thresholds=cuts, missed=missed or {})
+
+    def where(self, chosen: NDArray[np.bool_], models: Sequence[str] | None = None) -> Published:
+        """Some of the samples, and some of the models."""
+        named = list(self.scores) if models is None else list(models)
+        return Published(
+            scores={model: self.scores[model][chosen] for model in named},
+            thresholds={model: self.thresholds[model] for model in named},
+            missed={model: self.missed[model][chosen] for model in named if model in self.missed},
+        )
 
 
 def held_out_figures(
     members: pa.Table,
-    scores: Mapping[str, Floats],
+    published: Published,
     *,
     final: str,
     splits: Sequence[str],
@@ -61,76 +106,73 @@ def held_out_figures(
 ) -> list[Figure]:
     """Every metric of every model on every split; metrics of resamples have intervals.
 
-    Every model is calibrated on ``select``, like a released one, and its threshold is chosen there on the calibrated
-    probabilities; both apply to all splits. Intervals come from resampling the clusters of ``unit``.
+    Intervals come from resampling the clusters of ``unit``.
 
     Args:
-        members: sample_id, split, label and the unit column of the samples, in the order of the scores.
-        scores: uncalibrated p_bad by model_id; shape [samples] each.
+        members: split, label and the unit column of the samples, in the order of the scores.
+        published: the models.
         final: the evaluated model, whose leads over the others are computed.
         splits: splits to measure.
         unit: column of the clusters.
         settings: number of resamples and confidence.
         seed: seed of the resamples.
     """
-    frame = members.select(["split", "label", unit]).to_pandas()
-    select = (frame["split"] == "select").to_numpy()
-    labels = frame["label"].to_numpy()
-    published = {model: calibrated(fit_calibration(p[select], labels[select]), p) for model, p in scores.items()}
-    thresholds = {model: best_mcc_threshold(labels[select], p[select]) for model, p in published.items()}
+    split, labels, clusters = (np.asarray(members[name]) for name in ("split", "label", unit))
+    size = int(np.sum(split == "select"))
     figures = [
-        Figure(model_id=m, split="select", metric="threshold", value=t, low=None, high=None, samples=int(select.sum()))
-        for m, t in thresholds.items()
+        Figure(model_id=model, split="select", metric="threshold", value=cut, low=None, high=None, samples=size)
+        for model, cut in published.thresholds.items()
     ]
-    for split in splits:
-        chosen = (frame["split"] == split).to_numpy()
+    for name in splits:
+        chosen = split == name
         if chosen.any():
-            figures += _split_figures(split, frame[chosen], chosen, published, thresholds, final, unit, settings, seed)
+            figures += part_figures(
+                labels[chosen],
+                published.where(chosen),
+                clusters[chosen],
+                split=name,
+                final=final,
+                settings=settings,
+                seed=seed,
+            )
     return figures
 
 
-def _split_figures(
+def part_figures(
+    labels: NDArray[np.integer],
+    published: Published,
+    clusters: NDArray[np.generic],
+    *,
     split: str,
-    frame: pd.DataFrame,
-    chosen: NDArray[np.bool_],
-    scores: Mapping[str, Floats],
-    thresholds: Mapping[str, float],
     final: str,
-    unit: str,
     settings: Evaluation,
     seed: int,
+    slice_name: str = WHOLE,
 ) -> list[Figure]:
-    labels = frame["label"].to_numpy()
+    """Every metric of every model on one split or slice; see :func:`held_out_figures`."""
     found = clustered_bootstrap(
         labels,
-        {model: p[chosen] for model, p in scores.items()},
-        frame[unit].to_numpy(),
+        published.scores,
+        clusters,
         replicates=settings.bootstrap,
         confidence=settings.confidence,
         seed=seed,
         reference=final,
-        thresholds=thresholds,
+        thresholds=published.thresholds,
+        missed=published.missed,
     )
+    here: dict[str, Any] = {"split": split, "samples": len(labels), "slice": slice_name}
     intervals = [
         *((model, name, i) for name, models in found.figures.items() for model, i in models.items()),
         *((final, f"{LEAD}{other}", i) for other, i in found.auc_differences.items()),
     ]
-    figures = [
-        Figure(model_id=m, split=split, metric=name, value=i.value, low=i.low, high=i.high, samples=len(labels))
-        for m, name, i in intervals
-    ]
-    return figures + [
-        Figure(
-            model_id=m,
-            split=split,
-            metric=name,
-            value=measure(labels, p[chosen]),
-            low=None,
-            high=None,
-            samples=len(labels),
-        )
-        for m, p in scores.items()
-        for name, measure in POINT_METRICS.items()
+    return [
+        *(Figure(model_id=m, metric=name, value=i.value, low=i.low, high=i.high, **here) for m, name, i in intervals),
+        *(
+            Figure(model_id=m, metric=name, value=measure(labels, p), low=None, high=None, **here)
+            for m, p in published.scores.items()
+            for name, measure in POINT_METRICS.items()
+        ),
     ]
 
 
@@ -167,13 +209,13 @@ def exported(figures: Sequence[Figure], members: pa.Table, *, final: str, held_o
 
 
 def flat_figures(figures: Iterable[Figure], *, final: str, split: str, name: str) -> dict[str, float]:
-    """Figures of one split for metrics.json: ``NAME.metric.MODEL``, with ``_low`` and ``_high`` for intervals.
+    """Figures of one complete split for metrics.json: ``NAME.metric.MODEL``, with ``_low`` and ``_high`` for intervals.
 
     The final model is named ``zigong``; its lead over a baseline is ``NAME.auc_lead_of_zigong.BASELINE``.
     """
     flat: dict[str, float] = {}
     for figure in figures:
-        if figure.split != split:
+        if figure.split != split or figure.slice != WHOLE:
             continue
         metric, model = figure.metric, FINAL if figure.model_id == final else figure.model_id
         if metric.startswith(LEAD):

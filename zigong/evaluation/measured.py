@@ -10,7 +10,7 @@ import pyarrow.dataset as ds
 
 from zigong.errors import DataError
 from zigong.evaluation.bootstrap import Interval
-from zigong.evaluation.held_out import FINAL, LEAD, Figure
+from zigong.evaluation.held_out import FINAL, LEAD, WHOLE, Figure
 from zigong.runs.job import Job
 
 
@@ -20,11 +20,14 @@ class ModelFigures:
 
     Attributes:
         model_id: the evaluated model.
-        figures: figures by model, split and metric, only of this model and of the models it was compared with.
+        figures: figures of complete splits by model, split and metric, only of this model and of the models it was
+            compared with.
+        slices: figures of parts of a split, of the same models.
     """
 
     model_id: str
     figures: Mapping[tuple[str, str, str], Figure]
+    slices: tuple[Figure, ...] = ()
 
     @classmethod
     def of(cls, rows: pa.Table, model_id: str) -> ModelFigures:
@@ -37,7 +40,7 @@ class ModelFigures:
         Raises:
             DataError: the model has no figures.
         """
-        wanted = [field.name for field in fields(Figure)]
+        wanted = [field.name for field in fields(Figure) if field.name in rows.column_names]  # no slices before 3.0.0
         found = [Figure(**row) for row in rows.select(wanted).to_pylist()]
         others = {f.metric.removeprefix(LEAD) for f in found if f.model_id == model_id and f.metric.startswith(LEAD)}
         if not others:
@@ -46,8 +49,12 @@ class ModelFigures:
                 f"{', '.join(sorted({f.model_id for f in found})) or 'no model'}",
                 action="start evaluate_model again with this run id; earlier versions wrote no model_id",
             )
-        known = {(f.model_id, f.split, f.metric): f for f in found if f.model_id in {model_id, *others}}
-        return cls(model_id=model_id, figures=known)
+        known = [f for f in found if f.model_id in {model_id, *others}]
+        return cls(
+            model_id=model_id,
+            figures={(f.model_id, f.split, f.metric): f for f in known if f.slice == WHOLE},
+            slices=tuple(f for f in known if f.slice != WHOLE),
+        )
 
     def models(self, split: str) -> tuple[str, ...]:
         """The evaluated model, then the others by descending AUC on a split."""

@@ -1,12 +1,12 @@
 """Metrics of a score for the labels good and bad.
 
 A higher score always means a higher risk; label 1 is bad. Ties are exact: AUC counts a tied pair as one half, and KS is
-computed only where the score changes. Accuracy is not offered: with 5% bad it is high for a constant prediction.
+computed only where the score changes. With few bad samples accuracy is high for a constant prediction: compare it with
+that of ``majority``.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -64,26 +64,11 @@ class Ranked:
     def curve(self, weights: Floats | None = None) -> Curve:
         """The curve with weights of the samples; None means weight 1 each."""
         mass = np.ones(len(self.place)) if weights is None else weights
-        counts = (np.bincount(self.place, mass * side, len(self.cuts)) for side in (self.bad, ~self.bad))
-        bad, good = (np.concatenate(([0.0], np.cumsum(count))) for count in counts)
+        is_bad = np.flatnonzero(self.bad)
+        parts = ((self.place, mass), (self.place[is_bad], mass[is_bad]))
+        both, bad = (np.concatenate(([0.0], np.cumsum(np.bincount(at, of, len(self.cuts))))) for at, of in parts)
+        good = both - bad
         return Curve(cuts=self.cuts, bad=bad / bad[-1], good=good / good[-1])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resample:
-    """One model on one resample of a split; the sample itself is the resample of weight 1.
-
-    Attributes:
-        curve: the ROC and KS curve with these weights.
-        weights: how often each sample was drawn; shape [samples].
-        bad: whether each sample is bad; shape [samples].
-        called: whether the score of each sample reaches the threshold of the model; None without a threshold.
-    """
-
-    curve: Curve
-    weights: Floats
-    bad: NDArray[np.bool_]
-    called: NDArray[np.bool_] | None
 
 
 def score_curve(labels: NDArray[np.integer], scores: Floats) -> Curve:
@@ -126,16 +111,11 @@ def log_loss(labels: NDArray[np.integer], p_bad: Floats) -> float:
     return float(sklearn.metrics.log_loss(_checked(labels, p_bad), p, labels=(False, True)))
 
 
-def matthews(weights: Floats, bad: NDArray[np.bool_], called: NDArray[np.bool_]) -> float:
-    """Matthews correlation of weighted samples; 0 where a prediction is constant (Matthews 1975).
-
-    The function of scikit-learn takes fifty times as long, since it validates and encodes the labels at every call; a
-    bootstrap calls this for every resample.
-    """
-    total, positives, calls = float(weights.sum()), float(weights[bad].sum()), float(weights[called].sum())
-    hits = float(weights[bad & called].sum())
-    spread = calls * (total - calls) * positives * (total - positives)
-    return (hits * total - calls * positives) / math.sqrt(spread) if spread > 0 else 0.0
+def sample_log_loss(bad: NDArray[np.bool_], p_bad: Floats) -> Floats:
+    """Negative log-likelihood of each label in nats; shape [samples]."""
+    p = np.clip(p_bad, _SMALLEST_P, 1 - _SMALLEST_P)
+    losses: Floats = -np.where(bad, np.log(p), np.log1p(-p))
+    return losses
 
 
 def rank_scores(labels: NDArray[np.integer], scores: Floats) -> Ranked:
@@ -178,17 +158,37 @@ def mismatch(expected: int, found: int, what: str) -> DataError:
     )
 
 
-def _resampled_mcc(resample: Resample) -> float | None:
-    if resample.called is None:
-        return None
-    return matthews(resample.weights, resample.bad, resample.called)
+def expected_curve(p_bad: Floats, counts: Floats | None = None) -> Curve:
+    """The curve that is expected of samples without labels, if their probabilities are calibrated.
+
+    A sample counts as p bad ones and 1 - p good ones: confidence-based performance estimation (NannyML, CBPE). It holds
+    as far as the calibration holds: an unnoticed change of the bad rate at equal behaviour is not in it.
+
+    Args:
+        p_bad: calibrated probabilities; shape [samples].
+        counts: number of samples with each probability, None for one each; shape [samples].
+
+    Raises:
+        DataError: a value is no probability, or all are 0 or all are 1.
+    """
+    p = np.asarray(p_bad, dtype=np.float64)
+    mass = np.ones(len(p)) if counts is None else np.asarray(counts, dtype=np.float64)
+    if not ((p >= 0) & (p <= 1)).all() or not 0 < float(mass @ p) < float(mass.sum()):
+        raise DataError(
+            f"expected probabilities with a mean between 0 and 1, found {len(p)} values that have none",
+            action="estimate from the calibrated probabilities of scored samples",
+        )
+    cuts, place = np.unique(p, return_inverse=True)
+    place = len(cuts) - 1 - place
+    bad, good = (
+        np.concatenate(([0.0], np.cumsum(np.bincount(place, mass * share, len(cuts))))) for share in (p, 1 - p)
+    )
+    return Curve(cuts=cuts[::-1].copy(), bad=bad / bad[-1], good=good / good[-1])
 
 
-# A metric is one function and one line here; evaluation_metrics, metrics.json and the report then contain it.
-# Metrics of resamples have an interval; None if the model has no threshold.
-INTERVAL_METRICS: dict[str, Callable[[Resample], float | None]] = {
-    "auc": lambda resample: resample.curve.auc,
-    "ks": lambda resample: resample.curve.ks,
-    "mcc": _resampled_mcc,
+# A metric is one function and one line, here or in ``resampled.INTERVAL_METRICS``; evaluation_metrics, metrics.json and
+# the report then contain it. These are computed once per split; those of resamples have an interval.
+POINT_METRICS: dict[str, Callable[[NDArray[np.integer], Floats], float]] = {
+    "expected_auc": lambda _, p_bad: expected_curve(p_bad).auc,
+    "expected_ks": lambda _, p_bad: expected_curve(p_bad).ks,
 }
-POINT_METRICS: dict[str, Callable[[NDArray[np.integer], Floats], float]] = {"brier": brier, "log_loss": log_loss}

@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from zigong.recipe.sections import Positive, Rate, Section, Share
 
+Baseline = Literal["majority", "last_status", "logistic", "lightgbm", "lightgbm_no_profile", "lightgbm_no_other_loans"]
+
 
 class TinyBase(Section):
     """A Mistral-architecture model trained in the run."""
@@ -175,6 +177,13 @@ class Evaluation(Section):
     bootstrap: Positive = Field(2000, description="bootstrap resamples of complete split units, for every interval")
     confidence: Rate = Field(0.95, description="coverage of the intervals")
     batch_tokens: Positive = Field(8192, description="padded tokens of one pass")
+    segments: tuple[str, ...] = Field(
+        (),
+        description="profile attributes by whose values every metric is measured, too; needs a profile in the source",
+    )
+    fairness: dict[str, str] = Field(
+        {}, description="profile attributes with the value that the other groups are compared with, such as sex: F"
+    )
 
 
 class Gate(Section):
@@ -185,7 +194,24 @@ class Gate(Section):
         0.05,
         description="the same against a champion trained on erased users, until the date of its replacement",
     )
+    max_auc_loss_to_baseline: Share | None = Field(
+        0.02, description="largest tolerated loss of AUC against the best baseline; null: not checked"
+    )
+    beat: tuple[Baseline, ...] = Field(
+        (), description="baselines, such as lightgbm, to which the paired AUC difference must exclude zero"
+    )
     beat_last_status: bool = Field(True, description="paired AUC difference to the lookup must exclude zero")
+    beat_constant: bool = Field(
+        True, description="Brier score and log-loss must be below those of the bad rate of select"
+    )
+    min_calibration_slope: float | None = Field(
+        0.7, description="least slope of label on log-odds of the calibrated probabilities; null: not checked"
+    )
+    max_calibration_slope: float | None = Field(1.4, description="largest such slope; null: not checked")
+    max_psi: float | None = Field(
+        0.25, gt=0, description="largest stability index of the scores, held-out against select; null: not checked"
+    )
+    max_miss: Share = Field(0.0, description="largest share of held-out prompts that the model answers with no choice")
     min_mcc: float = Field(
         0.0, description="MCC at the threshold must be above this; predicting the majority class has 0"
     )

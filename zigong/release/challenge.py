@@ -13,10 +13,13 @@ from zigong.evaluation.asked_model import AskedModel, ModelFolders
 from zigong.evaluation.calibration import Calibration, calibrated, fit_calibration
 from zigong.evaluation.held_out import flat_figures
 from zigong.evaluation.measured import ModelFigures
+from zigong.evaluation.slice_figures import fairness_warnings
+from zigong.evaluation.unadapted import CHANGE
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.recipe import Recipe
 from zigong.release.card_facts import model_card_of
-from zigong.release.gate import CHALLENGER, CHAMPION, LAST_STATUS, LIGHTGBM, Decision, Ending, decide
+from zigong.release.gate import CHALLENGER, CHAMPION, Decision, Evidence, decide
+from zigong.release.gate_checks import Ending
 from zigong.release.gate_samples import GateSamples, gate_samples
 from zigong.release.model import Model
 from zigong.release.points import points_quality
@@ -72,19 +75,27 @@ def decide_challenge(
         DataError: a model has no answer to one of the samples.
     """
     unit, challenger = recipe.split.unit, measured.model_id
-    compared = {CHALLENGER: challenger, LAST_STATUS: "last_status", LIGHTGBM: "lightgbm"}
+    compared = {name: name for name in measured.models(final_split(recipe)) if name != challenger}
+    compared |= {CHALLENGER: challenger}
     select = gate_samples(answers, members, {CHALLENGER: challenger}, split=SELECT, unit=unit)
     calibrations = {CHALLENGER: fit_calibration(select.scores[CHALLENGER], select.labels)}
     if champion is not None:
         compared[CHAMPION], calibrations[CHAMPION] = champion.model_id, champion.calibration
     held_out = gate_samples(answers, members, compared, split=final_split(recipe), unit=unit)
     threshold = measured.value(challenger, SELECT, "threshold")
+    evidence = Evidence(
+        select_scores=calibrated(calibrations[CHALLENGER], select.scores[CHALLENGER]),
+        bad_rate=float(select.labels.mean()),
+        missed=float(held_out.missed[CHALLENGER].mean()),
+        change_from_base=measured.value(challenger, SELECT, CHANGE),
+    )
     decision = decide(
         labels=held_out.labels,
         clusters=held_out.clusters,
         scores=held_out.scores
         | {role: calibrated(calibration, held_out.scores[role]) for role, calibration in calibrations.items()},
         threshold=threshold,
+        evidence=evidence,
         gate=recipe.gate,
         evaluation=recipe.evaluation,
         seed=recipe.seed,
@@ -92,12 +103,13 @@ def decide_challenge(
         alarms=alarms,
     )
     points = points_quality(measured, final_split(recipe))
+    warnings = (*(points.warnings if points is not None else ()), *fairness_warnings(measured.slices))
     return Challenge(
         measured=measured,
         held_out=held_out,
         calibration=calibrations[CHALLENGER],
         threshold=threshold,
-        decision=decision if points is None else replace(decision, warnings=points.warnings),
+        decision=replace(decision, warnings=warnings),
     )
 
 

@@ -4,50 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zigong.errors import ConfigError
-from zigong.evaluation.bootstrap import BootstrapResult, Interval, clustered_bootstrap
+from zigong.evaluation.bootstrap import BootstrapResult, clustered_bootstrap
+from zigong.evaluation.metrics import brier, log_loss
+from zigong.evaluation.shift import score_psi
 from zigong.recipe import Evaluation, Gate
+from zigong.release import gate_checks
+from zigong.release.gate_checks import Check, Ending
 
 Floats = NDArray[np.float64]
 
-CHALLENGER, CHAMPION, LAST_STATUS, LIGHTGBM = "challenger", "champion", "last_status", "lightgbm"
-
-IMPLAUSIBLE_AUC = 0.98
-
-_ROUNDING = 1e-9  # two equal AUCs, summed in another order, differ by less
+CHALLENGER, CHAMPION, LAST_STATUS = "challenger", "champion", "last_status"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
-    """One condition of the gate and its result."""
-
-    name: str
-    passed: bool
-    sentence: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ending:
-    """The deadline of a champion that was trained on erased users.
+class Evidence:
+    """What is known of a challenger apart from its scores on the held-out split.
 
     Attributes:
-        retrain_by: last day on which it may still be the champion.
-        today: the day of the decision.
+        select_scores: its calibrated p_bad on ``select``; shape [samples of select].
+        bad_rate: bad rate of ``select``, the constant that its probabilities are compared with.
+        missed: share of the held-out prompts that it answers with none of the choices.
+        change_from_base: largest difference of p_bad against the base without its adapter.
     """
 
-    retrain_by: date
-    today: date
-
-    @property
-    def is_overdue(self) -> bool:
-        """Whether the last day has passed."""
-        return self.today > self.retrain_by
+    select_scores: Floats
+    bad_rate: float
+    missed: float
+    change_from_base: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,35 +64,43 @@ def decide(
     clusters: NDArray[np.generic],
     scores: Mapping[str, Floats],
     threshold: float,
+    evidence: Evidence,
     gate: Gate,
     evaluation: Evaluation,
     seed: int,
     champion_ends: Ending | None = None,
     alarms: Sequence[str] = (),
 ) -> Decision:
-    """Compares a challenger with the lookup, the champion and a constant.
+    """Compares a challenger with the baselines, the champion, a constant and its own base.
 
     It is released if all of these hold:
 
     - the paired AUC difference to the last-status lookup has a lower bound above 0 (``gate.beat_last_status``);
+    - the same for every baseline of ``gate.beat``;
+    - the lower bound of the difference to the baseline with the largest AUC is not below
+      ``-gate.max_auc_loss_to_baseline``;
     - MCC at the threshold, which was chosen on ``select`` and not on these samples, is above ``gate.min_mcc``;
     - non-inferiority: the lower bound of the paired AUC difference to the champion is not below
       ``-gate.max_auc_loss``. It is refused if the samples are too few to exclude a
       larger loss;
+    - Brier score and log-loss are below those of a constant, the bad rate of ``select`` (``gate.beat_constant``);
+    - the calibration slope is within ``gate.min_calibration_slope`` and ``gate.max_calibration_slope``;
+    - the stability index of its scores against ``select`` is at most ``gate.max_psi``;
+    - its misses are at most ``gate.max_miss``;
+    - its answers differ from those of its base: a trained adapter that changes nothing was trained in vain or not used;
     - nothing separates the classes almost perfectly (``gate.alarm``): no attribute of the dataset, and no model with an
-      AUC above ``IMPLAUSIBLE_AUC``. Behaviour does not determine the outcome; an input that leaks it does.
+      AUC above ``gate_checks.IMPLAUSIBLE_AUC``. Behaviour does not determine the outcome; an input that leaks it does.
 
     A champion that was trained on erased users has to be replaced by a date. Until then its replacement may lose up to
     ``gate.max_auc_loss_of_replacement`` against it; afterwards the comparison is reported and does not decide, since
     the champion has to be replaced. The other conditions are the same.
 
-    The difference to LightGBM is reported only and does not affect the decision.
-
     Args:
         labels: labels of the held-out split, 1 = bad; shape [samples].
         clusters: person of each sample; shape [samples].
-        scores: p_bad of ``challenger`` and ``last_status``, and of ``champion`` and ``lightgbm`` where they exist.
+        scores: p_bad of ``challenger``, of ``champion`` where there is one, and of the baselines by name.
         threshold: probability at or above which the challenger classifies a sample as bad.
+        evidence: what else is known of the challenger.
         gate: the conditions.
         evaluation: number of resamples and confidence.
         seed: seed of the resamples.
@@ -111,14 +108,14 @@ def decide(
         alarms: sentences about attributes of the dataset that alone separate the classes.
 
     Raises:
-        ConfigError: the challenger or the lookup has no scores.
+        ConfigError: the challenger, the lookup or a baseline of ``gate.beat`` has no scores.
         DataError: scores do not cover the samples, or a class is missing.
     """
-    absent = {CHALLENGER, LAST_STATUS} - set(scores)
+    absent = {CHALLENGER, LAST_STATUS, *gate.beat} - set(scores)
     if absent:
         raise ConfigError(
-            f"expected scores of challenger and last_status, found none of {', '.join(sorted(absent))}",
-            action="score both on the held-out split before the gate",
+            f"expected scores of challenger, last_status and gate.beat, found none of {', '.join(sorted(absent))}",
+            action="score all of them on the held-out split before the gate",
         )
     result = clustered_bootstrap(
         labels,
@@ -130,105 +127,81 @@ def decide(
         reference=CHALLENGER,
         thresholds={CHALLENGER: threshold},
     )
-    checks = (_plausible(result, gate, alarms), *_checks(result, gate, evaluation.confidence, champion_ends))
+    psi = score_psi(evidence.select_scores, scores[CHALLENGER])
+    constant = np.full(len(labels), evidence.bad_rate)
+    losses = {"brier": brier(labels, constant), "log_loss": log_loss(labels, constant)}
+    checks = (
+        gate_checks.plausible(result.auc, gate, alarms),
+        *_compared(result, gate, evaluation.confidence),
+        _against_champion(result, gate, evaluation.confidence, champion_ends),
+        *_probabilities(result, gate, losses),
+        *_samples(gate, evidence, psi),
+    )
     failed = tuple(check.sentence for check in checks if not check.passed)
     return Decision(
         decision="refused" if failed else "released",
         reasons=failed or tuple(check.sentence for check in checks),
         checks=checks,
-        figures=_figures(result, threshold),
+        figures={
+            **_figures(result),
+            **{f"{name}_of_constant": loss for name, loss in losses.items()},
+            "threshold": threshold,
+            "psi": psi,
+            "miss": evidence.missed,
+            "change_from_base": evidence.change_from_base,
+        },
     )
 
 
-def _checks(result: BootstrapResult, gate: Gate, confidence: float, ends: Ending | None) -> tuple[Check, ...]:
-    checks = [_exceeds_mcc(result.mcc[CHALLENGER], gate.min_mcc)]
-    if gate.beat_last_status:
-        checks.insert(0, _beats_lookup(result.auc_differences[LAST_STATUS], confidence))
+def _compared(result: BootstrapResult, gate: Gate, confidence: float) -> list[Check]:
+    """The comparisons with the baselines."""
+    others = {name: found for name, found in result.auc_differences.items() if name != CHAMPION}
+    beaten = dict.fromkeys([*([LAST_STATUS] if gate.beat_last_status else []), *gate.beat])
+    checks = [gate_checks.beats(name, others[name], confidence) for name in beaten]
+    if gate.max_auc_loss_to_baseline is not None:
+        tolerated = gate.max_auc_loss_to_baseline
+        checks.append(gate_checks.near_best_baseline(others, result.auc, tolerated, confidence))
+    return [*checks, gate_checks.exceeds_mcc(result.mcc[CHALLENGER], gate.min_mcc)]
+
+
+def _against_champion(result: BootstrapResult, gate: Gate, confidence: float, ends: Ending | None) -> Check:
     difference = result.auc_differences.get(CHAMPION)
-    if difference is not None and ends is not None:
-        checks.append(_replaces(difference, ends, gate.max_auc_loss_of_replacement, confidence))
-    elif difference is not None:
-        checks.append(_not_inferior(difference, gate.max_auc_loss, confidence))
-    else:
-        checks.append(Check(name="not_inferior", passed=True, sentence="There is no champion to compare it with."))
-    return tuple(checks)
+    if difference is None:
+        return gate_checks.no_champion()
+    if ends is not None:
+        return gate_checks.replaces(difference, ends, gate.max_auc_loss_of_replacement, confidence)
+    return gate_checks.not_inferior(difference, gate.max_auc_loss, confidence)
 
 
-def _beats_lookup(difference: Interval, confidence: float) -> Check:
-    passed = difference.low > _ROUNDING
-    verdict = "above" if passed else "not clearly above"
-    return Check(
-        name="beats_last_status",
-        passed=passed,
-        sentence=f"AUC is {verdict} that of the last-status lookup: {_formatted(difference, confidence)}, and the "
-        "lower bound must exceed 0.",
-    )
+def _probabilities(result: BootstrapResult, gate: Gate, constant: Mapping[str, float]) -> list[Check]:
+    """Whether the calibrated probabilities are worth more than a constant, and as extreme as they should be."""
+    checks = []
+    if gate.beat_constant:
+        checks += [
+            gate_checks.beats_constant(name, result.figures[name][CHALLENGER].value, loss)
+            for name, loss in constant.items()
+        ]
+    if gate.min_calibration_slope is not None or gate.max_calibration_slope is not None:
+        found = result.figures["calibration_slope"].get(CHALLENGER)
+        checks.append(gate_checks.calibrated_slope(found, gate.min_calibration_slope, gate.max_calibration_slope))
+    return checks
 
 
-def _exceeds_mcc(found: Interval, least: float) -> Check:
-    passed = found.value > least
-    return Check(
-        name="min_mcc",
-        passed=passed,
-        sentence=f"MCC at the threshold from select is {found.value:.3f}, which is {'' if passed else 'not '}above "
-        f"the required {least:.3f}.",
-    )
-
-
-def _not_inferior(difference: Interval, tolerated: float, confidence: float) -> Check:
-    passed = difference.low >= -tolerated - _ROUNDING
-    verdict = "excludes" if passed else "does not exclude"
-    return Check(
-        name="not_inferior",
-        passed=passed,
-        sentence=f"Against the champion {_formatted(difference, confidence)}, which {verdict} a loss of more than "
-        f"{tolerated:.4f}.",
-    )
-
-
-def _replaces(difference: Interval, ends: Ending, tolerated: float, confidence: float) -> Check:
-    """Comparison with a champion that has to be replaced."""
-    why = f"The champion was trained on erased users and has to be replaced no later than {ends.retrain_by}"
-    if ends.is_overdue:
-        passed, rest = (
-            True,
-            f", which has passed: {_formatted(difference, confidence)}; the comparison does not affect the decision.",
-        )
-    else:
-        usual = _not_inferior(difference, tolerated, confidence)
-        passed, rest = usual.passed, f". {usual.sentence}"
-    return Check(name="not_inferior", passed=passed, sentence=why + rest)
-
-
-def _plausible(result: BootstrapResult, gate: Gate, alarms: Sequence[str]) -> Check:
-    models = [
-        f"AUC of {name} is {found.value:.3f}" for name, found in result.auc.items() if found.value > IMPLAUSIBLE_AUC
+def _samples(gate: Gate, evidence: Evidence, psi: float) -> list[Check]:
+    """Whether the scores are stable, every prompt is answered, and the adapter has an effect."""
+    return [
+        *([gate_checks.stable_scores(psi, gate.max_psi)] if gate.max_psi is not None else []),
+        gate_checks.answers_every_prompt(evidence.missed, gate.max_miss),
+        gate_checks.uses_training(evidence.change_from_base),
     ]
-    found = [*alarms, *models]
-    if not found:
-        sentence = f"No single attribute separates the classes, and no model has an AUC above {IMPLAUSIBLE_AUC}."
-    else:
-        sentence = (
-            f"Possible leakage of the outcome: {'; '.join(found)}. Check when its values become known (zigong "
-            "audit-leakage); once they are proven to be known before T, set gate.alarm: warn."
-        )
-    return Check(name="plausible", passed=not found or gate.alarm == "warn", sentence=sentence)
 
 
-def _formatted(difference: Interval, confidence: float) -> str:
-    return (
-        f"the paired difference is {difference.value:+.4f} "
-        f"({confidence:.0%} interval {difference.low:+.4f} to {difference.high:+.4f})"
-    )
-
-
-def _figures(result: BootstrapResult, threshold: float) -> dict[str, float]:
+def _figures(result: BootstrapResult) -> dict[str, float]:
+    measured = ("auc", "ks", "mcc", "brier", "log_loss", "calibration_slope")
     named = {
-        "auc": result.auc[CHALLENGER],
-        "ks": result.ks[CHALLENGER],
-        "mcc": result.mcc[CHALLENGER],
+        **{name: result.figures[name][CHALLENGER] for name in measured if CHALLENGER in result.figures[name]},
         **{f"auc_minus_{other}": difference for other, difference in result.auc_differences.items()},
     }
     ends = {f"{name}_{end}": getattr(found, end) for name, found in named.items() for end in ("low", "high")}
     values = {name: found.value for name, found in named.items()}
-    return {**values, **ends, "threshold": threshold, "persons": float(result.clusters)}
+    return {**values, **ends, "persons": float(result.clusters)}

@@ -80,7 +80,10 @@ Scaling: {{ facts.scaling | inline }}
 {{ facts.decision.decision }}:
 
 {% for check in facts.decision.checks -%}
-- {{ "passed" if check.passed else "FAILED" }}: {{ check.sentence | inline }}
+- {{ "passed" if check.passed else "FAILED" }}: {{ check.sentence | inline }}\
+{% if check.observed is not none and check.bound %} \
+Observed {{ "%.4g" | format(check.observed) }}, required {{ check.bound | inline }}.{% endif %}
+
 {% endfor %}
 {% if facts.influence -%}
 ## Selection of the training samples

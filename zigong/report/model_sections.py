@@ -13,7 +13,8 @@ from zigong.dataset.members import SPLITS, final_split
 from zigong.evaluation.bootstrap import Interval
 from zigong.evaluation.calibration import calibrated, fit_calibration
 from zigong.evaluation.measured import ModelFigures, measured_in
-from zigong.evaluation.metrics import INTERVAL_METRICS, POINT_METRICS
+from zigong.evaluation.metrics import POINT_METRICS
+from zigong.evaluation.resampled import INTERVAL_METRICS
 from zigong.release.scaling import card_scores
 from zigong.report.run_report import (
     Diagnostic,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor, nn, zeros_like
 
 from zigong.errors import ConfigError, DataError
 from zigong.files.atomic import write_json
@@ -57,6 +58,18 @@ def save_adapter(adapted: PeftModel, folder: Path) -> str:
         folder / CONFIG, {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
     )
     return adapter_digest(folder)
+
+
+def save_neutral_adapter(source: Path, folder: Path) -> None:
+    """Writes a copy of an adapter whose weights are zero, with which a model answers as its base does.
+
+    Raises:
+        ConfigError: a file of the adapter is missing or pickled.
+    """
+    weights = read_adapter(source, digest=None)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: zeros_like(item) for name, item in weights.items()}, folder / WEIGHTS, metadata={"format": "pt"})
+    shutil.copyfile(source / CONFIG, folder / CONFIG)
 
 
 def adapter_weights(adapted: PeftModel) -> dict[str, Tensor]:

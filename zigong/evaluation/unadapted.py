@@ -1,0 +1,64 @@
+"""Whether a model's answers differ from those of its base: an adapter that is trained in vain, or not served."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from zigong.evaluation.asked_model import AskedModel, ModelFolders
+from zigong.evaluation.held_out import Figure
+from zigong.evaluation.held_out_answers import model_answers
+from zigong.evaluation.prompt_sources import SamplePrompts
+from zigong.runs.job import Job
+from zigong.training.adapters import save_neutral_adapter
+
+CHANGE = "largest_change_from_base"
+SELECT = "select"
+
+
+def change_from_base(
+    job: Job, model_id: str, asked: AskedModel, folders: ModelFolders, prompts: SamplePrompts, own: pa.Table
+) -> Figure:
+    """The largest difference between p_bad of a model and of its base, over the largest user bucket of ``select``.
+
+    Args:
+        job: the job that evaluates the model.
+        model_id: the model.
+        asked: the model and its question.
+        folders: the folders of its files.
+        prompts: its prompts.
+        own: its answers, with sample_id and p_bad.
+    """
+    neutral = replace(folders, adapter=job.scratch / "neutral_adapter")
+    save_neutral_adapter(folders.adapter, neutral.adapter)
+    sample = largest_bucket(job.sample_source().members([SELECT]))
+    base = model_answers(
+        "base",
+        AskedModel.of(asked.prompts, neutral),
+        neutral,
+        replace(prompts, splits=(SELECT,)),
+        sample,
+        recipe=job.recipe,
+        stage=job.stage("evaluation_answers_of_base"),
+    )
+    value = largest_change(own, base)
+    return Figure(model_id=model_id, split=SELECT, metric=CHANGE, value=value, low=None, high=None, samples=len(sample))
+
+
+def largest_bucket(members: pa.Table) -> pa.Table:
+    """The members of the user bucket with the most members, the first one if several are equal."""
+    buckets: Sequence[int] = members["user_bucket"].to_pylist()
+    counts = np.bincount(buckets)
+    return members.filter(pc.equal(members["user_bucket"], int(counts.argmax())))
+
+
+def largest_change(own: pa.Table, base: pa.Table) -> float:
+    """The largest difference of p_bad over the samples of ``base``, all of which ``own`` has."""
+    scores = pd.Series(own["p_bad"].to_numpy(), index=own["sample_id"].to_pandas())
+    change = scores.loc[base["sample_id"].to_pandas()].to_numpy() - base["p_bad"].to_numpy()
+    return float(np.abs(change).max())
