@@ -257,15 +257,8 @@ def test_27_the_released_points_are_measured_and_many_at_one_end_are_warned_of()
         members = pa.table(
             {"sample_id": names, "user_id": names, "split": ["select", "oot"] * (size // 2), "label": labels}
         )
-        figures = held_out_figures(
-            members,
-            Published.of(members, {"m": p}),
-            final="m",
-            splits=SPLITS,
-            unit="user_id",
-            settings=Evaluation(bootstrap=5),
-            seed=1,
-        )
+        published, few = Published.of(members, {"m": p}), Evaluation(bootstrap=5)
+        figures = held_out_figures(members, published, final="m", splits=SPLITS, unit="user_id", settings=few, seed=1)
         figures += points_figures(members, p, model_id="m", splits=SPLITS, card=card)
         measured = {(item.model_id, item.split, item.metric): item for item in figures}
         found = points_quality(ModelFigures(model_id="m", figures=measured), "oot")
