@@ -23,6 +23,7 @@ from zigong.lakehouse.commits import create_if_missing, own_commits
 from zigong.lakehouse.deliveries import DeliveredFile, Delivery, EventCounts, deliveries_of, frontier, record_delivery
 from zigong.lakehouse.lost_files import require_readable
 from zigong.lakehouse.tables import latest_version, open_pinned, published_version
+from zigong.quality.rows import REASONS, conform
 from zigong.runs.handover import MissingProfiles
 from zigong.runs.job import Job
 from zigong.runs.known_dates import NewestDates
@@ -164,13 +165,14 @@ def warn_of_shared_keys(job: Job, source: str, events: DataFrame) -> None:
 
 
 def leave_missing_profiles(job: Job, events: DataFrame) -> None:
-    """Hands over the number of users of the delivered events that have no profile.
+    """Hands over the number of users of the published events that have no profile.
 
     Args:
-        events: the rows that were to be published, which are computed already; reading the table would open a file
-            for every date.
+        events: the rows to publish, those that broke a rule among them; they are computed already, and reading the
+            table would open a file for every date.
     """
-    found = profiled_users(events, job.read("user_profiles"))
+    published = conform(events, table_contract(EVENTS.table)).where(F.size(REASONS) == 0)
+    found = profiled_users(published, job.read("user_profiles"))
     missing = f"{found.without_profile:,} of {found.users:,}" if found.without_profile else None
     job.leave(MissingProfiles(users_without_profile=missing))
     job.run.add_metrics({"users.of_events": found.users, "users.without_profile": found.without_profile})
