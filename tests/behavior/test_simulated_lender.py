@@ -43,6 +43,7 @@ def contents(spark: SparkSession, folder: Path) -> list[list[str]]:
     return [sorted(row[0] for row in frame.select(F.to_json(F.struct("*"))).collect()) for frame in frames]
 
 
+@pytest.mark.soak
 def test_rows_do_not_depend_on_how_spark_partitions_the_work(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
     before = {name: spark.conf.get(name, None) for name in DIVISIONS}
     try:

@@ -151,6 +151,7 @@ def test_by_default_nothing_is_dropped_and_without_near_only_equal_texts_are_fou
     assert counts == Repetitions(exact=1, near=0, held_out_exact={"oot": 1}, held_out_near={}, crowded_texts=0)
 
 
+@pytest.mark.soak
 def test_ten_thousand_equal_and_a_thousand_near_prompts_do_not_cost_all_pairs(spark: SparkSession) -> None:
     """1,000 near texts share their buckets; all pairs would be half a million."""
     near = [(f"n{n:05d}", f"v{n}", "train", f"n{n}", "No", [*range(100), 1000 + n]) for n in range(1_000)]

@@ -42,7 +42,11 @@ def built(tiny_run: FinishedRun, kept: HistoryPolicy) -> list[dict[str, object]]
 
 @pytest.mark.parametrize(
     "wanted",
-    [PUBLISHED, *(HistoryPolicy(max_events=number, timezone="Asia/Shanghai") for number in (11, 3))],
+    [
+        pytest.param(PUBLISHED, marks=pytest.mark.soak),
+        pytest.param(HistoryPolicy(max_events=11, timezone="Asia/Shanghai"), marks=pytest.mark.soak),
+        HistoryPolicy(max_events=3, timezone="Asia/Shanghai"),
+    ],
     ids=str,
 )
 def test_a_shorter_history_equals_the_one_that_spark_builds(

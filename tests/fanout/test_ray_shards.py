@@ -124,6 +124,7 @@ def test_a_worker_that_hangs_is_ended_and_its_shard_is_computed_by_the_next_atte
     assert [item.rows for item in _run(shards, notes, worker=Hanging, engine=IMPATIENT)] == [2, 2, 2]
 
 
+@pytest.mark.soak
 def test_a_shard_on_which_every_worker_hangs_is_named_with_the_stacks_of_the_hang(notes: Path) -> None:
     shards = _shards(2)
     shards[1]["hangs"] = "always"

@@ -70,6 +70,7 @@ def score(lake: ScoredLake, folder: Path, *, deadly: tuple[str, ...] = (), **mor
     return staged_rows(folder / "stage", manifests, lake.members["sample_id"])
 
 
+@pytest.mark.soak
 def test_scores_survive_half_written_shards_and_a_killed_worker(
     lake: ScoredLake, undisturbed: pa.Table, local_ray: None, tmp_path: Path
 ) -> None:

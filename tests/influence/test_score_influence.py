@@ -72,6 +72,7 @@ def test_a_second_run_computes_only_what_no_run_has_scored_and_has_the_same_bits
     assert counts == {"taken_over": len(before) - 3, "computed": 3, "refused": 0}
 
 
+@pytest.mark.soak
 def test_users_on_token_trees_have_the_scores_of_separate_samples(tiny_run: FinishedRun, root: Path) -> None:
     separate = rows(root, "influence_scores").sort_by("sample_id")
     run = second_run(tiny_run, root, "trees", "influence.engine=trees", "influence.batch_tokens=1024")

@@ -125,7 +125,7 @@ def test_sql_that_fails_on_a_row_is_reported_without_its_value(spark: SparkSessi
     mapping = MAPPING.replace("CAST(NULL AS INT) AS days", "CAST(KIND AS INT) AS days")
     result = checked(spark, tmp_path, HEADER + "anna,1,2023-03-25 22:00:00,hidden,,red\n", mapping)
     (finding,) = result.findings
-    assert finding.section == "events"
+    assert (finding.section, finding.column, finding.rows) == ("events", "days_past_due", None)
     assert "CAST_INVALID_INPUT in CAST(KIND AS INT)" in finding.problem
     assert "hidden" not in str(finding)
 

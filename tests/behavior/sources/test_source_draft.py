@@ -58,6 +58,7 @@ def test_types_identifiers_and_separators_are_inferred(tmp_path: Path) -> None:
     assert not any(cell in (tmp_path / "bank.yaml").read_text() for cell in ("7001", "Alpha", "phone"))
 
 
+@pytest.mark.soak
 def test_a_check_of_a_draft_lists_open_questions(spark: SparkSession, tmp_path: Path) -> None:
     samples(tmp_path)
     drafted(tmp_path, "payments.csv", "logins.jsonl", "codes.parquet")

@@ -106,6 +106,7 @@ def test_the_line_of_a_row_tells_twins_apart(spark: SparkSession, mapping: Sourc
     assert events.select("event_id").distinct().count() == 5
 
 
+@pytest.mark.soak
 def test_the_check_lists_the_rows_of_every_file_and_names_the_others(
     spark: SparkSession, mapping: SourceMapping, folder: Path
 ) -> None:
