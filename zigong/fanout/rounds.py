@@ -20,14 +20,17 @@ import pyarrow as pa
 import ray
 import ray.data
 
+from zigong.console import LOG
 from zigong.errors import InfraError
 from zigong.fanout.cluster import failure, original_error, raise_if_failed
+from zigong.fanout.idle import IdleError, age_seconds, ended_if_idle
 from zigong.fanout.staged import Shard, ShardManifest, complete_shard, write_shard
 from zigong.fanout.waiting import release_actors, signs_of_life, wait_for_cpus
 from zigong.recipe import Engine
 
 BUILDS = ".*.build"
 BEGUN, SILENT = "begun", "Timeout ("  # of a file of starts: one line for each start, and the heading of faulthandler
+MAX_IDLE_ROUNDS = 3
 SHARDS_IN_FLIGHT = 2  # per actor: the current one and the next
 
 
@@ -83,14 +86,17 @@ def compute(
 ) -> list[Shard]:
     """Computes shards in rounds, each with fresh actors, and returns those whose worker died at every attempt.
 
+    A round in which nobody computes and nothing finishes for ``engine.ray_idle_timeout_s`` is ended: Ray was seen to
+    wait for ever there, with idle actors. Fresh actors compute its rest.
+
     Ray restarts an actor that dies and retries its shards, ``attempts`` times in total. Ray also counts an attempt for
     the shard queued behind the one that ended the worker; a shard that was never started goes to the next round.
 
     Raises:
         ZigongError: a worker raised it; any other error of a worker is a WorkerError.
-        InfraError: workers die before they start a shard, or hang on a shard at every attempt.
+        InfraError: workers die before they start a shard, hang on a shard at every attempt, or Ray idles again.
     """
-    waiting, suspects = list(shards), []
+    waiting, suspects, idle_rounds = list(shards), list[Shard](), 0
     while waiting:
         known = {shard["shard"]: shard for shard in waiting}
         begun = sum(_begun(work, shard) for shard in waiting)
@@ -99,16 +105,21 @@ def compute(
             with (
                 closing(_outcomes(work, waiting, retries=attempts - 1)) as outcomes,
                 signs_of_life("shards", partial(_unfinished, known)),
+                ended_if_idle(work.engine.ray_idle_timeout_s, partial(_at_work, work, known)) as sign,
             ):
                 for row in outcomes:
+                    sign()
                     raise_if_failed(json.loads(row["outcome"]))
                     finished(known.pop(row["shard"]))
+        except IdleError:
+            idle_rounds += 1
+            _require_fewer_idle_rounds(work, idle_rounds, len(known))
         finally:
             release_actors()
         left = [shard for shard in known.values() if work.manifest(shard) is None]
         for shard in [shard for name, shard in known.items() if shard not in left]:
             finished(shard)  # staged, but its worker died before it returned
-        if len(left) == len(waiting) and sum(_begun(work, shard) for shard in left) == begun:
+        if not idle_rounds and len(left) == len(waiting) and sum(_begun(work, shard) for shard in left) == begun:
             raise InfraError(
                 f"workers die before they start; {len(left)} shards are not computed, first {left[0]['shard']}",
                 action="read the logs of the cluster (memory is the usual cause), then run the step again: it resumes",
@@ -121,6 +132,22 @@ def compute(
 
 def _unfinished(known: Mapping[str, Shard]) -> dict[str, object]:
     return {"unfinished_shards": len(known)}
+
+
+def _at_work(work: ShardWork, known: Mapping[str, Shard]) -> bool:
+    """Whether an actor builds its worker or computes a shard; a record that outlives the longest time is of a death."""
+    records = [*work.stage_folder.glob(BUILDS), *(work.starts(shard) for shard in list(known.values()))]
+    return any(age_seconds(record) < work.engine.ray_worker_timeout_s for record in records)
+
+
+def _require_fewer_idle_rounds(work: ShardWork, idle_rounds: int, unfinished: int) -> None:
+    LOG.warning("Ray is idle: fresh actors compute the rest", extra={"fields": {"unfinished_shards": unfinished}})
+    if idle_rounds >= MAX_IDLE_ROUNDS:
+        raise InfraError(
+            f"{unfinished} shards are not computed: in {idle_rounds} rounds no worker did anything for "
+            f"{work.engine.ray_idle_timeout_s} s",
+            action="read the logs of the cluster, then run the step again: it resumes",
+        )
 
 
 def _begun(work: ShardWork, shard: Shard) -> int:

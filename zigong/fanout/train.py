@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, Result, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
-from zigong.errors import ConfigError, ZigongError
+from zigong.errors import ConfigError, InfraError, ZigongError
 from zigong.fanout.cluster import failure, open_ray, original_error, raise_if_failed
 from zigong.fanout.waiting import signs_of_life, wait_for_cpus
 from zigong.recipe import Engine
+
+SECONDS_BETWEEN_LOOKS = 1.0
 
 
 def run_on_ray(work: Callable[[], dict[str, Any]], *, engine: Engine, name: str, storage: Path) -> dict[str, Any]:
@@ -30,7 +35,7 @@ def run_on_ray(work: Callable[[], dict[str, Any]], *, engine: Engine, name: str,
     Raises:
         ConfigError: ``storage`` is not absolute.
         ZigongError: ``work`` raised it.
-        InfraError: Ray lost the worker.
+        InfraError: Ray lost the worker, or did not start it within ``engine.ray_idle_timeout_s``.
         Exception: any other error that ``work`` raised, unchanged.
     """
     if not storage.is_absolute():
@@ -57,7 +62,7 @@ def run_on_ray(work: Callable[[], dict[str, Any]], *, engine: Engine, name: str,
     wait_for_cpus(1, purpose=f"the training {name}")
     try:
         with signs_of_life(f"training {name}", lambda: {"begun": begun.exists()}):
-            outcome = json.loads(trainer.fit().return_value)
+            outcome = json.loads(_fitted(trainer, begun, engine.ray_idle_timeout_s).return_value)
     except WorkerGroupError as error:
         raise original_error(error.worker_failures[min(error.worker_failures)]) from error
     except TrainingFailedError as error:
@@ -65,3 +70,29 @@ def run_on_ray(work: Callable[[], dict[str, Any]], *, engine: Engine, name: str,
     raise_if_failed(outcome)
     result: dict[str, Any] = outcome["result"]
     return result
+
+
+def _fitted(trainer: TorchTrainer, begun: Path, longest_s: float) -> Result:
+    """Runs a trainer in a thread, where Ray Train cannot replace the reaction to Ctrl-C for the rest of the process.
+
+    Raises:
+        InfraError: the training has not begun after ``longest_s``.
+    """
+    ended: Future[Result] = Future()
+
+    def fit() -> None:
+        try:
+            ended.set_result(trainer.fit())
+        except BaseException as error:  # raised again where the result is read
+            ended.set_exception(error)
+
+    threading.Thread(target=fit, daemon=True, name="training").start()
+    since = time.monotonic()
+    while not wait([ended], timeout=SECONDS_BETWEEN_LOOKS).done:
+        if not begun.exists() and time.monotonic() - since > longest_s:
+            raise InfraError(
+                f"the training has not begun after {longest_s:g} s",
+                action="read the logs of the cluster, then run the step again; raise engine.ray_idle_timeout_s if the "
+                "cluster needs longer to start a node",
+            )
+    return ended.result()

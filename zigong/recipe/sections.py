@@ -52,6 +52,11 @@ class Engine(Section):
     ray_worker_timeout_s: Positive = Field(
         7200, description="seconds that a worker may take to load a model or to compute one shard; then it is ended"
     )
+    ray_idle_timeout_s: Positive = Field(
+        600,
+        description="seconds in which no worker of a step computes and nothing finishes; then fresh workers start. A "
+        "cluster may need as long to start its nodes",
+    )
     rescore: Literal["changed", "all"] = Field(
         "changed",
         description="changed: reuse the published influence scores of unchanged samples; all: compute every score",
