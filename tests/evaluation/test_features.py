@@ -30,8 +30,12 @@ def _naive_features(t: datetime, profile: dict[str, str], events: list[Event], k
         found[f"dpd_lag_{lag}"] = event["days_past_due"] if event else None
     for window, months in {"1m": 1, "3m": 3, "6m": 6, "12m": 12, "24m": 24, "all": 1000}.items():
         near = [event for event in events if back(event) <= months]
+        oldest = max((back(event) for event in events), default=0)
         for kind in kinds:
-            found[f"count_{kind}_{window}"] = sum(event["event_type"] == kind for event in near)
+            number = sum(event["event_type"] == kind for event in near)
+            found[f"rate_{kind}_all" if window == "all" else f"count_{kind}_{window}"] = (
+                number / max(oldest, 1) if window == "all" else number
+            )
         found[f"max_dpd_{window}"] = max(
             (e["days_past_due"] for e in near if e["days_past_due"] is not None), default=None
         )

@@ -37,11 +37,11 @@ def feature_space(features: pd.DataFrame, columns: Sequence[str]) -> FeatureSpac
 def aligned(space: FeatureSpace, features: pd.DataFrame) -> pd.DataFrame:
     """The features in the columns of training: unseen categories and absent columns become missing values.
 
-    A count or amount of an event type that this split lacks has no column: its value is 0, not missing.
+    A count, rate or amount of an event type that this split lacks has no column: its value is 0, not missing.
     """
     columns: dict[str, object] = {}
     for name in space.numbers:
-        absent = 0.0 if name.removeprefix(OTHER).startswith(("count_", "amount_")) else np.nan
+        absent = 0.0 if name.removeprefix(OTHER).startswith(("count_", "rate_", "amount_")) else np.nan
         columns[name] = pd.to_numeric(features[name], errors="coerce") if name in features else absent
     for name, categories in space.words.items():
         values = features[name].astype(object) if name in features else [None] * len(features)

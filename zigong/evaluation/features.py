@@ -33,7 +33,8 @@ _MICROSECONDS_PER_DAY = 86_400_000_000
 FEATURES = {
     "status_lag_K": "type of the K-th last outcome event, K from 1 to 12",
     "dpd_lag_K": "days past due of that event",
-    "count_EVENT_WINDOW": "number of events of a type",
+    "count_EVENT_WINDOW": "number of events of a type; no such column for all",
+    "rate_EVENT_all": "number of events of a type per month from the first event to T, at least one month",
     "max_dpd_WINDOW": "largest days past due",
     "months_since_dpd_D": "months from the last event with D (1 or 30) or more days past due to T",
     "amount_EVENT_CURRENCY_3m": "sum of the amounts of a type",
@@ -44,7 +45,8 @@ FEATURES = {
     "profile_KEY": "value of the profile",
     "loans": "number of the client's loans, the observed one included",
     "months_of_loan": "months from the first event of the observed loan to T",
-    "other_count_EVENT_WINDOW": "number of events of a type, summed over the other loans",
+    "other_count_EVENT_WINDOW": "number of events of a type, summed over the other loans; no such column for all",
+    "other_rate_EVENT_all": "that number of all events per month from the first event of any other loan to T",
     "other_max_dpd_WINDOW": "largest days past due of any other loan",
     "other_months_since_dpd_D": "months from the last such event of any other loan to T",
     "other_amount_EVENT_CURRENCY_3m": "sum of the amounts of a type over the other loans",
@@ -151,10 +153,13 @@ def _chosen_windows(events: Events) -> Iterator[tuple[str, Flags]]:
 
 
 def _counts(events: Events) -> pd.DataFrame:
+    """Events of each type per window; of all events per month, since a bare number grows with the calendar."""
     columns: dict[str, Floats] = {}
-    for window, chosen in _chosen_windows(events):
-        counts = _per_type(events, chosen, None)
-        columns |= {f"count_{name}_{window}": counts[:, code] for code, name in enumerate(events.types)}
+    for months in WINDOW_MONTHS:
+        counts = _per_type(events, events.months_back <= months, None)
+        columns |= {f"count_{name}_{months}m": counts[:, code] for code, name in enumerate(events.types)}
+    rates = _per_type(events, np.ones(len(events.row), dtype=bool), None) / np.maximum(_oldest(events), 1.0)[:, None]
+    columns |= {f"rate_{name}_all": rates[:, code] for code, name in enumerate(events.types)}
     return pd.DataFrame(columns, index=range(events.rows), dtype=np.float32)
 
 
