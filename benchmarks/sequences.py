@@ -19,6 +19,10 @@ import pyarrow.dataset as ds
 from rich.console import Console
 from rich.table import Table
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.every_event import require_every_event
+
 HOME = Path(__file__).resolve().parent.parent
 DATA, OUT = HOME / "build" / "bench" / "data", HOME / "build" / "bench"
 PEERS_PYTHON = HOME / "build" / "venv-bench" / "bin" / "python"
@@ -43,7 +47,9 @@ def main(largest: int = LARGE) -> None:
 
 def growth(events: int) -> Figures:
     """Simulates an input of a size and builds its sequences, twice if that takes only minutes."""
-    return with_input(run("ours", made(events)), events)
+    built = run("ours", made(events))
+    require_every_event(made(events), DAY)
+    return with_input(built, events)
 
 
 def with_input(built: Figures, events: int) -> Figures:

@@ -15,14 +15,16 @@ from zigong.behavior.sources.ingest import deduplicated, events_from, profiles_f
 DATA, MARKS = public_data("calm")
 KEY = b"zigong-public-demo-key"
 T = datetime(2000, 1, 1)
-SLOW = pytest.mark.soak  # its codes are words of 20 columns, and Spark takes minutes over the plan
 
-pytestmark = MARKS
+pytestmark = [
+    pytest.mark.soak,  # their codes are words of up to 20 columns, and Spark takes minutes over the plan
+    *MARKS,
+]
 
 
 @pytest.mark.parametrize(
     ("name", "good", "bad", "features"),
-    [pytest.param("german", 700, 300, 20, marks=SLOW), ("australian", 307, 383, 14)],
+    [("german", 700, 300, 20), ("australian", 307, 383, 14)],
 )
 def test_every_client_has_a_profile_and_an_outcome_and_an_empty_sequence(
     spark: SparkSession, name: str, good: int, bad: int, features: int
@@ -44,7 +46,6 @@ def test_every_client_has_a_profile_and_an_outcome_and_an_empty_sequence(
     assert {len(row["attributes"]) for row in profiles} == {features}
 
 
-@pytest.mark.soak
 @pytest.mark.parametrize("name", ["german", "australian"])
 def test_the_check_has_no_findings(spark: SparkSession, name: str) -> None:
     assert check_source(spark, load_mapping(name), str(DATA), timezone="Asia/Shanghai").findings == ()

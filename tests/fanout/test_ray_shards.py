@@ -158,6 +158,7 @@ def test_keys_that_end_their_worker_each_time_are_isolated_and_the_others_are_co
     assert not list(notes.iterdir())
 
 
+@pytest.mark.soak
 def test_a_shard_that_kills_its_worker_and_has_unknown_keys_is_an_infra_error(notes: Path) -> None:
     with pytest.raises(InfraError, match="1 shards end their worker each time, first s0"):
         _run([{"shard": "s0", "numbers": ["1"]}], notes, worker=Deadly, arguments={"deadly": ["1"]})

@@ -116,6 +116,7 @@ def test_the_cap_counts_the_samples_of_all_tasks_of_a_user(spark: SparkSession) 
     assert max(Counter(owners[row["sample_id"]] for row in found).values()) == 3
 
 
+@pytest.mark.soak
 def test_the_mix_depends_on_the_seed_and_not_on_partitions(spark: SparkSession) -> None:
     settings = Mix(fraction=0.4, influence_share=0.3, max_per_user=4)
     first = mixed(pool(spark), settings)

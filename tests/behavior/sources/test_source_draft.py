@@ -73,6 +73,7 @@ def test_a_check_of_a_draft_lists_open_questions(spark: SparkSession, tmp_path: 
     assert result.summary.event_types == {"logins": 2, "payments": 3}
 
 
+@pytest.mark.soak
 def test_a_file_without_keys_and_times_is_drafted_and_explained(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "plain.csv").write_text("colour,size\nred,1\n")
     assert drafted(tmp_path, "plain.csv")[0] == 0

@@ -25,6 +25,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.soak
 def test_the_check_prints_the_output_shown_on_the_page(spark: SparkSession, page: Path) -> None:
     result = check_source(spark, load_mapping(page / "bank.yaml"), str(page), timezone="UTC")
     found = [
