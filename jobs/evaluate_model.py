@@ -5,6 +5,7 @@ import numpy as np
 from zigong.dataset.members import final_split
 from zigong.evaluation.asked_model import AskedModel, ModelFolders
 from zigong.evaluation.baselines import baselines_of
+from zigong.evaluation.cards import card_answers
 from zigong.evaluation.figures import evaluation_figures
 from zigong.evaluation.held_out import Published, exported, metric_rows
 from zigong.evaluation.held_out_answers import answer_rows, baseline_answers, model_answers
@@ -24,29 +25,31 @@ SPLITS = ("select", "test", "oot")
 def evaluate_model(job: Job) -> None:
     """The final model and the champion answer on Ray Data, the baselines are fitted on the same training samples."""
     recipe, source, final = job.recipe, job.sample_source(), job.take(FinalModel)
-    model_id, dataset_id = final.model_id, source.dataset_id
-    folders = ModelFolders(base=serving_base(job), adapter=final.folder)
+    folders, dataset_id = ModelFolders(base=serving_base(job), adapter=final.folder), source.dataset_id
     members = source.members(SPLITS)
     asked = AskedModel.of(PromptSpec.of_recipe(recipe), folders)
     prompts = SamplePrompts(source=source, template=recipe.instructions.template, splits=SPLITS)
     stage = job.stage("evaluation_answers")
-    own = model_answers(model_id, asked, folders, prompts, members, recipe=recipe, stage=stage)
+    own = model_answers(final.model_id, asked, folders, prompts, members, recipe=recipe, stage=stage)
     baselines = baselines_of(job, members)
+    card = card_answers(job, final, own, baselines, members, asked.choices)
     answers = {
-        model_id: own,
-        **champion_answers(job, asked, members, splits=SPLITS, challenger_id=model_id),
+        card.model_id: card.rows,
+        **card.parts,
+        **champion_answers(job, asked, members, splits=SPLITS, challenger_id=card.model_id),
         **{name: baseline_answers(name, members, p_bad, asked.choices) for name, p_bad in baselines.p_bad.items()},
     }
     rows, cells = answer_rows(answers, dataset_id)
     job.publish("evaluation_answers", job.frame(rows), cells=cells)
-    scores, missed = {model_id: own["p_bad"].to_numpy(), **baselines.p_bad}, np.asarray(own["miss"])
-    published = Published.of(members, scores, {model_id: missed})
-    figures = evaluation_figures(members, published, baselines, final=model_id, splits=SPLITS, recipe=recipe)
-    figures += points_figures(members, scores[model_id], model_id=model_id, splits=SPLITS, card=recipe.card)
-    figures.append(change_from_base(job, model_id, asked, folders, prompts, own))
+    missed = np.asarray(own["miss"])
+    models = {name: rows["p_bad"].to_numpy() for name, rows in {card.model_id: card.rows, **card.parts}.items()}
+    published = Published.of(members, {**models, **baselines.p_bad}, dict.fromkeys(models, missed))
+    figures = evaluation_figures(members, published, baselines, final=card.model_id, splits=SPLITS, recipe=recipe)
+    figures += points_figures(members, models[card.model_id], model_id=card.model_id, splits=SPLITS, card=recipe.card)
+    figures.append(change_from_base(job, card.model_id, asked, folders, prompts, own))
     rows, cells = metric_rows(figures, dataset_id)
     job.publish("evaluation_metrics", job.frame(rows), cells=cells)
-    job.run.add_metrics(exported(figures, members, final=model_id, held_out=final_split(recipe)))
+    job.run.add_metrics(exported(figures, members, final=card.model_id, held_out=final_split(recipe)))
     job.run.add_metrics({"evaluation.misses": int(missed.sum())})
 
 

@@ -6,13 +6,13 @@ import pyarrow.dataset as ds
 from zigong.console import followed
 from zigong.evaluation.boosting_teacher import teacher_of
 from zigong.fanout.train import run_on_ray
-from zigong.release.model import model_name
 from zigong.release.serving import serving_base
 from zigong.runs.handover import FinalModel, TrainingMix
 from zigong.runs.job import Job
 from zigong.runs.launch import main
 from zigong.tokens.samples import Samples
 from zigong.training import trainer
+from zigong.training.adapters import model_name
 
 
 def finetune_zigong(job: Job) -> None:

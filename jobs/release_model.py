@@ -5,6 +5,7 @@ import pyarrow.dataset as ds
 
 from zigong.dataset.members import final_split
 from zigong.evaluation.asked_model import ModelFolders
+from zigong.evaluation.cards import fusion_of
 from zigong.evaluation.measured import measured_in
 from zigong.lakehouse.audit_chain import Fact
 from zigong.lakehouse.audit_log import append_facts
@@ -12,7 +13,7 @@ from zigong.lakehouse.erasures import affected_models
 from zigong.release.challenge import SELECT, candidate_of, decide_challenge, release_row
 from zigong.release.registry import champion, release
 from zigong.release.serving import registry_of, serving_base
-from zigong.runs.handover import Dataset, DatasetVerdict, FinalModel, GateDecision, TrainingMix
+from zigong.runs.handover import Dataset, DatasetVerdict, FinalModel, FusedCard, GateDecision, TrainingMix
 from zigong.runs.job import Job
 from zigong.runs.launch import main
 
@@ -22,10 +23,13 @@ def release_model(job: Job) -> None:
     recipe, run, registry = job.recipe, job.run, registry_of(job.recipe)
     final, dataset_id, mix_id = job.take(FinalModel), job.take(Dataset).dataset_id, job.take(TrainingMix).mix_id
     verdict = job.find(DatasetVerdict)
-    folders = ModelFolders(base=serving_base(job), adapter=final.folder)
+    fused = job.take(FusedCard) if recipe.card.head == "fused" else None
+    folders = ModelFolders(
+        base=serving_base(job), adapter=final.folder, trees=fused.folder if fused is not None else None
+    )
     current = champion(registry)
     challenge = decide_challenge(
-        measured_in(job, dataset_id=dataset_id, model_id=final.model_id),
+        measured_in(job, dataset_id=dataset_id, model_id=(fused or final).model_id),
         job.arrow("evaluation_answers", where=ds.field("dataset_id") == dataset_id),
         job.sample_source().members([SELECT, final_split(recipe)]),
         champion=current.model if current is not None else None,
@@ -35,7 +39,17 @@ def release_model(job: Job) -> None:
     )
     decision, released = challenge.decision, None
     if decision.decision == "released":
-        released = release(registry, candidate_of(challenge, folders, run, dataset_id=dataset_id, mix_id=mix_id))
+        released = release(
+            registry,
+            candidate_of(
+                challenge,
+                folders,
+                run,
+                dataset_id=dataset_id,
+                mix_id=mix_id,
+                fusion=fusion_of(fused) if fused else None,
+            ),
+        )
     row = release_row(challenge, run.run_id, before=current, released=released)
     version = job.publish("releases", job.frame(row), cells=f"run_id = '{run.run_id}'")
     entry = Fact(
@@ -43,7 +57,7 @@ def release_model(job: Job) -> None:
         run_id=run.run_id,
         step=job.step,
         table_name="releases",
-        cells=f"model_id = '{final.model_id}'",
+        cells=f"model_id = '{challenge.measured.model_id}'",
         version=version,
     )
     append_facts(job.paths, [entry])

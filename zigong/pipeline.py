@@ -114,13 +114,14 @@ STEPS: tuple[Step, ...] = (
         reads=("instruction_samples", "dataset_members", "user_sequences"),
         writes=("evaluation_answers", "evaluation_metrics"),
         takes=("TrainedBase", "Dataset", "FinalModel"),
+        leaves=("FusedCard",),
     ),
     Step(
         name="release_model",
         engine=LOCAL,
         reads=("evaluation_answers", "evaluation_metrics", "dataset_members"),
         writes=("releases",),
-        takes=("TrainedBase", "Dataset", "DatasetVerdict", "TrainingMix", "FinalModel"),
+        takes=("TrainedBase", "Dataset", "DatasetVerdict", "TrainingMix", "FinalModel", "FusedCard"),
         leaves=("GateDecision",),
     ),
     Step(

@@ -19,7 +19,7 @@ from tests.support.finished import TINY
 from tests.support.points import CELLS, POINTS, points
 from zigong.erasure.tables import stop_writers
 from zigong.erasure.traces import Traces
-from zigong.erasure.trained import trained_model
+from zigong.erasure.trained import trained_models
 from zigong.erasure.verify import FILES_A_TASK, verify_erased
 from zigong.errors import ConfigError, ConflictError
 from zigong.files.atomic import write_json
@@ -146,11 +146,24 @@ def test_the_model_of_a_run_of_an_older_version_is_known(tmp_path: Path) -> None
     facts = {"model_id": "zigong-1", "dataset_id": "data-1", "scorer_id": "s"}
     write_json(run.folder / "manifest.json", {"run_id": "old", "created_at": "2023-01-01T00:00:00Z", "facts": facts})
     (run.folder / "recipe.json").write_text('{"base": {"tiny": {"hidden": 1}}, "windows": "of another form"}')
-    found = trained_model(run)
-    assert found is not None
+    (found,) = trained_models(run)
     assert (found.model_id, found.dataset_id, found.own_base, found.read_before) == ("zigong-1", "data-1", True, None)
     (run.folder / "manifest.json").write_text("{broken")
-    assert trained_model(run) is None
+    assert trained_models(run) == ()
+
+
+def test_a_run_left_its_final_model_and_the_card_that_contains_it(tmp_path: Path) -> None:
+    run = Run(run_id="new", folder=tmp_path / "_runs/new")
+    values = {
+        "Dataset": {"dataset_id": "data-1"},
+        "FinalModel": {"model_id": "zigong-1"},
+        "FusedCard": {"model_id": "zigong-2"},
+    }
+    write_json(run.folder / "manifest.json", {"run_id": "new", "values": values})
+    assert [(model.model_id, model.dataset_id) for model in trained_models(run)] == [
+        ("zigong-1", "data-1"),
+        ("zigong-2", "data-1"),
+    ]
 
 
 def test_a_record_with_fields_of_another_version_is_read(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tests.support.prompt_oracle import EVENT, SEQUENCE, encoder, naive_row, nai
 from zigong.dataset.samples import PromptSource, SampleSource, partition_shards
 from zigong.evaluation.asked_model import AskedModel
 from zigong.evaluation.prompt_sources import SamplePrompts, SequencePrompts, prompts_of_members
+from zigong.evaluation.published_sequences import PublishedSequences
 from zigong.evaluation.refolding import HistoryPolicy
 from zigong.incremental.sequences import history_policy
 from zigong.instructions.build import RenderPlan
@@ -76,6 +77,10 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> LakehousePaths:
     return lake
 
 
+def published(paths: LakehousePaths, policy: HistoryPolicy) -> PublishedSequences:
+    return PublishedSequences(root=paths.root, version=0, population="c1", policy=policy)
+
+
 def rendered(prompts: SequencePrompts) -> dict[str, list[int] | None]:
     rows = pa.Table.from_pylist(sequences()).select(["observation_date", "user_bucket"])
     found = [prompts.of_shard(shard, encoder()) for shard in partition_shards(rows)]
@@ -90,10 +95,7 @@ def test_every_prompt_equals_that_of_a_naive_service_or_is_null_if_it_does_not_f
     wanted, letters = plan("Europe/Berlin", context_length, **settings), encoder()
     prompts = SequencePrompts(
         prompts=wanted,
-        root=paths.root,
-        version=0,
-        population="c1",
-        published=HistoryPolicy(max_events=120, timezone="Europe/Berlin"),
+        sequences=published(paths, HistoryPolicy(max_events=120, timezone="Europe/Berlin")),
     )
     expected = {}
     for row in sequences():
@@ -109,10 +111,7 @@ def test_prompts_of_members_have_their_sample_ids_and_no_others_are_rendered(pat
     source = SampleSource(root=paths.root, dataset_id="d", members_version=0, samples_version=0, population="c1")
     prompts = SequencePrompts(
         prompts=wanted,
-        root=paths.root,
-        version=0,
-        population="c1",
-        published=PUBLISHED,
+        sequences=published(paths, PUBLISHED),
         members=source,
         splits=("oot",),
     )
@@ -154,7 +153,7 @@ def test_published_samples_are_used_only_for_a_model_with_their_settings_and_tok
         ("oot",),
         recipe_prompts=recipe_prompts,
         recipe_tokenizer=tokenizer,
-        sequences_version=3,
+        sequences=published(LakehousePaths(root="/lake"), PUBLISHED),
     )
     assert type(found) is expected
 
@@ -186,7 +185,7 @@ def test_published_prompts_of_a_dataset_are_limited_to_its_members(tmp_path: Pat
     everyone = SamplePrompts(source=PromptSource(root=lake.root, samples_version=0, population="c1"), template="card@1")
     dataset = SampleSource(root=lake.root, dataset_id="d", members_version=0, samples_version=0, population="c1")
     of_members = SamplePrompts(source=dataset, template="card@1", splits=("oot",))
-    asked = {"sample_id": "s2", "user_id": "u2", "input_ids": [2, 7]}
+    asked = {"sample_id": "s2", "user_id": "u2", "loan_id": "", "observation_date": day, "input_ids": [2, 7]}
     assert of_members.of_shard(shard, encoder()).to_pylist() == [asked]
     found = everyone.of_shard(shard, encoder()).to_pylist()
-    assert found == [asked, {"sample_id": "s4", "user_id": "u4", "input_ids": [4, 7]}]
+    assert found == [asked, {**asked, "sample_id": "s4", "user_id": "u4", "input_ids": [4, 7]}]

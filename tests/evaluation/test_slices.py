@@ -12,6 +12,8 @@ import pytest
 
 from zigong.errors import ConfigError
 from zigong.evaluation.baselines import Baselines
+from zigong.evaluation.boosting import Labelled, boosted_trees
+from zigong.evaluation.feature_space import feature_space
 from zigong.evaluation.figures import evaluation_figures
 from zigong.evaluation.groups import Draws, decile_bad_rates, fairness, score_deciles
 from zigong.evaluation.held_out import WHOLE, Figure, Published, metric_rows
@@ -137,9 +139,11 @@ def evaluated() -> Evaluated:
         "majority": np.full(SIZE, 0.3),
     }
     features = pd.DataFrame({"months_of_history": months, "profile_sex": sex})
-    baselines = Baselines(
-        p_bad={}, train=pa.table({"user_id": np.arange(100)}), train_features=features, features=features
+    trees = boosted_trees(
+        Labelled(features=features, bad=labels == 1), None, feature_space(features, ["months_of_history"]), seed=1
     )
+    train = pa.table({"user_id": np.arange(100)})
+    baselines = Baselines(p_bad={}, trees=trees, train=train, train_features=features, features=features)
     recipe = load_recipe("tests/tiny.yaml")
     evaluation = recipe.evaluation.model_copy(update={"bootstrap": 10, "segments": ("sex",), "fairness": {"sex": "F"}})
     published = Published.of(members, scores, {"zigong-1": np.zeros(SIZE, dtype=bool)})

@@ -21,7 +21,7 @@ from zigong.lakehouse.erasures import Erasure, erasures
 from zigong.lakehouse.tables import arrow_pinned, latest_version
 from zigong.recipe import load_recipe
 from zigong.runs.dates import Dates
-from zigong.runs.handover import FinalModel
+from zigong.runs.handover import FinalModel, FusedCard
 from zigong.runs.launch import run_step
 from zigong.runs.runner import execute, load_body, start
 
@@ -91,8 +91,10 @@ def test_the_erasure_is_complete_and_verified_after_a_crash(erased: Erased) -> N
 
 
 def test_the_model_is_listed_with_its_replacement_date(erased: Erased) -> None:
-    (model,) = erased.record.models
-    assert (model.run_id, model.model_id) == ("first", erased.finished.run.take(FinalModel).model_id)
+    final, model = erased.record.models  # the language model, and the card that contains it
+    run = erased.finished.run
+    assert (final.model_id, model.model_id) == (run.take(FinalModel).model_id, run.take(FusedCard).model_id)
+    assert model.run_id == "first"
     assert 0 < model.trained_on <= model.pretrained_on <= USERS
     answer = CliRunner().invoke(app, ["runs", "ls", "--json", "--root", erased.finished.root])
     (row,) = [row for row in json.loads(answer.stdout) if row["run_id"] == "first"]

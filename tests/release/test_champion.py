@@ -18,27 +18,28 @@ import pyarrow.dataset as ds
 import pytest
 from deltalake import DeltaTable, write_deltalake
 from safetensors.torch import load_file, save_file
+from scipy.special import logit
 
 from jobs.evaluate_model import SPLITS, evaluate_model
 from jobs.release_model import release_model
 from jobs.score_users import score_users
 from tests.support.finished import FinishedRun
 from zigong.evaluation.asked_model import AskedModel, ModelFolders
+from zigong.evaluation.cards import LM
 from zigong.evaluation.held_out import LEAD
-from zigong.evaluation.measured import measured_in
+from zigong.evaluation.measured import evaluated_model, measured_in
 from zigong.evaluation.unadapted import CHANGE
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.recipe import load_recipe
 from zigong.release.champion_answers import champion_answers
-from zigong.release.model import model_name
 from zigong.release.registry import champion
 from zigong.release.serving import registry_of
-from zigong.runs.handover import Dataset, FinalModel, TrainedBase, TrainingMix
+from zigong.runs.handover import Dataset, FinalModel, FusedCard, TrainedBase, TrainingMix
 from zigong.runs.job import Job
 from zigong.runs.launch import run_step
 from zigong.runs.run import Outcome, Run, open_run
-from zigong.training.adapters import WEIGHTS, adapter_digest
+from zigong.training.adapters import WEIGHTS, adapter_digest, model_name
 
 SAME: tuple[str, ...] = ()
 OTHER_QUESTION = (
@@ -101,7 +102,7 @@ def outcome_of(run: Run, step: str) -> Outcome:
     "changes",
     [
         pytest.param(SAME, id="same", marks=pytest.mark.soak),
-        pytest.param(OTHER_QUESTION, id="question"),
+        pytest.param(OTHER_QUESTION, id="question", marks=pytest.mark.soak),
         pytest.param(OTHER_RENDERING, id="rendering", marks=pytest.mark.soak),
     ],
 )
@@ -118,7 +119,6 @@ def test_the_scores_of_the_champion_do_not_depend_on_the_recipe(
     pd.testing.assert_frame_equal(after[same], before[same])
 
 
-@pytest.mark.soak
 def test_the_answers_of_the_champion_for_the_gate_are_those_to_its_own_question(
     tiny_run: FinishedRun, root: Path
 ) -> None:
@@ -156,7 +156,7 @@ def test_a_champion_whose_tokenizer_lacks_an_event_type_is_rejected_by_name(tiny
     done = outcome_of(run, "score_users")
     assert (done.kind, done.code) == ("data", 3)
     assert (
-        f"model {run.take(FinalModel).model_id} cannot answer: its tokenizer has no words for the event types bnpl"
+        f"model {evaluated_model(tiny_run.run)} cannot answer: its tokenizer has no words for the event types bnpl"
         in done.message
     )
     assert "train and release a model" in done.action
@@ -179,14 +179,13 @@ def test_a_changed_file_of_the_champion_is_rejected_by_name_before_any_client_is
     assert f"{file}: expected SHA-256" in done.message
 
 
-def second_model(run: Run) -> str:
-    """Another adapter in the run's folder; returns its model_id."""
+def replace_adapter(run: Run) -> None:
+    """Another adapter in the run's folder."""
     folder = run.take(FinalModel).folder
     weights = {name: tensor * 0.5 for name, tensor in load_file(folder / WEIGHTS).items()}
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     digest = adapter_digest(folder)
     run.leave(FinalModel(model_id=model_name(digest), folder=folder, adapter_digest=digest))
-    return model_name(digest)
 
 
 @pytest.mark.soak
@@ -194,14 +193,16 @@ def test_a_second_model_on_one_dataset_keeps_the_rows_of_the_first_and_is_compar
     tiny_run: FinishedRun, root: Path
 ) -> None:
     run = later_run(tiny_run, root, SAME)
-    first, second = run.take(FinalModel).model_id, second_model(run)
+    replace_adapter(run)
     answers, metrics = rows(root, "evaluation_answers"), rows(root, "evaluation_metrics")
     for step in ("evaluate_model", "release_model"):
         done = outcome_of(run, step)
         assert (done.code, done.message) == (0, "")
+    first, second = evaluated_model(tiny_run.run), evaluated_model(run)
+    assert first != second
     after = rows(root, "evaluation_metrics")
-    others = after[after["model_id"] != second].reset_index(drop=True)
-    pd.testing.assert_frame_equal(others, metrics)
+    others = after[~after["model_id"].isin([second, LM])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(others, metrics[metrics["model_id"] != LM].reset_index(drop=True))
     ours = rows(root, "evaluation_metrics", model_id=second)
     theirs = rows(root, "evaluation_metrics", model_id=first)
     undefined_for_a_constant = {"calibration_slope", "calibration_intercept"}
@@ -209,8 +210,9 @@ def test_a_second_model_on_one_dataset_keeps_the_rows_of_the_first_and_is_compar
     assert (ours["metric"] == CHANGE).sum() == 1
     answered = rows(root, "evaluation_answers")
     assert set(answered["model_id"]) == set(after["model_id"]) == {*metrics["model_id"], second}
-    known = answered[answered["model_id"] != second].reset_index(drop=True)
-    pd.testing.assert_frame_equal(known, answers, check_exact=False, rtol=1e-5)
+    known = answered[~answered["model_id"].isin([second, LM])].reset_index(drop=True)
+    before = answers[answers["model_id"] != LM].reset_index(drop=True)
+    pd.testing.assert_frame_equal(known, before, check_exact=False, rtol=1e-5)
     (row,) = rows(root, "releases", run_id="later").to_dict("records")
     assert (row["model_id"], row["champion_id"]) == (second, first)
     assert any("Against the champion" in reason for reason in row["reasons"])
@@ -219,7 +221,7 @@ def test_a_second_model_on_one_dataset_keeps_the_rows_of_the_first_and_is_compar
 def test_metrics_json_equals_the_table_under_exported_names(tiny_run: FinishedRun) -> None:
     run = tiny_run.run
     job = Job(step="test", run=run, paths=tiny_run.paths)
-    measured = measured_in(job, dataset_id=run.take(Dataset).dataset_id, model_id=run.take(FinalModel).model_id)
+    measured = measured_in(job, dataset_id=run.take(Dataset).dataset_id, model_id=evaluated_model(run) or "")
     flat = run.metrics()
     for model in measured.models("oot"):
         name = measured.display_name(model)
@@ -230,3 +232,18 @@ def test_metrics_json_equals_the_table_under_exported_names(tiny_run: FinishedRu
         assert exported == ([None] * 3 if lead is None else [lead.value, lead.low, lead.high])
     assert flat["select.threshold.zigong"] == measured.value(measured.model_id, "select", "threshold")
     assert not any(LEAD in name for name in flat)
+
+
+def test_the_card_is_the_weighted_sum_of_the_log_odds_of_model_and_trees(tiny_run: FinishedRun) -> None:
+    answers = rows(Path(tiny_run.root), "evaluation_answers").pivot(
+        index="sample_id", columns="model_id", values="p_bad"
+    )
+    released, card = tiny_run.run.take(FusedCard), evaluated_model(tiny_run.run)
+    assert released.model_id == card
+    eta = (
+        released.intercept
+        + released.model_weight * logit(answers[LM])
+        + released.trees_weight * logit(answers["lightgbm"])
+    )
+    np.testing.assert_allclose(logit(answers[card]), eta, rtol=1e-6, atol=1e-9)
+    assert released.trees_weight > 0

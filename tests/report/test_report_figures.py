@@ -17,7 +17,7 @@ from zigong.dataset.members import build_members
 from zigong.lakehouse.tables import arrow_pinned, latest_version, open_pinned, published_tables
 from zigong.pipeline import STEPS
 from zigong.report.collect import write_run_report
-from zigong.runs.handover import Dataset, FinalModel, InfluenceScores, TrainingMix
+from zigong.runs.handover import Dataset, FusedCard, InfluenceScores, TrainingMix
 
 TableText = list[list[str]]  # the cells of a table, its head first
 
@@ -104,7 +104,7 @@ def test_the_indeterminate_labels_are_counted_in_the_split_of_their_samples(
 
 
 def test_the_model_figures_are_those_of_answers_and_evaluation_metrics(tiny_run: FinishedRun, page: str) -> None:
-    final, dataset_id = tiny_run.run.take(FinalModel).model_id, tiny_run.run.take(Dataset).dataset_id
+    final, dataset_id = tiny_run.run.take(FusedCard).model_id, tiny_run.run.take(Dataset).dataset_id
     answers = rows_of(tiny_run, "evaluation_answers", dataset_id=dataset_id, split="oot")
     metrics = rows_of(tiny_run, "evaluation_metrics", dataset_id=dataset_id, split="oot", slice="all")
     truth = members_of(tiny_run).set_index("sample_id")["label"]
@@ -127,7 +127,7 @@ def test_the_model_figures_are_those_of_answers_and_evaluation_metrics(tiny_run:
 def test_the_bands_hold_the_answers_of_their_points_and_never_divide_equal_points(
     tiny_run: FinishedRun, page: str
 ) -> None:
-    final, truth = tiny_run.run.take(FinalModel).model_id, members_of(tiny_run).set_index("sample_id")["label"]
+    final, truth = tiny_run.run.take(FusedCard).model_id, members_of(tiny_run).set_index("sample_id")["label"]
     own = rows_of(tiny_run, "evaluation_answers", model_id=final, split="oot")
     ((_, *rows),) = [table for table in tables_of(page) if table[0][0] == "band"]
     spans = [tuple(map(int, row[1].split(" to "))) for row in rows]

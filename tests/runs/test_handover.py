@@ -26,9 +26,9 @@ from zigong.runs.handover import (
     InfluenceScores,
     TrainedBase,
     Value,
-    step_leaving,
 )
 from zigong.runs.run import Run, list_runs, open_run
+from zigong.runs.stored_values import step_leaving
 
 DATASET = Dataset(dataset_id="d1", repeated_samples="none")
 DECISION = GateDecision(decision="refused", reasons=("KS is too low", "AUC is too low"))

@@ -11,7 +11,7 @@ from zigong.calm.answers import Answers
 from zigong.calm.prepared import Prepared
 from zigong.calm.records import Record
 from zigong.evaluation.baselines import constant, logistic
-from zigong.evaluation.boosting import Labelled, boosted_trees
+from zigong.evaluation.boosting import Labelled, Predictor, boosted_trees
 from zigong.evaluation.feature_space import FeatureSpace
 
 
@@ -33,7 +33,7 @@ def baseline_answers(prepared: Prepared, *, seed: int) -> dict[str, Answers]:
             if column.kind != "number"
         },
     )
-    predictors = {
+    predictors: dict[str, Predictor] = {
         "majority": constant(float(bad.mean())),
         "logistic": logistic(train, bad, space),
         "lightgbm": boosted_trees(Labelled(features=train, bad=bad), None, space, seed=seed),

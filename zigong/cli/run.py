@@ -21,7 +21,7 @@ from zigong.pipeline import Step
 from zigong.recipe import Recipe, load_recipe
 from zigong.recipe.feasible import require_feasible
 from zigong.recipe.source import lakehouse_key, source_mapping
-from zigong.runs.handover import Dataset, FinalModel, GateDecision
+from zigong.runs.handover import GateDecision
 from zigong.runs.job import Job
 from zigong.runs.run import Outcome, Run
 from zigong.runs.runner import execute, start
@@ -178,13 +178,11 @@ def _print_summary(run: Run) -> None:
 def _print_models(run: Run) -> None:
     """The result on the held-out split, from evaluation_metrics."""
     from zigong.dataset.members import final_split
-    from zigong.evaluation.measured import measured_in
+    from zigong.evaluation.measured import measured_of
 
-    dataset, final = run.find(Dataset), run.find(FinalModel)
-    if dataset is None or final is None or run.pinned_version("evaluation_metrics") is None:
+    measured = measured_of(Job(step="summary", run=run, paths=LakehousePaths.at(run.recipe.lakehouse.root)))
+    if measured is None:
         return
-    job = Job(step="summary", run=run, paths=LakehousePaths.at(run.recipe.lakehouse.root))
-    measured = measured_in(job, dataset_id=dataset.dataset_id, model_id=final.model_id)
     title = f"held-out result ({run.recipe.evaluation.confidence:.0%} intervals)"
     result, split = Table(title=title), final_split(run.recipe)
     for column in ("model", "AUC", "KS"):

@@ -28,6 +28,7 @@ MEMBER_COLUMNS = (
     "task",
     "completion_ids",
 )
+PROMPT_KEYS = ["sample_id", "user_id", "loan_id", "observation_date"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +130,7 @@ def members_in(members: pa.Table, shard: Mapping[str, Any]) -> pa.Table:
 def prompts_of_shard(
     source: PromptSource, shard: Mapping[str, Any], template: str, *, among: pa.Table | None = None
 ) -> pa.Table:
-    """Columns sample_id, user_id and input_ids of one template in one shard of instruction_samples, by sample_id.
+    """PROMPT_KEYS and input_ids of one template in one shard of instruction_samples, by sample_id.
 
     Args:
         among: members; if given, only their prompts are returned.
@@ -140,6 +141,6 @@ def prompts_of_shard(
         condition &= ds.field("observation_date").isin(here["observation_date"].unique())
         condition &= ds.field("sample_id").isin(here["sample_id"].unique())
     paths = LakehousePaths(root=source.root)
-    columns = ("sample_id", "user_id", "input_ids")
+    columns = (*PROMPT_KEYS, "input_ids")
     found = arrow_pinned(paths, "instruction_samples", source.samples_version, columns=columns, where=condition)
     return found.sort_by("sample_id")

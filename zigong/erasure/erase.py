@@ -17,7 +17,7 @@ from schemas.mappings import load_mapping
 from zigong.erasure import files as erase_files
 from zigong.erasure import tables as erase_tables
 from zigong.erasure.traces import Traces
-from zigong.erasure.trained import trained_model
+from zigong.erasure.trained import trained_models
 from zigong.files.atomic import write_json, write_text
 from zigong.lakehouse.audit_chain import Fact
 from zigong.lakehouse.audit_log import append_facts
@@ -150,8 +150,9 @@ def _affected(
     spark: SparkSession, paths: LakehousePaths, users: DataFrame, runs: Sequence[Run], retrain_by: str
 ) -> tuple[AffectedModel, ...]:
     """Models whose data contained an erased user; determined before anything is deleted."""
-    published, found = published_tables(paths), []
-    for trained in (known for run in runs if (known := trained_model(run)) is not None):
+    published, found = published_tables(paths), list[AffectedModel]()
+    for models in filter(None, map(trained_models, runs)):
+        trained = models[0]  # models of one run learned from the same data
         members = (F.col("dataset_id") == trained.dataset_id) & (F.col("split") == "train")
         read = F.lit(True) if trained.read_before is None else F.col("known_date") < F.lit(trained.read_before)
         rows = {"dataset_members": members, "behavior_events": read if trained.own_base else F.lit(False)}
@@ -159,15 +160,17 @@ def _affected(
             table: _users_among(_newest(spark, paths, table).where(chosen), users) if table in published else 0
             for table, chosen in rows.items()
         }
-        if any(counts.values()):
-            model = AffectedModel(
-                run_id=trained.run_id,
-                model_id=trained.model_id,
+        found += [
+            AffectedModel(
+                run_id=model.run_id,
+                model_id=model.model_id,
                 trained_on=counts["dataset_members"],
                 pretrained_on=counts["behavior_events"],
                 retrain_by=retrain_by,
             )
-            found.append(model)
+            for model in models
+            if any(counts.values())
+        ]
     return tuple(found)
 
 

@@ -1,4 +1,4 @@
-"""What an erasure reads of a run: which model it left, and what that learned from; of runs of any version."""
+"""What an erasure reads of a run: which models it left, and what they learned from; of runs of any version."""
 
 from __future__ import annotations
 
@@ -26,25 +26,29 @@ class TrainedModel:
     own_base: bool
 
 
-def trained_model(run: Run) -> TrainedModel | None:
-    """The model of a run, None if it left none.
+def trained_models(run: Run) -> tuple[TrainedModel, ...]:
+    """The models that a run left: its final model, and the card that contains it.
 
     Manifest and recipe are read as JSON: what another version wrote has other fields, of which these four are looked
     for by name. A recipe that lacks them counts as one that trained its own base on all events.
     """
     manifest = _content(run, "manifest.json")
     values = manifest.get("values") or manifest.get("facts") or {}
-    model, dataset = _first(values, "model_id"), _first(values, "dataset_id")
-    if not isinstance(model, str) or not isinstance(dataset, str):
-        return None
+    models = dict.fromkeys(name for name in _named(values, "model_id") if isinstance(name, str))
+    dataset = _first(values, "dataset_id")
+    if not isinstance(dataset, str):
+        return ()
     recipe = _content(run, "recipe.json")
     base, last = recipe.get("base"), _first(_first(recipe.get("observations"), "train"), "last")
-    return TrainedModel(
-        run_id=run.run_id,
-        model_id=model,
-        dataset_id=dataset,
-        read_before=last if isinstance(last, str) else None,
-        own_base=not isinstance(base, dict) or base.get("tiny") is not None,
+    return tuple(
+        TrainedModel(
+            run_id=run.run_id,
+            model_id=model,
+            dataset_id=dataset,
+            read_before=last if isinstance(last, str) else None,
+            own_base=not isinstance(base, dict) or base.get("tiny") is not None,
+        )
+        for model in models
     )
 
 

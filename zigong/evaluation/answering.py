@@ -10,6 +10,7 @@ import pyarrow as pa
 from zigong.console import progress
 from zigong.errors import DataError
 from zigong.evaluation.asked_model import AskedModel, ModelFolders
+from zigong.evaluation.fusion import FusedPart
 from zigong.evaluation.prompt_sources import ModelPrompts
 from zigong.evaluation.worker import AnswerWorker
 from zigong.fanout.shards import map_shards
@@ -29,6 +30,7 @@ def answered(
     recipe: Recipe,
     stage: Path,
     label: str,
+    fused: FusedPart | None = None,
 ) -> pa.Table:
     """The answers of a model, one row per key, sorted by sample_id.
 
@@ -41,6 +43,7 @@ def answered(
         recipe: limits of the engines and batch sizes, which change at most the last digits of an answer.
         stage: folder for the shards; a rerun reuses the complete ones.
         label: title of the progress line.
+        fused: the trees that a card adds to the model; its p_bad is then that of both together.
 
     Raises:
         DataError: a file of the model differs from the registered one, or a key has no answer.
@@ -56,9 +59,10 @@ def answered(
                 "engine": recipe.evaluation.engine,
                 "batch_tokens": recipe.evaluation.batch_tokens,
                 "torch_threads": recipe.engine.torch_threads,
+                "fused": fused,
             },
             stage_folder=stage,
-            fingerprint=f"{asked.digest}-{prompts.fingerprint}",
+            fingerprint="-".join([asked.digest, prompts.fingerprint, *([fused.fusion.digest] if fused else [])]),
             engine=recipe.engine,
             progress=advance,
         )

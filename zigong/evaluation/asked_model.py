@@ -22,10 +22,11 @@ from zigong.training.file_digests import TOKENIZER, FileDigests, adapter_digests
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFolders:
-    """The folders of the files of a model."""
+    """The folders of the files of a model; ``trees`` are those of a fused card."""
 
     base: Path
     adapter: Path
+    trees: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from zigong.dataset.samples import of_task
 from zigong.errors import DataError
-from zigong.evaluation.boosting import Labelled, Predictor, boosted_trees
+from zigong.evaluation.boosting import BoostedTrees, Labelled, Predictor, boosted_trees
 from zigong.evaluation.feature_space import FeatureSpace, aligned, feature_space
 from zigong.evaluation.features import (
     LOANS,
@@ -45,12 +46,14 @@ class Baselines:
 
     Attributes:
         p_bad: probabilities by name; shape [held-out members] each.
+        trees: the fitted ``lightgbm``.
         train: the members that they were fitted on.
         train_features: features of these.
         features: features of the held-out members, in their order.
     """
 
     p_bad: dict[str, Floats]
+    trees: BoostedTrees
     train: pa.Table
     train_features: pd.DataFrame
     features: pd.DataFrame
@@ -70,7 +73,8 @@ def baselines_of(job: Job, held_out: pa.Table) -> Baselines:
     stop = Labelled(features=of_held_out[selects], bad=bad_members(held_out)[selects])
     fitted = fit_baselines(Labelled(features=of_train, bad=bad_members(train)), stop, job.recipe.seed)
     p_bad = {name: predict(of_held_out) for name, predict in fitted.items()}
-    return Baselines(p_bad=p_bad, train=train, train_features=of_train, features=of_held_out)
+    trees = cast("BoostedTrees", fitted["lightgbm"])
+    return Baselines(p_bad=p_bad, trees=trees, train=train, train_features=of_train, features=of_held_out)
 
 
 def features_of_members(job: Job, members: pa.Table) -> pd.DataFrame:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,12 @@ def feature_space(features: pd.DataFrame, columns: Sequence[str]) -> FeatureSpac
         numbers=tuple(name for name in columns if name not in words),
         words={name: tuple(sorted(features[name].dropna().unique())) for name in columns if name in words},
     )
+
+
+def space_from_json(content: Mapping[str, Any]) -> FeatureSpace:
+    """A feature space as written by ``dataclasses.asdict``."""
+    words = {name: tuple(categories) for name, categories in content["words"].items()}
+    return FeatureSpace(numbers=tuple(content["numbers"]), words=words)
 
 
 def aligned(space: FeatureSpace, features: pd.DataFrame) -> pd.DataFrame:

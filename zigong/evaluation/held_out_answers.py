@@ -13,6 +13,7 @@ from zigong.dataset.samples import partition_shards, user_shards
 from zigong.errors import DataError
 from zigong.evaluation.answering import answered
 from zigong.evaluation.asked_model import AskedModel, ModelFolders
+from zigong.evaluation.fusion import FusedPart
 from zigong.evaluation.held_out import in_dataset
 from zigong.evaluation.prompt_sources import ModelPrompts
 from zigong.recipe import Recipe
@@ -29,11 +30,13 @@ def model_answers(
     *,
     recipe: Recipe,
     stage: Path,
+    fused: FusedPart | None = None,
 ) -> pa.Table:
     """The answers of a language model, in COLUMNS and in the order of the members.
 
     Args:
         members: sorted by sample_id, as ``SampleSource.members`` returns them.
+        fused: the trees that a card adds to the model.
 
     Raises:
         DataError: the prompt of a member does not fit the model's context, or a file of the model differs from the
@@ -49,6 +52,7 @@ def model_answers(
         recipe=recipe,
         stage=stage,
         label=f"answers of {model_id}",
+        fused=fused,
     )
     if rows["p_bad"].null_count:
         raise DataError(

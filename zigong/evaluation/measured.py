@@ -11,7 +11,9 @@ import pyarrow.dataset as ds
 from zigong.errors import DataError
 from zigong.evaluation.bootstrap import Interval
 from zigong.evaluation.held_out import FINAL, LEAD, WHOLE, Figure
+from zigong.runs.handover import Dataset, FinalModel, FusedCard
 from zigong.runs.job import Job
+from zigong.runs.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +102,20 @@ class ModelFigures:
     def lead(self, other: str, split: str) -> Interval | None:
         """AUC of the evaluated model minus that of another, paired; None for the evaluated model itself."""
         return None if other == self.model_id else self.interval(self.model_id, split, f"{LEAD}{other}")
+
+
+def evaluated_model(run: Run) -> str | None:
+    """The model_id of the card that a run evaluates: the fused one, or the final model; None before there is one."""
+    card = run.find(FusedCard) or run.find(FinalModel)
+    return None if card is None else card.model_id
+
+
+def measured_of(job: Job) -> ModelFigures | None:
+    """The figures of the run's card; None before they are published."""
+    dataset, model_id = job.run.find(Dataset), evaluated_model(job.run)
+    if dataset is None or model_id is None or job.run.pinned_version("evaluation_metrics") is None:
+        return None
+    return measured_in(job, dataset_id=dataset.dataset_id, model_id=model_id)
 
 
 def measured_in(job: Job, *, dataset_id: str, model_id: str) -> ModelFigures:

@@ -11,18 +11,14 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
-from zigong.dataset.samples import PromptSource, SampleSource, in_shard, members_in, prompts_of_shard
+from zigong.dataset.samples import PROMPT_KEYS, PromptSource, SampleSource, members_in, prompts_of_shard
 from zigong.evaluation.asked_model import AskedModel
-from zigong.evaluation.member_sequences import sequences_of_members
-from zigong.evaluation.refolding import HistoryPolicy, refolded
+from zigong.evaluation.published_sequences import PublishedSequences
 from zigong.instructions.batches import in_batches
 from zigong.instructions.build import COPIED, sample_batch
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.prompt_spec import PromptSpec
-from zigong.lakehouse.paths import LakehousePaths
-from zigong.lakehouse.tables import arrow_pinned
 
 _READ = (*COPIED, "profile", "counts", "events", "event_loans", "loans", "loan")
 
@@ -35,7 +31,7 @@ class ModelPrompts(Protocol):
         """Identifies everything except the model that determines the prompts."""
 
     def of_shard(self, shard: Mapping[str, Any], encoder: LineEncoder) -> pa.Table:
-        """Columns sample_id, user_id and input_ids (null if a prompt does not fit), sorted by sample_id."""
+        """PROMPT_KEYS and input_ids (null if a prompt does not fit), sorted by sample_id."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,20 +70,14 @@ class SequencePrompts:
 
     Attributes:
         prompts: settings of the model.
-        root: root of the lakehouse.
-        version: version of user_sequences.
-        population: whose sequences they are.
-        published: history policy of those sequences.
+        sequences: the published sequences.
         members: dataset whose members are rendered; None: every sequence of the shard, with its sequence_id as
             sample_id.
         splits: splits of the members.
     """
 
     prompts: PromptSpec
-    root: str
-    version: int
-    population: str
-    published: HistoryPolicy
+    sequences: PublishedSequences
     members: SampleSource | None = None
     splits: tuple[str, ...] = ()
 
@@ -95,7 +85,7 @@ class SequencePrompts:
     def fingerprint(self) -> str:
         """See :class:`ModelPrompts`."""
         members = "all" if self.members is None else f"{self.members.dataset_id}-{self.members.members_version}"
-        return f"sequences-{self.version}-{members}-{'-'.join(self.splits)}"
+        return f"sequences-{self.sequences.version}-{members}-{'-'.join(self.splits)}"
 
     @cached_property
     def _wanted(self) -> pa.Table | None:
@@ -103,17 +93,11 @@ class SequencePrompts:
 
     def of_shard(self, shard: Mapping[str, Any], encoder: LineEncoder) -> pa.Table:
         """See :class:`ModelPrompts`."""
-        here = (ds.field("population") == self.population) & in_shard(shard)
         among = None if self._wanted is None else members_in(self._wanted, shard)
-        if among is not None:
-            here &= ds.field("observation_date").isin(among["observation_date"].unique())
-        paths = LakehousePaths(root=self.root)
-        found = arrow_pinned(paths, "user_sequences", self.version, columns=_READ, where=here)
-        chosen = found if among is None else sequences_of_members(found, among)
-        keys = (found if among is None else among).select(["sequence_id" if among is None else "sample_id", "user_id"])
-        wanted = HistoryPolicy(max_events=self.prompts.settings.max_events, timezone=self.prompts.timezone)
-        ids = _input_ids(refolded(chosen, self.published, wanted), self.prompts, encoder)
-        return keys.rename_columns(["sample_id", "user_id"]).append_column("input_ids", ids).sort_by("sample_id")
+        found = self.sequences.read(shard, _READ, keys=among)
+        named = found.rename_columns({"sequence_id": "sample_id"}) if among is None else among
+        ids = _input_ids(self.sequences.under(found, self.prompts), self.prompts, encoder)
+        return named.select(PROMPT_KEYS).append_column("input_ids", ids).sort_by("sample_id")
 
 
 def prompts_of_members(
@@ -123,7 +107,7 @@ def prompts_of_members(
     *,
     recipe_prompts: PromptSpec,
     recipe_tokenizer: str,
-    sequences_version: int,
+    sequences: PublishedSequences,
 ) -> ModelPrompts:
     """The prompts of a model about the members of a dataset: the published ones if they are prompts of this model.
 
@@ -133,16 +117,13 @@ def prompts_of_members(
         splits: splits of the members.
         recipe_prompts: settings that rendered the samples of the dataset.
         recipe_tokenizer: digest of the tokenizer that encoded them.
-        sequences_version: version of user_sequences.
+        sequences: the sequences that the members were rendered from.
     """
     if (asked.prompts, asked.tokenizer_digest) == (recipe_prompts, recipe_tokenizer):
         return SamplePrompts(source=source, template=asked.prompts.template.name, splits=tuple(splits))
     return SequencePrompts(
         prompts=asked.prompts,
-        root=source.root,
-        version=sequences_version,
-        population=source.population,
-        published=HistoryPolicy(max_events=recipe_prompts.settings.max_events, timezone=recipe_prompts.timezone),
+        sequences=sequences,
         members=source,
         splits=tuple(splits),
     )

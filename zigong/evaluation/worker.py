@@ -9,6 +9,7 @@ import pyarrow as pa
 import torch
 
 from zigong.evaluation.asked_model import AskedModel, ModelFolders, OpenedModel
+from zigong.evaluation.fusion import FusedPart
 from zigong.evaluation.prompt_sources import ModelPrompts
 
 
@@ -22,6 +23,7 @@ class AnswerWorker:
         engine: with ``trees`` the prompts of a user in a shard share a forward pass.
         batch_tokens: padded tokens of one forward pass.
         torch_threads: threads of torch.
+        fused: the trees that the card adds to the model; None: the model is the card.
     """
 
     def __init__(
@@ -33,9 +35,11 @@ class AnswerWorker:
         engine: Literal["samples", "trees"],
         batch_tokens: int,
         torch_threads: int,
+        fused: FusedPart | None = None,
     ) -> None:
         torch.set_num_threads(torch_threads)
         self._model = OpenedModel(asked, folders)
+        self._fused = None if fused is None else fused.open()
         self._prompts = prompts
         self._engine = engine
         self._batch_tokens = batch_tokens
@@ -43,4 +47,5 @@ class AnswerWorker:
     def __call__(self, shard: Mapping[str, Any]) -> pa.Table:
         """Columns of :meth:`OpenedModel.answers` for the prompts of one shard."""
         prompts = self._prompts.of_shard(shard, self._model.encoder)
-        return self._model.answers(prompts, engine=self._engine, batch_tokens=self._batch_tokens)
+        answers = self._model.answers(prompts, engine=self._engine, batch_tokens=self._batch_tokens)
+        return answers if self._fused is None else self._fused.applied(answers, prompts, shard)

@@ -16,12 +16,13 @@ from zigong.evaluation.answering import answered
 from zigong.evaluation.asked_model import AskedModel
 from zigong.evaluation.calibration import calibrated
 from zigong.evaluation.prompt_sources import ModelPrompts, SamplePrompts, SequencePrompts
-from zigong.evaluation.refolding import HistoryPolicy
+from zigong.evaluation.published_sequences import PublishedSequences
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.recipe import Recipe
 from zigong.release.model import Model
 from zigong.release.registry import Champion
 from zigong.release.scaling import card_scores
+from zigong.release.serving import fused_part, published_sequences
 from zigong.runs.job import Job
 
 KEYS = ["sample_id", "population", "user_id", "loan_id", "observation_at", "observation_date", "user_bucket"]
@@ -48,10 +49,12 @@ class Book:
     Attributes:
         clients: columns KEYS, sorted by sample_id.
         prompts: the model's prompts about them.
+        sequences: what they did.
     """
 
     clients: pa.Table
     prompts: ModelPrompts
+    sequences: PublishedSequences
 
 
 def book_of(job: Job, asked: AskedModel, day: date, *, tokenizer: str) -> Book:
@@ -69,6 +72,7 @@ def book_of(job: Job, asked: AskedModel, day: date, *, tokenizer: str) -> Book:
     """
     settings, built = PromptSpec.of_recipe(job.recipe), job.run.outcome("build_instructions")
     asked.require_unit(job.recipe.observations.unit)
+    sequences = published_sequences(job)
     observed = (ds.field("population") == job.population) & (ds.field("observation_date") == day)
     if built is not None and built.code == 0 and (asked.prompts, asked.tokenizer_digest) == (settings, tokenizer):
         template = asked.prompts.template.name
@@ -81,16 +85,13 @@ def book_of(job: Job, asked: AskedModel, day: date, *, tokenizer: str) -> Book:
         clients = job.arrow("user_sequences", ["sequence_id", *KEYS[1:]], where=observed).rename_columns(KEYS)
         prompts = SequencePrompts(
             prompts=asked.prompts,
-            root=job.paths.root,
-            version=job.version("user_sequences"),
-            population=job.population,
-            published=HistoryPolicy(max_events=settings.settings.max_events, timezone=settings.timezone),
+            sequences=sequences,
         )
     if not len(clients):
         raise DataError(
             f"no client is observed at {day}", action="build labels, sequences and instructions for that date"
         )
-    return Book(clients=clients.sort_by("sample_id"), prompts=prompts)
+    return Book(clients=clients.sort_by("sample_id"), prompts=prompts, sequences=sequences)
 
 
 def scored_book(serving: Champion, book: Book, *, recipe: Recipe, stage: Path) -> CardScores:
@@ -105,6 +106,7 @@ def scored_book(serving: Champion, book: Book, *, recipe: Recipe, stage: Path) -
         recipe=recipe,
         stage=stage,
         label="scores",
+        fused=fused_part(serving, book.sequences),
     )
     fits = rows["p_bad"].is_valid()
     too_long = len(rows) - (pc.sum(fits).as_py() or 0)

@@ -11,6 +11,7 @@ import pyarrow as pa
 from zigong.dataset.members import final_split
 from zigong.evaluation.asked_model import AskedModel, ModelFolders
 from zigong.evaluation.calibration import Calibration, calibrated, fit_calibration
+from zigong.evaluation.fusion import Fusion
 from zigong.evaluation.held_out import flat_figures
 from zigong.evaluation.measured import ModelFigures
 from zigong.evaluation.slice_figures import fairness_warnings
@@ -118,7 +119,9 @@ def _ending(champion: Model | None, retrain_by: Mapping[str, str]) -> Ending | N
     return Ending(retrain_by=date.fromisoformat(last), today=datetime.now(UTC).date()) if last else None
 
 
-def candidate_of(challenge: Challenge, folders: ModelFolders, run: Run, *, dataset_id: str, mix_id: str) -> Candidate:
+def candidate_of(
+    challenge: Challenge, folders: ModelFolders, run: Run, *, dataset_id: str, mix_id: str, fusion: Fusion | None
+) -> Candidate:
     """The challenger in the form in which it is registered.
 
     Args:
@@ -127,6 +130,7 @@ def candidate_of(challenge: Challenge, folders: ModelFolders, run: Run, *, datas
         run: the run that trained it.
         dataset_id: id of its dataset.
         mix_id: id of its training mix.
+        fusion: trees and weights of a fused card.
     """
     recipe, measured = run.recipe, challenge.measured
     model = Model(
@@ -137,6 +141,7 @@ def candidate_of(challenge: Challenge, folders: ModelFolders, run: Run, *, datas
         recipe_digest=recipe.digest(),
         split=recipe.split,
         asked=AskedModel.of(PromptSpec.of_recipe(recipe), folders),
+        fusion=fusion,
         calibration=challenge.calibration,
         threshold=challenge.threshold,
         card=recipe.card,

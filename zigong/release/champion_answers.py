@@ -12,7 +12,7 @@ from zigong.instructions.currencies import require_one_currency
 from zigong.instructions.event_types import event_types
 from zigong.release.model import require_unseen
 from zigong.release.registry import champion
-from zigong.release.serving import registry_of
+from zigong.release.serving import fused_part, published_sequences, registry_of
 from zigong.runs.dates import ObservationDates
 from zigong.runs.job import Job
 
@@ -52,7 +52,8 @@ def champion_answers(
         splits,
         recipe_prompts=challenger.prompts,
         recipe_tokenizer=challenger.tokenizer_digest,
-        sequences_version=job.version("user_sequences"),
+        sequences=published_sequences(job),
     )
     stage = job.stage("evaluation_answers_of_champion")
-    return {name: model_answers(name, asked, folders, prompts, members, recipe=job.recipe, stage=stage)}
+    fused = fused_part(current, published_sequences(job))
+    return {name: model_answers(name, asked, folders, prompts, members, recipe=job.recipe, stage=stage, fused=fused)}

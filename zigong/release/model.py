@@ -14,9 +14,10 @@ from pydantic import TypeAdapter, ValidationError
 from zigong.errors import ConfigError, DataError
 from zigong.evaluation.asked_model import AskedModel
 from zigong.evaluation.calibration import Calibration
+from zigong.evaluation.fusion import Fusion
 from zigong.recipe import Card, Split
 
-SCHEMA_VERSION = 2  # 1 recorded neither the split nor the unit
+SCHEMA_VERSION = 3  # 2 had no fusion, 1 neither the split nor the unit
 _VERSION = "schema_version"
 
 
@@ -25,7 +26,7 @@ class Model:
     """A Behavior Card that passed the gate.
 
     Attributes:
-        model_id: its name in every table; see :func:`model_name`.
+        model_id: its name in every table; see ``training.adapters.model_name``.
         run_id: ZiGong run that released it.
         dataset_id: dataset on which it was trained, calibrated and checked by the gate.
         mix_id: training mix.
@@ -33,6 +34,7 @@ class Model:
         split: how its dataset was divided, which determines the clients it has seen.
         parents: models it was derived from by other means than training; empty if a run trained it.
         asked: digests of its files, the question, and how prompts are rendered.
+        fusion: trees and weights that it adds to the language model; None: the language model alone is the card.
         calibration: maps p_bad to the probability that is scaled to points.
         threshold: calibrated probability at or above which a client is classified as bad; chosen on ``select``.
         card: scaling of the points.
@@ -46,17 +48,13 @@ class Model:
     split: Split
     parents: tuple[str, ...] = ()
     asked: AskedModel
+    fusion: Fusion | None = None
     calibration: Calibration
     threshold: float
     card: Card
 
 
 _MODEL = TypeAdapter(Model)
-
-
-def model_name(adapter_digest: str) -> str:
-    """The model_id of an adapter trained by a run."""
-    return f"zigong-{adapter_digest[:16]}"
 
 
 def model_as_text(model: Model) -> str:

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zigong.errors import ConfigError, DataError
+from zigong.evaluation.fusion import FusedPart
+from zigong.evaluation.published_sequences import PublishedSequences
+from zigong.evaluation.refolding import HistoryPolicy
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.recipe import Recipe
 from zigong.release.registry import Champion, ModelRegistry, champion
@@ -23,6 +26,25 @@ def registry_of(recipe: Recipe) -> ModelRegistry:
         model_name=recipe.registry.model_name,
         experiment=recipe.registry.experiment,
     )
+
+
+def published_sequences(job: Job) -> PublishedSequences:
+    """The sequences of a job's recipe, which any model may be asked about."""
+    recipe = job.recipe
+    return PublishedSequences(
+        root=job.paths.root,
+        version=job.version("user_sequences"),
+        population=job.population,
+        policy=HistoryPolicy(max_events=recipe.instructions.max_events, timezone=recipe.business_timezone),
+    )
+
+
+def fused_part(champion: Champion, sequences: PublishedSequences) -> FusedPart | None:
+    """The trees of a champion, with the sequences that it is asked about; None where the model alone is the card."""
+    fusion, folder = champion.model.fusion, champion.folders.trees
+    if fusion is None or folder is None:
+        return None
+    return FusedPart(fusion=fusion, folder=folder, prompts=champion.model.asked.prompts, sequences=sequences)
 
 
 def required_champion(recipe: Recipe, reasons: Sequence[str] = ()) -> Champion:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zigong.dataset.members import final_split
+from zigong.evaluation.measured import measured_of
 from zigong.instructions.tasks import main_task
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.replayed import refused_rows
@@ -28,10 +29,11 @@ from zigong.report.run_report import (
     VerdictRow,
 )
 from zigong.report.write_report import write_report
-from zigong.runs.handover import Dataset, GateDecision, TrainingMix, texts
+from zigong.runs.handover import Dataset, GateDecision, TrainingMix
 from zigong.runs.job import Job
 from zigong.runs.run import Outcome, Run
 from zigong.runs.steps import steps_of
+from zigong.runs.stored_values import texts
 
 PACKAGES = (
     "pyspark",
@@ -60,7 +62,7 @@ def collect(run: Run) -> RunReport:
     main = members[members["task"] == main_task(run.recipe)] if members is not None else None
     recorded = verdicts_of(job.paths, run.run_id)
     verdicts = {row["table_name"]: str(row["verdict"]) for row in recorded}
-    measured = model_sections.measured(job)
+    measured = measured_of(job)
     return RunReport(
         recipe=run.recipe.name,
         run_id=run.run_id,

@@ -12,7 +12,7 @@ import pyarrow.dataset as ds
 from zigong.dataset.members import SPLITS, final_split
 from zigong.evaluation.bootstrap import Interval
 from zigong.evaluation.calibration import calibrated, fit_calibration
-from zigong.evaluation.measured import ModelFigures, measured_in
+from zigong.evaluation.measured import ModelFigures
 from zigong.evaluation.metrics import POINT_METRICS
 from zigong.evaluation.resampled import INTERVAL_METRICS
 from zigong.release.scaling import card_scores
@@ -26,7 +26,7 @@ from zigong.report.run_report import (
     SplitResult,
     SplitRow,
 )
-from zigong.runs.handover import Dataset, FinalModel, InfluenceScores, TrainingMix
+from zigong.runs.handover import Dataset, InfluenceScores, TrainingMix
 from zigong.runs.job import Job
 from zigong.runs.run import Run
 
@@ -57,14 +57,6 @@ def splits(members: pd.DataFrame, figures: Mapping[str, float]) -> tuple[SplitRo
 
 def _whole(figure: float | None) -> int | None:
     return None if figure is None else int(figure)
-
-
-def measured(job: Job) -> ModelFigures | None:
-    """The figures of the run's model; None before they are published."""
-    dataset, final = job.run.find(Dataset), job.run.find(FinalModel)
-    if dataset is None or final is None or job.run.pinned_version("evaluation_metrics") is None:
-        return None
-    return measured_in(job, dataset_id=dataset.dataset_id, model_id=final.model_id)
 
 
 def results(measured: ModelFigures | None, main: pd.DataFrame | None, split: str) -> tuple[SplitResult, ...]:

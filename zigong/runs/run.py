@@ -18,7 +18,7 @@ from zigong.files.atomic import json_text, write_json, write_once
 from zigong.lakehouse.settings import require_settings
 from zigong.recipe import Recipe, parse_recipe
 from zigong.recipe.source import known_key
-from zigong.runs import handover
+from zigong.runs import handover, stored_values
 from zigong.runs.handover import Artefact, V, Value
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,80}")  # of the complete id: it becomes a folder and part of SQL
@@ -156,7 +156,7 @@ class Run:
     def leave(self, value: Value) -> None:
         """Writes a value into the manifest, replacing that of an earlier attempt."""
         manifest = self.readable_manifest()
-        manifest["values"][type(value).__name__] = handover.as_json(value, self.folder)
+        manifest["values"][type(value).__name__] = stored_values.as_json(value, self.folder)
         write_json(self.folder / "manifest.json", manifest)
 
     def take(self, kind: type[V]) -> V:
@@ -167,9 +167,9 @@ class Run:
         """
         value = self.find(kind)
         if value is None:
-            raise handover.missing(kind, run_id=self.run_id)
+            raise stored_values.missing(kind, run_id=self.run_id)
         if isinstance(value, Artefact):
-            handover.require_intact(value, run_id=self.run_id)
+            stored_values.require_intact(value, run_id=self.run_id)
         return value
 
     def find(self, kind: type[V]) -> V | None:
@@ -181,7 +181,7 @@ class Run:
         content = self.readable_manifest()["values"].get(kind.__name__)
         if content is None:
             return None
-        return handover.from_json(kind, content, run_id=self.run_id, run_folder=self.folder)
+        return stored_values.from_json(kind, content, run_id=self.run_id, run_folder=self.folder)
 
     def values(self) -> tuple[Value, ...]:
         """All values that steps have left, as in the manifest."""

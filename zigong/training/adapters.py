@@ -20,6 +20,15 @@ from zigong.training.folders import refuse_pickles
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
+def model_name(digest: str) -> str:
+    """The model_id of an adapter, or of a card made of an adapter and other parts.
+
+    Args:
+        digest: SHA-256 of the adapter or of all parts, as hex digits.
+    """
+    return f"zigong-{digest[:16]}"
+
+
 def new_adapter(base_folder: Path, lora: Lora, *, seed: int) -> PeftModel:
     """The frozen base model with a fresh adapter: A drawn from ``seed``, B zero.
 

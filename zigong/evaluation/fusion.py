@@ -1,0 +1,173 @@
+"""A card of two parts: a language model and boosted trees on baseline features, whose log-odds are added with weights.
+
+The sum of weighted log-odds is late fusion, or stacking (Wolpert 1992). The weights are fitted on ``select``, which
+trains neither part, and are 0 or more: a part without value gets 0 and cannot invert the ranking of the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from zigong.errors import DataError
+from zigong.evaluation.boosting import BoostedTrees
+from zigong.evaluation.calibration import log_odds
+from zigong.evaluation.features import SEQUENCE_COLUMNS, baseline_features
+from zigong.evaluation.published_sequences import PublishedSequences
+from zigong.files.digests import combined_digest
+from zigong.instructions.prompt_spec import PromptSpec
+from zigong.training.file_digests import FileDigests
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """``p = 1 / (1 + exp(-(intercept + model * logit(p_model) + trees * logit(p_trees))))``."""
+
+    intercept: float
+    model: float
+    trees: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fusion:
+    """What a card adds to a language model.
+
+    Attributes:
+        trees: digests of the files of the trees.
+        outcome_events: event types that state a repayment status, an input of the features.
+        stack: weights of the two parts.
+    """
+
+    trees: FileDigests
+    outcome_events: tuple[str, ...]
+    stack: Stack
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything except model and sequence that determines an answer, as 64 hex digits."""
+        weights = "|".join(repr(value) for value in asdict(self.stack).values())
+        return combined_digest({"trees": self.trees.digest, "events": "|".join(self.outcome_events), "stack": weights})
+
+    def digest_with(self, adapter_digest: str) -> str:
+        """SHA-256 of the fusion and of the adapter of its language model, as 64 hex digits."""
+        return combined_digest({"fusion": self.digest, "adapter": adapter_digest})
+
+
+def fit_stack(p_model: Floats, p_trees: Floats, label: NDArray[np.integer]) -> Stack:
+    """Fits the weights by maximum likelihood; those of the parts are 0 or more.
+
+    Args:
+        p_model: probabilities of the language model; shape [samples].
+        p_trees: probabilities of the trees; shape [samples].
+        label: 1 = bad; shape [samples].
+
+    Raises:
+        DataError: one class is missing.
+    """
+    bad = np.asarray(label) == 1
+    if bad.all() or not bad.any():
+        raise DataError(
+            f"expected both classes, found {int(bad.sum())} bad of {len(bad)} labels",
+            action="fit the weights of card.head: fused on a split that contains both classes",
+        )
+    inputs = np.column_stack([np.ones(len(bad)), log_odds(p_model), log_odds(p_trees)])
+
+    def loss(weights: Floats) -> tuple[float, Floats]:
+        eta = inputs @ weights
+        return float(np.mean(np.logaddexp(0, eta) - bad * eta)), inputs.T @ (expit(eta) - bad) / len(bad)
+
+    bounds = [(None, None), (0, None), (0, None)]
+    options = {"ftol": 1e-14, "gtol": 1e-9, "maxiter": 1000}
+    start = np.array([0.0, 0.5, 0.5])
+    fit = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    return Stack(intercept=float(fit.x[0]), model=float(fit.x[1]), trees=float(fit.x[2]))
+
+
+def stacked(stack: Stack, p_model: Floats, p_trees: Floats) -> Floats:
+    """Probabilities of both parts together; shape [samples]."""
+    p: Floats = expit(stack.intercept + stack.model * log_odds(p_model) + stack.trees * log_odds(p_trees))
+    return p
+
+
+def fused_answers(answers: pa.Table, p_bad: Floats, choices: Sequence[str]) -> pa.Table:
+    """The answers of a language model with other probabilities: the answer is the more probable choice.
+
+    A miss stays a miss, and a prompt that does not fit stays without an answer.
+
+    Args:
+        answers: columns p_bad, answer and miss of N prompts, p_bad null where one does not fit.
+        p_bad: shape [N].
+        choices: possible answers, the bad one first.
+    """
+    unanswered = answers["p_bad"].is_null().to_numpy()
+    missed = unanswered | pc.fill_null(answers["miss"], True).to_numpy()
+    columns = {
+        "p_bad": pa.array(p_bad, pa.float64(), mask=unanswered),
+        "answer": pa.array(np.where(p_bad >= 0.5, choices[0], choices[1]), pa.string(), mask=missed),
+    }
+    for name, column in columns.items():
+        answers = answers.set_column(answers.column_names.index(name), name, column)
+    return answers
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusedPart:
+    """What an answering worker needs to add the trees to the answers of a language model.
+
+    Attributes:
+        fusion: trees and weights.
+        folder: the folder of the trees' files.
+        prompts: settings of the language model, whose history, time zone and currency the features share.
+        sequences: the sequences of the features.
+    """
+
+    fusion: Fusion
+    folder: Path
+    prompts: PromptSpec
+    sequences: PublishedSequences
+
+    def open(self) -> OpenedFusion:
+        """Loads the trees.
+
+        Raises:
+            DataError: a file is missing or differs from the registered one.
+        """
+        self.fusion.trees.verify(self.folder)
+        return OpenedFusion(self, BoostedTrees.load(self.folder))
+
+
+@dataclass(frozen=True)
+class OpenedFusion:
+    """A fused part with its trees in memory."""
+
+    part: FusedPart
+    trees: BoostedTrees
+
+    def applied(self, answers: pa.Table, prompts: pa.Table, shard: Mapping[str, Any]) -> pa.Table:
+        """The answers of a language model with p_bad of both parts together, sorted by sample_id.
+
+        Args:
+            answers: columns of ``OpenedModel.answers``; p_bad is null where a prompt does not fit.
+            prompts: PROMPT_KEYS of the same samples, sorted by sample_id.
+            shard: the shard of the samples.
+        """
+        if not len(prompts):
+            return answers
+        part, answers = self.part, answers.sort_by("sample_id")
+        found = part.sequences.read(shard, SEQUENCE_COLUMNS, keys=prompts)
+        currency, timezone = part.prompts.settings.currency, part.prompts.timezone
+        read = part.sequences.under(found, part.prompts)
+        p_trees = self.trees(baseline_features(read, part.fusion.outcome_events, timezone, currency))
+        p_model = np.nan_to_num(answers["p_bad"].to_numpy(), nan=0.5)
+        return fused_answers(answers, stacked(part.fusion.stack, p_model, p_trees), part.prompts.template.choices)
