@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import torch
 from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
@@ -30,9 +31,11 @@ from zigong.evaluation.features import (
     is_of_other_loans,
 )
 from zigong.evaluation.member_sequences import sequences_of_members
+from zigong.evaluation.recurrent import fit_recurrent, recurrent_answers
 from zigong.instructions.tasks import main_task
 from zigong.recipe.source import source_mapping
 from zigong.runs.job import Job
+from zigong.tokens.samples import Samples
 
 Floats = NDArray[np.float64]
 
@@ -73,8 +76,21 @@ def baselines_of(job: Job, held_out: pa.Table) -> Baselines:
     stop = Labelled(features=of_held_out[selects], bad=bad_members(held_out)[selects])
     fitted = fit_baselines(Labelled(features=of_train, bad=bad_members(train)), stop, job.recipe.seed)
     p_bad = {name: predict(of_held_out) for name, predict in fitted.items()}
+    p_bad |= _recurrent(job, train, held_out, selects)
     trees = cast("BoostedTrees", fitted["lightgbm"])
     return Baselines(p_bad=p_bad, trees=trees, train=train, train_features=of_train, features=of_held_out)
+
+
+def _recurrent(job: Job, train: pa.Table, held_out: pa.Table, selects: NDArray[np.bool_]) -> dict[str, Floats]:
+    """The answers of the GRU, if the recipe asks for it."""
+    epochs = job.recipe.evaluation.gru_epochs
+    if not epochs:
+        return {}
+    source = job.sample_source()
+    fitted_on, asked = (Samples.from_arrow(source.with_prompts(members)) for members in (train, held_out))
+    torch.set_num_threads(job.recipe.engine.torch_threads)
+    model = fit_recurrent(fitted_on, asked.take(np.flatnonzero(selects)), epochs=epochs, seed=job.recipe.seed)
+    return {"gru": recurrent_answers(model, asked)}
 
 
 def features_of_members(job: Job, members: pa.Table) -> pd.DataFrame:

@@ -8,7 +8,9 @@ from pydantic import Field, model_validator
 
 from zigong.recipe.sections import Positive, Rate, Section, Share
 
-Baseline = Literal["majority", "last_status", "logistic", "lightgbm", "lightgbm_no_profile", "lightgbm_no_other_loans"]
+Baseline = Literal[
+    "majority", "last_status", "logistic", "lightgbm", "lightgbm_no_profile", "lightgbm_no_other_loans", "gru"
+]
 
 
 class TinyBase(Section):
@@ -177,6 +179,11 @@ class Evaluation(Section):
     bootstrap: Positive = Field(2000, description="bootstrap resamples of complete split units, for every interval")
     confidence: Rate = Field(0.95, description="coverage of the intervals")
     batch_tokens: Positive = Field(8192, description="padded tokens of one pass")
+    gru_epochs: int = Field(
+        0,
+        ge=0,
+        description="largest number of passes in which a GRU on the same tokens is trained as a baseline; 0: none",
+    )
     segments: tuple[str, ...] = Field(
         (),
         description="profile attributes by whose values every metric is measured, too; needs a profile in the source",
