@@ -20,7 +20,7 @@ DOCS_VENV := build/venv-docs
 SOURCES := zigong schemas jobs airflow_dags tests benchmarks
 # The pages of the site: the same layout as the repository, so that links work on a forge and on the site.
 PAGES := README.md CHANGELOG.md CONTRIBUTING.md LICENSE NOTICE docs recipes schemas
-.PHONY: help env java dist demo test lint lint-style lint-types lint-imports docs hooks unit soak bench bench-influence bench-sequences bench-quality locks release clean airflow-env bare-env docs-env bench-env scorers-env contract-env quality-env browser
+.PHONY: help env java dist demo test lint lint-style lint-types lint-imports docs hooks unit soak bench bench-influence bench-sequences bench-quality bench-model locks release clean airflow-env bare-env docs-env bench-env scorers-env contract-env quality-env browser
 
 help: ## list every target
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -70,6 +70,9 @@ bench-sequences: env java bench-env ## sequences against DuckDB, Polars and text
 	$(BIN)/python benchmarks/sequences.py
 	$(BIN)/python benchmarks/rendering.py
 	$(BIN)/python benchmarks/incremental.py
+
+bench-model: env java ## the card against every baseline on credit_record, taiwan, the demo and CALM, three seeds (hours; DATA=FOLDER)
+	$(BIN)/python benchmarks/model.py $(DATA)
 
 bench-quality: env java quality-env ## the rules of a contract against Great Expectations on Spark and DQX, 10 million events
 	$(BIN)/python benchmarks/quality.py
