@@ -10,8 +10,7 @@ from zigong.runs.job import Job
 from zigong.runs.launch import main
 from zigong.tokens.samples import Samples
 from zigong.training import trainer
-from zigong.training.answer_rows import require_attainable
-from zigong.training.base import load_model
+from zigong.training.answer_rows import AnswerRange, require_attainable
 from zigong.training.checkpoints import checkpoints_digest
 
 
@@ -24,8 +23,8 @@ def train_agent(job: Job) -> None:
     with followed(job.scratch / "progress.json", "agent (steps)") as report:
 
         def work() -> dict[str, float]:
-            samples = Samples.from_arrow(source.labelled(["train"]))
-            low, high = require_attainable(load_model(base), choices, bad_rate=float(samples.label.mean())).p_bad
+            samples, attained = Samples.from_arrow(source.labelled(["train"])), list[AnswerRange]()
+            bad_rate = float(samples.label.mean())
             manifest = trainer.train_agent(
                 base,
                 samples,
@@ -35,7 +34,9 @@ def train_agent(job: Job) -> None:
                 folder=folder,
                 data={"dataset_id": source.dataset_id, "members_version": source.members_version},
                 progress=lambda step, steps, loss: report(step, steps, f"loss {loss:.3f}"),
+                inspect=lambda model: attained.append(require_attainable(model, choices, bad_rate=bad_rate)),
             )
+            low, high = attained[0].p_bad
             trained = {"agent.checkpoints": len(manifest.checkpoints), "agent.samples": len(samples)}
             return {**trained, "base.lowest_p_bad": low, "base.highest_p_bad": high}
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from peft import PeftModel
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from zigong.errors import DataError
 from zigong.files.atomic import promoted_folder, write_json
@@ -126,6 +127,7 @@ def train_agent(
     folder: Path,
     data: Mapping[str, Any],
     progress: Progress | None = None,
+    inspect: Callable[[PreTrainedModel], None] = lambda _: None,
 ) -> CheckpointManifest:
     """Trains the lightweight scorer period by period, in time order, and saves one adapter per period.
 
@@ -141,12 +143,14 @@ def train_agent(
         folder: folder of adapters and manifest; written atomically.
         data: names and versions of the training data, recorded in the manifest.
         progress: called with step, steps and loss.
+        inspect: called with the base before the first step; what it raises ends the training.
 
     Raises:
         DataError: a sample is too long or has no token in the loss, or not every sample was trained.
         ConfigError: there are fewer dates (or, with one date, samples) than checkpoints.
     """
     adapted = new_adapter(base_folder, settings.lora, seed=seed)
+    inspect(adapted.get_base_model())
     ordered = _ordered(adapted, samples, settings)
     periods = sample_periods(ordered, settings.checkpoints, seed=seed)
     units = _units(ordered, periods, settings)
