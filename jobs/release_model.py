@@ -13,7 +13,7 @@ from zigong.lakehouse.erasures import affected_models
 from zigong.release.challenge import SELECT, candidate_of, decide_challenge, release_row
 from zigong.release.registry import champion, release
 from zigong.release.serving import registry_of, serving_base
-from zigong.runs.handover import Dataset, DatasetVerdict, FinalModel, FusedCard, GateDecision, TrainingMix
+from zigong.runs.handover import Dataset, DatasetVerdict, FinalModel, FusedCard, GateCheck, GateDecision, TrainingMix
 from zigong.runs.job import Job
 from zigong.runs.launch import main
 
@@ -61,7 +61,12 @@ def release_model(job: Job) -> None:
         version=version,
     )
     append_facts(job.paths, [entry])
-    job.leave(GateDecision(decision=decision.decision, reasons=decision.reasons, warnings=decision.warnings))
+    checks = tuple(
+        GateCheck(name=check.name, passed=check.passed, sentence=check.sentence) for check in decision.checks
+    )
+    job.leave(
+        GateDecision(decision=decision.decision, reasons=decision.reasons, warnings=decision.warnings, checks=checks)
+    )
     run.add_metrics({f"gate.{name}": float(value) for name, value in decision.figures.items() if np.isfinite(value)})
 
 

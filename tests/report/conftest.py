@@ -8,14 +8,14 @@ import pytest
 from scipy.special import expit
 
 from zigong.evaluation import metrics
-from zigong.evaluation.bootstrap import clustered_bootstrap
+from zigong.evaluation.bootstrap import Interval, clustered_bootstrap
 from zigong.evaluation.calibration import calibrated, fit_calibration
 from zigong.recipe import Card, Evaluation, Gate
 from zigong.release.gate import Evidence, decide
 from zigong.release.scaling import card_scores
 from zigong.report.run_report import (
+    CheckpointRow,
     DataQuality,
-    Diagnostic,
     HeldOut,
     InfluenceSection,
     ModelRow,
@@ -23,14 +23,30 @@ from zigong.report.run_report import (
     Reproduce,
     RunReport,
     SelectionGroup,
+    Share,
+    SliceRow,
+    Slices,
     SplitResult,
     SplitRow,
     StepRow,
     TableRow,
     VerdictRow,
 )
+from zigong.runs.handover import GateCheck, GateDecision
 
 SIZE = 3000
+SLICES = Slices(
+    other_model="lightgbm",
+    rows=(
+        SliceRow(
+            name="person=new",
+            share=0.32,
+            own=Interval(value=0.71, low=0.66, high=0.75),
+            other=Interval(value=0.70, low=0.65, high=0.74),
+        ),
+        SliceRow(name="history=6 to 11 months", share=0.01, own=None, other=None),
+    ),
+)
 NOISE = {"zigong": 0.9, "lightgbm": 1.0, "lightgbm_no_profile": 1.3, "logistic": 1.35, "last_status": 2.4}
 
 
@@ -82,6 +98,7 @@ def full_report() -> RunReport:
         evaluation=Evaluation(bootstrap=100),
         seed=1,
     )
+    checks = tuple(GateCheck(name=item.name, passed=item.passed, sentence=item.sentence) for item in decision.checks)
     pool = np.random.default_rng(2)
     pool_labels = (pool.random(9000) < 0.06).astype(int)
     report = bare_report()
@@ -169,21 +186,15 @@ def full_report() -> RunReport:
                     name="random half", samples=4500, persons=1003, bad_rate=0.06, mean_score=1.7e-6, mean_loss=0.21
                 ),
             ),
-            diagnostics=(
-                Diagnostic(
-                    name="Cosine of the two class means", value="-0.98", note="-1: one axis separates the classes"
-                ),
-                Diagnostic(name="Agreement of two halves of the target", value="0.71"),
-                Diagnostic(
-                    name="Sign flips between checkpoints",
-                    value="2 of 5",
-                    note="The population mean changes sign between checkpoints; use the ranking per class only.",
-                    warns=True,
-                ),
-            ),
+            warnings=("signs flip between checkpoint 2 and checkpoint 5: -0.31",),
+            checkpoints=(CheckpointRow(number=1, classes=-0.98, halves=0.71),),
+            agreements=(("checkpoint 1", "loss of the agent", 0.42),),
+            other_settings=(Share(name="no decay, every checkpoint, gamma 0.9", value=0.87),),
+            selected=(Share(name="bad", value=0.15), Share(name="prompts: longest fifth", value=0.31)),
             settings={"decay": "checkpoint", "gamma": "0.9", "pairs": "later"},
         ),
-        decision=decision,
+        decision=GateDecision(decision=decision.decision, reasons=decision.reasons, checks=checks),
+        slices=SLICES,
         reproduce=Reproduce(
             command="zigong run recipes/credit_record.yaml --set lakehouse.root=/data/lake",
             seed=20,

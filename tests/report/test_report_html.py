@@ -13,11 +13,9 @@ from zigong.errors import ConfigError
 from zigong.evaluation.bootstrap import Interval
 from zigong.report.run_report import (
     DataQuality,
-    Diagnostic,
     HeldOut,
-    InfluenceSection,
     RunReport,
-    SmallTable,
+    Share,
     StepRow,
     TableRow,
 )
@@ -86,13 +84,10 @@ def test_the_report_is_self_contained(full_report: RunReport) -> None:
 def test_a_warning_is_shown_once_and_the_figures_stay_visible(full_report: RunReport) -> None:
     assert full_report.influence is not None
     long = "the class means oppose each other, " * 5
-    warned = dataclasses.replace(
-        full_report.influence,
-        diagnostics=(Diagnostic(name="Warning", value=long, warns=True), Diagnostic(name="computed", value="+4711")),
-    )
+    warned = dataclasses.replace(full_report.influence, warnings=(long,))
     html = report_html(dataclasses.replace(full_report, influence=warned))
     assert html.count(long) == 1
-    assert '<td class="n">+4711</td>' in html
+    assert '<td class="n">+0.71</td>' in html
 
 
 def test_hostile_names_are_escaped_everywhere(full_report: RunReport) -> None:
@@ -154,10 +149,11 @@ def test_unaccounted_rows_are_reported(full_report: RunReport) -> None:
     assert "neither published" not in _Page(report_html(full_report)).text
 
 
-def test_tables_of_scores_and_selection_are_shown_as_text(full_report: RunReport) -> None:
-    table = SmallTable(name="selection groups", columns=("group", "bad_rate"), rows=((ATTACK, "0.0612"),))
-    page = _Page(report_html(dataclasses.replace(full_report, influence=InfluenceSection(tables=(table,)))))
-    assert all(wanted in page.text for wanted in ("selection groups", "bad_rate", "0.0612", "alert(1)"))
+def test_names_of_kinds_of_samples_are_shown_as_text(full_report: RunReport) -> None:
+    assert full_report.influence is not None
+    named = dataclasses.replace(full_report.influence, selected=(Share(name=ATTACK, value=0.0612),))
+    page = _Page(report_html(dataclasses.replace(full_report, influence=named)))
+    assert all(wanted in page.text for wanted in ("Who was chosen", "alert(1)", "6%"))
     assert "script" not in page.tags
 
 

@@ -18,6 +18,7 @@ from zigong.quality.suite import open_context
 from zigong.release.card_facts import question_of
 from zigong.release.points import points_quality
 from zigong.report import model_sections
+from zigong.report.influence_section import influence
 from zigong.report.run_report import (
     DataQuality,
     QuarantineRow,
@@ -82,7 +83,9 @@ def collect(run: Run) -> RunReport:
         results=model_sections.results(measured, main, final_split(run.recipe)),
         held_out=model_sections.held_out(job, members, measured) if measured and members is not None else None,
         points=points_quality(measured, final_split(run.recipe)) if measured else None,
-        influence=model_sections.influence(job, members, mix) if mix is not None and members is not None else None,
+        slices=model_sections.slices(measured, final_split(run.recipe)) if measured else None,
+        influence=influence(job, members) if mix is not None and members is not None else None,
+        decision=run.find(GateDecision),
         reproduce=Reproduce(
             command=f"zigong run {run.folder / 'recipe.json'}",
             seed=run.recipe.seed,

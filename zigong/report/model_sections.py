@@ -1,34 +1,25 @@
-"""The sections of a report about samples and models: splits, results, held-out answers, influence."""
+"""The sections of a report about samples and models: splits, results, groups of clients, held-out answers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
 
-import numpy as np
 import pandas as pd
 import pyarrow.dataset as ds
 
 from zigong.dataset.members import SPLITS, final_split
 from zigong.evaluation.bootstrap import Interval
 from zigong.evaluation.calibration import calibrated, fit_calibration
+from zigong.evaluation.held_out import Figure
 from zigong.evaluation.measured import ModelFigures
 from zigong.evaluation.metrics import POINT_METRICS
 from zigong.evaluation.resampled import INTERVAL_METRICS
+from zigong.evaluation.slice_figures import SHARE
 from zigong.release.scaling import card_scores
-from zigong.report.run_report import (
-    Diagnostic,
-    HeldOut,
-    InfluenceSection,
-    ModelRow,
-    SelectionGroup,
-    SmallTable,
-    SplitResult,
-    SplitRow,
-)
-from zigong.runs.handover import Dataset, InfluenceScores, TrainingMix
+from zigong.report.run_report import HeldOut, ModelRow, SliceRow, Slices, SplitResult, SplitRow
+from zigong.runs.handover import Dataset
 from zigong.runs.job import Job
-from zigong.runs.run import Run
 
 
 def members(job: Job) -> pd.DataFrame:
@@ -118,64 +109,28 @@ def held_out(job: Job, members: pd.DataFrame, measured: ModelFigures) -> HeldOut
     )
 
 
-def influence(job: Job, members: pd.DataFrame, mix: TrainingMix) -> InfluenceSection:
-    """Settings, diagnostics and what the mix selected."""
-    dataset, made = job.run.take(Dataset), job.run.take(InfluenceScores)
-    chosen = (ds.field("dataset_id") == dataset.dataset_id) & (ds.field("scorer_id") == made.scorer_id)
-    scores = job.arrow("influence_scores", ["sample_id", "score", "loss"], where=chosen).to_pandas()
-    mixed = job.arrow("training_mix", ["sample_id", "share"], where=ds.field("mix_id") == mix.mix_id).to_pandas()
-    pool = members[members["split"] == "train"].merge(scores, on="sample_id", how="left")
-    shares = pool.merge(mixed, on="sample_id", how="inner")
-    groups = {"pool": pool, **{f"mix: {name}": part for name, part in shares.groupby("share")}}
-    figures = job.run.metrics()
-    settings = job.recipe.influence.model_dump(mode="json", exclude={"batch_tokens"})
-    scored = pool.dropna(subset=["score"])
-    return InfluenceSection(
-        labels=scored["label"].to_numpy(),
-        scores=scored["score"].to_numpy(dtype=np.float64),
-        groups=tuple(_group(name, part) for name, part in groups.items()),
-        diagnostics=(
-            *(Diagnostic(name="Warning", value=text, warns=True) for text in made.warnings),
-            *(
-                Diagnostic(
-                    name=name.removeprefix("influence."),
-                    value=f"{value:+.3f}" if isinstance(value, float) else str(value),
-                )
-                for name, value in figures.items()
-                if name.startswith("influence.")
-            ),
-        ),
-        tables=small_tables(job.run),
-        settings={name: str(value) for name, value in settings.items()},
-    )
-
-
-def small_tables(run: Run) -> tuple[SmallTable, ...]:
-    """The tables of scores and selection, with rounded numbers."""
-    return tuple(
-        SmallTable(
-            name=name.replace("_", " "),
-            columns=tuple(rows[0]),
-            rows=tuple(tuple(_shortened(value) for value in row.values()) for row in rows),
+def slices(measured: ModelFigures, split: str) -> Slices | None:
+    """AUC by groups of clients of the final model and of the other one that they were measured for."""
+    found = [item for item in measured.slices if item.split == split]
+    others = {item.model_id for item in found if item.metric == "auc"} - {measured.model_id}
+    if len(others) != 1:
+        return None
+    (other,) = others
+    auc = {(item.slice, item.model_id): item for item in found if item.metric == "auc"}
+    rows = [
+        SliceRow(
+            name=item.slice,
+            share=item.value,
+            own=_interval(auc.get((item.slice, measured.model_id))),
+            other=_interval(auc.get((item.slice, other))),
         )
-        for name, rows in run.small_tables().items()
-        if rows
-    )
+        for item in found
+        if item.metric == SHARE and item.model_id == measured.model_id
+    ]
+    return Slices(other_model=measured.display_name(other), rows=tuple(rows))
 
 
-def _shortened(value: str) -> str:
-    try:
-        return f"{float(value):.4g}" if "." in value or "e" in value else value
-    except ValueError:
-        return value
-
-
-def _group(name: str, part: pd.DataFrame) -> SelectionGroup:
-    return SelectionGroup(
-        name=name,
-        samples=len(part),
-        bad_rate=float(part["label"].mean()),
-        persons=int(part["unit"].nunique()),
-        mean_score=float(part["score"].mean()),
-        mean_loss=float(part["loss"].mean()),
-    )
+def _interval(figure: Figure | None) -> Interval | None:
+    if figure is None or figure.low is None or figure.high is None:
+        return None
+    return Interval(value=figure.value, low=figure.low, high=figure.high)

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zigong.evaluation.bootstrap import Interval
-from zigong.release.gate import Decision
 from zigong.release.points import PointsQuality
+from zigong.runs.handover import GateDecision
 
 Floats = NDArray[np.float64]
 RunVerdict = Literal["released", "refused", "blocked", "failed", "completed", "running"]
@@ -149,7 +149,11 @@ class HeldOut:
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionGroup:
-    """A set of training samples, described so that groups can be compared."""
+    """A set of training samples, described so that groups can be compared.
+
+    Attributes:
+        differs_in: what distinguishes it from all training samples, in words.
+    """
 
     name: str
     samples: int
@@ -157,37 +161,82 @@ class SelectionGroup:
     persons: int | None = None
     mean_score: float | None = None
     mean_loss: float | None = None
+    mean_tokens: float | None = None
+    differs_in: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Diagnostic:
-    """One figure about the trustworthiness of the influence scores."""
+class CheckpointRow:
+    """Trust in the target gradient of a checkpoint of the agent.
+
+    Attributes:
+        classes: cosine of the mean gradients of bad and good targets.
+        halves: cosine of the mean gradients of two halves of the targets.
+    """
+
+    number: int
+    classes: float | None
+    halves: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """A share between 0 and 1 with its name."""
 
     name: str
-    value: str
+    value: float
     note: str = ""
-    warns: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class SmallTable:
-    """A table of the run's folder, as text."""
-
-    name: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class InfluenceSection:
-    """Scores of the pool and the selection based on them; ``labels`` and ``scores`` have shape [pool]."""
+    """Scores of the training samples and the selection based on them.
+
+    Attributes:
+        labels: 1 = bad; shape [training samples].
+        scores: influence scores; shape [training samples].
+        warnings: reasons against using the scores.
+        checkpoints: trust in each checkpoint.
+        agreements: pairs of checkpoints, or of one and the loss, with the rank correlation of their scores.
+        groups: groups of training samples.
+        other_settings: share of the selection that other settings would choose too.
+        selected: share chosen by influence of each kind of sample.
+        settings: settings of the scores.
+    """
 
     labels: NDArray[np.integer] | None = None
     scores: Floats | None = None
+    warnings: tuple[str, ...] = ()
+    checkpoints: tuple[CheckpointRow, ...] = ()
+    agreements: tuple[tuple[str, str, float], ...] = ()
     groups: tuple[SelectionGroup, ...] = ()
-    diagnostics: tuple[Diagnostic, ...] = ()
-    tables: tuple[SmallTable, ...] = ()
+    other_settings: tuple[Share, ...] = ()
+    selected: tuple[Share, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceRow:
+    """A group of clients of the final split.
+
+    Attributes:
+        share: samples of the group divided by those of the split.
+        own: AUC of the final model; None where it was not measured.
+        other: AUC of the model that it is compared with.
+    """
+
+    name: str
+    share: float
+    own: Interval | None
+    other: Interval | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slices:
+    """AUC by groups of clients, of the final model and of the strongest other one on ``select``."""
+
+    other_model: str
+    rows: tuple[SliceRow, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,8 +269,9 @@ class RunReport:
     results: tuple[SplitResult, ...] = ()
     held_out: HeldOut | None = None
     points: PointsQuality | None = None
+    slices: Slices | None = None
     influence: InfluenceSection | None = None
-    decision: Decision | None = None
+    decision: GateDecision | None = None
     reproduce: Reproduce | None = None
 
     @property

@@ -22,7 +22,8 @@ from zigong.report.charts import (
     risk_bands,
     roc_chart,
 )
-from zigong.report.run_report import RunReport
+from zigong.report.run_report import InfluenceSection, RunReport
+from zigong.report.share_charts import shares_chart, slices_chart
 
 _SPLIT_NAMES = {
     "oot": "the out-of-time split",
@@ -65,7 +66,7 @@ def report_html(report: RunReport) -> str:
 
 
 def _charts(report: RunReport) -> Mapping[str, Markup | None]:
-    names = ("forest", "roc", "ks", "bands", "card", "influence")
+    names = ("forest", "roc", "ks", "bands", "card", "slices", "influence", "other_settings", "selected")
     drawn: dict[str, Markup | None] = dict.fromkeys(names)
     if report.headline and report.headline.rows:
         drawn["forest"] = forest_chart(report.headline.rows, report.final_model)
@@ -76,9 +77,24 @@ def _charts(report: RunReport) -> Mapping[str, Markup | None]:
         if report.held_out.card_scores is not None:
             scores = report.held_out.card_scores.astype(float)
             drawn["card"] = distribution_chart(scores, report.held_out.labels, "points", whole=True)
-    influence = report.influence
-    if influence and influence.scores is not None and influence.labels is not None:
+    if report.slices:
+        drawn["slices"] = slices_chart(report.slices, report.final_model)
+    return {**drawn, **_influence_charts(report.influence or InfluenceSection())}
+
+
+def _influence_charts(influence: InfluenceSection) -> dict[str, Markup]:
+    drawn: dict[str, Markup] = {}
+    if influence.scores is not None and influence.labels is not None:
         drawn["influence"] = distribution_chart(influence.scores, influence.labels, "influence score")
+    if influence.other_settings:
+        drawn["other_settings"] = shares_chart(
+            influence.other_settings, "share of this selection that they choose too", wide=True
+        )
+    if influence.selected:
+        overall = next((group.samples for group in influence.groups if group.name == "chosen by influence"), None)
+        everyone = next((group.samples for group in influence.groups if group.name == "all training samples"), None)
+        rule = overall / everyone if overall is not None and everyone else None
+        drawn["selected"] = shares_chart(influence.selected, "share chosen by influence", wide=False, rule=rule)
     return drawn
 
 

@@ -212,16 +212,29 @@ class FusedCard(Artefact):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GateCheck:
+    """A condition of the gate, whether it holds, and the observation in words."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+
+    name: Name
+    passed: bool
+    sentence: Name
+
+
+@dataclass(frozen=True, kw_only=True)
 class GateDecision(Value):
     """What the gate decided about the final model, and why.
 
     Attributes:
+        checks: every condition.
         warnings: findings to review that do not affect the decision.
     """
 
     decision: Literal["released", "refused"]
     reasons: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    checks: tuple[GateCheck, ...] = ()
 
 
 VALUES: tuple[type[Value], ...] = (

@@ -1,0 +1,44 @@
+"""The words of the influence section: warnings that say one thing, groups, kinds and settings by plain names."""
+
+from __future__ import annotations
+
+from zigong.report.influence_section import merged, other_settings, selected_shares
+from zigong.report.run_report import Share
+
+
+def test_one_warning_of_several_checkpoints_is_shown_once() -> None:
+    tail = ": the population mean is their imbalance, rank within each class"
+    found = merged(
+        [
+            f"the class means oppose each other at period_00 (-0.92){tail}",
+            "signs flip between period_00 and period_01: -0.31",
+            f"the class means oppose each other at period_01 (-0.99){tail}",
+            "halves of the target disagree at period_02: +0.10",
+            "halves of the target disagree at period_03: +0.12",
+        ]
+    )
+    assert found == (
+        f"the class means oppose each other at checkpoint 1 (-0.92), 2 (-0.99){tail}",
+        "signs flip between checkpoint 1 and checkpoint 2: -0.31",
+        "halves of the target disagree at checkpoint 3 (+0.10), 4 (+0.12)",
+    )
+
+
+def test_settings_and_kinds_have_plain_names() -> None:
+    own = {"decay": "checkpoint", "checkpoints": "all", "gamma": "0.9", "scored": "460", "top_overlap": "1.0"}
+    other = {**own, "decay": "sample", "checkpoints": "own", "gamma": "0.95", "top_overlap": "0.25"}
+    never = {**own, "decay": "none", "top_overlap": ""}
+    assert other_settings([own, other, never]) == (
+        Share(
+            name="age of the sample, own checkpoint, gamma 0.95",
+            value=0.25,
+            note="of 460 scored samples",
+        ),
+    )
+    assert other_settings([]) == ()
+    rows = [
+        {"by": by, "value": value, "samples": "1200", "mean_score": "0.0123", "chosen": "0.5"}
+        for by, value in (("task", "t"), ("label", "1"), ("observation_date", "2023-03-01"), ("length", "4"))
+    ]
+    assert [share.name for share in selected_shares(rows)] == ["bad", "2023-03-01", "prompts: longest fifth"]
+    assert selected_shares(rows)[0].note == "of 1,200, mean score 0.012"
