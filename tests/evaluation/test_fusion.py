@@ -13,7 +13,7 @@ from sklearn.metrics import log_loss
 
 from tests.support.sequence_rows import OUTCOMES, SHANGHAI, random_rows, sequence_table
 from zigong.errors import DataError
-from zigong.evaluation.boosting import BoostedTrees, Labelled, boosted_trees
+from zigong.evaluation.boosting import BoostedTrees, Labelled, boosted_trees, tree_files
 from zigong.evaluation.calibration import calibrated, fit_calibration
 from zigong.evaluation.feature_space import feature_space
 from zigong.evaluation.features import baseline_features
@@ -63,9 +63,11 @@ def test_stored_trees_answer_as_the_fitted_ones_do(tmp_path: Path) -> None:
     features = baseline_features(sequence_table(random_rows(1, users=300)), OUTCOMES, SHANGHAI)
     features['profile_"odd": [key]'] = pd.Series(np.where(np.arange(300) % 3, "x{}", "y"))
     bad = np.arange(300) % 4 == 0
-    trees = boosted_trees(Labelled(features=features, bad=bad), None, feature_space(features, [*features]), seed=1)
+    trees = boosted_trees(
+        Labelled(features=features, bad=bad), None, feature_space(features, [*features]), seed=1, seeds=2
+    )
     trees.save(tmp_path)
-    assert {file.name for file in tmp_path.iterdir()} == {"trees.txt", "columns.json"}
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(tree_files(2))
     unseen = baseline_features(sequence_table(random_rows(2, users=200)), OUTCOMES, SHANGHAI)
     np.testing.assert_array_equal(BoostedTrees.load(tmp_path)(unseen), trees(unseen))
     assert len(np.unique(trees(unseen))) > 20

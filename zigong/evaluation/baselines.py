@@ -39,6 +39,7 @@ from zigong.tokens.samples import Samples
 
 Floats = NDArray[np.float64]
 
+SEEDS = 3  # of LightGBM, whose log-odds are averaged
 STOPPED_ON = "select"  # the split on which the number of trees is chosen
 _ARREARS_STEP_DAYS = 30
 
@@ -116,7 +117,7 @@ def fit_baselines(train: Labelled, stop: Labelled | None, seed: int) -> dict[str
     ``majority`` is the bad rate; ``last_status`` the bad rate by last status and 30-day band of arrears; ``logistic``
     uses one-hot status lags and the numeric features; ``lightgbm`` uses all features, ``lightgbm_no_profile`` all but
     the profile, and ``lightgbm_no_other_loans``, which exists where a loan is observed, all but those that depend on
-    the client's other loans. Nothing else than the number of trees is tuned.
+    the client's other loans. The three are means of ``SEEDS`` seeds. Nothing else than the number of trees is tuned.
 
     Args:
         train: the training samples.
@@ -145,7 +146,7 @@ def fit_baselines(train: Labelled, stop: Labelled | None, seed: int) -> dict[str
         "last_status": _last_status(features, bad),
         "logistic": logistic(features, bad, feature_space(features, without_profile(every))),
         **{
-            name: boosted_trees(train, stop, feature_space(features, columns), seed=seed)
+            name: boosted_trees(train, stop, feature_space(features, columns), seed=seed, seeds=SEEDS)
             for name, columns in used.items()
         },
     }

@@ -15,12 +15,13 @@ import lightgbm as lgb
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from zigong.evaluation.feature_space import FeatureSpace, aligned, space_from_json
 
 Predictor = Callable[[pd.DataFrame], NDArray[np.float64]]  # features -> p_bad, shape [rows]
 
-TREES, COLUMNS = "trees.txt", "columns.json"  # files of fitted trees
+TREES, COLUMNS = "trees_{}.txt", "columns.json"  # files of fitted trees
 
 MOST_TREES, PATIENCE = 1000, 50
 TREES_WITHOUT_STOPPING = 200
@@ -64,32 +65,41 @@ class BoostedTrees:
     """Fitted trees.
 
     Attributes:
-        booster: the trees.
+        boosters: the trees of each seed, whose log-odds are averaged.
         space: the columns that they read, and their categories.
     """
 
-    booster: lgb.Booster
+    boosters: tuple[lgb.Booster, ...]
     space: FeatureSpace
 
     def __call__(self, features: pd.DataFrame) -> NDArray[np.float64]:
         """p_bad of each row of baseline features, by the best number of trees where the training was stopped."""
-        found = self.booster.predict(_rows(self.space, features), num_threads=1)
-        return np.asarray(found, dtype=np.float64)
+        rows = _rows(self.space, features)
+        log_odds = [booster.predict(rows, raw_score=True, num_threads=1) for booster in self.boosters]
+        return np.asarray(expit(np.mean(log_odds, axis=0)), dtype=np.float64)
 
     def save(self, folder: Path) -> None:
-        """Writes ``TREES`` and ``COLUMNS`` into an existing folder."""
-        (folder / TREES).write_text(self.booster.model_to_string(), encoding="utf-8")
+        """Writes the files of :func:`tree_files` into an existing folder."""
+        for name, booster in zip(tree_files(len(self.boosters)), self.boosters, strict=False):
+            (folder / name).write_text(booster.model_to_string(), encoding="utf-8")
         (folder / COLUMNS).write_text(json.dumps(asdict(self.space), ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Reads what :meth:`save` wrote."""
-        text = (folder / TREES).read_text(encoding="utf-8")
+        texts = (file.read_text(encoding="utf-8") for file in sorted(folder.glob(TREES.format("*"))))
         columns = space_from_json(json.loads((folder / COLUMNS).read_text(encoding="utf-8")))
-        return cls(booster=lgb.Booster(model_str=text), space=columns)
+        return cls(boosters=tuple(lgb.Booster(model_str=text) for text in texts), space=columns)
 
 
-def boosted_trees(train: Labelled, stop: Labelled | None, space: FeatureSpace, *, seed: int) -> BoostedTrees:
+def tree_files(seeds: int) -> list[str]:
+    """Names of the files of fitted trees: those of each seed, then their columns."""
+    return [*(TREES.format(number) for number in range(seeds)), COLUMNS]
+
+
+def boosted_trees(
+    train: Labelled, stop: Labelled | None, space: FeatureSpace, *, seed: int, seeds: int = 1
+) -> BoostedTrees:
     """Fits LightGBM.
 
     Args:
@@ -97,21 +107,23 @@ def boosted_trees(train: Labelled, stop: Labelled | None, space: FeatureSpace, *
         stop: samples on which the log-loss ends the training, after ``PATIENCE`` trees without a smaller one; without
             such samples, or without both classes among them, ``TREES_WITHOUT_STOPPING`` trees are fitted.
         space: columns of the features to use, and their categories.
-        seed: seed of the column and row sampling of the trees.
+        seed: first seed of the column and row sampling of the trees.
+        seeds: number of seeds.
     """
-    data = lgb.Dataset(_rows(space, train.features), label=train.bad.astype(np.float64))
+    data = lgb.Dataset(_rows(space, train.features), label=train.bad.astype(np.float64), free_raw_data=False)
+    valid = None
+    if stop is not None and stop.has_both_classes:
+        valid = data.create_valid(_rows(space, stop.features), label=stop.bad.astype(np.float64))
+    boosters = tuple(_fitted(data, valid, seed + number) for number in range(seeds))
+    return BoostedTrees(boosters=boosters, space=space)
+
+
+def _fitted(data: lgb.Dataset, valid: lgb.Dataset | None, seed: int) -> lgb.Booster:
     parameters = {**_PARAMETERS, "seed": seed}
-    if stop is None or not stop.has_both_classes:
-        booster = lgb.train(parameters, data, num_boost_round=TREES_WITHOUT_STOPPING)
-    else:
-        booster = lgb.train(
-            parameters,
-            data,
-            num_boost_round=MOST_TREES,
-            valid_sets=[data.create_valid(_rows(space, stop.features), label=stop.bad.astype(np.float64))],
-            callbacks=[lgb.early_stopping(PATIENCE, verbose=False)],
-        )
-    return BoostedTrees(booster=booster, space=space)
+    if valid is None:
+        return lgb.train(parameters, data, num_boost_round=TREES_WITHOUT_STOPPING)
+    stopping = lgb.early_stopping(PATIENCE, verbose=False)
+    return lgb.train(parameters, data, num_boost_round=MOST_TREES, valid_sets=[valid], callbacks=[stopping])
 
 
 def _rows(space: FeatureSpace, features: pd.DataFrame) -> pd.DataFrame:

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from zigong.evaluation.baselines import Baselines, bad_members
-from zigong.evaluation.boosting import COLUMNS, TREES
+from zigong.evaluation.baselines import SEEDS, Baselines, bad_members
+from zigong.evaluation.boosting import tree_files
 from zigong.evaluation.fusion import Fusion, Stack, fit_stack, fused_answers, stacked
 from zigong.recipe.source import source_mapping
 from zigong.runs.handover import FinalModel, FusedCard
@@ -63,7 +63,7 @@ def card_answers(
 def fusion_of(card: FusedCard) -> Fusion:
     """The trees and the weights of a fused card."""
     return Fusion(
-        trees=FileDigests.of(card.folder, [TREES, COLUMNS]),
+        trees=FileDigests.of(card.folder, tree_files(SEEDS)),
         outcome_events=card.outcome_events,
         stack=Stack(intercept=card.intercept, model=card.model_weight, trees=card.trees_weight),
     )
@@ -73,7 +73,7 @@ def _left(job: Job, final: FinalModel, baselines: Baselines, stack: Stack) -> Fu
     folder = job.run.artefact_folder(FusedCard)
     folder.mkdir(parents=True, exist_ok=True)
     baselines.trees.save(folder)
-    trees = FileDigests.of(folder, [TREES, COLUMNS])
+    trees = FileDigests.of(folder, tree_files(SEEDS))
     outcomes = tuple(source_mapping(job.recipe).outcome_events)
     fusion = Fusion(trees=trees, outcome_events=outcomes, stack=stack)
     card = FusedCard(

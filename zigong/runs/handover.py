@@ -201,7 +201,7 @@ class FusedCard(Artefact):
 
     SUBFOLDER = "artifacts/fused"
     DIGEST_FIELD = "trees_digest"
-    FILES = ("trees.txt", "columns.json")
+    FILES = ("trees_*.txt", "columns.json")
 
     model_id: Name
     trees_digest: Digest
