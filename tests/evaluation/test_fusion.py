@@ -15,6 +15,7 @@ from tests.support.sequence_rows import OUTCOMES, SHANGHAI, random_rows, sequenc
 from zigong.errors import DataError
 from zigong.evaluation.boosting import BoostedTrees, Labelled, boosted_trees, tree_files
 from zigong.evaluation.calibration import calibrated, fit_calibration
+from zigong.evaluation.cards import best_trees
 from zigong.evaluation.feature_space import feature_space
 from zigong.evaluation.features import baseline_features
 from zigong.evaluation.fusion import fit_stack, fused_answers, stacked
@@ -37,6 +38,12 @@ def test_a_part_that_ranks_the_wrong_way_gets_no_weight() -> None:
     found = fit_stack(expit(-SIGNAL), expit(OTHER), BAD)
     assert found.model == 0
     assert found.trees > 0.3
+
+
+def test_the_card_has_the_trees_with_the_smaller_log_loss() -> None:
+    name, stack = best_trees(expit(SIGNAL), {"noise": expit(RNG.normal(size=SIZE)), "good": expit(OTHER)}, BAD)
+    assert name == "good"
+    assert stack == fit_stack(expit(SIGNAL), expit(OTHER), BAD)
 
 
 def test_one_class_is_refused() -> None:

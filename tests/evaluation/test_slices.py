@@ -143,7 +143,7 @@ def evaluated() -> Evaluated:
         Labelled(features=features, bad=labels == 1), None, feature_space(features, ["months_of_history"]), seed=1
     )
     train = pa.table({"user_id": np.arange(100)})
-    baselines = Baselines(p_bad={}, trees=trees, train=train, train_features=features, features=features)
+    baselines = Baselines(p_bad={}, trees={"lightgbm": trees}, train=train, train_features=features, features=features)
     recipe = load_recipe("tests/tiny.yaml")
     evaluation = recipe.evaluation.model_copy(update={"bootstrap": 10, "segments": ("sex",), "fairness": {"sex": "F"}})
     published = Published.of(members, scores, {"zigong-1": np.zeros(SIZE, dtype=bool)})

@@ -243,7 +243,7 @@ def test_the_card_is_the_weighted_sum_of_the_log_odds_of_model_and_trees(tiny_ru
     eta = (
         released.intercept
         + released.model_weight * logit(answers[LM])
-        + released.trees_weight * logit(answers["lightgbm"])
+        + released.trees_weight * logit(answers[released.trees])
     )
     np.testing.assert_allclose(logit(answers[card]), eta, rtol=1e-6, atol=1e-9)
     assert released.trees_weight > 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -50,14 +49,14 @@ class Baselines:
 
     Attributes:
         p_bad: probabilities by name; shape [held-out members] each.
-        trees: the fitted ``lightgbm``.
+        trees: the fitted LightGBM baselines by name.
         train: the members that they were fitted on.
         train_features: features of these.
         features: features of the held-out members, in their order.
     """
 
     p_bad: dict[str, Floats]
-    trees: BoostedTrees
+    trees: dict[str, BoostedTrees]
     train: pa.Table
     train_features: pd.DataFrame
     features: pd.DataFrame
@@ -78,7 +77,7 @@ def baselines_of(job: Job, held_out: pa.Table) -> Baselines:
     fitted = fit_baselines(Labelled(features=of_train, bad=bad_members(train)), stop, job.recipe.seed)
     p_bad = {name: predict(of_held_out) for name, predict in fitted.items()}
     p_bad |= _recurrent(job, train, held_out, selects)
-    trees = cast("BoostedTrees", fitted["lightgbm"])
+    trees = {name: found for name, found in fitted.items() if isinstance(found, BoostedTrees)}
     return Baselines(p_bad=p_bad, trees=trees, train=train, train_features=of_train, features=of_held_out)
 
 

@@ -192,6 +192,7 @@ class FusedCard(Artefact):
     """A card that adds boosted trees to the final model; absent where the final model alone is the card.
 
     Attributes:
+        trees: name of the baseline whose trees it contains.
         trees_digest: SHA-256 over the files of the trees.
         outcome_events: event types that state a repayment status, an input of the features.
         intercept: of the sum of weighted log-odds.
@@ -204,6 +205,7 @@ class FusedCard(Artefact):
     FILES = ("trees_*.txt", "columns.json")
 
     model_id: Name
+    trees: Name
     trees_digest: Digest
     outcome_events: tuple[str, ...]
     intercept: float
