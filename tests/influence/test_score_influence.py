@@ -60,6 +60,7 @@ def unscored(root: Path, keys: list[str]) -> None:
     DeltaTable(str(root / "tables/influence_scores")).delete(f"sample_id IN ({named})")
 
 
+@pytest.mark.soak
 def test_a_second_run_computes_only_what_no_run_has_scored_and_has_the_same_bits(
     tiny_run: FinishedRun, root: Path
 ) -> None:

@@ -80,6 +80,7 @@ def test_placeholders_shared_keys_doubled_json_keys_and_order_dependent_sql_are_
     assert sorted(map(str, published["amount"].to_pylist()))[-3:] == ["7.00", "8.00", "9.00"]
 
 
+@pytest.mark.soak
 def test_a_night_refuses_rows_that_repeat_each_other_as_an_ingest_of_everything_does(tmp_path: Path) -> None:
     bank = Bank(home=tmp_path, mapping=BANK.replace("max_refused_share: 1", "max_refused_share: 0.2"))
     new = [f"c{number},n{number},2023-03-10 10:00:00,payment,{number}," for number in range(6)]

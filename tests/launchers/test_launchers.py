@@ -114,6 +114,7 @@ def spark_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "lake"
 
 
+@pytest.mark.soak
 def test_the_documented_spark_command_publishes_events(spark_root: Path) -> None:
     steps = [re.search(r"jobs/(\w+)\.py", command)[1] for command in commands("spark-submit")]  # type: ignore[index]
     assert steps == ["ingest_events", "build_labels"]

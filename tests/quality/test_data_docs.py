@@ -99,6 +99,7 @@ def test_a_verdict_file_lists_every_rule_with_fingerprint_and_observation(tiny_r
     assert json.loads((folder / "dataset.json").read_text())["verdict"] == "passed"
 
 
+@pytest.mark.soak
 def test_the_quality_folder_of_a_real_run_contains_no_client_data(tiny_run: FinishedRun) -> None:
     versions = tiny_run.run.manifest()["tables"]
     columns = ["sample_id", "sequence_id", "user_id", "person_id", "prompt"]

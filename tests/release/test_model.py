@@ -67,9 +67,9 @@ def test_the_file_contains_every_field_of_the_value_and_a_schema_version() -> No
     assert content["asked"]["prompts"]["settings"] == PROMPTS.settings.model_dump(mode="json")
 
 
-@pytest.mark.parametrize("version", [None, 0, 1, 3, "2"])
+@pytest.mark.parametrize("version", [None, 0, 2, 4, "3"])
 def test_another_schema_version_is_rejected_with_the_next_action(version: object) -> None:
-    with pytest.raises(DataError, match=r"lake/serving\.json: expected schema version 2") as error:
+    with pytest.raises(DataError, match=r"lake/serving\.json: expected schema version 3") as error:
         model_from_text(changed(schema_version=version), origin="lake/serving.json")
     assert "registry.model_name" in error.value.action
 

@@ -158,6 +158,7 @@ def test_purchases_that_happened_several_times_are_not_dropped_in_silence(spark:
     assert (versions.kept.count(), versions.duplicates.count()) == (8, 0)
 
 
+@pytest.mark.soak
 def test_a_second_delivery_of_the_same_lines_is_no_loss(spark: SparkSession, tmp_path: Path) -> None:
     for night in ("first", "second"):
         (tmp_path / night).mkdir()

@@ -70,6 +70,7 @@ def summarised(findings: tuple[SourceFinding, ...]) -> set[tuple[object, ...]]:
     return {(item.section, item.column, item.problem.split(";")[0], item.rows, item.examples) for item in findings}
 
 
+@pytest.mark.soak
 def test_a_good_source_has_no_findings_and_a_summary(spark: SparkSession, tmp_path: Path) -> None:
     result = checked(spark, tmp_path, HEADER + GOOD)
     assert result.findings == ()
