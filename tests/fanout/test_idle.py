@@ -36,10 +36,12 @@ def test_a_wait_without_work_is_ended() -> None:
 
 @pytest.mark.parametrize("working", [True, False])
 def test_work_and_signs_keep_a_wait_alive(working: bool) -> None:
+    begun = time.monotonic()
     with ended_if_idle(0.3, lambda: working) as sign:
         for _ in range(10):
             time.sleep(0.1)
             sign()
+    assert time.monotonic() - begun >= 1, "the block ran to its end, three times longer than it may idle"
 
 
 def test_ctrl_c_stays_ctrl_c() -> None:

@@ -123,7 +123,9 @@ def test_the_documented_spark_command_publishes_events(spark_root: Path) -> None
 
 @pytest.mark.soak
 def test_the_documented_spark_command_publishes_labels(spark_root: Path) -> None:
-    bare_shell(spark_root.parent / "recipe.yaml").succeeds(commands("spark-submit")[1])
+    command = commands("spark-submit")[1]
+    assert "jobs/build_labels.py" in command
+    bare_shell(spark_root.parent / "recipe.yaml").succeeds(command)
     require_published(spark_root, "build_labels")
 
 

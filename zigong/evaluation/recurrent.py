@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from zigong.tokens.samples import Indices, Samples, TokenIds
+from zigong.evaluation.metrics import log_loss
+from zigong.tokens.samples import Samples, TokenIds
 from zigong.tokens.tree import TokenTree, Tree, user_trees
 
 Floats = NDArray[np.float64]
@@ -86,7 +87,7 @@ def fit_recurrent(train: Samples, stop: Samples, *, epochs: int, seed: int) -> R
                 torch.autograd.backward(loss)
                 nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM)
                 optimiser.step()
-            found = _log_loss(_answers(model, stopping, len(stop)), stop.label)
+            found = log_loss(stop.label, _answers(model, stopping, len(stop)))
             since += 1
             if found < least:
                 best, least, since = copy.deepcopy(model.state_dict()), found, 0
@@ -150,8 +151,3 @@ def _padded(rows: Sequence[TokenIds]) -> Tensor:
     for number, ids in enumerate(rows):
         padded[number, : len(ids)] = ids
     return torch.from_numpy(padded)
-
-
-def _log_loss(p_bad: Floats, label: Indices) -> float:
-    p = np.clip(p_bad, 1e-7, 1 - 1e-7)
-    return float(-np.mean(np.where(label == 1, np.log(p), np.log1p(-p))))
