@@ -7,7 +7,7 @@ from zigong.evaluation.asked_model import AskedModel, ModelFolders
 from zigong.evaluation.baselines import baselines_of
 from zigong.evaluation.cards import card_answers
 from zigong.evaluation.figures import evaluation_figures
-from zigong.evaluation.held_out import Published, exported, metric_rows
+from zigong.evaluation.held_out import Published, exported, metric_rows, shown_names
 from zigong.evaluation.held_out_answers import answer_rows, baseline_answers, model_answers
 from zigong.evaluation.prompt_sources import SamplePrompts
 from zigong.evaluation.unadapted import change_from_base
@@ -33,6 +33,7 @@ def evaluate_model(job: Job) -> None:
     own = model_answers(final.model_id, asked, folders, prompts, members, recipe=recipe, stage=stage)
     baselines = baselines_of(job, members)
     card = card_answers(job, final, own, baselines, members, asked.choices)
+    names = shown_names(card.model_id, final.model_id)
     answers = {
         card.model_id: card.rows,
         **card.parts,
@@ -49,7 +50,7 @@ def evaluate_model(job: Job) -> None:
     figures.append(change_from_base(job, card.model_id, asked, folders, prompts, own))
     rows, cells = metric_rows(figures, dataset_id)
     job.publish("evaluation_metrics", job.frame(rows), cells=cells)
-    job.run.add_metrics(exported(figures, members, final=card.model_id, held_out=final_split(recipe)))
+    job.run.add_metrics(exported(figures, members, names=names, held_out=final_split(recipe)))
     job.run.add_metrics({"evaluation.misses": int(missed.sum())})
 
 

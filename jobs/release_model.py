@@ -6,7 +6,7 @@ import pyarrow.dataset as ds
 from zigong.dataset.members import final_split
 from zigong.evaluation.asked_model import ModelFolders
 from zigong.evaluation.cards import fusion_of
-from zigong.evaluation.measured import measured_in
+from zigong.evaluation.measured import evaluated_model, measured_in
 from zigong.lakehouse.audit_chain import Fact
 from zigong.lakehouse.audit_log import append_facts
 from zigong.lakehouse.erasures import affected_models
@@ -23,13 +23,13 @@ def release_model(job: Job) -> None:
     recipe, run, registry = job.recipe, job.run, registry_of(job.recipe)
     final, dataset_id, mix_id = job.take(FinalModel), job.take(Dataset).dataset_id, job.take(TrainingMix).mix_id
     verdict = job.find(DatasetVerdict)
-    fused = job.take(FusedCard) if recipe.card.head == "fused" else None
+    fused, card = job.take(FusedCard) if recipe.card.head == "fused" else None, evaluated_model(run) or final.model_id
     folders = ModelFolders(
         base=serving_base(job), adapter=final.folder, trees=fused.folder if fused is not None else None
     )
     current = champion(registry)
     challenge = decide_challenge(
-        measured_in(job, dataset_id=dataset_id, model_id=(fused or final).model_id),
+        measured_in(job, dataset_id=dataset_id, card=card, language_model=final.model_id),
         job.arrow("evaluation_answers", where=ds.field("dataset_id") == dataset_id),
         job.sample_source().members([SELECT, final_split(recipe)]),
         champion=current.model if current is not None else None,

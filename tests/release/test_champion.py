@@ -25,9 +25,8 @@ from jobs.release_model import release_model
 from jobs.score_users import score_users
 from tests.support.finished import FinishedRun
 from zigong.evaluation.asked_model import AskedModel, ModelFolders
-from zigong.evaluation.cards import LM
 from zigong.evaluation.held_out import LEAD
-from zigong.evaluation.measured import evaluated_model, measured_in
+from zigong.evaluation.measured import evaluated_model, measured_of
 from zigong.evaluation.unadapted import CHANGE
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.lakehouse.paths import LakehousePaths
@@ -200,19 +199,20 @@ def test_a_second_model_on_one_dataset_keeps_the_rows_of_the_first_and_is_compar
         assert (done.code, done.message) == (0, "")
     first, second = evaluated_model(tiny_run.run), evaluated_model(run)
     assert first != second
+    new = [second, run.take(FinalModel).model_id]
     after = rows(root, "evaluation_metrics")
-    others = after[~after["model_id"].isin([second, LM])].reset_index(drop=True)
-    pd.testing.assert_frame_equal(others, metrics[metrics["model_id"] != LM].reset_index(drop=True))
+    others = after[~after["model_id"].isin(new)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(others, metrics)
     ours = rows(root, "evaluation_metrics", model_id=second)
     theirs = rows(root, "evaluation_metrics", model_id=first)
     undefined_for_a_constant = {"calibration_slope", "calibration_intercept"}
-    assert set(ours["metric"]) ^ set(theirs["metric"]) <= undefined_for_a_constant
+    leads = {f"{LEAD}{part.take(FinalModel).model_id}" for part in (tiny_run.run, run)}
+    assert set(ours["metric"]) ^ set(theirs["metric"]) <= undefined_for_a_constant | leads
     assert (ours["metric"] == CHANGE).sum() == 1
     answered = rows(root, "evaluation_answers")
-    assert set(answered["model_id"]) == set(after["model_id"]) == {*metrics["model_id"], second}
-    known = answered[~answered["model_id"].isin([second, LM])].reset_index(drop=True)
-    before = answers[answers["model_id"] != LM].reset_index(drop=True)
-    pd.testing.assert_frame_equal(known, before, check_exact=False, rtol=1e-5)
+    assert set(answered["model_id"]) == set(after["model_id"]) == {*metrics["model_id"], *new}
+    known = answered[~answered["model_id"].isin(new)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(known, answers, check_exact=False, rtol=1e-5)
     (row,) = rows(root, "releases", run_id="later").to_dict("records")
     assert (row["model_id"], row["champion_id"]) == (second, first)
     assert any("Against the champion" in reason for reason in row["reasons"])
@@ -221,7 +221,8 @@ def test_a_second_model_on_one_dataset_keeps_the_rows_of_the_first_and_is_compar
 def test_metrics_json_equals_the_table_under_exported_names(tiny_run: FinishedRun) -> None:
     run = tiny_run.run
     job = Job(step="test", run=run, paths=tiny_run.paths)
-    measured = measured_in(job, dataset_id=run.take(Dataset).dataset_id, model_id=evaluated_model(run) or "")
+    measured = measured_of(job)
+    assert measured is not None
     flat = run.metrics()
     for model in measured.models("oot"):
         name = measured.display_name(model)
@@ -242,7 +243,7 @@ def test_the_card_is_the_weighted_sum_of_the_log_odds_of_model_and_trees(tiny_ru
     assert released.model_id == card
     eta = (
         released.intercept
-        + released.model_weight * logit(answers[LM])
+        + released.model_weight * logit(answers[released.language_model])
         + released.trees_weight * logit(answers[released.trees])
     )
     np.testing.assert_allclose(logit(answers[card]), eta, rtol=1e-6, atol=1e-9)

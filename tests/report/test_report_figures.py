@@ -104,7 +104,8 @@ def test_the_indeterminate_labels_are_counted_in_the_split_of_their_samples(
 
 
 def test_the_model_figures_are_those_of_answers_and_evaluation_metrics(tiny_run: FinishedRun, page: str) -> None:
-    final, dataset_id = tiny_run.run.take(FusedCard).model_id, tiny_run.run.take(Dataset).dataset_id
+    card, dataset_id = tiny_run.run.take(FusedCard), tiny_run.run.take(Dataset).dataset_id
+    model_ids = {"zigong": card.model_id, "zigong_lm": card.language_model}
     answers = rows_of(tiny_run, "evaluation_answers", dataset_id=dataset_id, split="oot")
     metrics = rows_of(tiny_run, "evaluation_metrics", dataset_id=dataset_id, split="oot", slice="all")
     truth = members_of(tiny_run).set_index("sample_id")["label"]
@@ -112,7 +113,7 @@ def test_the_model_figures_are_those_of_answers_and_evaluation_metrics(tiny_run:
     places = {"AUC": "auc", "KS": "ks", "MCC": "mcc", "Brier": "brier", "log-loss": "log_loss"}
     assert len(rows) == metrics["model_id"].nunique()
     for row in rows:
-        model = final if row[0] == "zigong" else row[0]
+        model = model_ids.get(row[0], row[0])
         own = answers[answers["model_id"] == model]
         auc = roc_auc_score(truth.loc[own["sample_id"]], own["p_bad"])
         assert row[1].split()[0] == f"{auc:.3f}"

@@ -20,7 +20,7 @@ from zigong.runs.job import Job
 from zigong.training.adapters import model_name
 from zigong.training.file_digests import FileDigests
 
-LM, SELECT = "zigong_lm", "select"
+SELECT = "select"
 TREES_OF_A_CARD = ("lightgbm", "lightgbm_no_profile")  # the better ones on ``select`` are the card's
 
 
@@ -31,7 +31,7 @@ class CardAnswers:
     Attributes:
         model_id: the card.
         rows: its answers, in the columns of ``model_answers``.
-        parts: answers of its parts that are compared with it, by their names.
+        parts: answers of its parts that are compared with it, by model_id.
     """
 
     model_id: str
@@ -58,9 +58,9 @@ def card_answers(
     p_trees = {name: baselines.p_bad[name][select] for name in TREES_OF_A_CARD}
     name, stack = best_trees(p_model[select], p_trees, bad_members(members)[select].astype(np.int64))
     card = _left(job, final, name, baselines.trees[name], stack)
-    named = {model: own.set_column(0, "model_id", pa.repeat(model, len(own))) for model in (card.model_id, LM)}
-    rows = fused_answers(named[card.model_id], stacked(stack, p_model, baselines.p_bad[name]), choices)
-    return CardAnswers(model_id=card.model_id, rows=rows, parts={LM: named[LM]})
+    named = own.set_column(0, "model_id", pa.repeat(card.model_id, len(own)))
+    rows = fused_answers(named, stacked(stack, p_model, baselines.p_bad[name]), choices)
+    return CardAnswers(model_id=card.model_id, rows=rows, parts={final.model_id: own})
 
 
 def fusion_of(card: FusedCard) -> Fusion:
@@ -98,6 +98,7 @@ def _left(job: Job, final: FinalModel, name: str, fitted: BoostedTrees, stack: S
     fusion = Fusion(trees=trees, outcome_events=outcomes, stack=stack)
     card = FusedCard(
         model_id=model_name(fusion.digest_with(final.adapter_digest)),
+        language_model=final.model_id,
         folder=folder,
         trees=name,
         trees_digest=trees.digest,

@@ -16,7 +16,7 @@ from zigong.evaluation.calibration import calibrated, fit_calibration
 from zigong.evaluation.metrics import POINT_METRICS, best_mcc_threshold
 from zigong.recipe import Evaluation
 
-FINAL = "zigong"  # name of the model of a run in reports and metrics.json; tables contain its model_id
+FINAL, LANGUAGE_MODEL = "zigong", "zigong_lm"  # names in reports and metrics.json; tables contain model_ids
 LEAD = "auc_lead_over_"
 WHOLE = "all"  # slice of a figure of a complete split
 Floats = NDArray[np.float64]
@@ -189,7 +189,14 @@ def in_dataset(rows: pa.Table, dataset_id: str) -> tuple[pa.Table, str]:
     return named, f"dataset_id = '{dataset_id}' AND model_id IN ({models})"
 
 
-def exported(figures: Sequence[Figure], members: pa.Table, *, final: str, held_out: str) -> dict[str, float]:
+def shown_names(card: str, language_model: str) -> dict[str, str]:
+    """Names in reports and metrics.json of a card and of the language model in it, which may be the card itself."""
+    return {language_model: LANGUAGE_MODEL} | {card: FINAL}
+
+
+def exported(
+    figures: Sequence[Figure], members: pa.Table, *, names: Mapping[str, str], held_out: str
+) -> dict[str, float]:
     """Figures for metrics.json.
 
     A source with one T has no out-of-time split: its held-out users are also exported under the name ``oot``.
@@ -197,31 +204,38 @@ def exported(figures: Sequence[Figure], members: pa.Table, *, final: str, held_o
     Args:
         figures: figures of the dataset.
         members: members of all splits.
-        final: the evaluated model.
+        names: other names of some models, by model_id.
         held_out: the split on which the result is reported.
     """
-    names = {split: split for split in (held_out, "select", "test")} | {"oot": held_out}
+    splits = {split: split for split in (held_out, "select", "test")} | {"oot": held_out}
     labels = members.filter(pc.equal(members["split"], held_out))["label"]
     flat: dict[str, float] = {"oot.samples": len(labels), "oot.bad": int(pc.sum(labels).as_py())}
-    for name, split in names.items():
-        flat |= flat_figures(figures, final=final, split=split, name=name)
+    for name, split in splits.items():
+        flat |= flat_figures(figures, names=names, split=split, name=name)
     return flat
 
 
-def flat_figures(figures: Iterable[Figure], *, final: str, split: str, name: str) -> dict[str, float]:
+def flat_figures(figures: Iterable[Figure], *, names: Mapping[str, str], split: str, name: str) -> dict[str, float]:
     """Figures of one complete split for metrics.json: ``NAME.metric.MODEL``, with ``_low`` and ``_high`` for intervals.
 
-    The final model is named ``zigong``; its lead over a baseline is ``NAME.auc_lead_of_zigong.BASELINE``.
+    The lead of the evaluated model over another is ``NAME.auc_lead_of_zigong.OTHER``.
+
+    Args:
+        figures: figures of one evaluated model and those that it is compared with.
+        names: other names of some models, by model_id.
+        split: the split.
+        name: its name in metrics.json.
     """
     flat: dict[str, float] = {}
     for figure in figures:
         if figure.split != split or figure.slice != WHOLE:
             continue
-        metric, model = figure.metric, FINAL if figure.model_id == final else figure.model_id
+        metric, model = figure.metric, figure.model_id
         if metric.startswith(LEAD):
             metric, model = f"auc_lead_of_{FINAL}", metric.removeprefix(LEAD)
-        flat[f"{name}.{metric}.{model}"] = figure.value
+        shown = names.get(model, model)
+        flat[f"{name}.{metric}.{shown}"] = figure.value
         if figure.low is not None and figure.high is not None:
-            flat[f"{name}.{metric}_low.{model}"] = figure.low
-            flat[f"{name}.{metric}_high.{model}"] = figure.high
+            flat[f"{name}.{metric}_low.{shown}"] = figure.low
+            flat[f"{name}.{metric}_high.{shown}"] = figure.high
     return flat

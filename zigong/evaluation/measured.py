@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 
 from zigong.errors import DataError
 from zigong.evaluation.bootstrap import Interval
-from zigong.evaluation.held_out import FINAL, LEAD, WHOLE, Figure
+from zigong.evaluation.held_out import FINAL, LEAD, WHOLE, Figure, shown_names
 from zigong.runs.handover import Dataset, FinalModel, FusedCard
 from zigong.runs.job import Job
 from zigong.runs.run import Run
@@ -25,24 +25,27 @@ class ModelFigures:
         figures: figures of complete splits by model, split and metric, only of this model and of the models it was
             compared with.
         slices: figures of parts of a split, of the same models.
+        names: other names of some models in reports and metrics.json, by model_id.
     """
 
     model_id: str
     figures: Mapping[tuple[str, str, str], Figure]
     slices: tuple[Figure, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, rows: pa.Table, model_id: str) -> ModelFigures:
+    def of(cls, rows: pa.Table, model_id: str, names: Mapping[str, str] | None = None) -> ModelFigures:
         """Reads the figures of a model.
 
         Args:
             rows: rows of evaluation_metrics, all of one dataset.
             model_id: the model.
+            names: other names of some models, by model_id.
 
         Raises:
             DataError: the model has no figures.
         """
-        wanted = [field.name for field in fields(Figure) if field.name in rows.column_names]  # no slices before 3.0.0
+        wanted = [found.name for found in fields(Figure) if found.name in rows.column_names]  # no slices before 3.0.0
         found = [Figure(**row) for row in rows.select(wanted).to_pylist()]
         others = {f.metric.removeprefix(LEAD) for f in found if f.model_id == model_id and f.metric.startswith(LEAD)}
         if not others:
@@ -56,6 +59,7 @@ class ModelFigures:
             model_id=model_id,
             figures={(f.model_id, f.split, f.metric): f for f in known if f.slice == WHOLE},
             slices=tuple(f for f in known if f.slice != WHOLE),
+            names=names or {model_id: FINAL},
         )
 
     def models(self, split: str) -> tuple[str, ...]:
@@ -65,7 +69,7 @@ class ModelFigures:
 
     def display_name(self, model: str) -> str:
         """The name of a model in reports: ``zigong`` for the evaluated model."""
-        return FINAL if model == self.model_id else model
+        return self.names.get(model, model)
 
     def figure(self, model: str, split: str, metric: str) -> Figure:
         """One figure.
@@ -104,21 +108,41 @@ class ModelFigures:
         return None if other == self.model_id else self.interval(self.model_id, split, f"{LEAD}{other}")
 
 
+def fused_card(run: Run) -> FusedCard | None:
+    """The fused card around the run's final model; None if there is none, or only one around an earlier model."""
+    card, final = run.find(FusedCard), run.find(FinalModel)
+    return card if card is not None and final is not None and card.language_model == final.model_id else None
+
+
 def evaluated_model(run: Run) -> str | None:
     """The model_id of the card that a run evaluates: the fused one, or the final model; None before there is one."""
-    card = run.find(FusedCard) or run.find(FinalModel)
+    card = fused_card(run) or run.find(FinalModel)
     return None if card is None else card.model_id
 
 
 def measured_of(job: Job) -> ModelFigures | None:
-    """The figures of the run's card; None before they are published."""
-    dataset, model_id = job.run.find(Dataset), evaluated_model(job.run)
-    if dataset is None or model_id is None or job.run.pinned_version("evaluation_metrics") is None:
+    """The figures of the run's card; None before they are published.
+
+    Raises:
+        DataError: the final model was trained again after its evaluation.
+    """
+    dataset, final, card = job.run.find(Dataset), job.run.find(FinalModel), evaluated_model(job.run)
+    if dataset is None or final is None or card is None or job.run.pinned_version("evaluation_metrics") is None:
         return None
-    return measured_in(job, dataset_id=dataset.dataset_id, model_id=model_id)
+    return measured_in(job, dataset_id=dataset.dataset_id, card=card, language_model=final.model_id)
 
 
-def measured_in(job: Job, *, dataset_id: str, model_id: str) -> ModelFigures:
-    """The figures of a model at the version of evaluation_metrics pinned by the run of a job."""
+def measured_in(job: Job, *, dataset_id: str, card: str, language_model: str) -> ModelFigures:
+    """The figures of a card at the version of evaluation_metrics pinned by the run of a job.
+
+    Args:
+        job: a job of the run.
+        dataset_id: id of the dataset.
+        card: model_id of the card.
+        language_model: model_id of the language model in it, or of the card itself.
+
+    Raises:
+        DataError: the card has no figures.
+    """
     rows = job.arrow("evaluation_metrics", where=ds.field("dataset_id") == dataset_id)
-    return ModelFigures.of(rows, model_id)
+    return ModelFigures.of(rows, card, shown_names(card, language_model))

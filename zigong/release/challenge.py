@@ -76,7 +76,8 @@ def decide_challenge(
         DataError: a model has no answer to one of the samples.
     """
     unit, challenger = recipe.split.unit, measured.model_id
-    compared = {name: name for name in measured.models(final_split(recipe)) if name != challenger}
+    others = [name for name in measured.models(final_split(recipe)) if name != challenger]
+    compared = {measured.display_name(name): name for name in others}
     compared |= {CHALLENGER: challenger}
     select = gate_samples(answers, members, {CHALLENGER: challenger}, split=SELECT, unit=unit)
     calibrations = {CHALLENGER: fit_calibration(select.scores[CHALLENGER], select.labels)}
@@ -147,7 +148,7 @@ def candidate_of(
         card=recipe.card,
     )
     labels = challenge.held_out.labels
-    figures = flat_figures(measured.figures.values(), final=model.model_id, split=final_split(recipe), name="oot")
+    figures = flat_figures(measured.figures.values(), names=measured.names, split=final_split(recipe), name="oot")
     return Candidate(
         model=model,
         folders=folders,

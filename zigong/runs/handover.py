@@ -192,6 +192,7 @@ class FusedCard(Artefact):
     """A card that adds boosted trees to the final model; absent where the final model alone is the card.
 
     Attributes:
+        language_model: model_id of the final model that it contains.
         trees: name of the baseline whose trees it contains.
         trees_digest: SHA-256 over the files of the trees.
         outcome_events: event types that state a repayment status, an input of the features.
@@ -205,6 +206,7 @@ class FusedCard(Artefact):
     FILES = ("trees_*.txt", "columns.json")
 
     model_id: Name
+    language_model: Name
     trees: Name
     trees_digest: Digest
     outcome_events: tuple[str, ...]
