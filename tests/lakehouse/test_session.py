@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from py4j.java_gateway import GatewayClient
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from tests.support.finished import TINY
 from zigong.errors import ConfigError
@@ -32,6 +34,23 @@ def test_a_session_with_few_compiler_threads_has_a_large_code_cache(spark: Spark
 
     assert "-XX:TieredStopAtLevel=1" in list(flags)
     assert room >= 200 * MIB  # 48 is full after a minute, and the rest of a run would be interpreted
+
+
+def test_an_expression_asks_the_jvm_once_for_each_of_its_parts(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    F.col("the first one of a process also asks for the setting")
+    asked, ask = [], GatewayClient.send_command
+
+    def counted(client: GatewayClient, command: str, *args: object, **kwargs: object) -> str:
+        asked.append(command)
+        answer: str = ask(client, command, *args, **kwargs)
+        return answer
+
+    monkeypatch.setattr(GatewayClient, "send_command", counted)
+    (F.col("a") + 1).alias("b")
+    calls = [command for command in asked if command.startswith("c\n")]
+    assert len(calls) == 3  # 36 where PySpark names the line of each in errors
 
 
 @pytest.mark.soak

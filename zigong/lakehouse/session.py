@@ -139,6 +139,8 @@ def _settings(engine: Engine) -> dict[str, str]:
         "spark.sql.execution.useObjectHashAggregateExec": "false",
         # Read at every field access of a higher-order function; an explicit value costs a fifth of the default lookup.
         "spark.sql.types.framework.enabled": "false",
+        # To name lines of Python in errors, every method of a column or frame would ask the JVM some ten times more.
+        "spark.python.sql.dataFrameDebugging.enabled": "false",
         "spark.sql.variable.substitute": "false",  # ${env:NAME} in SQL would be replaced by the environment
         "spark.ui.enabled": "false",
         # Executors follow the driver's log level, which is OFF while raw values are at hand.
