@@ -7,6 +7,7 @@ from zigong.evaluation.asked_model import AskedModel, ModelFolders
 from zigong.evaluation.baselines import baselines_of
 from zigong.evaluation.cards import card_answers
 from zigong.evaluation.figures import evaluation_figures
+from zigong.evaluation.free_text import free_text_figures
 from zigong.evaluation.held_out import Published, exported, metric_rows, shown_names
 from zigong.evaluation.held_out_answers import answer_rows, baseline_answers, model_answers
 from zigong.evaluation.prompt_sources import SamplePrompts
@@ -30,7 +31,16 @@ def evaluate_model(job: Job) -> None:
     asked = AskedModel.of(PromptSpec.of_recipe(recipe), folders)
     prompts = SamplePrompts(source=source, template=recipe.instructions.template, splits=SPLITS)
     stage = job.stage("evaluation_answers")
-    own = model_answers(final.model_id, asked, folders, prompts, members, recipe=recipe, stage=stage)
+    own = model_answers(
+        final.model_id,
+        asked,
+        folders,
+        prompts,
+        members,
+        recipe=recipe,
+        stage=stage,
+        generated=recipe.evaluation.generated,
+    )
     baselines = baselines_of(job, members)
     card = card_answers(job, final, own, baselines, members, asked.choices)
     names = shown_names(card.model_id, final.model_id)
@@ -51,7 +61,7 @@ def evaluate_model(job: Job) -> None:
     rows, cells = metric_rows(figures, dataset_id)
     job.publish("evaluation_metrics", job.frame(rows), cells=cells)
     job.run.add_metrics(exported(figures, members, names=names, held_out=final_split(recipe)))
-    job.run.add_metrics({"evaluation.misses": int(missed.sum())})
+    job.run.add_metrics({"evaluation.misses": int(missed.sum()), **free_text_figures(own, asked.choices)})
 
 
 if __name__ == "__main__":

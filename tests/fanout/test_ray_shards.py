@@ -118,6 +118,7 @@ def test_a_killed_actor_is_replaced_and_nothing_is_lost(notes: Path) -> None:
     assert (notes / "killed").exists()
 
 
+@pytest.mark.soak
 def test_a_worker_that_hangs_is_ended_and_its_shard_is_computed_by_the_next_attempt(notes: Path) -> None:
     shards = _shards(3)
     shards[1]["hangs"] = "once"
@@ -137,9 +138,8 @@ def test_a_shard_on_which_every_worker_hangs_is_named_with_the_stacks_of_the_han
     assert pq.read_table(notes.parent / "stage" / "part-1.parquet").num_rows == 2
 
 
-@pytest.mark.parametrize(
-    ("size", "deadly"), [(5, ("8",)), pytest.param(20, ("23", "38"), marks=pytest.mark.soak)], ids=["singles", "nested"]
-)
+@pytest.mark.soak
+@pytest.mark.parametrize(("size", "deadly"), [(5, ("8",)), (20, ("23", "38"))], ids=["singles", "nested"])
 def test_keys_that_end_their_worker_each_time_are_isolated_and_the_others_are_computed(
     notes: Path, size: int, deadly: tuple[str, ...]
 ) -> None:
@@ -164,10 +164,8 @@ def test_a_shard_that_kills_its_worker_and_has_unknown_keys_is_an_infra_error(no
         _run([{"shard": "s0", "numbers": ["1"]}], notes, worker=Deadly, arguments={"deadly": ["1"]})
 
 
-@pytest.mark.parametrize(
-    ("size", "message"),
-    [(1, "die before they start"), pytest.param(4, "died 3 times while they were built", marks=pytest.mark.soak)],
-)
+@pytest.mark.soak
+@pytest.mark.parametrize(("size", "message"), [(1, "die before they start"), (4, "died 3 times while they were built")])
 def test_workers_that_die_before_they_start_blame_no_sample(notes: Path, size: int, message: str) -> None:
     with pytest.raises(InfraError, match=message):
         _run(_shards(size), notes, worker=die_at_build, keys_of=lambda shard: shard["numbers"])
@@ -184,6 +182,7 @@ def test_a_relative_stage_folder_is_rejected() -> None:
         map_shards(_shards(1), Squares, {}, stage_folder=Path("stage"), fingerprint="f", engine=ENGINE)
 
 
+@pytest.mark.soak
 def test_a_computation_gives_its_cpus_back_even_to_a_driver_that_then_only_waits(notes: Path) -> None:
     """Python collects cycles only while it allocates; a driver that waits for Ray Train does not."""
     engine = Engine(ray_cpus=2, ray_object_store_mb=100, ray_actors=2)

@@ -129,6 +129,7 @@ def test_a_table_that_one_run_lacks_is_a_difference(two: tuple[Path, Path]) -> N
     assert json.loads(result.stdout)["first_difference"] == "table releases: only the first run has it"
 
 
+@pytest.mark.soak
 def test_runs_of_one_lakehouse_are_compared_by_their_own_rows_and_versions(tmp_path: Path, spark: SparkSession) -> None:
     made_run(tmp_path, "one")
     made_run(tmp_path, "two")

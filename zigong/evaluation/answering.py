@@ -31,6 +31,7 @@ def answered(
     stage: Path,
     label: str,
     fused: FusedPart | None = None,
+    generated: int = 0,
 ) -> pa.Table:
     """The answers of a model, one row per key, sorted by sample_id.
 
@@ -44,10 +45,14 @@ def answered(
         stage: folder for the shards; a rerun reuses the complete ones.
         label: title of the progress line.
         fused: the trees that a card adds to the model; its p_bad is then that of both together.
+        generated: number of prompts that the model also answers in free text, in a column ``generated``: those with the
+            smallest sample_ids, which are digests and so a random choice.
 
     Raises:
         DataError: a file of the model differs from the registered one, or a key has no answer.
     """
+    up_to = keys.sort()[min(generated, len(keys)) - 1].as_py() if generated and len(keys) else None
+    parts = [asked.digest, prompts.fingerprint, *([fused.fusion.digest] if fused else []), *([up_to] if up_to else [])]
     with progress(label) as advance:
         manifests = map_shards(
             shards,
@@ -60,9 +65,10 @@ def answered(
                 "batch_tokens": recipe.evaluation.batch_tokens,
                 "torch_threads": recipe.engine.torch_threads,
                 "fused": fused,
+                "generated_up_to": up_to,
             },
             stage_folder=stage,
-            fingerprint="-".join([asked.digest, prompts.fingerprint, *([fused.fusion.digest] if fused else [])]),
+            fingerprint="-".join(parts),
             engine=recipe.engine,
             progress=advance,
         )

@@ -13,11 +13,14 @@ import pyarrow.compute as pc
 
 from zigong.errors import ConfigError
 from zigong.evaluation.answers import answer_prompts
+from zigong.evaluation.generation import generated_texts
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.recipe import Unit
 from zigong.training.adapters import load_adapted
 from zigong.training.file_digests import TOKENIZER, FileDigests, adapter_digests, base_digests
+
+MOST_GENERATED = 8  # tokens of an answer in free text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,3 +156,20 @@ class OpenedModel:
         answered = found.set_column(found.column_names.index("answer"), "answer", answers)
         unanswered = prompts.filter(prompts["input_ids"].is_null()).select(["sample_id"])
         return pa.concat_tables([answered, unanswered], promote_options="default") if len(unanswered) else answered
+
+    def free_answers(self, prompts: pa.Table, *, batch_tokens: int) -> pa.Table:
+        """Columns sample_id and generated: what the model continues each prompt with, at most MOST_GENERATED tokens.
+
+        Args:
+            prompts: columns sample_id and input_ids; prompts that do not fit the context are left out.
+            batch_tokens: padded tokens of one batch.
+        """
+        fitting = prompts.filter(prompts["input_ids"].is_valid())
+        texts = generated_texts(
+            self._model,
+            self.encoder.tokenizer,
+            [np.array(ids, dtype=np.int32) for ids in fitting["input_ids"].to_pylist()],
+            most_tokens=MOST_GENERATED,
+            batch_tokens=batch_tokens,
+        )
+        return pa.table({"sample_id": fitting["sample_id"], "generated": pa.array(texts, pa.string())})

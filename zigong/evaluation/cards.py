@@ -59,6 +59,7 @@ def card_answers(
     name, stack = best_trees(p_model[select], p_trees, bad_members(members)[select].astype(np.int64))
     card = _left(job, final, name, baselines.trees[name], stack)
     named = own.set_column(0, "model_id", pa.repeat(card.model_id, len(own)))
+    named = named.set_column(named.column_names.index("generated"), "generated", pa.nulls(len(own), pa.string()))
     rows = fused_answers(named, stacked(stack, p_model, baselines.p_bad[name]), choices)
     return CardAnswers(model_id=card.model_id, rows=rows, parts={final.model_id: own})
 

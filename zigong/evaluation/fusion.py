@@ -165,9 +165,18 @@ class OpenedFusion:
         if not len(prompts):
             return answers
         part, answers = self.part, answers.sort_by("sample_id")
-        found = part.sequences.read(shard, SEQUENCE_COLUMNS, keys=prompts)
-        currency, timezone = part.prompts.settings.currency, part.prompts.timezone
-        read = part.sequences.under(found, part.prompts)
-        p_trees = self.trees(baseline_features(read, part.fusion.outcome_events, timezone, currency))
+        read = part.sequences.under(part.sequences.read(shard, SEQUENCE_COLUMNS, keys=prompts), part.prompts)
         p_model = np.nan_to_num(answers["p_bad"].to_numpy(), nan=0.5)
-        return fused_answers(answers, stacked(part.fusion.stack, p_model, p_trees), part.prompts.template.choices)
+        return fused_answers(answers, self.of_both(p_model, read), part.prompts.template.choices)
+
+    def of_both(self, p_model: Floats, sequences: pa.Table) -> Floats:
+        """Probabilities of both parts together.
+
+        Args:
+            p_model: probabilities of the language model; shape [sequences].
+            sequences: rows of user_sequences as the language model reads them, with SEQUENCE_COLUMNS.
+        """
+        part = self.part
+        currency, timezone = part.prompts.settings.currency, part.prompts.timezone
+        features = baseline_features(sequences, part.fusion.outcome_events, timezone, currency)
+        return stacked(part.fusion.stack, p_model, self.trees(features))

@@ -18,7 +18,7 @@ from zigong.evaluation.held_out import in_dataset
 from zigong.evaluation.prompt_sources import ModelPrompts
 from zigong.recipe import Recipe
 
-COLUMNS = ("model_id", "sample_id", "split", "answer", "p_bad", "miss")
+COLUMNS = ("model_id", "sample_id", "split", "answer", "p_bad", "miss", "generated")
 
 
 def model_answers(
@@ -31,12 +31,14 @@ def model_answers(
     recipe: Recipe,
     stage: Path,
     fused: FusedPart | None = None,
+    generated: int = 0,
 ) -> pa.Table:
     """The answers of a language model, in COLUMNS and in the order of the members.
 
     Args:
         members: sorted by sample_id, as ``SampleSource.members`` returns them.
         fused: the trees that a card adds to the model.
+        generated: number of samples that it also answers in free text.
 
     Raises:
         DataError: the prompt of a member does not fit the model's context, or a file of the model differs from the
@@ -53,6 +55,7 @@ def model_answers(
         stage=stage,
         label=f"answers of {model_id}",
         fused=fused,
+        generated=generated,
     )
     if rows["p_bad"].null_count:
         raise DataError(
@@ -60,6 +63,8 @@ def model_answers(
             f"{asked.prompts.context_length} tokens, even with all months but the newest folded",
             action="the model cannot be compared on these samples; see docs/operations.md, The champion",
         )
+    if not generated:
+        rows = rows.append_column("generated", pa.nulls(len(rows), pa.string()))
     named = rows.append_column("model_id", pa.repeat(model_id, len(rows))).append_column("split", members["split"])
     return named.select(COLUMNS)
 
@@ -75,6 +80,7 @@ def baseline_answers(model_id: str, members: pa.Table, p_bad: NDArray[np.float64
             "answer": pa.array(answer, pa.string()),
             "p_bad": pa.array(p_bad, pa.float64()),
             "miss": pa.array(np.zeros(len(members), dtype=bool)),
+            "generated": pa.nulls(len(members), pa.string()),
         }
     )
 

@@ -20,7 +20,7 @@ from zigong.instructions.build import COPIED, sample_batch
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.prompt_spec import PromptSpec
 
-_READ = (*COPIED, "profile", "counts", "events", "event_loans", "loans", "loan")
+READ = (*COPIED, "profile", "counts", "events", "event_loans", "loans", "loan")
 
 
 class ModelPrompts(Protocol):
@@ -94,9 +94,9 @@ class SequencePrompts:
     def of_shard(self, shard: Mapping[str, Any], encoder: LineEncoder) -> pa.Table:
         """See :class:`ModelPrompts`."""
         among = None if self._wanted is None else members_in(self._wanted, shard)
-        found = self.sequences.read(shard, _READ, keys=among)
+        found = self.sequences.read(shard, READ, keys=among)
         named = found.rename_columns({"sequence_id": "sample_id"}) if among is None else among
-        ids = _input_ids(self.sequences.under(found, self.prompts), self.prompts, encoder)
+        ids = input_ids_of(self.sequences.under(found, self.prompts), self.prompts, encoder)
         return named.select(PROMPT_KEYS).append_column("input_ids", ids).sort_by("sample_id")
 
 
@@ -129,8 +129,14 @@ def prompts_of_members(
     )
 
 
-def _input_ids(sequences: pa.Table, prompts: PromptSpec, encoder: LineEncoder) -> pa.Array:
-    """The token ids of the main prompt of each sequence, in the order of the sequences."""
+def input_ids_of(sequences: pa.Table, prompts: PromptSpec, encoder: LineEncoder) -> pa.Array:
+    """The token ids of the main prompt of each sequence, in the order of the sequences; null if it does not fit.
+
+    Args:
+        sequences: rows of user_sequences as the model reads them, with READ.
+        prompts: settings of the model.
+        encoder: its tokenizer.
+    """
     zone = ZoneInfo(prompts.timezone)
     render = partial(sample_batch, plan=prompts, encoder=encoder, zone=zone)
     parts = in_batches(lambda: render)(iter([_batch(sequences, prompts)]))
@@ -147,7 +153,7 @@ def _fitting(parts: Iterator[pa.RecordBatch]) -> Iterator[pa.Array]:
 def _batch(sequences: pa.Table, prompts: PromptSpec) -> pa.RecordBatch:
     """Sequences in the columns that ``sample_batch`` reads: none is marked as train; one list per event field."""
     rows = sequences.combine_chunks()
-    columns = {name: rows[name].combine_chunks() for name in _READ}
+    columns = {name: rows[name].combine_chunks() for name in READ}
     events, event_loans = columns.pop("events"), columns.pop("event_loans").flatten()
     flat, sizes = events.flatten(), pc.list_value_length(events).to_numpy()
     bounds = pa.array([0, *sizes.cumsum().tolist()], pa.int32())

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from zigong.evaluation.asked_model import AskedModel, ModelFolders, OpenedModel
@@ -24,6 +25,7 @@ class AnswerWorker:
         batch_tokens: padded tokens of one forward pass.
         torch_threads: threads of torch.
         fused: the trees that the card adds to the model; None: the model is the card.
+        generated_up_to: prompts with a sample_id up to this one are also answered in free text; None: no prompt.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class AnswerWorker:
         batch_tokens: int,
         torch_threads: int,
         fused: FusedPart | None = None,
+        generated_up_to: str | None = None,
     ) -> None:
         torch.set_num_threads(torch_threads)
         self._model = OpenedModel(asked, folders)
@@ -43,9 +46,15 @@ class AnswerWorker:
         self._prompts = prompts
         self._engine = engine
         self._batch_tokens = batch_tokens
+        self._generated_up_to = generated_up_to
 
     def __call__(self, shard: Mapping[str, Any]) -> pa.Table:
-        """Columns of :meth:`OpenedModel.answers` for the prompts of one shard."""
+        """Columns of :meth:`OpenedModel.answers` for the prompts of one shard, and ``generated`` if any are."""
         prompts = self._prompts.of_shard(shard, self._model.encoder)
         answers = self._model.answers(prompts, engine=self._engine, batch_tokens=self._batch_tokens)
+        if self._generated_up_to is not None:
+            chosen = prompts.filter(pc.less_equal(prompts["sample_id"], self._generated_up_to))
+            texts = self._model.free_answers(chosen, batch_tokens=self._batch_tokens)
+            generated = texts["generated"].take(pc.index_in(answers["sample_id"], texts["sample_id"]))
+            answers = answers.append_column("generated", generated)
         return answers if self._fused is None else self._fused.applied(answers, prompts, shard)

@@ -32,7 +32,7 @@ class LineEncoder:
     """
 
     def __init__(self, tokenizer: Tokenizer, digest: str = "") -> None:
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self.begin: list[int] = tokenizer.encode("", add_special_tokens=True).ids
         self._line = lru_cache(maxsize=CACHED_LINES)(self._encode)
         self.digest = digest
@@ -72,10 +72,10 @@ class LineEncoder:
 
     @cached_property
     def _unknown(self) -> int | None:
-        model = json.loads(self._tokenizer.to_str())["model"]
+        model = json.loads(self.tokenizer.to_str())["model"]
         token = model.get("unk_token")
-        number: int | None = model.get("unk_id") if token is None else self._tokenizer.token_to_id(token)
+        number: int | None = model.get("unk_id") if token is None else self.tokenizer.token_to_id(token)
         return number
 
     def _encode(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False).ids)

@@ -179,6 +179,9 @@ class Evaluation(Section):
     bootstrap: Positive = Field(2000, description="bootstrap resamples of complete split units, for every interval")
     confidence: Rate = Field(0.95, description="coverage of the intervals")
     batch_tokens: Positive = Field(8192, description="padded tokens of one pass")
+    generated: int = Field(
+        1000, ge=0, description="largest number of held-out samples that the model also answers in free text"
+    )
     gru_epochs: int = Field(
         0,
         ge=0,
@@ -239,6 +242,13 @@ class Card(Section):
     base_score: Positive = Field(600, description="points at base_odds")
     base_odds: float = Field(20.0, gt=0, description="good clients per bad one at base_score")
     pdo: Positive = Field(50, description="points that double the odds")
+
+
+class Reasons(Section):
+    """Reasons of scores: the groups of events and profile fields whose removal moves a score most."""
+
+    most: int = Field(4, ge=0, description="largest number of reasons of a client or loan; 0: none")
+    share: float = Field(0.1, ge=0, le=1, description="share of the scored ones, the riskiest, that get reasons")
 
 
 class Registry(Section):

@@ -9,7 +9,18 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, field_validator, model_validator
 
 from zigong.files.digests import json_digest
-from zigong.recipe.learning import AgentTraining, Base, Card, Evaluation, FinalTraining, Gate, Influence, Mix, Registry
+from zigong.recipe.learning import (
+    AgentTraining,
+    Base,
+    Card,
+    Evaluation,
+    FinalTraining,
+    Gate,
+    Influence,
+    Mix,
+    Reasons,
+    Registry,
+)
 from zigong.recipe.sections import (
     Duplicates,
     Engine,
@@ -48,6 +59,7 @@ class Recipe(Section):
     evaluation: Evaluation = Evaluation()
     gate: Gate = Gate()
     card: Card = Card()
+    reasons: Reasons = Reasons()
     registry: Registry = Registry()
 
     @field_validator("business_timezone")

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from zigong.dataset.samples import PromptSource, partition_shards
+from zigong.dataset.samples import PROMPT_KEYS, PromptSource, partition_shards
 from zigong.errors import DataError
 from zigong.evaluation.answering import answered
 from zigong.evaluation.asked_model import AskedModel
-from zigong.evaluation.calibration import calibrated
+from zigong.evaluation.calibration import Floats, calibrated
 from zigong.evaluation.prompt_sources import ModelPrompts, SamplePrompts, SequencePrompts
 from zigong.evaluation.published_sequences import PublishedSequences
+from zigong.evaluation.reasons import REASONS, Explained, reasons_of_clients
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.recipe import Recipe
-from zigong.release.model import Model
 from zigong.release.registry import Champion
 from zigong.release.scaling import card_scores
 from zigong.release.serving import fused_part, published_sequences
@@ -109,20 +111,38 @@ def scored_book(serving: Champion, book: Book, *, recipe: Recipe, stage: Path) -
         fused=fused_part(serving, book.sequences),
     )
     fits = rows["p_bad"].is_valid()
-    too_long = len(rows) - (pc.sum(fits).as_py() or 0)
-    clients = book.clients.select(["population", "user_id", "loan_id", "observation_at", "observation_date"])
-    return CardScores(
-        rows=_scaled(model, clients.filter(fits), rows.filter(fits)), dropped={TOO_LONG: too_long} if too_long else {}
-    )
-
-
-def _scaled(model: Model, clients: pa.Table, rows: pa.Table) -> pa.Table:
-    p_bad = calibrated(model.calibration, rows["p_bad"].to_numpy())
+    too_long, clients = len(rows) - (pc.sum(fits).as_py() or 0), book.clients.filter(fits)
+    p_bad = calibrated(model.calibration, rows["p_bad"].filter(fits).to_numpy())
     named = {
         "p_bad": pa.array(p_bad),
         "score": pa.array(card_scores(p_bad, model.card)),
         "model_id": pa.repeat(model.model_id, len(clients)),
+        "reasons": _reasons(serving, book, clients, p_bad, recipe=recipe, stage=stage / "reasons"),
     }
+    scored = clients.select(["population", "user_id", "loan_id", "observation_at", "observation_date"])
     for name, values in named.items():
-        clients = clients.append_column(name, values)
-    return clients
+        scored = scored.append_column(name, values)
+    return CardScores(rows=scored, dropped={TOO_LONG: too_long} if too_long else {})
+
+
+def _reasons(
+    serving: Champion, book: Book, clients: pa.Table, p_bad: Floats, *, recipe: Recipe, stage: Path
+) -> pa.Array:
+    """The reasons of the riskiest clients, in the order of the clients; null for all others."""
+    settings = recipe.reasons
+    riskiest = np.zeros(len(clients), dtype=bool)
+    riskiest[np.argsort(-p_bad, kind="stable")[: math.ceil(settings.share * len(clients))]] = True
+    if not (settings.most and riskiest.any()):
+        return pa.nulls(len(clients), REASONS)
+    explained = Explained(
+        asked=serving.model.asked,
+        folders=serving.folders,
+        calibration=serving.model.calibration,
+        fused=fused_part(serving, book.sequences),
+        sequences=book.sequences,
+        most=settings.most,
+    )
+    wanted = clients.select([*PROMPT_KEYS, "user_bucket"]).filter(pa.array(riskiest))
+    found = reasons_of_clients(explained, wanted, recipe=recipe, stage=stage, label="reasons")
+    places = pc.index_in(clients["sample_id"].combine_chunks(), found["sample_id"].combine_chunks())
+    return found["reasons"].combine_chunks().take(places)
