@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -102,3 +103,47 @@ def test_the_future_depends_on_the_past(events: DataFrame) -> None:
     assert rates["known"] > 600
     assert 0.06 < rates["all"] < 0.18
     assert rates["in_arrears"] > 2.5 * rates["all"]
+
+
+@pytest.fixture(scope="module")
+def stressed(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """What happens in each month of the first loan of clients with hidden risk and, half of them, several loans."""
+    folder = tmp_path_factory.mktemp("stressed")
+    enriched = SIMULATION.model_copy(
+        update={"users": 1500, "several_loans": 0.5, "hidden_risk": 2.0, "profile_drift": 3.0}
+    )
+    simulate_lender(spark, enriched, seed=3, folder=str(folder))
+    rows = pd.read_parquet(folder / "events.parquet").drop_duplicates("event_key")
+    rows["loan"] = rows["loan_key"].str[-1].astype(int)
+    rows["what"] = rows["event_type"].where(rows["event_type"] != "repayment", "paid_" + rows["loan"].astype(str))
+    rows["month"] = 12 * rows["event_at"].dt.year + rows["event_at"].dt.month
+    months = rows.pivot_table(index=["user_key", "month"], columns="what", values="event_at", aggfunc="min")
+    missed = rows[(rows["event_type"] == "instalment_missed") & (rows["loan"] == 1)]
+    known = set(zip(missed["user_key"], missed["month"], strict=True))
+    months["misses_soon"] = [any((user, month + ahead) in known for ahead in (2, 3)) for user, month in months.index]
+    months.attrs["profiles"] = pd.read_parquet(folder / "profiles.parquet")
+    return months[months["paid_1"].notna()]
+
+
+def test_stress_shows_in_the_order_of_draw_and_payment_and_of_two_loans_and_not_in_counts(
+    stressed: pd.DataFrame,
+) -> None:
+    draws = stressed[stressed["cash_draw"].notna()]
+    first = draws["cash_draw"] < draws["paid_1"]
+    assert draws.loc[first, "misses_soon"].mean() > 2 * draws.loc[~first, "misses_soon"].mean() > 0
+    two = stressed[stressed["paid_2"].notna()]
+    newest_first = two["paid_2"] < two["paid_1"]
+    assert two.loc[newest_first, "misses_soon"].mean() > 2 * two.loc[~newest_first, "misses_soon"].mean() > 0
+    drawn = stressed["cash_draw"].notna()
+    assert abs(drawn[stressed["misses_soon"]].mean() - drawn[~stressed["misses_soon"]].mean()) < 0.05
+
+
+def test_half_of_the_clients_have_several_loans_and_jobs_drift_with_the_date_of_opening(
+    stressed: pd.DataFrame,
+) -> None:
+    with_two = stressed["paid_2"].notna().groupby("user_key").any()
+    assert 0.3 < with_two.mean() < 0.5  # some of the second loans open after the last month, or are never paid
+    profiles = stressed.attrs["profiles"].drop_duplicates("user_key")
+    late = profiles["valid_from"] >= pd.Timestamp(2023, 5, 1)
+    retired = profiles["job"] == "retired"
+    assert retired[late].mean() > retired[~late].mean() + 0.1

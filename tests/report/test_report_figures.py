@@ -195,3 +195,15 @@ def test_the_steps_took_the_seconds_of_their_outcomes(tiny_run: FinishedRun, pag
         whole = round(outcome.seconds)
         text = f"{outcome.seconds:.1f} s" if outcome.seconds < 60 else f"{whole // 60} m {whole % 60:02d} s"
         assert seconds == text
+
+
+def test_the_reasons_are_those_stored_with_the_scores(tiny_run: FinishedRun, page: str) -> None:
+    stored = rows_of(tiny_run, "behavior_card_scores")["reasons"].dropna()
+    flat = pd.DataFrame([reason for reasons in stored for reason in reasons])
+    (drawn,) = re.findall(r'id="reasons".*?</section>', page, re.DOTALL)
+    for name in flat["reason"].unique():
+        effects = flat.loc[flat["reason"] == name, "effect"]
+        kind, word = str(name).split(":")
+        words = f"profile: {word}" if kind == "profile" else word.replace("_", " ")
+        share = f"{words}: {len(effects) / len(stored):.0%} of {len(stored):,}"
+        assert f"{share}, adds {effects.mean():+.2f} to the log-odds" in unescape(drawn)

@@ -71,6 +71,15 @@ class Simulation(Section):
     first_month: date = Field(date(2023, 1, 1), description="first day of the first simulated month")
     months: Positive = Field(18, description="simulated months")
     bad_share: Rate = Field(0.12, description="share of the clients whose payments deteriorate")
+    several_loans: Share = Field(0.0, description="share of the clients with two or three loans")
+    hidden_risk: float = Field(
+        0.0,
+        ge=0,
+        description="risk that follows stress, which only the order of a month's events shows",
+    )
+    profile_drift: float = Field(
+        0.0, ge=0, description="how much more frequent some regions and jobs become the later an account opens"
+    )
     seed: int = Field(7, description="seed of the simulated clients and their events")
 
 

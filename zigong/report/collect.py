@@ -19,6 +19,7 @@ from zigong.release.card_facts import question_of
 from zigong.release.points import points_quality
 from zigong.report import model_sections
 from zigong.report.influence_section import influence
+from zigong.report.reasons_section import reasons
 from zigong.report.run_report import (
     DataQuality,
     QuarantineRow,
@@ -85,6 +86,7 @@ def collect(run: Run) -> RunReport:
         points=points_quality(measured, final_split(run.recipe)) if measured else None,
         slices=model_sections.slices(measured, final_split(run.recipe)) if measured else None,
         influence=influence(job, members) if mix is not None and members is not None else None,
+        reasons=reasons(job),
         decision=run.find(GateDecision),
         reproduce=Reproduce(
             command=f"zigong run {run.folder / 'recipe.json'}",

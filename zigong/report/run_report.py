@@ -271,6 +271,7 @@ class RunReport:
     points: PointsQuality | None = None
     slices: Slices | None = None
     influence: InfluenceSection | None = None
+    reasons: tuple[Share, ...] = ()
     decision: GateDecision | None = None
     reproduce: Reproduce | None = None
 

@@ -66,7 +66,7 @@ def report_html(report: RunReport) -> str:
 
 
 def _charts(report: RunReport) -> Mapping[str, Markup | None]:
-    names = ("forest", "roc", "ks", "bands", "card", "slices", "influence", "other_settings", "selected")
+    names = ("forest", "roc", "ks", "bands", "card", "slices", "influence", "other_settings", "selected", "reasons")
     drawn: dict[str, Markup | None] = dict.fromkeys(names)
     if report.headline and report.headline.rows:
         drawn["forest"] = forest_chart(report.headline.rows, report.final_model)
@@ -79,6 +79,8 @@ def _charts(report: RunReport) -> Mapping[str, Markup | None]:
             drawn["card"] = distribution_chart(scores, report.held_out.labels, "points", whole=True)
     if report.slices:
         drawn["slices"] = slices_chart(report.slices, report.final_model)
+    if report.reasons:
+        drawn["reasons"] = shares_chart(report.reasons, "share of the riskiest clients with this reason", wide=True)
     return {**drawn, **_influence_charts(report.influence or InfluenceSection())}
 
 
