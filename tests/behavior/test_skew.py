@@ -62,6 +62,7 @@ def sequences(spark: SparkSession, events: DataFrame) -> DataFrame:
     return user_sequences(timelines, profiles, points, max_events=KEPT, policy_id="p").localCheckpoint()
 
 
+@pytest.mark.soak
 def test_no_event_of_a_skewed_log_is_lost(events: DataFrame, sequences: DataFrame) -> None:
     known = events.where((F.col("known_at") < F.lit(T)) & (F.col("event_at") < F.lit(T)))
     expected = {row["user_id"]: row["count"] for row in known.groupBy("user_id").count().collect()}

@@ -14,6 +14,7 @@ ENGINE = Engine(ray_cpus=2, ray_object_store_mb=100)
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 
+@pytest.mark.soak
 def test_the_worker_trains_and_returns_its_result(tmp_path: Path) -> None:
     def work() -> dict[str, Any]:
         import ray.train

@@ -54,6 +54,7 @@ CLIENTS = [f"c{number},2023-03-01 00:00:00,Rome" for number in range(6)]
 NIGHT = date(2023, 3, 10)
 
 
+@pytest.mark.soak
 def test_placeholders_shared_keys_doubled_json_keys_and_order_dependent_sql_are_warnings(tmp_path: Path) -> None:
     clients = [f"c{number}" for number in range(40)] + ["Unknown"] * 30
     rows = [json.dumps({"id": f"i{place}", "client": client, "amount": 1}) for place, client in enumerate(clients)]

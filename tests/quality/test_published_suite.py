@@ -97,6 +97,7 @@ def test_gx_alone_agrees_with_zigong_on_a_share(spark: SparkSession, tmp_path: P
     assert theirs["some_points_are_eligible"] is ours["some_points_are_eligible"] is bool(eligible)
 
 
+@pytest.mark.soak
 def test_the_documented_code_evaluates_a_published_table_and_finds_manual_changes(
     spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -118,6 +118,7 @@ def test_the_scores_of_the_champion_do_not_depend_on_the_recipe(
     pd.testing.assert_frame_equal(after[same], before[same])
 
 
+@pytest.mark.soak
 def test_the_answers_of_the_champion_for_the_gate_are_those_to_its_own_question(
     tiny_run: FinishedRun, root: Path
 ) -> None:

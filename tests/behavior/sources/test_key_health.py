@@ -23,6 +23,7 @@ def found(spark: SparkSession, mapping: SourceMapping, folder: Path) -> list[Sou
     return list(check_source(spark, mapping, str(folder), timezone="UTC").findings)
 
 
+@pytest.mark.soak
 def test_rounded_ids_and_invisible_letters_are_quarantined_by_check_and_ingest(
     spark: SparkSession, tmp_path: Path
 ) -> None:

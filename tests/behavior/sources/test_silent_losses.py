@@ -145,6 +145,7 @@ def test_hours_that_the_clocks_show_twice_or_never_are_counted(spark: SparkSessi
 TWINS = ["9;c0;2023-03-01;paid;2.50"] * 3
 
 
+@pytest.mark.soak
 def test_purchases_that_happened_several_times_are_not_dropped_in_silence(spark: SparkSession, tmp_path: Path) -> None:
     write(tmp_path, DAYS, ["1"] * 5, TWINS)
     mapping = mapping_of()

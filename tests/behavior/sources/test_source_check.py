@@ -131,6 +131,7 @@ def test_sql_that_fails_on_a_row_is_reported_without_its_value(spark: SparkSessi
     assert "hidden" not in str(finding)
 
 
+@pytest.mark.soak
 def test_null_keys_far_years_and_absent_outcomes_are_reported(spark: SparkSession, tmp_path: Path) -> None:
     mapping = MAPPING.replace("CLIENT AS user_key, concat", "nullif(CLIENT, 'anna') AS user_key, concat").replace(
         "[paid, defaulted]", "[payed, paid]"

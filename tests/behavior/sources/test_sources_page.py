@@ -41,6 +41,7 @@ def test_every_hint_of_the_page_gives_the_value_it_states(spark: SparkSession, p
     assert {hint: spark.sql(f"SELECT {hint}").first()[0] for hint in hints} == dict.fromkeys(hints, True)
 
 
+@pytest.mark.soak
 def test_ingest_yields_the_events_shown_on_the_page(spark: SparkSession, page: Path) -> None:
     mapping = load_mapping(page / "bank.yaml")
     raw = read_raw(spark, mapping, str(page))

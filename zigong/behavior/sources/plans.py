@@ -8,7 +8,7 @@ from typing import Any
 
 def kind(node: Any) -> str:
     """The class of a plan or expression, without its package."""
-    return str(node.simpleClassName())
+    return str(node.getClass().getSimpleName())
 
 
 def items(sequence: Any) -> Iterator[Any]:
