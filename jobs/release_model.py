@@ -23,7 +23,8 @@ def release_model(job: Job) -> None:
     recipe, run, registry = job.recipe, job.run, registry_of(job.recipe)
     final, dataset_id, mix_id = job.take(FinalModel), job.take(Dataset).dataset_id, job.take(TrainingMix).mix_id
     verdict = job.find(DatasetVerdict)
-    fused, card = job.take(FusedCard) if recipe.card.head == "fused" else None, evaluated_model(run) or final.model_id
+    fused = job.take(FusedCard) if recipe.card.head == "fused" else None
+    card = evaluated_model(run) or final.model_id
     folders = ModelFolders(
         base=serving_base(job), adapter=final.folder, trees=fused.folder if fused is not None else None
     )

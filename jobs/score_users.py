@@ -2,6 +2,7 @@
 
 from zigong.errors import ConfigError
 from zigong.evaluation.answering import require_known_words
+from zigong.evaluation.reasons import reason_counts
 from zigong.instructions.currencies import require_one_currency
 from zigong.instructions.event_types import event_types
 from zigong.lakehouse.erasures import affected_models
@@ -37,6 +38,7 @@ def score_users(job: Job) -> None:
     scores = scored_book(serving, book, recipe=recipe, stage=job.stage("behavior_card_scores"))
     cells = f"{observed} AND model_id = '{model.model_id}'"
     job.publish("behavior_card_scores", job.frame(scores.rows), cells=cells, dropped=scores.dropped)
+    job.run.write_table("reasons", reason_counts(scores.rows["reasons"]))
     figures = outlook(scores.rows["p_bad"].to_numpy(), select_scores(job, model))
     job.run.add_metrics(figures)
     if recipe.gate.max_psi is not None and figures.get("score.psi", 0.0) > recipe.gate.max_psi:

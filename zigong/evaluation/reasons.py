@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from zigong.console import progress
@@ -181,3 +182,25 @@ def _strongest(groups: list[str], effects: Floats, most: int) -> list[dict[str, 
     strength = np.abs(np.nan_to_num(effects))
     order = [int(place) for place in np.argsort(-strength, kind="stable")[:most] if strength[place] > 0]
     return [{"reason": groups[place], "effect": float(effects[place])} for place in order]
+
+
+def reason_counts(reasons: pa.ChunkedArray) -> list[dict[str, object]]:
+    """How many of the explained clients have each reason, and its mean effect; the most frequent first.
+
+    Args:
+        reasons: the reasons of each client; null where a client is not explained.
+    """
+    explained = reasons.drop_null()
+    flat = pc.list_flatten(explained).combine_chunks()
+    if not len(flat):
+        return []
+    counted = (
+        pa.table({"reason": flat.field("reason"), "effect": flat.field("effect")})
+        .group_by("reason")
+        .aggregate([("effect", "count"), ("effect", "mean")])
+        .sort_by([("effect_count", "descending"), ("reason", "ascending")])
+    )
+    return [
+        {"reason": row["reason"], "clients": row["effect_count"], "of": len(explained), "effect": row["effect_mean"]}
+        for row in counted.to_pylist()
+    ]

@@ -86,7 +86,7 @@ def collect(run: Run) -> RunReport:
         points=points_quality(measured, final_split(run.recipe)) if measured else None,
         slices=model_sections.slices(measured, final_split(run.recipe)) if measured else None,
         influence=influence(job, members) if mix is not None and members is not None else None,
-        reasons=reasons(job),
+        reasons=reasons(run.small_tables().get("reasons", [])),
         decision=run.find(GateDecision),
         reproduce=Reproduce(
             command=f"zigong run {run.folder / 'recipe.json'}",
