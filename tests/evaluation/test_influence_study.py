@@ -3,55 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date
 
-import numpy as np
 import pytest
 
-from tests.support.finished import TINY
-from tests.support.tiny_models import make_agent_settings, make_base, make_samples
+from tests.support.studied import TRAIN, studied_setting
+from tests.support.tiny_models import make_samples
 from zigong.errors import DataError
 from zigong.evaluation.influence_study.mislabels import mislabel_detection
 from zigong.evaluation.influence_study.retraining import ARMS
 from zigong.evaluation.influence_study.setting import Sizes, StudySetting
 from zigong.evaluation.influence_study.study import flat_figures, influence_study
-from zigong.recipe import FinalTraining, Influence, Mix, load_recipe
-from zigong.tokens.samples import Samples
 
-TRAIN = tuple(date(2023, month, 1) for month in range(1, 5))
-SIZES = Sizes(samples=150, targets=45, seeds=1, subsets=4)
-
-
-def samples_of(size: int, *, seed: int, dates: tuple[date, ...], prefix: str) -> Samples:
-    """Every label has one answer of one token; every user has three samples."""
-    samples = make_samples(size, seed=seed, dates=dates, prefix=prefix)
-    users = tuple(f"{prefix}{index // 3}" for index in range(size))
-    answers = tuple(np.array([23 + label], dtype=np.int32) for label in samples.label)
-    return replace(samples, user_id=users, completion_ids=answers)
+SIZES = Sizes(seeds=1, subsets=4)
 
 
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory: pytest.TempPathFactory) -> StudySetting:
-    home = tmp_path_factory.mktemp("study")
-    learning = {"learning_rate": 0.02, "warmup_steps": 2, "batch_size": 8, "context_length": 64, "epochs": 4}
-    recipe = load_recipe(TINY).model_copy(
-        update={
-            "agent": make_agent_settings(2, batch_size=8, epochs=4),
-            "finetune": FinalTraining.model_validate(learning),
-            "influence": Influence(pairs="all"),
-            "mix": Mix(fraction=0.4, influence_share=0.3),
-        }
-    )
-    held_out = samples_of(60, seed=3, dates=(date(2023, 10, 1),), prefix="h")
-    return StudySetting(
-        base=make_base(home / "base"),
-        recipe=recipe,
-        train=samples_of(150, seed=1, dates=TRAIN, prefix="s"),
-        targets=samples_of(45, seed=2, dates=(date(2023, 9, 1),), prefix="z"),
-        held_out=held_out,
-        persons=held_out.user_id,
-        scratch=home,
-    )
+    return studied_setting(tmp_path_factory.mktemp("study"))
 
 
 def test_flipped_labels_are_detected_by_loss_and_by_score_but_not_by_chance(setting: StudySetting) -> None:

@@ -32,6 +32,7 @@ from zigong.report.run_report import (
     TableRow,
     VerdictRow,
 )
+from zigong.report.study_section import StudyRow
 from zigong.runs.handover import GateCheck, GateDecision
 
 SIZE = 3000
@@ -192,6 +193,19 @@ def full_report() -> RunReport:
             other_settings=(Share(name="no decay, every checkpoint, gamma 0.9", value=0.87),),
             selected=(Share(name="bad", value=0.15), Share(name="prompts: longest fifth", value=0.31)),
             settings={"decay": "checkpoint", "gamma": "0.9", "pairs": "later"},
+        ),
+        selection_study=tuple(
+            StudyRow(
+                rule=rule,
+                flipped=0.0,
+                budget="epochs",
+                share=share,
+                auc=Interval(value=0.7 + lead, low=0.68, high=0.73),
+                lead=Interval(value=lead, low=lead - 0.01, high=lead + 0.01),
+                chosen=rule == "highest scores",
+            )
+            for share in (0.1, 0.5)
+            for rule, lead in (("at random", 0.0), ("highest scores", -0.023))
         ),
         decision=GateDecision(decision=decision.decision, reasons=decision.reasons, checks=checks),
         slices=SLICES,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zigong.report.influence_section import merged, other_settings, selected_shares
 from zigong.report.run_report import Share
+from zigong.report.study_section import selection_study
 
 
 def test_one_warning_of_several_checkpoints_is_shown_once() -> None:
@@ -42,3 +43,15 @@ def test_settings_and_kinds_have_plain_names() -> None:
     ]
     assert [share.name for share in selected_shares(rows)] == ["bad", "2023-03-01", "prompts: longest fifth"]
     assert selected_shares(rows)[0].note == "of 1,200, mean score 0.012"
+
+
+def test_the_selection_study_s_rows_of_the_final_split_are_read() -> None:
+    figures = {
+        f"{name}{end}": value for name, value in (("auc", "0.7"), ("lead", "-0.1")) for end in ("", "_low", "_high")
+    }
+    named = {"flipped": "0.1", "budget": "steps", "share": "0.05", "rule": "high", "chosen": "True"}
+    rows = [{**named, **figures, "split": split} for split in ("select", "oot")]
+    (row,) = selection_study(rows, "oot")
+    assert (row.rule, row.flipped, row.budget, row.share, row.chosen) == ("highest scores", 0.1, "steps", 0.05, True)
+    assert (row.auc.value, row.lead.low) == (0.7, -0.1)
+    assert selection_study([], "oot") == ()

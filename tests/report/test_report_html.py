@@ -135,6 +135,7 @@ def test_figures_intervals_and_reasons_are_shown_as_text(full_report: RunReport)
     assert full_report.decision is not None
     for check in full_report.decision.checks:
         assert check.sentence in text
+    assert "50%, equal epochs: highest scores: -0.023 (-0.033 to -0.013)" in text
     for wanted in ("1,048,575", "over the cap 99,764", "days_past_due_not_negative", "took 1 h 12 m", "6 m 42 s"):
         assert wanted in text
     assert full_report.reproduce is not None

@@ -228,3 +228,22 @@ def test_clipping_scales_the_gradient_of_a_step_to_the_norm(base: Path, tmp_path
         ]
         assert all(same) == equal, name
     assert adapter_digest(tmp_path / "never") == adapter_digest(tmp_path / "longer")
+
+
+@pytest.mark.parametrize("engine", ["samples", "trees"])
+def test_each_sample_s_loss_has_its_own_weight(adapted: PeftModel, engine: str) -> None:
+    samples = _sharing(12)
+    weights = np.linspace(0.0, 2.0, 12)
+    units = replace(_units(samples, engine, None, 0), weights=weights)
+    expected = sum(w * _naive_loss(adapted, samples, i, None, 0) for i, w in enumerate(weights))
+    with torch.no_grad():
+        found = float(units.summed_loss(adapted.get_base_model(), np.arange(len(units.members))))
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_weights_and_a_loss_of_next_events_are_refused_together(base: Path, tmp_path: Path) -> None:
+    samples = make_samples(6)
+    weights = dict.fromkeys(samples.sample_id, 1.0)
+    settings = _settings(next_event_weight=0.1)
+    with pytest.raises(ConfigError, match="next_event_weight"):
+        train_adapter(base, samples, settings, seed=1, torch_threads=1, folder=tmp_path / "a", weights=weights)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +19,9 @@ from zigong.runs.job import Job
 if TYPE_CHECKING:
     import pandas as pd
 
+    from zigong.evaluation.influence_study.setting import Caps, StudySetting
+    from zigong.runs.run import Run
+
 
 def influence(
     run_id: str,
@@ -28,36 +33,91 @@ def influence(
     subsets: Annotated[int, typer.Option(help="retrained halves for the datamodel")] = 24,
 ) -> None:
     """Compare influence scores of a finished run with loss and chance: wrong labels, datamodel, retraining."""
-    from zigong.dataset.members import final_split
-    from zigong.evaluation.influence_study.setting import Sizes, study_setting
+    from zigong.evaluation.influence_study.setting import Caps, Sizes
     from zigong.evaluation.influence_study.study import flat_figures, influence_study
-    from zigong.instructions.tasks import main_task
-    from zigong.release.serving import serving_base
 
     with named_errors():
         run = named_run(run_id, recipe, root)
-        set_up_logging(run.run_id)
-        job = Job(step="study_influence", run=run, paths=LakehousePaths.at(run.recipe.lakehouse.root))
-        sizes = Sizes(samples=samples, targets=targets, seeds=seeds, subsets=subsets)
-        with tempfile.TemporaryDirectory(prefix="zigong-study-") as scratch, progress("study (trainings)") as advance:
-            setting = study_setting(
-                job.sample_source(),
-                run.recipe,
-                task=main_task(run.recipe),
-                held_out=final_split(run.recipe),
-                base=serving_base(job),
-                sizes=sizes,
-                scratch=Path(scratch),
+        with (
+            _setting(run, Caps(samples=samples, targets=targets), splits=("final",)) as setting,
+            progress("study (trainings)") as advance,
+        ):
+            tables = influence_study(
+                setting, Sizes(seeds=seeds, subsets=subsets), seed=run.recipe.seed, advance=advance
             )
-            tables = influence_study(setting, sizes, seed=run.recipe.seed, advance=advance)
-        for name, table in tables.items():
-            run.write_table(name, table.to_dict("records"))
-            _show(name, table)
-        run.add_metrics(flat_figures(tables))
-        say(
-            f"{len(setting.train):,} train samples, {len(setting.targets):,} targets, "
-            f"{len(setting.held_out):,} held out; tables under {run.folder / 'tables'}"
+        _keep(run, setting, tables, flat_figures(tables))
+
+
+def selection(
+    run_id: str,
+    recipe: OnlyRecipe = None,
+    root: Root = None,
+    samples: Annotated[int, typer.Option(help="maximum of train samples, complete users")] = 6000,
+    targets: Annotated[int, typer.Option(help="maximum of target samples, complete users")] = 300,
+    held_out: Annotated[int, typer.Option(help="maximum of samples of each held-out split, complete users")] = 4000,
+    rules: Annotated[str, typer.Option(help="rules, separated by commas; all: every rule")] = "all",
+    shares: Annotated[str, typer.Option(help="sizes of the choice as shares of the pool")] = "0.05,0.1,0.3,0.5,1",
+    flipped: Annotated[str, typer.Option(help="shares of the labels that are flipped")] = "0,0.05,0.1,0.2",
+    budgets: Annotated[str, typer.Option(help="epochs: equal passes; steps: equal optimiser steps")] = "epochs,steps",
+    seeds: Annotated[int, typer.Option(help="seeds of shares from 0.2 on")] = 3,
+    small_seeds: Annotated[int, typer.Option(help="seeds of smaller shares")] = 5,
+    draws: Annotated[int, typer.Option(help="draws of each seed of smaller shares")] = 3,
+    resamples: Annotated[int, typer.Option(help="resamples of persons and trainings")] = 500,
+) -> None:
+    """Train on parts of the pool that different rules choose: is any better than chance? Resumes where it stopped."""
+    from zigong.evaluation.influence_study.setting import Caps
+    from zigong.evaluation.selection_study.figures import flat_figures, study_table
+    from zigong.evaluation.selection_study.plan import plan_of
+    from zigong.evaluation.selection_study.trials import run_trials, store_of, without_next_events
+
+    with named_errors():
+        plan = plan_of(rules, shares, flipped, budgets, seeds=seeds, small_seeds=small_seeds, small_draws=draws)
+        run = named_run(run_id, recipe, root)
+        caps = Caps(samples=samples, targets=targets, held_out=held_out)
+        with (
+            _setting(run, caps, splits=("select", "final")) as read,
+            progress("study (trainings)") as advance,
+        ):
+            setting = without_next_events(read)
+            answered = run_trials(
+                setting, plan, store_of(setting, run.folder / "study_selection"), advance=advance, seed=run.recipe.seed
+            )
+            table = study_table(setting, answered, choose_on="select", resamples=resamples, seed=run.recipe.seed)
+        _keep(run, setting, {"study_selection": table}, flat_figures(table))
+
+
+@contextmanager
+def _setting(run: Run, caps: Caps, *, splits: Sequence[str]) -> Iterator[StudySetting]:
+    """The samples of a run; ``final`` is its final split. Adapters are in a folder that is deleted at the end."""
+    from zigong.dataset.members import final_split
+    from zigong.evaluation.influence_study.setting import study_setting
+    from zigong.instructions.tasks import main_task
+    from zigong.release.serving import serving_base
+
+    set_up_logging(run.run_id)
+    job = Job(step="study", run=run, paths=LakehousePaths.at(run.recipe.lakehouse.root))
+    with tempfile.TemporaryDirectory(prefix="zigong-study-") as scratch:
+        yield study_setting(
+            job.sample_source(),
+            run.recipe,
+            task=main_task(run.recipe),
+            held_out=[final_split(run.recipe) if split == "final" else split for split in splits],
+            base=serving_base(job),
+            caps=caps,
+            scratch=Path(scratch),
         )
+
+
+def _keep(run: Run, setting: StudySetting, tables: Mapping[str, pd.DataFrame], figures: Mapping[str, float]) -> None:
+    """Writes and shows the tables."""
+    for name, table in tables.items():
+        run.write_table(name, table.to_dict("records"))
+        _show(name, table)
+    run.add_metrics(figures)
+    say(
+        f"{len(setting.train):,} train samples, {len(setting.targets):,} targets, "
+        f"{len(setting.held_out):,} held out; tables under {run.folder / 'tables'}"
+    )
 
 
 def _show(name: str, frame: pd.DataFrame) -> None:

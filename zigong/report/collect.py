@@ -30,6 +30,7 @@ from zigong.report.run_report import (
     TableRow,
     VerdictRow,
 )
+from zigong.report.study_section import selection_study
 from zigong.report.write_report import write_report
 from zigong.runs.handover import Dataset, GateDecision, TrainingMix
 from zigong.runs.job import Job
@@ -64,7 +65,7 @@ def collect(run: Run) -> RunReport:
     main = members[members["task"] == main_task(run.recipe)] if members is not None else None
     recorded = verdicts_of(job.paths, run.run_id)
     verdicts = {row["table_name"]: str(row["verdict"]) for row in recorded}
-    measured = measured_of(job)
+    measured, small = measured_of(job), run.small_tables()
     return RunReport(
         recipe=run.recipe.name,
         run_id=run.run_id,
@@ -86,7 +87,8 @@ def collect(run: Run) -> RunReport:
         points=points_quality(measured, final_split(run.recipe)) if measured else None,
         slices=model_sections.slices(measured, final_split(run.recipe)) if measured else None,
         influence=influence(job, members) if mix is not None and members is not None else None,
-        reasons=reasons(run.small_tables().get("reasons", [])),
+        reasons=reasons(small.get("reasons", [])),
+        selection_study=selection_study(small.get("study_selection", []), final_split(run.recipe)),
         decision=run.find(GateDecision),
         reproduce=Reproduce(
             command=f"zigong run {run.folder / 'recipe.json'}",

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from zigong.evaluation.bootstrap import Interval
 from zigong.release.points import PointsQuality
+from zigong.report.study_section import StudyRow
 from zigong.runs.handover import GateDecision
 
 Floats = NDArray[np.float64]
@@ -272,6 +273,7 @@ class RunReport:
     slices: Slices | None = None
     influence: InfluenceSection | None = None
     reasons: tuple[Share, ...] = ()
+    selection_study: tuple[StudyRow, ...] = ()
     decision: GateDecision | None = None
     reproduce: Reproduce | None = None
 

@@ -24,6 +24,22 @@ from zigong.report.charts import (
 )
 from zigong.report.run_report import InfluenceSection, RunReport
 from zigong.report.share_charts import shares_chart, slices_chart
+from zigong.report.study_charts import curves_chart, leads_chart
+
+_CHARTS = (
+    "forest",
+    "roc",
+    "ks",
+    "bands",
+    "card",
+    "slices",
+    "influence",
+    "other_settings",
+    "selected",
+    "reasons",
+    "study_curves",
+    "study_leads",
+)
 
 _SPLIT_NAMES = {
     "oot": "the out-of-time split",
@@ -66,8 +82,7 @@ def report_html(report: RunReport) -> str:
 
 
 def _charts(report: RunReport) -> Mapping[str, Markup | None]:
-    names = ("forest", "roc", "ks", "bands", "card", "slices", "influence", "other_settings", "selected", "reasons")
-    drawn: dict[str, Markup | None] = dict.fromkeys(names)
+    drawn: dict[str, Markup | None] = dict.fromkeys(_CHARTS)
     if report.headline and report.headline.rows:
         drawn["forest"] = forest_chart(report.headline.rows, report.final_model)
     if report.held_out:
@@ -81,6 +96,9 @@ def _charts(report: RunReport) -> Mapping[str, Markup | None]:
         drawn["slices"] = slices_chart(report.slices, report.final_model)
     if report.reasons:
         drawn["reasons"] = shares_chart(report.reasons, "share of the riskiest clients with this reason", wide=True)
+    if report.selection_study:
+        drawn["study_curves"] = curves_chart(report.selection_study)
+        drawn["study_leads"] = leads_chart(report.selection_study)
     return {**drawn, **_influence_charts(report.influence or InfluenceSection())}
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -16,7 +18,7 @@ from zigong.tokens.batches import branch_losses, summed_tree_losses, tree_batch
 from zigong.tokens.losses import sample_losses, summed_losses
 from zigong.tokens.samples import Indices, Samples, batch_of, sample_lengths
 from zigong.tokens.soft_answers import SoftAnswers
-from zigong.tokens.tree import Tree, user_trees
+from zigong.tokens.tree import TokenTree, Tree, user_trees
 from zigong.training.optimise import OptimiserStep, counted_batches, learning_rate, shuffled_batches
 
 WINDOW_STEPS = 16  # number of steps whose units are sorted by length together
@@ -34,6 +36,7 @@ class Units:
         trees: [U] tree of each unit; None: every unit is one sample.
         soft: a teacher's answers to the N samples; None: only the hard labels count.
         next_event_weight: weight of the mean loss of a sample's prompt tokens; 0: they bear no loss.
+        weights: [N] weight of each sample's loss, only with ``next_event_weight`` 0; None: all weigh 1.
     """
 
     samples: Samples
@@ -43,6 +46,7 @@ class Units:
     trees: Sequence[Tree] | None
     soft: SoftAnswers | None = None
     next_event_weight: float = 0.0
+    weights: npt.NDArray[np.float64] | None = None
 
     @property
     def counts(self) -> Indices:
@@ -57,15 +61,22 @@ class Units:
         """Sum of the sample losses of a batch of units."""
         members = self.among(batch)
         soft = None if self.soft is None else self.soft.take(members)
+        if self.next_event_weight:
+            return self._summed_with_next_events(model, batch, soft)
         if self.trees is None:
-            rows = batch_of(self.samples, members)
-            if not self.next_event_weight:
-                return sample_losses(model, rows, soft).sum()
+            losses = sample_losses(model, batch_of(self.samples, members), soft)
+        else:
+            losses = branch_losses(model, tree_batch(self._trees_of(batch)), soft)
+        return losses.sum() if self.weights is None else losses @ torch.from_numpy(self.weights[members]).to(losses)
+
+    def _summed_with_next_events(self, model: PreTrainedModel, batch: Indices, soft: SoftAnswers | None) -> Tensor:
+        if self.trees is None:
+            rows = batch_of(self.samples, self.among(batch))
             return summed_losses(model, rows, soft, next_event_weight=self.next_event_weight)
-        trees = [self.trees[unit][1] for unit in batch]
-        if not self.next_event_weight:
-            return branch_losses(model, tree_batch(trees), soft).sum()
-        return summed_tree_losses(model, trees, soft, next_event_weight=self.next_event_weight)
+        return summed_tree_losses(model, self._trees_of(batch), soft, next_event_weight=self.next_event_weight)
+
+    def _trees_of(self, batch: Indices) -> list[TokenTree]:
+        return [] if self.trees is None else [self.trees[unit][1] for unit in batch]
 
 
 def single_units(samples: Samples, periods: Sequence[Indices]) -> Units:

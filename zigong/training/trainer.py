@@ -15,7 +15,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from zigong.errors import DataError
+from zigong.errors import ConfigError, DataError
 from zigong.files.atomic import promoted_folder, write_json
 from zigong.recipe import AgentTraining, FinalTraining, Training
 from zigong.tokens.samples import Indices, Samples, sample_lengths, trainable
@@ -69,6 +69,7 @@ def train_adapter(
     torch_threads: int,
     folder: Path,
     teacher: Teacher | None = None,
+    weights: Mapping[str, float] | None = None,
     progress: Progress | None = None,
 ) -> AdapterManifest:
     """Trains the final model's adapter on samples in random order.
@@ -83,19 +84,24 @@ def train_adapter(
         torch_threads: threads of one operation.
         folder: folder of the adapter and its manifest; written atomically.
         teacher: answers that ``settings.distil`` mixes with the hard labels; None: only the hard labels count.
+        weights: weight of each sample's loss by sample_id, for ``next_event_weight: 0``; None: all weigh 1.
         progress: called with step, steps and loss.
 
     Raises:
         DataError: a sample is too long or has no token in the loss, not every sample was trained, or the teacher's
             answers do not fit the samples.
-        ConfigError: base or adapter settings do not fit.
+        ConfigError: base or adapter settings do not fit, or weights meet a next-event loss.
     """
+    if weights is not None and settings.next_event_weight:
+        raise ConfigError("samples with weights need finetune.next_event_weight: 0", action="set it to 0")
     started = time.monotonic()
     adapted = new_adapter(base_folder, settings.lora, seed=seed)
     ordered = _ordered(adapted, samples, settings)
     units = replace(_units(ordered, [np.arange(len(ordered))], settings), next_event_weight=settings.next_event_weight)
     if teacher is not None and settings.distil.weight:
         units = replace(units, soft=teacher.soft_answers(ordered, weight=settings.distil.weight))
+    if weights is not None:
+        units = replace(units, weights=np.array([weights[key] for key in ordered.sample_id]))
     plan = plan_steps(units, settings, seed=seed)
     clip = settings.max_grad_norm
     losses = _train(

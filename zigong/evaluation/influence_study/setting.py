@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
 from zigong.dataset.samples import SampleSource, of_task
 from zigong.errors import DataError
-from zigong.evaluation.answers import answer_samples
+from zigong.evaluation.answers import answer_prompts
 from zigong.influence.capture import open_agent
 from zigong.influence.score import score_samples
 from zigong.influence.targets import target_gradients
@@ -39,19 +41,30 @@ GOOD, BAD = 0, 1
 
 
 @dataclass(frozen=True, kw_only=True)
+class Caps:
+    """Largest numbers of samples; complete users are chosen by hash.
+
+    Attributes:
+        samples: of the pool.
+        targets: of the targets.
+        held_out: of each held-out split; None: all.
+    """
+
+    samples: int
+    targets: int
+    held_out: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sizes:
     """Sizes of the study.
 
     Attributes:
-        samples: maximal number of train samples; complete users are chosen by hash.
-        targets: maximal number of target samples, chosen likewise.
         seeds: repetitions of flips, agents and retrainings.
         subsets: number of halves of the datamodel.
         flipped: share of the labels that are flipped.
     """
 
-    samples: int
-    targets: int
     seeds: int
     subsets: int
     flipped: float = 0.1
@@ -67,6 +80,7 @@ class StudySetting:
         train: the pool.
         targets: samples on whose loss influence is measured.
         held_out: samples that retrained models answer.
+        splits: split of each held-out sample.
         persons: split unit of each held-out sample.
         scratch: folder for adapters.
     """
@@ -76,6 +90,7 @@ class StudySetting:
     train: Samples
     targets: Samples
     held_out: Samples
+    splits: tuple[str, ...]
     persons: tuple[str, ...]
     scratch: Path
 
@@ -138,25 +153,52 @@ class StudySetting:
                 losses[indices] = sample_losses(model, batch_of(known, indices)).numpy()
         return losses
 
-    def retrained(self, samples: Samples, *, seed: int, name: str) -> Floats:
-        """Trains the final model on samples and returns its probabilities of bad for the held-out samples."""
-        folder, threads = self.scratch / name, self.recipe.engine.torch_threads
-        trainer.train_adapter(self.base, samples, self.recipe.finetune, seed=seed, torch_threads=threads, folder=folder)
-        good, bad = self.completions
-        answers = answer_samples(
+    def retrained(
+        self, samples: Samples, *, seed: int, name: str, epochs: int | None = None, weights: Floats | None = None
+    ) -> Floats:
+        """Trains the final model on samples and returns its probabilities of bad for the held-out samples.
+
+        The samples have no teacher, whatever ``finetune.distil`` says.
+
+        Args:
+            samples: the samples to train on.
+            seed: seed of the training.
+            name: name of the adapter's folder.
+            epochs: passes over the samples; None: those of the recipe.
+            weights: weight of each sample's loss; shape [samples]; None: all weigh 1.
+        """
+        recipe, folder = self.recipe, self.scratch / name
+        settings = recipe.finetune.model_copy(update={"epochs": epochs or recipe.finetune.epochs})
+        trainer.train_adapter(
             self.base,
-            folder,
+            samples,
+            settings,
+            seed=seed,
+            torch_threads=recipe.engine.torch_threads,
+            folder=folder,
+            weights=None if weights is None else dict(zip(samples.sample_id, weights.tolist(), strict=True)),
+        )
+        good, bad = self.completions
+        answers = answer_prompts(
+            load_adapted(self.base, folder).get_base_model(),
             self.held_out.sample_id,
             self.held_out.input_ids,
             [bad.tolist(), good.tolist()],
-            batch_tokens=self.recipe.evaluation.batch_tokens,
-            torch_threads=threads,
+            batch_tokens=recipe.evaluation.batch_tokens,
+            owners=self.held_out.user_id if recipe.evaluation.engine == "trees" else None,
         )
         return np.asarray(answers["p_bad"].to_numpy())
 
 
 def study_setting(
-    source: SampleSource, recipe: Recipe, *, task: str, held_out: str, base: Path, sizes: Sizes, scratch: Path
+    source: SampleSource,
+    recipe: Recipe,
+    *,
+    task: str,
+    held_out: Sequence[str],
+    base: Path,
+    caps: Caps,
+    scratch: Path,
 ) -> StudySetting:
     """Reads the samples.
 
@@ -164,22 +206,30 @@ def study_setting(
         source: dataset of the run.
         recipe: recipe of the run.
         task: task of the samples.
-        held_out: split that retrained models answer.
+        held_out: splits that retrained models answer.
         base: folder of the base model.
-        sizes: sizes of the study.
+        caps: largest numbers of samples.
         scratch: an existing folder.
     """
 
     def of(split: str) -> pa.Table:
         return source.with_prompts(of_task(source.members([split]), task))
 
-    answered = of(held_out)
+    answered = pa.concat_tables([_capped(of(split), caps.held_out) for split in held_out])
     return StudySetting(
         base=base,
         recipe=recipe,
-        train=whole_users(Samples.from_arrow(of("train")), sizes.samples),
-        targets=whole_users(Samples.from_arrow(of("target")), sizes.targets),
+        train=whole_users(Samples.from_arrow(of("train")), caps.samples),
+        targets=whole_users(Samples.from_arrow(of("target")), caps.targets),
         held_out=Samples.from_arrow(answered),
+        splits=tuple(answered["split"].to_pylist()),
         persons=tuple(answered[recipe.split.unit].to_pylist()),
         scratch=scratch,
     )
+
+
+def _capped(members: pa.Table, most: int | None) -> pa.Table:
+    if most is None:
+        return members
+    kept = whole_users(Samples.from_arrow(members), most).sample_id
+    return members.filter(pc.is_in(members["sample_id"], pa.array(kept)))

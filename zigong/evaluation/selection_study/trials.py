@@ -1,0 +1,132 @@
+"""Trains the trials of a plan, and keeps their answers in files, so that an interrupted study goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from zigong.evaluation.influence_study.setting import Floats, StudySetting
+from zigong.evaluation.selection_study.evidence import evidence_of
+from zigong.evaluation.selection_study.plan import Plan, Trial
+from zigong.evaluation.selection_study.rules import RULES, Evidence, Request
+from zigong.files.atomic import promoted_file
+from zigong.files.digests import combined_digest, json_digest
+from zigong.tokens.samples import Samples
+from zigong.training.base import base_digest
+
+Answered = dict[Trial, Floats]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """Answers of finished trials, one file each.
+
+    Attributes:
+        folder: folder of the files; files of another setting have other names and are ignored.
+        fingerprint: digest of everything but the trial that determines an answer.
+    """
+
+    folder: Path
+    fingerprint: str
+
+    def read(self, trial: Trial) -> Floats | None:
+        """p_bad of the held-out samples, or None if the trial has not ended."""
+        file = self._file(trial)
+        return np.asarray(pq.read_table(file)["p_bad"].to_numpy()) if file.is_file() else None
+
+    def write(self, trial: Trial, p_bad: Floats) -> None:
+        """Keeps the answers, with the trial in the file's metadata."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        named = {name: str(value) for name, value in asdict(trial).items()}
+        with promoted_file(self._file(trial)) as place:
+            pq.write_table(pa.table({"p_bad": p_bad}).replace_schema_metadata(named), place)
+
+    def _file(self, trial: Trial) -> Path:
+        return self.folder / f"{self.fingerprint[:16]}-{trial.key}.parquet"
+
+
+def store_of(setting: StudySetting, folder: Path) -> Store:
+    """The store of a setting's trials."""
+    recipe = setting.recipe
+    sections = {
+        name: getattr(recipe, name).model_dump(mode="json") for name in ("agent", "influence", "finetune", "mix")
+    }
+    parts = {"train": setting.train, "targets": setting.targets, "held_out": setting.held_out}
+    samples = {name: combined_digest({"ids": "|".join(part.sample_id)}) for name, part in parts.items()}
+    return Store(folder=folder, fingerprint=json_digest({"base": base_digest(setting.base), **sections, **samples}))
+
+
+def run_trials(
+    setting: StudySetting, plan: Plan, store: Store, *, seed: int, advance: Callable[[int, int], None]
+) -> Answered:
+    """Trains every trial that has no answers in the store, and returns the answers of all.
+
+    Args:
+        setting: samples and settings.
+        plan: the trials.
+        store: answers of finished trials.
+        seed: the first seed.
+        advance: called with the finished trials and their number.
+    """
+    trials, answered = list(plan.trials(seed)), Answered()
+    agents = _Agents(setting)
+    for done, trial in enumerate(trials, start=1):
+        found = store.read(trial)
+        if found is None:
+            found = _trained(setting, trial, *agents.of(trial))
+            store.write(trial, found)
+        answered[trial] = found
+        advance(done, len(trials))
+    return answered
+
+
+class _Agents:
+    """The pool and its evidence of the latest agent: trials of one agent follow each other."""
+
+    def __init__(self, setting: StudySetting) -> None:
+        self._setting = setting
+        self._key: tuple[float, int] | None = None
+        self._found: tuple[Samples, Evidence] | None = None
+
+    def of(self, trial: Trial) -> tuple[Samples, Evidence]:
+        key = (trial.flipped, trial.seed)
+        if self._found is None or self._key != key:
+            pool = self._setting.relabelled(_flipped(trial, len(self._setting.train)))
+            name = f"agent_{trial.flipped}_{trial.seed}"
+            self._key, self._found = key, (pool, evidence_of(self._setting, pool, seed=trial.seed, name=name))
+        return self._found
+
+
+def _flipped(trial: Trial, size: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    generator = np.random.default_rng([trial.seed, 1])
+    return np.sort(generator.permutation(size)[: round(trial.flipped * size)])
+
+
+def _trained(setting: StudySetting, trial: Trial, pool: Samples, known: Evidence) -> Floats:
+    generator = np.random.default_rng([trial.seed, trial.draw, 4])
+    influence_share = setting.recipe.mix.influence_share
+    asked = Request(known=known, share=trial.share, influence_share=influence_share, generator=generator)
+    selection = RULES[trial.rule](asked)
+    epochs = setting.recipe.finetune.epochs
+    if trial.budget == "steps":
+        epochs = max(epochs, round(epochs * len(pool) / len(selection.indices)))
+    seed = int.from_bytes(hashlib.sha256(f"{trial.seed}|{trial.draw}".encode()).digest()[:4]) >> 1
+    try:
+        return setting.retrained(
+            pool.take(selection.indices), seed=seed, name=trial.key, epochs=epochs, weights=selection.weights
+        )
+    finally:
+        shutil.rmtree(setting.scratch / trial.key, ignore_errors=True)
+
+
+def without_next_events(setting: StudySetting) -> StudySetting:
+    """The setting whose trainings have no loss but that of the answers, which the rules choose and weigh."""
+    finetune = setting.recipe.finetune.model_copy(update={"next_event_weight": 0.0})
+    return replace(setting, recipe=setting.recipe.model_copy(update={"finetune": finetune}))
