@@ -6,21 +6,23 @@ from zigong.runs.handover import Dataset, InfluenceScores, TrainingMix
 from zigong.runs.job import Job
 from zigong.runs.launch import main
 from zigong.selection.compare import scores_by, selection_groups
-from zigong.selection.mix import mix_identity, training_mix
+from zigong.selection.mix import mixes_of
 
 
 def mix_samples(job: Job) -> None:
     """70% random and 30% highest influence by default, ranked within each task and, by recipe, label and period."""
     dataset_id, scorer_id = job.take(Dataset).dataset_id, job.take(InfluenceScores).scorer_id
-    mix_id = mix_identity(dataset_id, scorer_id, job.recipe.mix, job.recipe.seed)
     ours, scored = f"dataset_id = '{dataset_id}'", f"scorer_id = '{scorer_id}'"
     members = job.read("dataset_members").where(f"{ours} AND split = 'train'")
     asked = members.select("sample_id", "user_id", "observation_date", "task", "label")
     scores = job.read("influence_scores").where(f"{ours} AND {scored}").select("sample_id", "score", "scope")
     pool = asked.join(scores, "sample_id", "left")
-    mix = training_mix(pool, job.recipe.mix, seed=job.recipe.seed, mix_id=mix_id)
-    job.publish("training_mix", mix, cells=f"mix_id = '{mix_id}'")
-    job.leave(TrainingMix(mix_id=mix_id))
+    rows, (mix_id, *others) = mixes_of(
+        pool, job.recipe.mix, seed=job.recipe.seed, dataset_id=dataset_id, scorer_id=scorer_id
+    )
+    listed = ", ".join(f"'{name}'" for name in (mix_id, *others))
+    job.publish("training_mix", rows, cells=f"mix_id IN ({listed})")
+    job.leave(TrainingMix(mix_id=mix_id, random_mix_id=others[0] if others else None))
     _compare(job, dataset_id, scorer_id, mix_id)
 
 

@@ -13,7 +13,7 @@ from zigong.lakehouse.erasures import affected_models
 from zigong.release.challenge import SELECT, candidate_of, decide_challenge, release_row
 from zigong.release.registry import champion, release
 from zigong.release.serving import registry_of, serving_base
-from zigong.runs.handover import Dataset, DatasetVerdict, FinalModel, FusedCard, GateCheck, GateDecision, TrainingMix
+from zigong.runs.handover import Dataset, DatasetVerdict, FinalModel, FusedCard, GateCheck, GateDecision
 from zigong.runs.job import Job
 from zigong.runs.launch import main
 
@@ -21,7 +21,7 @@ from zigong.runs.launch import main
 def release_model(job: Job) -> None:
     """The gate decides on the held-out split; calibration and threshold come from ``select``."""
     recipe, run, registry = job.recipe, job.run, registry_of(job.recipe)
-    final, dataset_id, mix_id = job.take(FinalModel), job.take(Dataset).dataset_id, job.take(TrainingMix).mix_id
+    final, dataset_id = job.take(FinalModel), job.take(Dataset).dataset_id
     verdict = job.find(DatasetVerdict)
     fused = job.take(FusedCard) if recipe.card.head == "fused" else None
     card = evaluated_model(run) or final.model_id
@@ -47,7 +47,7 @@ def release_model(job: Job) -> None:
                 folders,
                 run,
                 dataset_id=dataset_id,
-                mix_id=mix_id,
+                mix_id=final.trained_on,
                 fusion=fusion_of(fused) if fused else None,
             ),
         )

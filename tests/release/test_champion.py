@@ -181,11 +181,14 @@ def test_a_changed_file_of_the_champion_is_rejected_by_name_before_any_client_is
 
 def replace_adapter(run: Run) -> None:
     """Another adapter in the run's folder."""
-    folder = run.take(FinalModel).folder
+    former = run.take(FinalModel)
+    folder = former.folder
     weights = {name: tensor * 0.5 for name, tensor in load_file(folder / WEIGHTS).items()}
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     digest = adapter_digest(folder)
-    run.leave(FinalModel(model_id=model_name(digest), folder=folder, adapter_digest=digest))
+    run.leave(
+        FinalModel(model_id=model_name(digest), folder=folder, adapter_digest=digest, trained_on=former.trained_on)
+    )
 
 
 @pytest.mark.soak

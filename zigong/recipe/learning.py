@@ -168,6 +168,12 @@ class Mix(Section):
         "class", description="groups of a task within which samples are ranked; quotas as in the pool"
     )
     max_per_user: Positive | None = Field(None, description="largest number of samples of one user in the mix")
+    proxy_samples: int = Field(
+        2000,
+        ge=0,
+        description="largest number of samples of each of two small trainings, on the mix and on random samples; the "
+        "random ones replace a mix that is worse on select; 0: no test of the mix",
+    )
 
 
 class Evaluation(Section):

@@ -166,17 +166,25 @@ class InfluenceScores(Value):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingMix(Value):
-    """What the final model is trained on."""
+    """What the final model may be trained on.
+
+    Attributes:
+        mix_id: the mix that the recipe asks for.
+        random_mix_id: random samples that replace a mix that is worse; None: the mix is not tested.
+    """
 
     mix_id: Name
+    random_mix_id: Name | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinalModel(Artefact):
-    """The adapter that was trained on the mix.
+    """The adapter that was trained on a mix.
 
     Attributes:
         adapter_digest: SHA-256 over its weights and config.
+        trained_on: mix_id of its samples.
+        mix_against_random: the test of the mix, as text for the report; None: it was not tested.
     """
 
     SUBFOLDER = "artifacts/zigong"
@@ -185,6 +193,8 @@ class FinalModel(Artefact):
 
     model_id: Name
     adapter_digest: Digest
+    trained_on: Name
+    mix_against_random: Name | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

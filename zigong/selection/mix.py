@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from math import floor
 
 from pyspark.sql import Column, DataFrame, Window
@@ -60,6 +61,30 @@ def training_mix(pool: DataFrame, settings: Mix, *, seed: int, mix_id: str) -> D
     _require_enough(rest, random_size, settings)
     mix = influence.unionByName(rest.where(F.col("rank") <= random_size))
     return mix.select(F.lit(mix_id).alias("mix_id"), *table_contract("training_mix").column_names[1:])
+
+
+def mixes_of(
+    pool: DataFrame, settings: Mix, *, seed: int, dataset_id: str, scorer_id: str
+) -> tuple[DataFrame, tuple[str, ...]]:
+    """The mix and, where it will be tested, the random samples that replace it if it is worse.
+
+    Args:
+        pool: see :func:`training_mix`.
+
+    Returns:
+        Rows of the contract training_mix of one or two mixes, and their ids, the wanted mix first.
+
+    Raises:
+        DataError: see :func:`training_mix`.
+    """
+    wanted = [settings]
+    if settings.proxy_samples and settings.influence_share:
+        wanted.append(settings.model_copy(update={"influence_share": 0.0}))
+    ids = tuple(mix_identity(dataset_id, scorer_id, one, seed) for one in wanted)
+    first, *others = (
+        training_mix(pool, one, seed=seed, mix_id=mix_id) for one, mix_id in zip(wanted, ids, strict=True)
+    )
+    return reduce(DataFrame.unionByName, others, first), ids
 
 
 def ranked_pool(pool: DataFrame, settings: Mix) -> DataFrame:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from zigong.dataset.samples import SampleSource, of_task
 from zigong.errors import DataError
-from zigong.evaluation.answers import answer_prompts
+from zigong.evaluation.retraining import retrained_answers
 from zigong.influence.capture import open_agent
 from zigong.influence.score import score_samples
 from zigong.influence.targets import target_gradients
@@ -167,27 +167,17 @@ class StudySetting:
             epochs: passes over the samples; None: those of the recipe.
             weights: weight of each sample's loss; shape [samples]; None: all weigh 1.
         """
-        recipe, folder = self.recipe, self.scratch / name
-        settings = recipe.finetune.model_copy(update={"epochs": epochs or recipe.finetune.epochs})
-        trainer.train_adapter(
+        return retrained_answers(
             self.base,
+            self.recipe,
             samples,
-            settings,
+            self.held_out,
+            completions=self.completions,
             seed=seed,
-            torch_threads=recipe.engine.torch_threads,
-            folder=folder,
-            weights=None if weights is None else dict(zip(samples.sample_id, weights.tolist(), strict=True)),
+            folder=self.scratch / name,
+            epochs=epochs,
+            weights=weights,
         )
-        good, bad = self.completions
-        answers = answer_prompts(
-            load_adapted(self.base, folder).get_base_model(),
-            self.held_out.sample_id,
-            self.held_out.input_ids,
-            [bad.tolist(), good.tolist()],
-            batch_tokens=recipe.evaluation.batch_tokens,
-            owners=self.held_out.user_id if recipe.evaluation.engine == "trees" else None,
-        )
-        return np.asarray(answers["p_bad"].to_numpy())
 
 
 def study_setting(

@@ -1,0 +1,62 @@
+"""The final model trained on given samples in this process, and its answers, which studies compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zigong.evaluation.answers import answer_prompts
+from zigong.recipe import Recipe
+from zigong.tokens.samples import Samples, TokenIds
+from zigong.training import trainer
+from zigong.training.adapters import load_adapted
+
+Floats = NDArray[np.float64]
+
+
+def retrained_answers(
+    base: Path,
+    recipe: Recipe,
+    samples: Samples,
+    held_out: Samples,
+    *,
+    completions: tuple[TokenIds, TokenIds],
+    seed: int,
+    folder: Path,
+    epochs: int | None = None,
+    weights: Floats | None = None,
+) -> Floats:
+    """Trains the final model on samples, without a teacher, and returns its probabilities of bad: [held out].
+
+    Args:
+        base: folder of the base model.
+        recipe: its sections ``finetune`` and ``evaluation`` apply; ``finetune.distil`` does not.
+        samples: the samples to train on.
+        held_out: the samples to answer.
+        completions: token ids of the answers for good and bad.
+        seed: seed of the training.
+        folder: folder of the adapter, which must not exist.
+        epochs: passes over the samples; None: those of the recipe.
+        weights: weight of each sample's loss; shape [samples]; None: all weigh 1.
+    """
+    trainer.train_adapter(
+        base,
+        samples,
+        recipe.finetune.model_copy(update={"epochs": epochs or recipe.finetune.epochs}),
+        seed=seed,
+        torch_threads=recipe.engine.torch_threads,
+        folder=folder,
+        weights=None if weights is None else dict(zip(samples.sample_id, weights.tolist(), strict=True)),
+    )
+    good, bad = completions
+    answers = answer_prompts(
+        load_adapted(base, folder).get_base_model(),
+        held_out.sample_id,
+        held_out.input_ids,
+        [bad.tolist(), good.tolist()],
+        batch_tokens=recipe.evaluation.batch_tokens,
+        owners=held_out.user_id if recipe.evaluation.engine == "trees" else None,
+    )
+    return np.asarray(answers["p_bad"].to_numpy())
