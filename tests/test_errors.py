@@ -101,6 +101,7 @@ def test_a_missing_file_and_a_wrong_column_are_named(tmp_path: Path, spark: Spar
         assert message in str(outcome(root, run_id)["message"])
 
 
+@pytest.mark.soak
 def test_a_delivery_of_bad_rows_is_blocked_with_the_observed_share(tmp_path: Path, spark: SparkSession) -> None:
     """Every status is unknown: all raw rows go to quarantine, and nothing is published."""
     credit_files(tmp_path / "raw", "ID,MONTHS_BALANCE,STATUS", ["1,0,Z", "1,-1,Z"])

@@ -163,7 +163,8 @@ def test_a_champion_whose_tokenizer_lacks_an_event_type_is_rejected_by_name(tiny
     assert DeltaTable(str(root / "tables" / "behavior_card_scores")).version() == before
 
 
-@pytest.mark.parametrize("place", ["base", pytest.param("adapter", marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("place", ["base", "adapter"])
 def test_a_changed_file_of_the_champion_is_rejected_by_name_before_any_client_is_scored(
     tiny_run: FinishedRun, root: Path, place: str
 ) -> None:

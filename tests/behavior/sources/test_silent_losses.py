@@ -42,7 +42,10 @@ def reasons(rows: DataFrame, column: str) -> list[str]:
 DAYS = [f"2023-03-0{day} 10:00:00" for day in range(1, 6)]
 
 
-@pytest.mark.parametrize("sql", [HINT, GUARD, f"coalesce({HINT}, 0)", f"abs({HINT})"])
+OTHER_FORMS = [pytest.param(sql, marks=pytest.mark.soak) for sql in (GUARD, f"coalesce({HINT}, 0)")]
+
+
+@pytest.mark.parametrize("sql", [HINT, *OTHER_FORMS, f"abs({HINT})"])
 def test_a_text_that_the_sql_makes_null_is_counted_and_refused(spark: SparkSession, tmp_path: Path, sql: str) -> None:
     write(tmp_path, DAYS, GERMAN)
     mapping = mapping_of(AMOUNT_TYPE="string", SQL_AMOUNT=sql, SQL_CURRENCY="'EUR'")
@@ -53,7 +56,9 @@ def test_a_text_that_the_sql_makes_null_is_counted_and_refused(spark: SparkSessi
         require_few_emptied(spark, raw_of(spark, tmp_path, mapping), mapping, "UTC")
 
 
-@pytest.mark.parametrize(("sql", "lost"), [(BETTER, ["amount"]), (EITHER, ["amount"])])
+@pytest.mark.parametrize(
+    ("sql", "lost"), [pytest.param(BETTER, ["amount"], marks=pytest.mark.soak), (EITHER, ["amount"])]
+)
 def test_the_hint_of_the_page_reads_thousands_and_only_the_apostrophe_is_lost(
     spark: SparkSession, tmp_path: Path, sql: str, lost: list[str]
 ) -> None:

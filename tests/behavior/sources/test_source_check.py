@@ -122,6 +122,7 @@ def test_missing_columns_files_and_broken_sql_are_reported_together(spark: Spark
     assert result.summary is None
 
 
+@pytest.mark.soak
 def test_sql_that_fails_on_a_row_is_reported_without_its_value(spark: SparkSession, tmp_path: Path) -> None:
     mapping = MAPPING.replace("CAST(NULL AS INT) AS days", "CAST(KIND AS INT) AS days")
     result = checked(spark, tmp_path, HEADER + "anna,1,2023-03-25 22:00:00,hidden,,red\n", mapping)
@@ -147,7 +148,8 @@ def test_null_keys_far_years_and_absent_outcomes_are_reported(spark: SparkSessio
     assert [item.blocking for item in findings if item.section == "outcome_events"] == [False]
 
 
-@pytest.mark.parametrize("broken", [False, pytest.param(True, marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("broken", [False, True])
 def test_the_command_answers_with_the_exit_code_and_needs_no_spark_to_answer_again(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: bool
 ) -> None:
