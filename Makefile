@@ -103,15 +103,16 @@ $(AIRFLOW_VENV)/.built: requirements/airflow.txt | $(UV)
 	$(UV) pip install --quiet --python $(AIRFLOW_VENV) --require-hashes -r requirements/airflow.txt
 	touch $@
 
-# As in a cluster image: the locked requirements without ZiGong.
+# As in a cluster image: the locked requirements without ZiGong. Few programs run there, so their modules are compiled
+# when they are first imported.
 $(BARE_VENV)/.built: requirements/jobs.txt | $(UV)
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(BARE_VENV)
-	$(UV) pip install --quiet --python $(BARE_VENV) --require-hashes -r requirements/jobs.txt
+	UV_COMPILE_BYTECODE=0 $(UV) pip install --quiet --python $(BARE_VENV) --require-hashes -r requirements/jobs.txt
 	touch $@
 
 $(DOCS_VENV)/.built: requirements/docs.txt | $(UV)
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(DOCS_VENV)
-	$(UV) pip install --quiet --python $(DOCS_VENV) --require-hashes -r requirements/docs.txt
+	UV_COMPILE_BYTECODE=0 $(UV) pip install --quiet --python $(DOCS_VENV) --require-hashes -r requirements/docs.txt
 	touch $@
 
 $(BENCH_VENV)/.built: requirements/bench.txt | $(UV)
