@@ -164,9 +164,10 @@ def written(file: Path) -> str | None:
 
 
 def chain_steps(schedule: str) -> None:
-    """The steps of a schedule, one after the other."""
+    """The steps of a schedule, one after the other; the last one that may change the champion announces it."""
     steps = commands.scheduled_steps(commands.read_plan(setting("ZIGONG_PLAN")), schedule)
-    chain(*(StepOperator(step=step, outlets=[RELEASES] if step == "release_model" else []) for step in steps))
+    releasing = [step for step in steps if step in {"release_model", "refit_model"}][-1:]
+    chain(*(StepOperator(step=step, outlets=[RELEASES] if step in releasing else []) for step in steps))
 
 
 def local_time(cron: str) -> CronDataIntervalTimetable:

@@ -121,8 +121,17 @@ STEPS: tuple[Step, ...] = (
         engine=LOCAL,
         reads=("evaluation_answers", "evaluation_metrics", "dataset_members"),
         writes=("releases",),
-        takes=("TrainedBase", "Dataset", "DatasetVerdict", "TrainingMix", "FinalModel", "FusedCard"),
+        takes=("TrainedBase", "Dataset", "DatasetVerdict", "FinalModel", "FusedCard"),
         leaves=("GateDecision",),
+    ),
+    Step(
+        name="refit_model",
+        engine=RAY,
+        reads=("training_mix", "instruction_samples", "dataset_members", "user_sequences", "releases"),
+        writes=("releases",),
+        takes=("TrainedBase", "Dataset", "FinalModel", "FusedCard", "GateDecision"),
+        leaves=("RefittedModel",),
+        only_with="refit",
     ),
     Step(
         name="score_users",

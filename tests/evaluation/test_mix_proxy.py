@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pytest
 
 from tests.support.finished import FinishedRun
 from zigong.evaluation.mix_proxy import MixProxy, mix_members, mix_proxy, tested_mix
@@ -12,6 +15,7 @@ from zigong.lakehouse.paths import LakehousePaths
 from zigong.release.serving import serving_base
 from zigong.runs.handover import FinalModel, TrainingMix
 from zigong.runs.job import Job
+from zigong.training.base import MANIFEST
 
 FIGURES: dict[str, Any] = {"samples": 40, "auc": 0.61, "auc_of_random": 0.66, "lead": -0.05}
 
@@ -40,7 +44,10 @@ def test_a_run_tests_its_mix_and_trains_on_the_one_that_it_names(tiny_run: Finis
     found = MixProxy(**{**figures, "samples": int(figures["samples"])})
     assert final.trained_on == (mix.random_mix_id if found.is_worse else mix.mix_id)
     assert final.mix_against_random == found.sentence
-    assert found.samples == 80
+    assert 0 < found.samples <= 80
+    manifest = json.loads((final.folder / MANIFEST).read_text("utf-8"))
+    rows = job.arrow("training_mix", ["sample_id"], where=ds.field("mix_id") == final.trained_on)
+    assert manifest["samples"] == len(rows)
     shares = {
         name: job.arrow("training_mix", ["share"], where=ds.field("mix_id") == name)["share"].to_pylist()
         for name in (mix.mix_id, mix.random_mix_id)
@@ -55,5 +62,21 @@ def test_equal_samples_are_equally_good_and_one_mix_needs_no_test(tiny_run: Fini
     base, source, recipe = serving_base(job), job.sample_source(), job.recipe
     mix_id, members = next(iter(mix_members(job, tiny_run.run.take(TrainingMix)).items()))
     proxy = mix_proxy(source, recipe, base, mix=members, random=members)
+    assert proxy is not None
     assert (proxy.auc, proxy.lead, proxy.lead_low) == (proxy.auc_of_random, 0.0, 0.0)
     assert tested_mix(source, recipe, base, {mix_id: members}) == (mix_id, None)
+
+
+@pytest.mark.soak
+def test_samples_of_one_class_are_no_better_than_a_mix_and_the_lead_has_its_sign(tiny_run: FinishedRun) -> None:
+    job = job_of(tiny_run)
+    base, source, recipe = serving_base(job), job.sample_source(), job.recipe
+    mixed = next(iter(mix_members(job, tiny_run.run.take(TrainingMix)).values()))
+    train = source.members(["train"])
+    good = train.filter(pc.and_(pc.equal(train["label"], 0), pc.is_in(train["sample_id"], mixed)))["sample_id"]
+    one, two = (mix_proxy(source, recipe, base, mix=a, random=b) for a, b in ((mixed, good), (good, mixed)))
+    assert one is not None
+    assert two is not None
+    assert one.lead == pytest.approx(one.auc - one.auc_of_random)
+    assert two.lead == pytest.approx(-one.lead)
+    assert (two.auc, two.auc_of_random) == (one.auc_of_random, one.auc)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from tests.support.studied import studied_setting
-from zigong.errors import ConfigError
+from zigong.errors import ConfigError, DataError
 from zigong.evaluation.influence_study.setting import StudySetting
 from zigong.evaluation.selection_study.evidence import evidence_of, pooled_states
-from zigong.evaluation.selection_study.figures import flat_figures, study_table
+from zigong.evaluation.selection_study.figures import drawn_trainings, flat_figures, study_table
 from zigong.evaluation.selection_study.plan import Plan, plan_of
 from zigong.evaluation.selection_study.rules import RULES, Evidence, Request, Selection, round_robin
-from zigong.evaluation.selection_study.trials import run_trials, store_of
+from zigong.evaluation.selection_study.trials import run_trials, store_of, training_seed
+from zigong.recipe import Mix
 from zigong.tokens.losses import hidden_states
 from zigong.tokens.samples import batch_of
 from zigong.training.base import load_model
@@ -132,7 +135,15 @@ def test_a_study_goes_on_where_it_stopped_and_compares_with_chance(setting: Stud
     table = study_table(setting, answered, choose_on="select", resamples=50, seed=1)
     assert set(table["trainings"]) == {1, 2}
     assert (table[table["rule"] == "random"]["lead"] == 0).all()
-    assert table["auc"].between(table["auc_low"] - 0.2, table["auc_high"] + 0.2).all()
+    for _, part in table.groupby(["split", "share"]):
+        auc = dict(zip(part["rule"], part["auc"], strict=True))
+        np.testing.assert_allclose(part["lead"].to_numpy(), part["auc"].to_numpy() - auc["random"])
+    labels, oot = setting.held_out.label[30:], dict[str, list[float]]()
+    for trial, p_bad in answered.items():
+        if trial.share == 0.1:
+            oot.setdefault(trial.rule, []).append(float(roc_auc_score(labels, p_bad[30:])))
+    found = table[(table["split"] == "oot") & (table["share"] == 0.1)].set_index("rule")["auc"]
+    assert found.to_dict() == pytest.approx({rule: float(np.mean(values)) for rule, values in oot.items()})
     chosen = table[(table["split"] == "select") & table["chosen"]]
     assert len(chosen) == 2  # one of each share
     for _, part in table[table["split"] == "select"].groupby("share"):
@@ -140,6 +151,45 @@ def test_a_study_goes_on_where_it_stopped_and_compares_with_chance(setting: Stud
     figures = flat_figures(table)
     row = table[(table["rule"] == "mix") & (table["split"] == "oot") & (table["share"] == 0.5)].iloc[0]
     assert figures["selection.flipped_0.1.epochs.share_0.5.oot.auc.mix"] == row["auc"]
+
+
+def test_trainings_are_drawn_by_seed_and_within_it() -> None:
+    numbers = [np.array([0, 1, 2]), np.array([3, 4, 5])]
+    seeds = [set(drawn_trainings(numbers, np.random.default_rng(seed)) // 3) for seed in range(60)]
+    assert {frozenset(found) for found in seeds} == {frozenset({0}), frozenset({1}), frozenset({0, 1})}
+    one_seed = sum(len(found) == 1 for found in seeds)
+    assert 15 < one_seed < 45  # half of the time both drawn seeds are the same; six free draws would show it rarely
+
+
+def test_steps_give_a_small_choice_as_many_steps_as_the_pool(setting: StudySetting, tmp_path: Path) -> None:
+    plan = Plan(rules=(), shares=(0.5,), flipped=(0.0,), budgets=("epochs", "steps"), seeds=1)
+    few = replace(setting, recipe=setting.recipe.model_copy(update={"mix": Mix(fraction=0.4, influence_share=0.0)}))
+    assert store_of(few, tmp_path).fingerprint != store_of(setting, tmp_path).fingerprint
+    answered = run_trials(setting, plan, store_of(setting, tmp_path), seed=7, advance=lambda *_: None)
+    twice, once = (next(p for trial, p in answered.items() if trial.budget == name) for name in ("steps", "epochs"))
+    known = evidence_of(setting, setting.train, seed=7, name="again")
+    generator = np.random.default_rng([7, 0, 4])
+    chosen = RULES["random"](Request(known=known, share=0.5, influence_share=0.3, generator=generator)).indices
+    samples, seed = setting.train.take(chosen), training_seed(next(iter(answered)))
+    for name, epochs, expected in (("four", 4, once), ("eight", 8, twice)):
+        found = setting.retrained(samples, seed=seed, name=name, epochs=epochs)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_model_calls_the_bad_bad_and_weights_follow_their_samples(setting: StudySetting) -> None:
+    itself = replace(setting, held_out=setting.train)
+    label = setting.train.label
+    plain = itself.retrained(setting.train, seed=1, name="plain")
+    assert roc_auc_score(label, plain) > 0.8
+    only_bad = itself.retrained(setting.train, seed=1, name="only bad", weights=np.where(label == 1, 1.0, 0.0))
+    assert only_bad.mean() > plain.mean() + 0.2
+
+
+def test_a_split_without_bad_samples_is_refused_before_any_training(setting: StudySetting, tmp_path: Path) -> None:
+    good = replace(setting.held_out, label=np.zeros(len(setting.held_out), dtype=np.int64))
+    with pytest.raises(DataError, match="select: expected good and bad samples, found 0 bad of 30"):
+        run_trials(replace(setting, held_out=good), PLAN, store_of(setting, tmp_path), seed=7, advance=lambda *_: None)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_plan_repeats_small_shares_and_trains_the_complete_pool_once() -> None:
@@ -153,7 +203,13 @@ def test_the_plan_repeats_small_shares_and_trains_the_complete_pool_once() -> No
 
 @pytest.mark.parametrize(
     ("rules", "shares", "flipped", "budgets"),
-    [("best", "0.1", "0", "steps"), ("mix", "0", "0", "steps"), ("mix", "x", "0", "steps"), ("mix", "1", "0", "time")],
+    [
+        ("best", "0.1", "0", "steps"),
+        ("mix", "0", "0", "steps"),
+        ("mix", "x", "0", "steps"),
+        ("mix", "1", "0", "time"),
+        ("mix", "1", "0", "steps"),
+    ],
 )
 def test_a_plan_of_unknown_words_or_sizes_is_refused(rules: str, shares: str, flipped: str, budgets: str) -> None:
     with pytest.raises(ConfigError):

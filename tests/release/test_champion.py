@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +20,20 @@ from jobs.evaluate_model import SPLITS, evaluate_model
 from jobs.release_model import release_model
 from jobs.score_users import score_users
 from tests.support.finished import FinishedRun
+from tests.support.later import copied_lake, later_run
 from zigong.evaluation.asked_model import AskedModel, ModelFolders
 from zigong.evaluation.held_out import LEAD
 from zigong.evaluation.measured import evaluated_model, measured_of
 from zigong.evaluation.unadapted import CHANGE
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.lakehouse.paths import LakehousePaths
-from zigong.recipe import load_recipe
 from zigong.release.champion_answers import champion_answers
 from zigong.release.registry import champion
 from zigong.release.serving import registry_of
-from zigong.runs.handover import Dataset, FinalModel, FusedCard, TrainedBase, TrainingMix
+from zigong.runs.handover import FinalModel, FusedCard, TrainedBase
 from zigong.runs.job import Job
 from zigong.runs.launch import run_step
-from zigong.runs.run import Outcome, Run, open_run
+from zigong.runs.run import Outcome, Run
 from zigong.training.adapters import WEIGHTS, adapter_digest, model_name
 
 SAME: tuple[str, ...] = ()
@@ -58,30 +54,7 @@ OTHER_RENDERING = (
 
 @pytest.fixture
 def root(tiny_run: FinishedRun, tmp_path: Path) -> Path:
-    """A copy of the finished lakehouse; its registry refers to the copy."""
-    copy = Path(shutil.copytree(tiny_run.root, tmp_path / "lake"))
-    with closing(sqlite3.connect(copy / "registry" / "mlflow.db")) as database, database:
-        for table, column in (
-            ("experiments", "artifact_location"),
-            ("runs", "artifact_uri"),
-            ("model_versions", "source"),
-        ):
-            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (tiny_run.root, str(copy)))  # noqa: S608
-    return copy
-
-
-def later_run(tiny_run: FinishedRun, root: Path, changes: Sequence[str]) -> Run:
-    """Another run in the copy, with a changed recipe, completed up to its own model."""
-    recipe = load_recipe(tiny_run.recipe_file, [f"lakehouse.root={root}", *changes])
-    run, first = open_run(recipe, root / "_runs", "later"), tiny_run.run.manifest()
-    for table in ("dataset_members", "instruction_samples", "user_sequences"):
-        run.pin(table, first["tables"][table])
-    shutil.copytree(root / "_runs" / tiny_run.run_id / "artifacts", run.folder / "artifacts")
-    for value in (tiny_run.run.take(Dataset), tiny_run.run.take(TrainingMix)):
-        run.leave(value)
-    for model in (tiny_run.run.take(TrainedBase), tiny_run.run.take(FinalModel)):
-        run.leave(replace(model, folder=run.artefact_folder(type(model))))
-    return run
+    return copied_lake(tiny_run, tmp_path / "lake")
 
 
 def rows(root: Path, table: str, **wanted: object) -> pd.DataFrame:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
+from datetime import date
 from typing import Any
 
 import pytest
@@ -40,6 +41,7 @@ MODEL = Model(
     recipe_digest="e" * 64,
     split=Split(by="user_hash", unit="person_id", seed=3, test_share=0.2),
     parents=("zigong-0",),
+    trained_until=date(2023, 4, 1),
     asked=AskedModel(
         base=FileDigests(files={"tokenizer.json": "a" * 64, "model.safetensors": "b" * 64}),
         adapter=FileDigests(files={"adapter_model.safetensors": "c" * 64}),
@@ -51,6 +53,8 @@ MODEL = Model(
     threshold=0.1 + 0.2,
     card=Card(base_score=650, base_odds=15, pdo=40),
 )
+
+NEXT = date(2023, 5, 1)
 
 
 def changed(**changes: Any) -> str:
@@ -67,9 +71,9 @@ def test_the_file_contains_every_field_of_the_value_and_a_schema_version() -> No
     assert content["asked"]["prompts"]["settings"] == PROMPTS.settings.model_dump(mode="json")
 
 
-@pytest.mark.parametrize("version", [None, 0, 2, 4, "3"])
+@pytest.mark.parametrize("version", [None, 0, 2, 5, "4"])
 def test_another_schema_version_is_rejected_with_the_next_action(version: object) -> None:
-    with pytest.raises(DataError, match=r"lake/serving\.json: expected schema version 3") as error:
+    with pytest.raises(DataError, match=r"lake/serving\.json: expected schema version 4") as error:
         model_from_text(changed(schema_version=version), origin="lake/serving.json")
     assert "registry.model_name" in error.value.action
 
@@ -92,13 +96,27 @@ def test_a_file_with_missing_or_additional_content_is_rejected(text: str, wrong:
         model_from_text(text, origin="x")
 
 
+def test_a_model_registered_without_its_newest_training_date_is_read_without_one() -> None:
+    former = json.loads(changed(schema_version=3))
+    del former["trained_until"]
+    assert model_from_text(json.dumps(former), origin="x") == replace(MODEL, trained_until=None)
+
+
+def test_a_model_is_not_compared_on_dates_that_it_was_trained_on() -> None:
+    by_time = _divided(by="time")
+    require_unseen(MODEL, by_time, held_out_from=NEXT)
+    require_unseen(replace(MODEL, trained_until=None), by_time, held_out_from=date(2020, 1, 1))
+    with pytest.raises(ConfigError, match="zigong-1 was trained on samples until 2023-04-01, this recipe holds out"):
+        require_unseen(MODEL, by_time, held_out_from=date(2023, 4, 1))
+
+
 def _divided(**split: Any) -> Split:
     return Split(**{"by": "user_hash", "unit": "person_id", "seed": 3, "test_share": 0.2} | split)
 
 
 def _may_be_compared(split: Split) -> bool:
     try:
-        require_unseen(MODEL, split)
+        require_unseen(MODEL, split, held_out_from=NEXT)
     except ConfigError:
         return False
     return True
@@ -114,5 +132,5 @@ def test_a_model_that_holds_out_the_same_clients_or_more_may_be_compared() -> No
 def test_a_model_that_may_have_seen_held_out_clients_is_refused_by_name(split: dict[str, Any]) -> None:
     named = r"zigong-1 was trained under split\.by=user_hash, unit=person_id, seed=3"
     with pytest.raises(ConfigError, match=named) as error:
-        require_unseen(MODEL, _divided(**split))
+        require_unseen(MODEL, _divided(**split), held_out_from=NEXT)
     assert "--set split.seed=3" in error.value.action

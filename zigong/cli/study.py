@@ -45,7 +45,7 @@ def influence(
             tables = influence_study(
                 setting, Sizes(seeds=seeds, subsets=subsets), seed=run.recipe.seed, advance=advance
             )
-        _keep(run, setting, tables, flat_figures(tables))
+        _keep(run, setting, tables, flat_figures(tables), prefix="study.")
 
 
 def selection(
@@ -83,7 +83,7 @@ def selection(
                 setting, plan, store_of(setting, run.folder / "study_selection"), advance=advance, seed=run.recipe.seed
             )
             table = study_table(setting, answered, choose_on="select", resamples=resamples, seed=run.recipe.seed)
-        _keep(run, setting, {"study_selection": table}, flat_figures(table))
+        _keep(run, setting, {"study_selection": table}, flat_figures(table), prefix="selection.")
 
 
 @contextmanager
@@ -108,12 +108,14 @@ def _setting(run: Run, caps: Caps, *, splits: Sequence[str]) -> Iterator[StudySe
         )
 
 
-def _keep(run: Run, setting: StudySetting, tables: Mapping[str, pd.DataFrame], figures: Mapping[str, float]) -> None:
-    """Writes and shows the tables."""
+def _keep(
+    run: Run, setting: StudySetting, tables: Mapping[str, pd.DataFrame], figures: Mapping[str, float], *, prefix: str
+) -> None:
+    """Writes and shows the tables; the figures replace those of a former study."""
     for name, table in tables.items():
         run.write_table(name, table.to_dict("records"))
         _show(name, table)
-    run.add_metrics(figures)
+    run.replace_metrics(prefix, figures)
     say(
         f"{len(setting.train):,} train samples, {len(setting.targets):,} targets, "
         f"{len(setting.held_out):,} held out; tables under {run.folder / 'tables'}"

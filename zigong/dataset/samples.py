@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from zigong.errors import DataError
+from zigong.files.digests import complete_groups
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import arrow_pinned
 
@@ -93,6 +94,18 @@ class SampleSource(PromptSource):
 def of_task(members: pa.Table, task: str) -> pa.Table:
     """The members of one task."""
     return members.filter(ds.field("task") == task)
+
+
+def capped(members: pa.Table, most: int) -> pa.Table:
+    """At most ``most`` members: all members of each user, in the order of the hash of their pseudonym.
+
+    Raises:
+        DataError: the first user alone has more than ``most``.
+    """
+    chosen = complete_groups(members["user_id"].to_pylist(), most)
+    if len(members) and not chosen:
+        raise DataError(f"one user has more than {most} samples", action="raise the cap, such as mix.proxy_samples")
+    return members.take(pa.array(chosen, pa.int64()))
 
 
 def partition_shards(table: pa.Table) -> list[dict[str, Any]]:

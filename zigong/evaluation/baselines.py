@@ -137,18 +137,23 @@ def fit_baselines(train: Labelled, stop: Labelled | None, seed: int) -> dict[str
             action="train baselines on the same train samples as the model",
         )
     every = list(features.columns)
-    used = {"lightgbm": every, "lightgbm_no_profile": without_profile(every)}
-    if LOANS in every:
-        used["lightgbm_no_other_loans"] = [name for name in every if not is_of_other_loans(name)]
     return {
         "majority": constant(float(bad.mean())),
         "last_status": _last_status(features, bad),
         "logistic": logistic(features, bad, feature_space(features, without_profile(every))),
         **{
             name: boosted_trees(train, stop, feature_space(features, columns), seed=seed, seeds=SEEDS)
-            for name, columns in used.items()
+            for name, columns in columns_of_trees(every).items()
         },
     }
+
+
+def columns_of_trees(every: list[str]) -> dict[str, list[str]]:
+    """The features that each LightGBM baseline uses, by name."""
+    used = {"lightgbm": every, "lightgbm_no_profile": without_profile(every)}
+    if LOANS in every:
+        used["lightgbm_no_other_loans"] = [name for name in every if not is_of_other_loans(name)]
+    return used
 
 
 def without_profile(columns: list[str]) -> list[str]:

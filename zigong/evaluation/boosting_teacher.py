@@ -22,14 +22,15 @@ from zigong.runs.job import Job
 from zigong.training.teacher import Teacher
 
 
-def teacher_of(job: Job, base: Path) -> tuple[Teacher | None, dict[str, float]]:
+def teacher_of(job: Job, base: Path, splits: Sequence[str]) -> tuple[Teacher | None, dict[str, float]]:
     """The teacher that ``finetune.distil`` asks for, and its figures: none with weight 0.
 
-    It answers every train member of the main question, not only those of the mix: with more samples it is better.
+    It answers every member of the main question, not only those of the mix: with more samples it is better.
 
     Args:
         job: the job that reads the tables.
         base: folder of the base model, whose tokenizer encodes the choices.
+        splits: the splits whose members it answers.
 
     Raises:
         DataError: the samples that a fold's trees are fitted on have only one class.
@@ -37,7 +38,7 @@ def teacher_of(job: Job, base: Path) -> tuple[Teacher | None, dict[str, float]]:
     recipe = job.recipe
     if not recipe.finetune.distil.weight:
         return None, {}
-    train = of_task(job.sample_source().members(["train"]), main_task(recipe))
+    train = of_task(job.sample_source().members(splits), main_task(recipe))
     labelled = Labelled(features=features_of_members(job, train), bad=bad_members(train))
     folds = recipe.finetune.distil.folds
     p_bad = out_of_fold(labelled, train["person_id"].to_pylist(), folds=folds, seed=recipe.seed)
@@ -64,7 +65,7 @@ def out_of_fold(train: Labelled, persons: Sequence[str], *, folds: int, seed: in
     Raises:
         DataError: the samples that a fold's trees are fitted on have only one class.
     """
-    fold = np.array([_fold(person, folds, seed) for person in persons])
+    fold = folds_of(persons, folds, seed)
     p_bad, every = np.full(len(fold), np.nan), list(train.features.columns)
     for own in np.unique(fold):
         stops = fold == (own + 1) % folds
@@ -80,8 +81,10 @@ def out_of_fold(train: Labelled, persons: Sequence[str], *, folds: int, seed: in
     return p_bad
 
 
-def _fold(person: str, folds: int, seed: int) -> int:
-    return int.from_bytes(hashlib.sha256(f"fold|{seed}|{person}".encode()).digest()[:8]) % folds
+def folds_of(persons: Sequence[str], folds: int, seed: int) -> NDArray[np.int64]:
+    """The fold of each person, by hash; shape [samples]."""
+    drawn = (hashlib.sha256(f"fold|{seed}|{person}".encode()).digest() for person in persons)
+    return np.array([int.from_bytes(digest[:8]) % folds for digest in drawn], dtype=np.int64)
 
 
 def _part(train: Labelled, chosen: NDArray[np.bool_]) -> Labelled:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from zigong.dataset.samples import SampleSource, of_task
+from zigong.dataset.samples import SampleSource, capped, of_task
 from zigong.evaluation.bootstrap import clustered_bootstrap
-from zigong.evaluation.retraining import retrained_answers
+from zigong.evaluation.retraining import Floats, retrained_answers
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.tasks import load_tasks
 from zigong.recipe import Recipe
@@ -24,14 +23,16 @@ from zigong.runs.job import Job
 from zigong.tokens.samples import Samples
 
 SELECT = "select"
+SEEDS = 3
+REPLICATES, CONFIDENCE = 1000, 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
 class MixProxy:
-    """Two small trainings on equally many samples.
+    """Small trainings on the mix and on random samples.
 
     Attributes:
-        samples: number of samples of each.
+        samples: number of samples of the mix that were trained on.
         auc: AUC on ``select`` after training on samples of the mix.
         auc_of_random: the same after random samples.
         lead: their difference, paired.
@@ -88,11 +89,14 @@ def tested_mix(
     if not others:
         return mix, None
     proxy = mix_proxy(source, recipe, base, mix=mixes[mix], random=mixes[others[0]])
-    return (others[0] if proxy.is_worse else mix), proxy
+    return (others[0] if proxy is not None and proxy.is_worse else mix), proxy
 
 
-def mix_proxy(source: SampleSource, recipe: Recipe, base: Path, *, mix: pa.Array, random: pa.Array) -> MixProxy:
-    """Trains the final model on up to ``mix.proxy_samples`` samples of each, with the recipe's settings and one seed.
+def mix_proxy(source: SampleSource, recipe: Recipe, base: Path, *, mix: pa.Array, random: pa.Array) -> MixProxy | None:
+    """Trains the final model on up to ``mix.proxy_samples`` samples of each, with the recipe's settings, for each seed.
+
+    Complete users of the main question are trained on, all samples of ``select`` are answered, and the probabilities of
+    the ``SEEDS`` seeds are averaged, since one training of a small model says little.
 
     Args:
         source: the samples of the dataset.
@@ -101,42 +105,31 @@ def mix_proxy(source: SampleSource, recipe: Recipe, base: Path, *, mix: pa.Array
         mix: sample_ids of the mix.
         random: sample_ids of a mix of the same size without an influence share.
 
-    Raises:
-        DataError: ``select`` lacks a class.
+    Returns:
+        None if ``select`` lacks a class, so that nothing can be compared.
     """
     main, most = load_tasks(recipe.instructions).main, recipe.mix.proxy_samples
     members = of_task(source.members(["train", SELECT]), main.task)
-    encoder = LineEncoder.of(base)
-    completions = tuple(np.array(encoder.completion(choice), dtype=np.int32) for choice in reversed(main.choices))
-    chosen = {
-        name: members.filter(pc.is_in(members["sample_id"], ids)) for name, ids in (("mix", mix), ("random", random))
+    held_out = source.with_prompts(members.filter(pc.equal(members["split"], SELECT)))
+    asked = Samples.from_arrow(held_out)
+    if len(set(asked.label.tolist())) < 2:
+        return None
+    sides = {
+        name: Samples.from_arrow(source.with_prompts(capped(members.filter(pc.is_in(members["sample_id"], ids)), most)))
+        for name, ids in (("mix", mix), ("random", random))
     }
-    size = min(most, *map(len, chosen.values()))
-    held_out = _first_users(members.filter(pc.equal(members["split"], SELECT)), most)
-    asked, answers = Samples.from_arrow(source.with_prompts(held_out)), {}
-    with tempfile.TemporaryDirectory(prefix="zigong-proxy-") as scratch:
-        for name, table in chosen.items():
-            answers[name] = retrained_answers(
-                base,
-                recipe,
-                Samples.from_arrow(source.with_prompts(_first_users(table, size))),
-                asked,
-                completions=(completions[0], completions[1]),
-                seed=recipe.seed,
-                folder=Path(scratch) / name,
-            )
     result = clustered_bootstrap(
         asked.label,
-        answers,
+        {name: _mean_answers(base, recipe, samples, asked) for name, samples in sides.items()},
         np.array(held_out[recipe.split.unit].to_pylist()),
-        replicates=recipe.evaluation.bootstrap,
-        confidence=recipe.evaluation.confidence,
+        replicates=REPLICATES,
+        confidence=CONFIDENCE,
         seed=recipe.seed,
         reference="mix",
     )
     lead = result.auc_differences["random"]
     return MixProxy(
-        samples=size,
+        samples=len(sides["mix"]),
         auc=result.auc["mix"].value,
         auc_of_random=result.auc["random"].value,
         lead=lead.value,
@@ -145,8 +138,14 @@ def mix_proxy(source: SampleSource, recipe: Recipe, base: Path, *, mix: pa.Array
     )
 
 
-def _first_users(members: pa.Table, most: int) -> pa.Table:
-    """At most ``most`` members, user by user in the order of a hash, so that prompts of a user share their history."""
-    users = members["user_id"].to_pylist()
-    ranked = sorted(range(len(users)), key=lambda i: hashlib.sha256(users[i].encode()).digest())
-    return members.take(pa.array(sorted(ranked[:most]), pa.int64()))
+def _mean_answers(base: Path, recipe: Recipe, samples: Samples, asked: Samples) -> Floats:
+    encoder, choices = LineEncoder.of(base), load_tasks(recipe.instructions).main.choices
+    bad, good = (np.array(encoder.completion(choice), dtype=np.int32) for choice in choices)
+    answers = []
+    with tempfile.TemporaryDirectory(prefix="zigong-proxy-") as scratch:
+        for number in range(SEEDS):
+            folder, seed = Path(scratch, str(number)), recipe.seed + number
+            answers.append(
+                retrained_answers(base, recipe, samples, asked, completions=(good, bad), seed=seed, folder=folder)
+            )
+    return np.asarray(np.mean(answers, axis=0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
@@ -27,3 +27,17 @@ def combined_digest(parts: Mapping[str, str]) -> str:
 def json_digest(content: object) -> str:
     """SHA-256 of a value as JSON, keys sorted."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def complete_groups(keys: Sequence[str], most: int) -> list[int]:
+    """Indices of at most ``most`` items: all items of each key, in the order of the keys' hashes; ascending.
+
+    Empty if the first key alone has more than ``most``.
+    """
+    ranked = sorted(range(len(keys)), key=lambda i: hashlib.sha256(keys[i].encode()).digest())
+    if len(ranked) <= most:
+        return list(range(len(keys)))
+    end = most
+    while end and keys[ranked[end]] == keys[ranked[end - 1]]:
+        end -= 1
+    return sorted(ranked[:end])

@@ -169,10 +169,10 @@ class Mix(Section):
     )
     max_per_user: Positive | None = Field(None, description="largest number of samples of one user in the mix")
     proxy_samples: int = Field(
-        2000,
+        1000,
         ge=0,
-        description="largest number of samples of each of two small trainings, on the mix and on random samples; the "
-        "random ones replace a mix that is worse on select; 0: no test of the mix",
+        description="largest number of samples of the small trainings on the mix and on random samples; the random "
+        "ones replace a mix that is worse on select; 0: no test of the mix",
     )
 
 
@@ -248,6 +248,15 @@ class Card(Section):
     base_score: Positive = Field(600, description="points at base_odds")
     base_odds: float = Field(20.0, gt=0, description="good clients per bad one at base_score")
     pdo: Positive = Field(50, description="points that double the odds")
+
+
+class Refit(Section):
+    """A last training after the gate: the released model again, with the same settings, on the samples of all splits.
+
+    Calibration, threshold and the weights of a fused card stay those that the gate judged.
+    """
+
+    epochs: Positive | None = Field(None, description="passes over the samples; null: those of finetune")
 
 
 class Reasons(Section):

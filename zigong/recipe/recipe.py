@@ -19,6 +19,7 @@ from zigong.recipe.learning import (
     Influence,
     Mix,
     Reasons,
+    Refit,
     Registry,
 )
 from zigong.recipe.sections import (
@@ -59,6 +60,9 @@ class Recipe(Section):
     evaluation: Evaluation = Evaluation()
     gate: Gate = Gate()
     card: Card = Card()
+    refit: Refit | None = Field(
+        None, description="a last training of the released model, on the samples of all splits; needs split.by: time"
+    )
     reasons: Reasons = Reasons()
     registry: Registry = Registry()
 
@@ -75,6 +79,8 @@ class Recipe(Section):
     def _dates_fit_the_split(self) -> Self:
         if self.split.by == "user_hash":
             _require_one_date(self)
+            if self.refit is not None:
+                raise ValueError("refit needs split.by: time: later runs could not compare their models with this one")
         else:
             _require_closed_windows(self)
         return self

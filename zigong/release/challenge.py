@@ -141,6 +141,7 @@ def candidate_of(
         mix_id=mix_id,
         recipe_digest=recipe.digest(),
         split=recipe.split,
+        trained_until=recipe.observations.train.dates()[-1],
         asked=AskedModel.of(PromptSpec.of_recipe(recipe), folders),
         fusion=fusion,
         calibration=challenge.calibration,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from zigong.dataset.members import final_split
 from zigong.evaluation.answering import require_known_words
 from zigong.evaluation.asked_model import AskedModel
 from zigong.evaluation.held_out_answers import model_answers
@@ -31,14 +33,15 @@ def champion_answers(
         challenger_id: model_id of the challenger.
 
     Raises:
-        ConfigError: clients that the recipe holds out may have trained the champion, or it is asked about another unit.
+        ConfigError: what the recipe holds out may have trained the champion, or it is asked about another unit.
         DataError: the tokenizer of the champion lacks an event type, its text does not tell the currencies apart, or a
             prompt does not fit its context.
     """
     current = champion(registry_of(job.recipe))
     if current is None or current.model.model_id == challenger_id:
         return {}
-    require_unseen(current.model, job.recipe.split)
+    final = members.filter(pc.equal(members["split"], final_split(job.recipe)))
+    require_unseen(current.model, job.recipe.split, held_out_from=pc.min(final["observation_date"]).as_py())
     name, asked, folders = current.model.model_id, current.model.asked, current.folders
     asked.require_unit(job.recipe.observations.unit)
     days = ObservationDates(population=job.population, days=tuple(members["observation_date"].unique().to_pylist()))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -17,8 +18,9 @@ from zigong.evaluation.calibration import Calibration
 from zigong.evaluation.fusion import Fusion
 from zigong.recipe import Card, Split
 
-SCHEMA_VERSION = 3  # 2 had no fusion, 1 neither the split nor the unit
+SCHEMA_VERSION = 4  # 3 had no trained_until, 2 no fusion, 1 neither the split nor the unit
 _VERSION = "schema_version"
+_WITHOUT_DATE = 3  # the one older version that can be read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,8 @@ class Model:
         mix_id: training mix.
         recipe_digest: recipe of the run.
         split: how its dataset was divided, which determines the clients it has seen.
-        parents: models it was derived from by other means than training; empty if a run trained it.
+        parents: the model whose release it repeats on more samples; empty if the gate judged the model itself.
+        trained_until: newest observation date of its training samples; None: registered before this was recorded.
         asked: digests of its files, the question, and how prompts are rendered.
         fusion: trees and weights that it adds to the language model; None: the language model alone is the card.
         calibration: maps p_bad to the probability that is scaled to points.
@@ -47,6 +50,7 @@ class Model:
     recipe_digest: str
     split: Split
     parents: tuple[str, ...] = ()
+    trained_until: date | None = None
     asked: AskedModel
     fusion: Fusion | None = None
     calibration: Calibration
@@ -74,6 +78,8 @@ def model_from_text(text: str, *, origin: str) -> Model:
     """
     content = _parsed(text, origin)
     found = content.pop(_VERSION, None)
+    if found == _WITHOUT_DATE:
+        found, content = SCHEMA_VERSION, {"trained_until": None, **content}
     if found != SCHEMA_VERSION:
         raise DataError(
             f"{origin}: expected schema version {SCHEMA_VERSION}, found {found or 'none'}: another version of ZiGong "
@@ -91,17 +97,23 @@ def model_from_text(text: str, *, origin: str) -> Model:
     return model
 
 
-def require_unseen(model: Model, split: Split) -> None:
-    """Checks that a model was not trained on clients that a split holds out.
+def require_unseen(model: Model, split: Split, *, held_out_from: date) -> None:
+    """Checks that a model was not trained on what a split holds out.
 
     Splits by hash hold the same clients out only under one seed and unit, and a smaller share holds out fewer of them.
     Splits by time hold dates out, and all models know the clients of earlier dates.
 
+    Args:
+        model: the model.
+        split: how a recipe divides its samples.
+        held_out_from: first observation date of the recipe's final split.
+
     Raises:
-        ConfigError: clients of the held-out splits may be training clients of the model.
+        ConfigError: held-out samples, or other samples of their clients, may have trained the model.
     """
     ours, theirs = split, model.split
     if ours.by == "time":
+        _require_earlier(model, held_out_from)
         return
     same = (ours.by, ours.unit, ours.seed) == (theirs.by, theirs.unit, theirs.seed)
     if same and ours.test_share <= theirs.test_share:
@@ -112,6 +124,15 @@ def require_unseen(model: Model, split: Split) -> None:
         action=f"use --set split.seed={theirs.seed} and the other settings of the model's split, or release into "
         "another registry.model_name",
     )
+
+
+def _require_earlier(model: Model, held_out_from: date) -> None:
+    if model.trained_until is not None and model.trained_until >= held_out_from:
+        raise ConfigError(
+            f"model {model.model_id} was trained on samples until {model.trained_until}, this recipe holds out samples "
+            f"from {held_out_from} on: the comparison would favour the model",
+            action="move the dates of the recipe on, or release into another registry.model_name",
+        )
 
 
 def _described(split: Split) -> str:

@@ -39,9 +39,13 @@ def outlook(p_bad: Floats, reference: Floats) -> dict[str, float]:
 
 
 def select_scores(job: Job, model: Model) -> Floats:
-    """The calibrated answers of a model to ``select``, on which it was calibrated; empty if this lakehouse has none."""
+    """The calibrated answers of a model to ``select``, on which it was calibrated; empty if this lakehouse has none.
+
+    A refitted model has seen ``select``: the answers are those of the model that the gate judged.
+    """
     if published_version(job.paths, "evaluation_answers") is None:
         return np.zeros(0)
-    own = (ds.field("dataset_id") == model.dataset_id) & (ds.field("model_id") == model.model_id)
+    judged = model.parents[0] if model.parents else model.model_id
+    own = (ds.field("dataset_id") == model.dataset_id) & (ds.field("model_id") == judged)
     answers = job.arrow("evaluation_answers", ["p_bad"], where=own & (ds.field("split") == "select"))
     return calibrated(model.calibration, answers["p_bad"].to_numpy())

@@ -15,7 +15,7 @@ _STYLES = ("line own", "line other1", "line other2", "line other3", "line other4
 
 
 def curves_chart(rows: Sequence[StudyRow]) -> Markup:
-    """AUC by share, with the labels as given, of ``at random`` and of the rules with the largest AUC at any share."""
+    """AUC by share in the first condition, of ``at random`` and of the rules with the largest AUC at any share."""
     shown = [row for row in rows if (row.flipped, row.budget) == (rows[0].flipped, rows[0].budget)]
     best = {rule: max(row.auc.value for row in shown if row.rule == rule) for rule in {row.rule for row in shown}}
     rules = sorted(best, key=lambda rule: (rule != "at random", -best[rule], rule))[:_LINES]
@@ -35,7 +35,9 @@ def curves_chart(rows: Sequence[StudyRow]) -> Markup:
         parts += [dot(frame, x, y, "dot", f"{rule}, {x:.0%}: {y:.3f}") for x, y in points]
     entries = list(zip(_STYLES, rules, strict=False))
     top = frame.height - frame.bottom - 17 * len(entries)
-    return drawing(frame, "AUC by share of the training samples", [*parts, *legend(frame.at_x(0.62), top, entries)])
+    title = f"AUC by share of the training samples, equal {rows[0].budget}{_wrong(rows[0])}"
+    parts.append(text(frame.left, 12, title, "tick"))
+    return drawing(frame, title, [*parts, *legend(frame.at_x(0.62), top, entries)])
 
 
 def leads_chart(rows: Sequence[StudyRow]) -> Markup:
@@ -59,5 +61,8 @@ def leads_chart(rows: Sequence[StudyRow]) -> Markup:
 
 
 def _condition(row: StudyRow) -> str:
-    wrong = f", {row.flipped:.0%} wrong labels" if row.flipped else ""
-    return f"{row.share:.0%}, equal {row.budget}{wrong}"
+    return f"{row.share:.0%}, equal {row.budget}{_wrong(row)}"
+
+
+def _wrong(row: StudyRow) -> str:
+    return f", {row.flipped:.0%} wrong labels" if row.flipped else ""

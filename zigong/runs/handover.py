@@ -251,6 +251,28 @@ class GateDecision(Value):
     checks: tuple[GateCheck, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class RefittedModel(Artefact):
+    """The released model, trained again on the samples of all splits.
+
+    Attributes:
+        adapter_digest: SHA-256 over its weights and config.
+        refit_of: model_id of the model that the gate judged.
+        samples: number of distinct samples, as text for the report.
+        trained_until: newest observation date among them, as text for the report.
+    """
+
+    SUBFOLDER = "artifacts/refit"
+    DIGEST_FIELD = "adapter_digest"
+    FILES = ("adapter_model.safetensors", "adapter_config.json")
+
+    model_id: Name
+    adapter_digest: Digest
+    refit_of: Name
+    samples: Name
+    trained_until: Name
+
+
 VALUES: tuple[type[Value], ...] = (
     UnreadColumns,
     UnreadFiles,
@@ -266,4 +288,5 @@ VALUES: tuple[type[Value], ...] = (
     FinalModel,
     FusedCard,
     GateDecision,
+    RefittedModel,
 )

@@ -23,7 +23,7 @@ from zigong.runs.handover import Artefact, V, Value
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,80}")  # of the complete id: it becomes a folder and part of SQL
 GROUP_READS = 0o640  # the group that operates the jobs reads outcomes, whatever the umask of the job; others do not
-SCHEMA_VERSION = 2  # of manifest.json; 1 had no number, and untyped facts instead of values
+SCHEMA_VERSION = 3  # of manifest.json; 2 did not name the mix of the final model, 1 had untyped facts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +212,11 @@ class Run:
     def add_metrics(self, figures: Mapping[str, float]) -> None:
         """Merges figures into metrics.json."""
         write_json(self.folder / "metrics.json", {**self.metrics(), **figures})
+
+    def replace_metrics(self, prefix: str, figures: Mapping[str, float]) -> None:
+        """Writes figures into metrics.json in place of all whose names begin with ``prefix``."""
+        kept = {name: value for name, value in self.metrics().items() if not name.startswith(prefix)}
+        write_json(self.folder / "metrics.json", {**kept, **figures})
 
     def write_table(self, name: str, rows: Sequence[Mapping[Any, object]]) -> None:
         """Writes a small table of the run as CSV, for the report and for people."""

@@ -43,6 +43,7 @@ FIRST_READERS: dict[str, str] = {
     "evaluation": "evaluate_model",
     "card": "evaluate_model",
     "gate": "release_model",
+    "refit": "refit_model",
 }
 _FREE = ("name", "engine", "registry", "lakehouse.root")  # change no table and no model
 # Beginnings of the figures in metrics.json that a step measures, in addition to rows and seconds.
@@ -57,6 +58,7 @@ _FIGURES: dict[str, tuple[str, ...]] = {
     "finetune_zigong": ("finetune.",),
     "evaluate_model": ("evaluation.", "oot.", "select.", "test."),
     "release_model": ("gate.",),
+    "refit_model": ("refit.",),
 }
 _SMALL_TABLES = {"score_influence": "influence_", "mix_samples": "selection_"}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from zigong.errors import DataError
+from zigong.files.digests import complete_groups
 
 TokenIds = npt.NDArray[np.int32]
 Indices = npt.NDArray[np.int64]
@@ -102,15 +102,10 @@ def whole_users(samples: Samples, most: int) -> Samples:
     Raises:
         DataError: the first user alone has more than ``most``.
     """
-    ranked = sorted(range(len(samples)), key=lambda i: hashlib.sha256(samples.user_id[i].encode()).digest())
-    if len(ranked) <= most:
-        return samples
-    end = most
-    while end and samples.user_id[ranked[end]] == samples.user_id[ranked[end - 1]]:
-        end -= 1
-    if not end:
+    chosen = complete_groups(samples.user_id, most)
+    if len(samples) and not chosen:
         raise DataError(f"one user has more than {most} samples", action="raise the cap, such as influence.max_targets")
-    return samples.take(sorted(ranked[:end]))
+    return samples if len(chosen) == len(samples) else samples.take(chosen)
 
 
 def _aware(moment: datetime) -> datetime:

@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from zigong.dataset.samples import SampleSource, of_task
+from zigong.dataset.samples import SampleSource, capped, of_task
 from zigong.errors import DataError
 from zigong.evaluation.retraining import retrained_answers
 from zigong.influence.capture import open_agent
@@ -30,7 +29,6 @@ from zigong.tokens.samples import (
     sample_lengths,
     token_budget_batches,
     trainable,
-    whole_users,
 )
 from zigong.training import trainer
 from zigong.training.adapters import load_adapted
@@ -202,24 +200,18 @@ def study_setting(
         scratch: an existing folder.
     """
 
-    def of(split: str) -> pa.Table:
-        return source.with_prompts(of_task(source.members([split]), task))
+    def of(split: str, most: int | None) -> pa.Table:
+        members = of_task(source.members([split]), task)
+        return source.with_prompts(members if most is None else capped(members, most))
 
-    answered = pa.concat_tables([_capped(of(split), caps.held_out) for split in held_out])
+    answered = pa.concat_tables([of(split, caps.held_out) for split in held_out])
     return StudySetting(
         base=base,
         recipe=recipe,
-        train=whole_users(Samples.from_arrow(of("train")), caps.samples),
-        targets=whole_users(Samples.from_arrow(of("target")), caps.targets),
+        train=Samples.from_arrow(of("train", caps.samples)),
+        targets=Samples.from_arrow(of("target", caps.targets)),
         held_out=Samples.from_arrow(answered),
         splits=tuple(answered["split"].to_pylist()),
         persons=tuple(answered[recipe.split.unit].to_pylist()),
         scratch=scratch,
     )
-
-
-def _capped(members: pa.Table, most: int | None) -> pa.Table:
-    if most is None:
-        return members
-    kept = whole_users(Samples.from_arrow(members), most).sample_id
-    return members.filter(pc.is_in(members["sample_id"], pa.array(kept)))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from zigong.evaluation.bootstrap import interval_of, resample_weights
 from zigong.evaluation.influence_study.setting import Floats, StudySetting
 from zigong.evaluation.metrics import Ranked, rank_scores
 from zigong.evaluation.selection_study.plan import Trial
 from zigong.evaluation.selection_study.trials import Answered
+from zigong.tokens.samples import Indices
 
 Condition = tuple[float, str, float]
 CONDITION = ("flipped", "budget", "share")
@@ -32,7 +35,8 @@ def study_table(
     """One row per condition, rule and split.
 
     A figure is the mean over the single trainings of a rule, as a user who trains once would expect it. An interval
-    resamples persons and, together, the trainings (seed and draw), which all rules share.
+    resamples persons and, with them, the seeds and within each seed its draws, which all rules share. With few seeds it
+    is too narrow: three of them vary less than all that there could be.
 
     Args:
         setting: the held-out samples.
@@ -46,7 +50,9 @@ def study_table(
     """
     splits, labels = np.array(setting.splits), setting.held_out.label
     rows: list[dict[str, object]] = []
-    for condition, rules in _by_condition(answered).items():
+    for condition, trials in _by_condition(answered).items():
+        rules = _by_rule(trials)
+        numbers = _repetitions(trials)
         found = []
         for split in dict.fromkeys(setting.splits):
             part = splits == split
@@ -56,7 +62,7 @@ def study_table(
             }
             persons = np.array(setting.persons)[part]
             confidence = setting.recipe.evaluation.confidence
-            figures = _figures(ranked, persons, resamples=resamples, seed=seed, confidence=confidence)
+            figures = _figures(ranked, persons, numbers, resamples=resamples, seed=seed, confidence=confidence)
             found += [{"rule": rule, "split": split, **values} for rule, values in figures.items()]
         best = max((row for row in found if row["split"] == choose_on), key=lambda row: float(str(row["auc"])))
         named = dict(zip(CONDITION, condition, strict=True))
@@ -75,30 +81,42 @@ def flat_figures(table: pd.DataFrame) -> dict[str, float]:
     return found
 
 
-def _by_condition(answered: Answered) -> dict[Condition, dict[str, list[Floats]]]:
-    """Answers of each rule, in the order of seed and draw."""
-    found: defaultdict[Condition, dict[str, list[Floats]]] = defaultdict(dict)
-    for trial in sorted(answered, key=_repetition):
-        condition = (trial.flipped, trial.budget, trial.share)
-        found[condition].setdefault(trial.rule, []).append(answered[trial])
+def _by_condition(answered: Answered) -> dict[Condition, dict[Trial, Floats]]:
+    """The trials of each condition, in the order of seed and draw."""
+    found: defaultdict[Condition, dict[Trial, Floats]] = defaultdict(dict)
+    for trial in sorted(answered, key=lambda trial: (trial.seed, trial.draw)):
+        found[trial.flipped, trial.budget, trial.share][trial] = answered[trial]
     return dict(sorted(found.items()))
 
 
-def _repetition(trial: Trial) -> tuple[int, int]:
-    return trial.seed, trial.draw
+def _by_rule(trials: Mapping[Trial, Floats]) -> dict[str, list[Floats]]:
+    found: defaultdict[str, list[Floats]] = defaultdict(list)
+    for trial, p_bad in trials.items():
+        found[trial.rule].append(p_bad)
+    return dict(found)
+
+
+def _repetitions(trials: Iterable[Trial]) -> list[Indices]:
+    """The numbers of the trainings of each seed, as counted within one rule."""
+    seeds = [trial.seed for trial in trials if trial.rule == "random"]
+    return [np.flatnonzero(np.array(seeds) == seed) for seed in dict.fromkeys(seeds)]
 
 
 def _figures(
-    rules: dict[str, list[Ranked]], persons: np.ndarray, *, resamples: int, seed: int, confidence: float
+    rules: dict[str, list[Ranked]],
+    persons: NDArray[np.generic],
+    numbers: list[Indices],
+    *,
+    resamples: int,
+    seed: int,
+    confidence: float,
 ) -> dict[str, dict[str, float]]:
-    trainings = max(map(len, rules.values()))
     generator = np.random.default_rng([seed, 5])
-    samples = len(persons)
-    drawn = [_measured(rules, np.ones(samples), np.arange(trainings))]
+    bad = next(iter(rules.values()))[0].bad
+    drawn = [_measured(rules, np.ones(len(persons)), np.concatenate(numbers))]
     for weights in resample_weights(persons, replicates=resamples, seed=seed):
-        bad = next(iter(rules.values()))[0].bad
         if weights[bad].any() and weights[~bad].any():
-            drawn.append(_measured(rules, weights, generator.integers(trainings, size=trainings)))
+            drawn.append(_measured(rules, weights, drawn_trainings(numbers, generator)))
     values: dict[str, dict[str, float]] = {}
     for rule, ranked in rules.items():
         of_rule = {name: np.array([one[rule, name] for one in drawn]) for name in ("auc", "ks")}
@@ -110,12 +128,23 @@ def _figures(
     return values
 
 
-def _measured(rules: dict[str, list[Ranked]], weights: Floats, trainings: np.ndarray) -> dict[tuple[str, str], float]:
+def drawn_trainings(numbers: list[Indices], generator: np.random.Generator) -> Indices:
+    """Trainings drawn in two stages, with replacement: seeds, and as many draws of each as it has.
+
+    Args:
+        numbers: numbers of the trainings of each seed.
+        generator: random numbers.
+    """
+    seeds = generator.integers(len(numbers), size=len(numbers))
+    return np.concatenate([generator.choice(numbers[seed], size=len(numbers[seed])) for seed in seeds])
+
+
+def _measured(rules: dict[str, list[Ranked]], weights: Floats, trainings: Indices) -> dict[tuple[str, str], float]:
     """Mean AUC and KS of the named trainings of each rule."""
     found = {}
     for rule, ranked in rules.items():
-        curves = {number: ranked[number].curve(weights) for number in set(trainings % len(ranked))}
-        chosen = [curves[number] for number in trainings % len(ranked)]
+        curves = {number: ranked[number].curve(weights) for number in set(trainings.tolist())}
+        chosen = [curves[number] for number in trainings.tolist()]
         found[rule, "auc"] = float(np.mean([curve.auc for curve in chosen]))
         found[rule, "ks"] = float(np.mean([curve.ks for curve in chosen]))
     return found

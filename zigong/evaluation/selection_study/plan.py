@@ -80,6 +80,11 @@ class Plan:
                 f"draw, found {wrong or 'no seed or draw'}",
                 action="correct --shares, --flipped, --seeds or --draws",
             )
+        if next(self.trials(0), None) is None:
+            raise ConfigError(
+                "the plan has no training: with share 1 every budget is that of epochs",
+                action="add epochs to --budgets, or a share below 1",
+            )
 
     def trials(self, first_seed: int) -> Iterator[Trial]:
         """All trainings, those of one agent after each other; seeds count from ``first_seed``."""

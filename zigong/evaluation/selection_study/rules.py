@@ -73,7 +73,7 @@ def _random(asked: Request) -> Selection:
 
 
 def _mix(asked: Request) -> Selection:
-    """The share of the highest scores first, then at random: the product's ``mix``."""
+    """The highest scores of each label for a share of the choice, the rest at random: ``mix.rank: class``."""
 
     def pick(part: Indices, size: int) -> Indices:
         ranked = _descending(asked.known.score, part)
@@ -115,22 +115,23 @@ def _self_influence(asked: Request) -> Selection:
 
 def _rds_plus(asked: Request) -> Selection:
     """Targets take the samples whose pooled states are most alike, in turn (RDS+, 2503.01807)."""
-    return _by_label(asked, lambda part, size: part[round_robin(asked.known.likeness[part], size)])
+    return _in_turn(asked, asked.known.likeness)
 
 
 def _round_robin(asked: Request) -> Selection:
     """Single targets take the samples with the largest influence on them, in turn (2602.14696)."""
-    return _by_label(asked, lambda part, size: part[round_robin(asked.known.products[part], size)])
+    return _in_turn(asked, asked.known.products)
 
 
 def _weights(asked: Request) -> Selection:
-    """At random, with twice the quantile of the score within the label as the weight of a sample's loss."""
+    """At random; a sample's loss weighs twice the quantile of its score within the label, 1 without a score."""
     chosen = _random(asked).indices
     weights = np.ones(len(chosen))
+    scored = ~np.isnan(asked.known.score[chosen])
     for label in np.unique(asked.known.label):
-        own = asked.known.label[chosen] == label
-        order = np.argsort(np.argsort(_known(asked.known.score)[chosen[own]], kind="stable"), kind="stable")
-        weights[own] = (2 * order + 1) / own.sum()  # their mean is 1, so the classes keep their weight
+        own = scored & (asked.known.label[chosen] == label)
+        order = np.argsort(np.argsort(asked.known.score[chosen[own]], kind="stable"), kind="stable")
+        weights[own] = (2 * order + 1) / max(1, own.sum())  # their mean is 1, so the classes keep their weight
     return Selection(indices=chosen, weights=weights)
 
 
@@ -167,6 +168,12 @@ def round_robin(values: NDArray[np.floating], size: int) -> Indices:
         order.append(row)
         column = (column + 1) % values.shape[1]
     return np.array(order, dtype=np.int64)
+
+
+def _in_turn(asked: Request, values: NDArray[np.float32]) -> Selection:
+    """The targets choose in a random order: with more targets than samples to take, others choose each time."""
+    shuffled = values[:, asked.generator.permutation(values.shape[1])]
+    return _by_label(asked, lambda part, size: part[round_robin(shuffled[part], size)])
 
 
 def _by_label(asked: Request, pick: Pick) -> Selection:

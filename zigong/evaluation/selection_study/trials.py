@@ -6,12 +6,14 @@ import hashlib
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from zigong.errors import ConfigError, DataError
 from zigong.evaluation.influence_study.setting import Floats, StudySetting
 from zigong.evaluation.selection_study.evidence import evidence_of
 from zigong.evaluation.selection_study.plan import Plan, Trial
@@ -60,7 +62,8 @@ def store_of(setting: StudySetting, folder: Path) -> Store:
     }
     parts = {"train": setting.train, "targets": setting.targets, "held_out": setting.held_out}
     samples = {name: combined_digest({"ids": "|".join(part.sample_id)}) for name, part in parts.items()}
-    return Store(folder=folder, fingerprint=json_digest({"base": base_digest(setting.base), **sections, **samples}))
+    made = {"version": version("zigong"), "base": base_digest(setting.base)}
+    return Store(folder=folder, fingerprint=json_digest({**made, **sections, **samples}))
 
 
 def run_trials(
@@ -74,7 +77,12 @@ def run_trials(
         store: answers of finished trials.
         seed: the first seed.
         advance: called with the finished trials and their number.
+
+    Raises:
+        DataError: a held-out split lacks a class.
+        ConfigError: scores are those of single users, which cannot be ranked together.
     """
+    _require_measurable(setting)
     trials, answered = list(plan.trials(seed)), Answered()
     agents = _Agents(setting)
     for done, trial in enumerate(trials, start=1):
@@ -85,6 +93,21 @@ def run_trials(
         answered[trial] = found
         advance(done, len(trials))
     return answered
+
+
+def _require_measurable(setting: StudySetting) -> None:
+    if setting.recipe.influence.scope == "user":
+        raise ConfigError(
+            "influence.scope: user gives scores of two scales, which the rules of the study would rank together",
+            action="study a run with influence.scope: population",
+        )
+    for split in dict.fromkeys(setting.splits):
+        labels = setting.held_out.label[np.array(setting.splits) == split]
+        if len(set(labels.tolist())) < 2:
+            raise DataError(
+                f"{split}: expected good and bad samples, found {int(labels.sum())} bad of {len(labels)}",
+                action="raise --held-out",
+            )
 
 
 class _Agents:
@@ -117,13 +140,16 @@ def _trained(setting: StudySetting, trial: Trial, pool: Samples, known: Evidence
     epochs = setting.recipe.finetune.epochs
     if trial.budget == "steps":
         epochs = max(epochs, round(epochs * len(pool) / len(selection.indices)))
-    seed = int.from_bytes(hashlib.sha256(f"{trial.seed}|{trial.draw}".encode()).digest()[:4]) >> 1
     try:
-        return setting.retrained(
-            pool.take(selection.indices), seed=seed, name=trial.key, epochs=epochs, weights=selection.weights
-        )
+        samples, seed = pool.take(selection.indices), training_seed(trial)
+        return setting.retrained(samples, seed=seed, name=trial.key, epochs=epochs, weights=selection.weights)
     finally:
         shutil.rmtree(setting.scratch / trial.key, ignore_errors=True)
+
+
+def training_seed(trial: Trial) -> int:
+    """The seed of a trial's training: its seed and draw in one number."""
+    return int.from_bytes(hashlib.sha256(f"{trial.seed}|{trial.draw}".encode()).digest()[:4]) >> 1
 
 
 def without_next_events(setting: StudySetting) -> StudySetting:

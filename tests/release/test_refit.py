@@ -1,0 +1,103 @@
+"""The refit: the released model, trained again on all splits, becomes the champion."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+from deltalake import DeltaTable
+
+from jobs.refit_model import refit_model
+from jobs.score_users import score_users
+from tests.support.finished import TINY, FinishedRun
+from tests.support.later import copied_lake, later_run
+from zigong.dataset.members import SPLITS
+from zigong.errors import ConfigError
+from zigong.recipe import load_recipe
+from zigong.release.model import require_unseen
+from zigong.release.registry import champion
+from zigong.release.serving import registry_of
+from zigong.runs.handover import FinalModel, FusedCard, GateDecision, RefittedModel
+from zigong.runs.launch import run_step
+
+
+def test_a_recipe_that_holds_clients_out_cannot_be_refitted() -> None:
+    assert load_recipe(TINY, ["refit={}"]).refit is not None
+    one_date = ["split.by=user_hash", "observations.validation=null", "observations.oot=null", "influence.pairs=all"]
+    one_date += ["observations.train={first: 2023-03-01, last: 2023-03-01}", "split.validation_share=0.2"]
+    assert load_recipe(TINY, one_date).refit is None
+    with pytest.raises(ConfigError, match=r"refit needs split\.by: time"):
+        load_recipe(TINY, [*one_date, "refit={}"])
+
+
+@pytest.mark.soak
+def test_the_released_model_is_trained_on_all_splits_and_scores_with_the_judged_calibration(
+    tiny_run: FinishedRun, tmp_path: Path
+) -> None:
+    root = copied_lake(tiny_run, tmp_path / "lake")
+    run, first = later_run(tiny_run, root, ["refit={epochs: 2}"]), tiny_run.run
+    fused = first.take(FusedCard)
+    run.leave(first.take(GateDecision))
+    run.leave(replace(fused, folder=run.artefact_folder(FusedCard)))
+    run.pin("releases", first.manifest()["tables"]["releases"])
+    judged = champion(registry_of(run.recipe))
+    assert judged is not None
+    assert judged.model.trained_until == date(2023, 4, 1)
+
+    done = run_step("refit_model", refit_model, run)
+    assert (done.code, done.message) == (0, "")
+
+    left, current = run.take(RefittedModel), champion(registry_of(run.recipe))
+    assert current is not None
+    assert current.model.model_id == left.model_id != judged.model.model_id
+    assert current.model.parents == (judged.model.model_id,)
+    assert (current.model.calibration, current.model.threshold) == (judged.model.calibration, judged.model.threshold)
+    assert current.model.trained_until == date(2023, 6, 1)
+    assert current.model.asked.adapter != judged.model.asked.adapter
+    assert current.model.fusion is not None
+    assert judged.model.fusion is not None
+    assert current.model.fusion.stack == judged.model.fusion.stack
+    assert current.model.fusion.trees != judged.model.fusion.trees
+    assert int(left.samples.replace(",", "")) == run.metrics()["refit.samples"] == _expected_samples(tiny_run)
+    card = (current.folders.adapter.parent / "model_card.md").read_text("utf-8")
+    assert card.startswith(f"# {left.model_id}\n")
+    assert f"After the release of `{judged.model.model_id}` its training was repeated" in card
+
+    releases = DeltaTable(str(root / "tables/releases")).to_pyarrow_table().to_pandas()
+    (row,) = releases[releases["model_id"] == left.model_id].to_dict("records")
+    assert (row["decision"], row["champion_id"]) == ("released", judged.model.model_id)
+
+    scored = run_step("score_users", score_users, run)
+    assert (scored.code, scored.message) == (0, "")
+    rows = DeltaTable(str(root / "tables/behavior_card_scores")).to_pyarrow_table().to_pandas()
+    by_model = {name: part.set_index("user_id")["p_bad"].sort_index() for name, part in rows.groupby("model_id")}
+    ours, theirs = by_model[left.model_id], by_model[judged.model.model_id]
+    assert (ours.index == theirs.index).all()
+    assert not np.allclose(ours, theirs)
+    assert "score.psi" in run.metrics()  # against the judged model's answers to select
+
+    with pytest.raises(ConfigError, match=f"model {left.model_id} was trained on samples until 2023-06-01"):
+        require_unseen(current.model, run.recipe.split, held_out_from=date(2023, 6, 1))
+    require_unseen(current.model, run.recipe.split, held_out_from=date(2023, 7, 1))
+
+
+@pytest.mark.soak
+def test_what_the_gate_refused_is_not_refitted(tiny_run: FinishedRun, tmp_path: Path) -> None:
+    root = copied_lake(tiny_run, tmp_path / "lake")
+    run = later_run(tiny_run, root, ["refit={}"])
+    run.leave(GateDecision(decision="refused", reasons=("no",)))
+    before = champion(registry_of(run.recipe))
+    done = run_step("refit_model", refit_model, run)
+    assert (done.code, done.message, run.find(RefittedModel)) == (0, "", None)
+    assert champion(registry_of(run.recipe)) == before
+
+
+def _expected_samples(finished: FinishedRun) -> int:
+    rows = DeltaTable(f"{finished.root}/tables/dataset_members").to_pyarrow_table(columns=["split"]).to_pandas()
+    assert set(rows["split"]) <= set(SPLITS)
+    mix = DeltaTable(f"{finished.root}/tables/training_mix").to_pyarrow_table(columns=["mix_id"]).to_pandas()
+    trained_on = finished.run.take(FinalModel).trained_on
+    return int((rows["split"] != "train").sum() + (mix["mix_id"] == trained_on).sum())

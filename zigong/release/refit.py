@@ -1,0 +1,182 @@
+"""The released model trained again on the samples of all splits, once the gate has judged it.
+
+A model that is judged out of time has seen no sample after its train dates: when it is released, its newest one is as
+old as the label windows of validation and OOT together. The refit repeats its training on everything that is mature.
+Nothing is left to judge it on, so calibration, threshold and the weights of a fused card stay those of the judged
+model, and the card says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from zigong.dataset.members import SPLITS
+from zigong.dataset.samples import SampleSource, of_task
+from zigong.errors import DataError
+from zigong.evaluation.asked_model import AskedModel, ModelFolders
+from zigong.evaluation.baselines import SEEDS, bad_members, columns_of_trees, features_of_members
+from zigong.evaluation.boosting import Labelled, boosted_trees, tree_files
+from zigong.evaluation.boosting_teacher import folds_of
+from zigong.evaluation.feature_space import feature_space
+from zigong.evaluation.fusion import Fusion
+from zigong.instructions.tasks import main_task
+from zigong.release.registry import Candidate, Champion
+from zigong.runs.handover import FinalModel, FusedCard, RefittedModel
+from zigong.runs.job import Job
+from zigong.tokens.samples import Samples
+from zigong.training.adapters import model_name
+from zigong.training.file_digests import FileDigests
+
+STOPPING_FOLDS = 10  # one of them chooses the number of trees
+
+
+def judged_champion(champion: Champion, final: FinalModel, fused: FusedCard | None) -> Champion:
+    """The champion, which has to be the model that this run's gate released, or its refit.
+
+    Raises:
+        DataError: another model was released since.
+    """
+    ours = fused.model_id if fused is not None else final.model_id
+    if ours not in {champion.model.model_id, *champion.model.parents}:
+        raise DataError(
+            f"the champion is {champion.model.model_id}, this run released {ours}: another run has released since",
+            action="keep the newer champion, or start a new run",
+        )
+    return champion
+
+
+def all_samples(source: SampleSource, mix: pa.Array) -> Callable[[], tuple[Samples, dict[str, Any]]]:
+    """Reads the samples of the mix and of all splits but ``train``, with their number and newest date.
+
+    Args:
+        source: the samples of the dataset.
+        mix: sample_ids of the mix that the judged model was trained on.
+    """
+
+    def read() -> tuple[Samples, dict[str, Any]]:
+        members = source.members(SPLITS)
+        mixed = pc.is_in(members["sample_id"], mix)
+        chosen = members.filter(pc.or_(mixed, pc.not_equal(members["split"], "train")))
+        newest: date = pc.max(chosen["observation_date"]).as_py()
+        return Samples.from_arrow(source.with_prompts(chosen)), {"trained_until": newest.isoformat()}
+
+    return read
+
+
+def refit_trees(job: Job, fused: FusedCard, folder: Path) -> FileDigests:
+    """Fits the trees of a fused card on the main question's members of all splits.
+
+    One of ``STOPPING_FOLDS`` folds of persons chooses the number of trees and is not fitted on.
+
+    Args:
+        job: the job that reads the tables.
+        fused: the judged card.
+        folder: folder of the files; created.
+    """
+    recipe = job.recipe
+    members = of_task(job.sample_source().members(SPLITS), main_task(recipe))
+    features, bad = features_of_members(job, members), bad_members(members)
+    stops = folds_of(members[recipe.split.unit].to_pylist(), STOPPING_FOLDS, recipe.seed) == 0
+    parts = (Labelled(features=features[chosen], bad=bad[chosen]) for chosen in (~stops, stops))
+    columns = columns_of_trees(list(features.columns))[fused.trees]
+    train, stop = parts
+    trees = boosted_trees(train, stop, feature_space(train.features, columns), seed=recipe.seed, seeds=SEEDS)
+    folder.mkdir(parents=True, exist_ok=True)
+    trees.save(folder)
+    return FileDigests.of(folder, tree_files(SEEDS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refit:
+    """A refitted model.
+
+    Attributes:
+        candidate: the model in the form in which it is registered.
+        left: the value for the report and later steps.
+    """
+
+    candidate: Candidate
+    left: RefittedModel
+
+
+def refit_of(
+    judged: Champion, folders: ModelFolders, *, adapter_digest: str, trees: FileDigests | None, trained: dict[str, Any]
+) -> Refit:
+    """The judged model with other weights.
+
+    Args:
+        judged: the champion that is refitted.
+        folders: the folders of the new files.
+        adapter_digest: digest of the new adapter.
+        trees: digests of the new trees of a fused card.
+        trained: ``samples`` and ``trained_until`` of the training.
+    """
+    former = judged.model
+    fusion = None if former.fusion is None or trees is None else replace(former.fusion, trees=trees)
+    model = replace(
+        former,
+        model_id=_name(adapter_digest, fusion),
+        parents=former.parents or (former.model_id,),
+        trained_until=date.fromisoformat(trained["trained_until"]),
+        asked=AskedModel.of(former.asked.prompts, folders),
+        fusion=fusion,
+    )
+    judged_id, samples = model.parents[0], f"{int(trained['samples']):,}"
+    card = (judged.folders.adapter.parent / "model_card.md").read_text(encoding="utf-8")
+    candidate = Candidate(
+        model=model,
+        folders=folders,
+        model_card=_card(card, model.model_id, judged_id, samples, trained["trained_until"]),
+        params={"refit_of": judged_id, "recipe_digest": model.recipe_digest},
+        metrics={"refit.samples": float(trained["samples"])},
+    )
+    left = RefittedModel(
+        model_id=model.model_id,
+        folder=folders.adapter,
+        adapter_digest=adapter_digest,
+        refit_of=judged_id,
+        samples=samples,
+        trained_until=trained["trained_until"],
+    )
+    return Refit(candidate=candidate, left=left)
+
+
+def release_rows(job: Job, refit: Refit, version: str) -> pa.Table:
+    """The run's rows of releases: the decision of the gate, and that of the refit."""
+    former = job.arrow("releases", None, where=ds.field("run_id") == job.run.run_id)
+    kept = former.filter(pc.not_equal(former["model_id"], refit.left.model_id))
+    sentence = f"refit of {refit.left.refit_of} on {refit.left.samples} samples until {refit.left.trained_until}"
+    row = {
+        "run_id": job.run.run_id,
+        "model_id": refit.left.model_id,
+        "decision": "released",
+        "reasons": [sentence],
+        "champion_id": refit.left.refit_of,
+        "registry_version": version,
+        "decided_at": datetime.now(UTC),
+    }
+    added = pa.table({name: pa.array([value], kept.schema.field(name).type) for name, value in row.items()})
+    return pa.concat_tables([kept.select(added.column_names), added.cast(kept.select(added.column_names).schema)])
+
+
+def _name(adapter_digest: str, fusion: Fusion | None) -> str:
+    return model_name(adapter_digest if fusion is None else fusion.digest_with(adapter_digest))
+
+
+def _card(card: str, model_id: str, judged: str, samples: str, until: str) -> str:
+    """The judged model's card with the refit's name and a section of its own."""
+    _, _, body = card.partition("\n")
+    before, _, _ = body.partition("\n## Refit\n")
+    return (
+        f"# {model_id}\n{before}\n## Refit\n\nAfter the release of `{judged}` its training was repeated, with the same "
+        f"settings, on {samples} samples of all splits, observed until {until}. No sample is left to measure it on: "
+        f"quality, gate, calibration and threshold above are those of `{judged}`.\n"
+    )
