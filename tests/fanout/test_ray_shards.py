@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -212,3 +213,8 @@ def test_a_wait_for_cpus_is_logged_and_ends(caplog: pytest.LogCaptureFixture, mo
     ):
         wait_for_cpus(everything + 1, purpose="a test", longest_seconds=0.3)
     assert [record.message for record in caplog.records] == ["waiting for CPUs of Ray"]
+
+
+def test_workers_have_the_priority_of_their_driver() -> None:
+    niceness = ray.get(ray.remote(lambda: os.nice(0)).remote())
+    assert niceness == os.nice(0)

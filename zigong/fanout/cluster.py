@@ -36,6 +36,8 @@ def open_ray(engine: Engine) -> None:
     taken_key()  # before workers inherit the environment
     address = os.environ.get("RAY_ADDRESS")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray lowers the priority of its workers, so that next to a busy Spark they would hardly move.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     common = {"namespace": f"zigong-{os.getpid()}", "log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address:
