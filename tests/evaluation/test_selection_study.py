@@ -182,7 +182,7 @@ def test_a_model_calls_the_bad_bad_and_weights_follow_their_samples(setting: Stu
     plain = itself.retrained(setting.train, seed=1, name="plain")
     assert roc_auc_score(label, plain) > 0.8
     only_bad = itself.retrained(setting.train, seed=1, name="only bad", weights=np.where(label == 1, 1.0, 0.0))
-    assert only_bad.min() > plain.max()
+    assert only_bad.mean() > plain.mean() + 0.1
 
 
 def test_a_split_without_bad_samples_is_refused_before_any_training(setting: StudySetting, tmp_path: Path) -> None:
