@@ -152,17 +152,19 @@ def test_the_model_of_a_run_of_an_older_version_is_known(tmp_path: Path) -> None
     assert trained_models(run) == ()
 
 
-def test_a_run_left_its_final_model_and_the_card_that_contains_it(tmp_path: Path) -> None:
+def test_a_run_left_its_final_model_the_card_that_contains_it_and_their_refit(tmp_path: Path) -> None:
     run = Run(run_id="new", folder=tmp_path / "_runs/new")
     values = {
         "Dataset": {"dataset_id": "data-1"},
         "FinalModel": {"model_id": "zigong-1"},
         "FusedCard": {"model_id": "zigong-2"},
+        "RefittedModel": {"model_id": "zigong-3", "refit_of": "zigong-2"},
     }
     write_json(run.folder / "manifest.json", {"run_id": "new", "values": values})
-    assert [(model.model_id, model.dataset_id) for model in trained_models(run)] == [
-        ("zigong-1", "data-1"),
-        ("zigong-2", "data-1"),
+    assert [(model.model_id, model.dataset_id, model.every_split) for model in trained_models(run)] == [
+        ("zigong-1", "data-1", False),
+        ("zigong-2", "data-1", False),
+        ("zigong-3", "data-1", True),
     ]
 
 

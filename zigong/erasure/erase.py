@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from schemas.mappings import load_mapping
@@ -151,25 +151,27 @@ def _affected(
 ) -> tuple[AffectedModel, ...]:
     """Models whose data contained an erased user; determined before anything is deleted."""
     published, found = published_tables(paths), list[AffectedModel]()
+
+    def count(table: str, chosen: Column) -> int:
+        return _users_among(_newest(spark, paths, table).where(chosen), users) if table in published else 0
+
     for models in filter(None, map(trained_models, runs)):
-        trained = models[0]  # models of one run learned from the same data
-        members = (F.col("dataset_id") == trained.dataset_id) & (F.col("split") == "train")
-        read = F.lit(True) if trained.read_before is None else F.col("known_date") < F.lit(trained.read_before)
-        rows = {"dataset_members": members, "behavior_events": read if trained.own_base else F.lit(False)}
-        counts = {
-            table: _users_among(_newest(spark, paths, table).where(chosen), users) if table in published else 0
-            for table, chosen in rows.items()
-        }
+        first = models[0]  # models of one run have the same dataset and base
+        ours = F.col("dataset_id") == first.dataset_id
+        read = F.lit(True) if first.read_before is None else F.col("known_date") < F.lit(first.read_before)
+        pretrained = count("behavior_events", read) if first.own_base else 0
+        members = {False: ours & (F.col("split") == "train"), True: ours}
+        trained = {every: count("dataset_members", members[every]) for every in {one.every_split for one in models}}
         found += [
             AffectedModel(
                 run_id=model.run_id,
                 model_id=model.model_id,
-                trained_on=counts["dataset_members"],
-                pretrained_on=counts["behavior_events"],
+                trained_on=trained[model.every_split],
+                pretrained_on=pretrained,
                 retrain_by=retrain_by,
             )
             for model in models
-            if any(counts.values())
+            if trained[model.every_split] or pretrained
         ]
     return tuple(found)
 

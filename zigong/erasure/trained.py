@@ -17,6 +17,7 @@ class TrainedModel:
     Attributes:
         read_before: ISO date before which events were known that its own base could read; None: unknown, so all.
         own_base: whether the run trained a base.
+        every_split: whether it learned from all splits of the dataset, as a refit does, or from ``train``.
     """
 
     run_id: str
@@ -24,10 +25,11 @@ class TrainedModel:
     dataset_id: str
     read_before: str | None
     own_base: bool
+    every_split: bool
 
 
 def trained_models(run: Run) -> tuple[TrainedModel, ...]:
-    """The models that a run left: its final model, and the card that contains it.
+    """The models that a run left: its final model, the card that contains it, and their refit.
 
     Manifest and recipe are read as JSON: what another version wrote has other fields, of which these four are looked
     for by name. A recipe that lacks them counts as one that trained its own base on all events.
@@ -39,6 +41,7 @@ def trained_models(run: Run) -> tuple[TrainedModel, ...]:
     if not isinstance(dataset, str):
         return ()
     recipe = _content(run, "recipe.json")
+    refit = _first(_first(values, "RefittedModel"), "model_id")
     base, last = recipe.get("base"), _first(_first(recipe.get("observations"), "train"), "last")
     return tuple(
         TrainedModel(
@@ -47,6 +50,7 @@ def trained_models(run: Run) -> tuple[TrainedModel, ...]:
             dataset_id=dataset,
             read_before=last if isinstance(last, str) else None,
             own_base=not isinstance(base, dict) or base.get("tiny") is not None,
+            every_split=model == refit,
         )
         for model in models
     )
