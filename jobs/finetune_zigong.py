@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 
 from zigong.evaluation.boosting_teacher import teacher_of
 from zigong.evaluation.final_training import train_on_ray
-from zigong.evaluation.mix_proxy import mix_members, tested_mix
+from zigong.evaluation.mix_proxy import choose_mix, mix_members
 from zigong.release.serving import serving_base
 from zigong.runs.handover import FinalModel, TrainingMix
 from zigong.runs.job import Job
@@ -23,7 +23,7 @@ def finetune_zigong(job: Job) -> None:
     teacher, figures = teacher_of(job, base, ["train"])
 
     def chosen() -> tuple[Samples, dict[str, Any]]:
-        mix_id, proxy = tested_mix(source, recipe, base, mixes)
+        mix_id, proxy = choose_mix(source, recipe, base, mixes)
         members = source.members(["train"])
         mixed = source.with_prompts(members.filter(pc.is_in(members["sample_id"], mixes[mix_id])))
         found = proxy.figures if proxy is not None else {}

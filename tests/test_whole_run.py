@@ -18,7 +18,7 @@ from zigong.lakehouse.audit_log import audit_entries
 from zigong.lakehouse.tables import arrow_pinned
 from zigong.lakehouse.verify_audit_log import verify_audit_log
 from zigong.pipeline import STEPS
-from zigong.runs.handover import GateDecision
+from zigong.runs.handover import GateDecision, TrainingMix
 from zigong.runs.steps import steps_of
 
 MODELS = ("zigong", "lightgbm", "lightgbm_no_profile", "logistic", "last_status", "majority")
@@ -135,7 +135,8 @@ def test_no_user_is_in_both_train_and_test_and_every_split_has_samples(tiny_run:
 
 
 def test_the_mix_has_30_percent_by_influence(tiny_run: FinishedRun) -> None:
-    mix = rows_of(tiny_run, "training_mix").to_pandas()
+    rows = rows_of(tiny_run, "training_mix").to_pandas()
+    mix = rows[rows["mix_id"] == tiny_run.run.take(TrainingMix).mix_id]
     pool = rows_of(tiny_run, "influence_scores").num_rows
     assert len(mix) == pool // 2
     assert (mix["share"] == "influence").sum() == round(0.3 * len(mix))
@@ -153,7 +154,7 @@ def test_the_report_is_one_file_that_names_every_step_and_table(tiny_run: Finish
     answer = CliRunner().invoke(app, ["report", tiny_run.run_id, "--root", tiny_run.root])
     assert answer.exit_code == 0, answer.output
     page = (tiny_run.run.folder / "report.html").read_text(encoding="utf-8")
-    assert all(name in page for name in (*(step.name for step in STEPS), *TABLES, *MODELS))
+    assert all(name in page for name in (*(step.name for step in steps_of(tiny_run.run.recipe)), *TABLES, *MODELS))
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 

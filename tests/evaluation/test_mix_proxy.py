@@ -10,7 +10,7 @@ import pyarrow.dataset as ds
 import pytest
 
 from tests.support.finished import FinishedRun
-from zigong.evaluation.mix_proxy import MixProxy, mix_members, mix_proxy, tested_mix
+from zigong.evaluation.mix_proxy import MixProxy, choose_mix, mix_members, mix_proxy
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.release.serving import serving_base
 from zigong.runs.handover import FinalModel, TrainingMix
@@ -64,7 +64,7 @@ def test_equal_samples_are_equally_good_and_one_mix_needs_no_test(tiny_run: Fini
     proxy = mix_proxy(source, recipe, base, mix=members, random=members)
     assert proxy is not None
     assert (proxy.auc, proxy.lead, proxy.lead_low) == (proxy.auc_of_random, 0.0, 0.0)
-    assert tested_mix(source, recipe, base, {mix_id: members}) == (mix_id, None)
+    assert choose_mix(source, recipe, base, {mix_id: members}) == (mix_id, None)
 
 
 @pytest.mark.soak

@@ -12,10 +12,10 @@ import yaml
 from tests.support.finished import REPOSITORY, FinishedRun
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import arrow_pinned
-from zigong.pipeline import STEPS
 from zigong.recipe import load_recipe
 from zigong.runs.job import runs_folder
 from zigong.runs.run import Run, open_run
+from zigong.runs.steps import steps_of
 
 pytestmark = pytest.mark.soak  # fourteen engines start one after the other
 
@@ -29,11 +29,11 @@ def stepwise(tiny_run: FinishedRun, tmp_path_factory: pytest.TempPathFactory) ->
     file = root / "recipe.yaml"
     file.write_text(yaml.safe_dump(content), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    for step in STEPS:
+    recipe = load_recipe(file)
+    for step in steps_of(recipe):
         command = [sys.executable, "-m", f"jobs.{step.name}", "--recipe", str(file), "--run-id", "alone"]
         done = subprocess.run(command, env=environment, cwd=root, text=True, capture_output=True, check=False)
         assert done.returncode == 0, f"{step.name}: {done.stderr[-3000:]}"
-    recipe = load_recipe(file)
     return open_run(recipe, runs_folder(recipe), "alone")
 
 

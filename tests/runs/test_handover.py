@@ -28,6 +28,7 @@ from zigong.runs.handover import (
     Value,
 )
 from zigong.runs.run import Run, list_runs, open_run
+from zigong.runs.steps import steps_of
 from zigong.runs.stored_values import step_leaving
 
 DATASET = Dataset(dataset_id="d1", repeated_samples="none")
@@ -78,9 +79,10 @@ def test_the_table_in_the_architecture_page_matches_the_list_of_steps() -> None:
 
 
 def test_the_steps_take_and_leave_what_the_pipeline_declares(tiny_run: FinishedRun) -> None:
-    outcomes = {step.name: tiny_run.run.outcome(step.name) for step in STEPS}
+    steps = steps_of(tiny_run.run.recipe)
+    outcomes = {step.name: tiny_run.run.outcome(step.name) for step in steps}
     found = {name: (set(done.takes), set(done.leaves)) for name, done in outcomes.items() if done is not None}
-    assert found == {step.name: (set(step.takes), set(step.leaves)) for step in STEPS}
+    assert found == {step.name: (set(step.takes), set(step.leaves)) for step in steps}
 
 
 def test_every_artefact_of_a_finished_run_matches_its_digest(tiny_run: FinishedRun) -> None:
@@ -172,7 +174,7 @@ def test_a_run_with_an_older_manifest_is_listed_and_refused_with_its_version(run
     manifest = run.manifest()
     former = {key: content for key, content in manifest.items() if key not in {"values", "schema_version"}}
     (run.folder / "manifest.json").write_text(json.dumps({**former, "facts": {"dataset_id": "d1"}}))
-    message = r"run mine was made by another version: its manifest\.json has schema version 1, this version reads 2"
+    message = r"run mine was made by another version: its manifest\.json has schema version 1, this version reads 3"
     for refused in (lambda: run.find(Dataset), lambda: run.leave(DATASET), lambda: opened(tmp_path)):
         with pytest.raises(ConfigError, match=message):
             refused()

@@ -74,7 +74,7 @@ def mix_members(job: Job, mix: TrainingMix) -> dict[str, pa.Array]:
     return {name: rows.filter(pc.equal(rows["mix_id"], name))["sample_id"].combine_chunks() for name in ids}
 
 
-def tested_mix(
+def choose_mix(
     source: SampleSource, recipe: Recipe, base: Path, mixes: Mapping[str, pa.Array]
 ) -> tuple[str, MixProxy | None]:
     """The mix_id of the samples to train on, and the test; see :func:`mix_proxy`.
