@@ -22,10 +22,26 @@ def slotted(spark: SparkSession) -> DataFrame:
     """Valid sequences of one event each; more than one in twenty gets a fault."""
     event: tuple[Any, ...] = ("repayment", BEFORE, BEFORE, None, None, 0, {})
     certificate = (BEFORE, BEFORE, 1, "h")
+    row = {
+        "population": "p",
+        "loan_id": "",
+        "observation_at": T,
+        "profile": {"age": "40"},
+        "events": [event],
+        "event_loans": [None],
+        "loans": 0,
+        "loan": None,
+        "counts": (1, 1, 0),
+        "certificate": certificate,
+        "observation_date": DAY,
+    }
+    table = table_contract("user_sequences")
     rows = [
-        (f"s{n}", f"u{n}", f"u{n}", T, {"age": "40"}, [event], (1, 1, 0), certificate, DAY, n % 8) for n in range(ROWS)
+        {**row, "sequence_id": f"s{n}", "user_id": f"u{n}", "person_id": f"u{n}", "user_bucket": n % 8}
+        for n in range(ROWS)
     ]
-    return planted.with_slots(spark.createDataFrame(rows, table_contract("user_sequences").ddl), SLOTS)
+    ordered = [tuple(one[name] for name in table.column_names) for one in rows]
+    return planted.with_slots(spark.createDataFrame(ordered, table.ddl), SLOTS)
 
 
 @pytest.mark.soak
