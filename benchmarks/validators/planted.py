@@ -21,7 +21,7 @@ from benchmarks.validators import PLANTED_ROWS_OF_A_KEY, contract
 SLOT, SLOTS = "_slot", 1000
 # The fault of the rows of a slot, and the rules that it breaks.
 FAULTS = {
-    "no key": ("sequence_id_is_present",),
+    "no key": ("population_is_present", "sequence_id_is_present"),
     "no user": ("user_id_is_present",),
     "no profile": ("profile_is_present",),
     "no events": ("events_is_present",),
@@ -44,6 +44,7 @@ def planted(slotted: DataFrame) -> DataFrame:
     late = certificate.withField("max_known_at", F.col("observation_at"))
     lost = counts.withField("folded", counts["folded"] + 1)
     faults = {
+        "population": _gone("population", "no key"),
         "sequence_id": _gone("sequence_id", "no key"),
         "user_id": _gone("user_id", "no user"),
         "person_id": _gone("person_id", "no person, and folding does not add up"),
