@@ -57,6 +57,11 @@ def test_a_dag_is_the_chain_of_its_schedule(bag: DagBag, schedule: str) -> None:
         assert task.max_retry_delay is not None
 
 
+def test_the_last_step_that_may_change_the_champion_announces_it(bag: DagBag) -> None:
+    announced = {task.task_id: [asset.name for asset in task.outlets] for task in bag.dags["zigong_retrain"].tasks}
+    assert {step: names for step, names in announced.items() if names} == {"refit_model": ["zigong_releases"]}
+
+
 def test_dags_run_one_at_a_time_and_never_catch_up(bag: DagBag) -> None:
     for dag in bag.dags.values():
         assert (dag.max_active_runs, dag.catchup, set(dag.tags)) == (1, False, {"zigong"})
