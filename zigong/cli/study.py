@@ -23,12 +23,16 @@ if TYPE_CHECKING:
     from zigong.runs.run import Run
 
 
+SampleCap = Annotated[int, typer.Option(help="maximum of train samples, complete users")]
+TargetCap = Annotated[int, typer.Option(help="maximum of target samples, complete users")]
+
+
 def influence(
     run_id: str,
     recipe: OnlyRecipe = None,
     root: Root = None,
-    samples: Annotated[int, typer.Option(help="maximum of train samples, complete users")] = 6000,
-    targets: Annotated[int, typer.Option(help="maximum of target samples, complete users")] = 1000,
+    samples: SampleCap = 6000,
+    targets: TargetCap = 1000,
     seeds: Annotated[int, typer.Option(help="repetitions of flips, agents and retrainings")] = 3,
     subsets: Annotated[int, typer.Option(help="retrained halves for the datamodel")] = 24,
 ) -> None:
@@ -52,8 +56,8 @@ def selection(
     run_id: str,
     recipe: OnlyRecipe = None,
     root: Root = None,
-    samples: Annotated[int, typer.Option(help="maximum of train samples, complete users")] = 6000,
-    targets: Annotated[int, typer.Option(help="maximum of target samples, complete users")] = 300,
+    samples: SampleCap = 6000,
+    targets: TargetCap = 300,
     held_out: Annotated[int, typer.Option(help="maximum of samples of each held-out split, complete users")] = 4000,
     rules: Annotated[str, typer.Option(help="rules, separated by commas; all: every rule")] = "all",
     shares: Annotated[str, typer.Option(help="sizes of the choice as shares of the pool")] = "0.05,0.1,0.3,0.5,1",

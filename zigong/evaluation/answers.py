@@ -32,6 +32,7 @@ def answer_samples(
     batch_tokens: int,
     torch_threads: int,
     digest: str | None = None,
+    owners: Sequence[str] | None = None,
 ) -> pa.Table:
     """Loads a model with its adapter and answers; see :func:`answer_prompts`.
 
@@ -41,7 +42,7 @@ def answer_samples(
     """
     model = load_adapted(base_folder, adapter_folder, digest=digest).get_base_model()
     torch.set_num_threads(torch_threads)
-    return answer_prompts(model, sample_ids, input_ids, choice_ids, batch_tokens=batch_tokens)
+    return answer_prompts(model, sample_ids, input_ids, choice_ids, batch_tokens=batch_tokens, owners=owners)
 
 
 def answer_prompts(

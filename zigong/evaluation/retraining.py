@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from zigong.evaluation.answers import answer_prompts
+from zigong.evaluation.answers import answer_samples
 from zigong.recipe import Recipe
 from zigong.tokens.samples import Samples, TokenIds
 from zigong.training import trainer
-from zigong.training.adapters import load_adapted
 
 Floats = NDArray[np.float64]
 
@@ -51,12 +50,14 @@ def retrained_answers(
         weights=None if weights is None else dict(zip(samples.sample_id, weights.tolist(), strict=True)),
     )
     good, bad = completions
-    answers = answer_prompts(
-        load_adapted(base, folder).get_base_model(),
+    answers = answer_samples(
+        base,
+        folder,
         held_out.sample_id,
         held_out.input_ids,
         [bad.tolist(), good.tolist()],
         batch_tokens=recipe.evaluation.batch_tokens,
+        torch_threads=recipe.engine.torch_threads,
         owners=held_out.user_id if recipe.evaluation.engine == "trees" else None,
     )
     return np.asarray(answers["p_bad"].to_numpy())
