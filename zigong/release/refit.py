@@ -85,9 +85,8 @@ def refit_trees(job: Job, fused: FusedCard, folder: Path) -> FileDigests:
     members = of_task(job.sample_source().members(SPLITS), main_task(recipe))
     features, bad = features_of_members(job, members), bad_members(members)
     stops = folds_of(members[recipe.split.unit].to_pylist(), STOPPING_FOLDS, recipe.seed) == 0
-    parts = (Labelled(features=features[chosen], bad=bad[chosen]) for chosen in (~stops, stops))
+    train, stop = (Labelled(features=features[chosen], bad=bad[chosen]) for chosen in (~stops, stops))
     columns = columns_of_trees(list(features.columns))[fused.trees]
-    train, stop = parts
     trees = boosted_trees(train, stop, feature_space(train.features, columns), seed=recipe.seed, seeds=SEEDS)
     folder.mkdir(parents=True, exist_ok=True)
     trees.save(folder)
