@@ -13,7 +13,7 @@ from tests.support.studied import studied_setting
 from zigong.errors import ConfigError, DataError
 from zigong.evaluation.influence_study.setting import StudySetting
 from zigong.evaluation.selection_study.evidence import evidence_of, pooled_states
-from zigong.evaluation.selection_study.figures import drawn_trainings, flat_figures, study_table
+from zigong.evaluation.selection_study.figures import drawn_trainings, flat_figures, readable, study_table
 from zigong.evaluation.selection_study.plan import Plan, plan_of
 from zigong.evaluation.selection_study.rules import RULES, Evidence, Request, Selection, round_robin
 from zigong.evaluation.selection_study.trials import run_trials, store_of, training_seed
@@ -148,6 +148,7 @@ def test_a_study_goes_on_where_it_stopped_and_compares_with_chance(setting: Stud
     assert len(chosen) == 2  # one of each share
     for _, part in table[table["split"] == "select"].groupby("share"):
         assert part["chosen"].to_numpy()[part["auc"].to_numpy().argmax()]
+    assert readable(table)["rule"].str.endswith(" *").tolist() == table["chosen"].tolist()
     figures = flat_figures(table)
     row = table[(table["rule"] == "mix") & (table["split"] == "oot") & (table["share"] == 0.5)].iloc[0]
     assert figures["selection.flipped_0.1.epochs.share_0.5.oot.auc.mix"] == row["auc"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -70,7 +70,7 @@ def selection(
 ) -> None:
     """Train on parts of the pool that different rules choose: is any better than chance? Resumes where it stopped."""
     from zigong.evaluation.influence_study.setting import Caps
-    from zigong.evaluation.selection_study.figures import flat_figures, study_table
+    from zigong.evaluation.selection_study.figures import flat_figures, readable, study_table
     from zigong.evaluation.selection_study.plan import plan_of
     from zigong.evaluation.selection_study.trials import run_trials, store_of, without_next_events
 
@@ -87,7 +87,7 @@ def selection(
                 setting, plan, store_of(setting, run.folder / "study_selection"), advance=advance, seed=run.recipe.seed
             )
             table = study_table(setting, answered, choose_on="select", resamples=resamples, seed=run.recipe.seed)
-        _keep(run, setting, {"study_selection": table}, flat_figures(table), prefix="selection.")
+        _keep(run, setting, {"study_selection": table}, flat_figures(table), prefix="selection.", shown=readable)
 
 
 @contextmanager
@@ -113,12 +113,18 @@ def _setting(run: Run, caps: Caps, *, splits: Sequence[str]) -> Iterator[StudySe
 
 
 def _keep(
-    run: Run, setting: StudySetting, tables: Mapping[str, pd.DataFrame], figures: Mapping[str, float], *, prefix: str
+    run: Run,
+    setting: StudySetting,
+    tables: Mapping[str, pd.DataFrame],
+    figures: Mapping[str, float],
+    *,
+    prefix: str,
+    shown: Callable[[pd.DataFrame], pd.DataFrame] = lambda table: table,
 ) -> None:
     """Writes and shows the tables; the figures replace those of a former study."""
     for name, table in tables.items():
         run.write_table(name, table.to_dict("records"))
-        _show(name, table)
+        _show(name, shown(table))
     run.replace_metrics(prefix, figures)
     say(
         f"{len(setting.train):,} train samples, {len(setting.targets):,} targets, "

@@ -70,6 +70,23 @@ def study_table(
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """The table in few columns for a terminal; the chosen rule of a condition has an asterisk."""
+    rows = table.to_dict("records")
+    return pd.DataFrame(
+        {
+            "wrong": [f"{row['flipped']:.0%}" for row in rows],
+            "size": [f"{row['share']:.0%}, {row['budget']}" for row in rows],
+            "rule": [f"{row['rule']}{' *' if row['chosen'] else ''}" for row in rows],
+            "split": [row["split"] for row in rows],
+            "AUC": [f"{row['auc']:.3f}" for row in rows],
+            "lead over random": [
+                f"{row['lead']:+.3f} ({row['lead_low']:+.3f} to {row['lead_high']:+.3f})" for row in rows
+            ],
+        }
+    )
+
+
 def flat_figures(table: pd.DataFrame) -> dict[str, float]:
     """AUC, KS and lead of every row by name, such as ``selection.flipped_0.epochs.share_0.1.oot.auc.mix``."""
     found = {}
