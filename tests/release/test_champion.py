@@ -25,8 +25,10 @@ from zigong.evaluation.asked_model import AskedModel, ModelFolders
 from zigong.evaluation.held_out import LEAD
 from zigong.evaluation.measured import evaluated_model, measured_of
 from zigong.evaluation.unadapted import CHANGE
+from zigong.instructions.encode import LineEncoder
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.lakehouse.paths import LakehousePaths
+from zigong.recipe.source import declared_event_types
 from zigong.release.champion_answers import champion_answers
 from zigong.release.registry import champion
 from zigong.release.serving import registry_of
@@ -118,6 +120,13 @@ def with_event_type(root: Path, name: str, day: Any) -> None:
     changed = pa.ListArray.from_arrays(events.offsets, pa.StructArray.from_arrays(fields, fields=list(flat.type)))
     table = table.set_column(table.column_names.index("events"), table.schema.field("events"), changed)
     write_deltalake(uri, table, mode="overwrite", predicate=f"observation_date = '{day}'")
+
+
+def test_the_base_has_words_for_the_event_types_that_its_source_declares(tiny_run: FinishedRun) -> None:
+    declared = declared_event_types(tiny_run.run.recipe)
+    encoder = LineEncoder.of(tiny_run.run.take(TrainedBase).folder)
+    assert "written_off" in declared  # nothing is written off before the base's cut-off: it takes seven months
+    assert all(encoder.knows(event_type) for event_type in declared)
 
 
 def test_a_champion_whose_tokenizer_lacks_an_event_type_is_rejected_by_name(tiny_run: FinishedRun, root: Path) -> None:

@@ -24,6 +24,7 @@ from zigong.instructions.template_files import EventAnswer, ProfileAnswer
 from zigong.instructions.templates import Question
 from zigong.lakehouse.business_time import local_midnight
 from zigong.recipe import Instructions, Recipe
+from zigong.recipe.source import declared_event_types
 
 Lines = list[list[str]]
 Answers = Mapping[str, Sequence[str]]
@@ -116,6 +117,8 @@ def known_answers(profiles: DataFrame, recipe: Recipe) -> Answers:
 def vocabulary_lines(lines: Lines, profiles: DataFrame, recipe: Recipe, answers: Answers) -> list[str]:
     """Every distinct line the tokenizer must encode without unknown words.
 
+    The event types that the mapping declares are among them, even if none of these events has happened yet.
+
     Args:
         profiles: rows of user_profiles; only rows known before the train cut-off are used.
         answers: from ``known_answers``; the choices among them are fixed lines.
@@ -123,6 +126,7 @@ def vocabulary_lines(lines: Lines, profiles: DataFrame, recipe: Recipe, answers:
     tasks = load_tasks(recipe.instructions)
     template = tasks.main
     distinct = {line for timeline in lines for line in timeline}
+    distinct |= {word(event_type, template) for event_type in declared_event_types(recipe)}
     distinct |= {
         template.summary.format(folded=round_number(step * 10**power)) for step in (1, 2, 5) for power in range(6)
     }
