@@ -31,7 +31,6 @@ from zigong.instructions.tasks import main_task
 from zigong.release.registry import Candidate, Champion
 from zigong.runs.handover import FinalModel, FusedCard, RefittedModel
 from zigong.runs.job import Job
-from zigong.tokens.samples import Samples
 from zigong.training.adapters import model_name
 from zigong.training.file_digests import FileDigests
 
@@ -53,7 +52,7 @@ def judged_champion(champion: Champion, final: FinalModel, fused: FusedCard | No
     return champion
 
 
-def all_samples(source: SampleSource, mix: pa.Array) -> Callable[[], tuple[Samples, dict[str, Any]]]:
+def all_samples(source: SampleSource, mix: pa.Array) -> Callable[[], tuple[pa.Table, dict[str, Any]]]:
     """Reads the samples of the mix and of all splits but ``train``, with their number and newest date.
 
     Args:
@@ -61,12 +60,12 @@ def all_samples(source: SampleSource, mix: pa.Array) -> Callable[[], tuple[Sampl
         mix: sample_ids of the mix that the judged model was trained on.
     """
 
-    def read() -> tuple[Samples, dict[str, Any]]:
+    def read() -> tuple[pa.Table, dict[str, Any]]:
         members = source.members(SPLITS)
         mixed = pc.is_in(members["sample_id"], mix)
         chosen = members.filter(pc.or_(mixed, pc.not_equal(members["split"], "train")))
         newest: date = pc.max(chosen["observation_date"]).as_py()
-        return Samples.from_arrow(source.with_prompts(chosen)), {"trained_until": newest.isoformat()}
+        return source.with_prompts(chosen), {"trained_until": newest.isoformat()}
 
     return read
 
