@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from jobs.finetune_zigong import finetune_zigong
+from tests.support.finished import FinishedRun
+from tests.support.later import copied_lake, later_run
 from tests.support.studied import studied_setting
 from zigong.errors import ConfigError, DataError
 from zigong.evaluation.boosting_teacher import folds_of
@@ -18,6 +22,8 @@ from zigong.evaluation.ensemble import EnsembleTeacher, ensemble_teacher
 from zigong.evaluation.influence_study.setting import Floats, StudySetting
 from zigong.evaluation.retraining import retrained_answers
 from zigong.recipe import Recipe, load_recipe
+from zigong.runs.handover import FinalModel
+from zigong.runs.launch import run_step
 from zigong.tokens.samples import Samples
 from zigong.training.teacher import Teacher
 
@@ -135,3 +141,16 @@ def test_a_recipe_without_an_ensemble_has_the_digest_it_had_and_one_without_weig
     assert both.digest() != load_recipe(DEMO, ["finetune.distil={weight: 0.5}"]).digest()
     with pytest.raises(ConfigError, match="ensemble needs weight above 0"):
         load_recipe(DEMO, ["finetune.distil={ensemble: {}}"])
+
+
+@pytest.mark.soak
+def test_a_run_is_taught_by_its_ensemble_and_measures_it(tiny_run: FinishedRun, tmp_path: Path) -> None:
+    root = copied_lake(tiny_run, tmp_path / "lake")
+    run = later_run(tiny_run, root, ["finetune.distil={weight: 0.5, ensemble: {seeds: 2, folds: 2}}"])
+    shutil.rmtree(run.take(FinalModel).folder)
+    done = run_step("finetune_zigong", finetune_zigong, run)
+    assert (done.code, done.message) == (0, "")
+    assert run.take(FinalModel).adapter_digest != tiny_run.run.take(FinalModel).adapter_digest
+    figures = {name.removeprefix("finetune.ensemble."): value for name, value in run.metrics().items()}
+    assert {"train_auc", "teacher_auc", "select_auc", "select_auc_of_one", "oot_auc", "oot_auc_of_one"} <= set(figures)
+    assert all(0 <= figures[name] <= 1 for name in ("train_auc", "teacher_auc", "select_auc", "oot_auc"))

@@ -82,8 +82,10 @@ def ensemble_teacher(
     own_answers = averaged(answers[:, taught])
     of_trees = np.array([teacher.p_bad[key] for key in train.filter(taught)["sample_id"].to_pylist()])
     both = averaged([own_answers, of_trees], [settings.share, 1 - settings.share])
-    label = train.filter(taught)["label"].to_numpy()
-    figures = {"train_auc": auc(label, own_answers), "teacher_auc": auc(label, both)}
+    label = train.filter(taught)["label"]
+    known = label.is_valid().to_numpy()
+    measured = {"train_auc": own_answers, "teacher_auc": both}
+    figures = {name: auc(label.drop_null().to_numpy(), p_bad[known]) for name, p_bad in measured.items()}
     if held_out is not None:
         figures |= _held_out_figures(held_out, of_held_out)
     keys = train.filter(taught)["sample_id"].to_pylist()

@@ -9,17 +9,24 @@ from typing import Any
 import pyarrow as pa
 
 from zigong.console import followed
-from zigong.dataset.samples import of_task
+from zigong.dataset.samples import SampleSource, of_task
 from zigong.evaluation.ensemble import ensemble_teacher
 from zigong.fanout.train import run_on_ray
 from zigong.instructions.tasks import main_task
-from zigong.recipe import FinalTraining
+from zigong.recipe import FinalTraining, Recipe
 from zigong.runs.job import Job
 from zigong.tokens.samples import Samples
 from zigong.training import trainer
 from zigong.training.teacher import Teacher
 
 Chosen = Callable[[], tuple[pa.Table, dict[str, Any]]]
+
+
+def with_unlabelled(members: pa.Table, source: SampleSource, recipe: Recipe, teacher: Teacher | None) -> pa.Table:
+    """The members to train on, and those without a label, if the recipe trains on what a teacher answers."""
+    if teacher is None or not recipe.finetune.distil.unlabelled:
+        return members
+    return pa.concat_tables([members, source.unlabelled(teacher.choices[0])])
 
 
 def train_on_ray(

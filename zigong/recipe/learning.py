@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from zigong.recipe.distil import Distil
 from zigong.recipe.sections import Positive, Rate, Section, Share
 
 Baseline = Literal[
@@ -77,50 +78,6 @@ class Training(Section):
         0.0, ge=0, description="decay of the adapter's weights per step, times the learning rate"
     )
     count_eos: bool = Field(False, description="whether the end token counts for the loss, here and in scoring")
-
-
-class Ensemble(Section):
-    """Trainings of the final model under several seeds, whose answers, averaged in log-odds, help to teach it."""
-
-    seeds: Positive = Field(3, description="trainings whose answers to a sample are averaged, one for each seed")
-    folds: Positive = Field(
-        2,
-        description="parts of the train persons; a sample is answered by trainings without this part, so that none has "
-        "seen its person; 1: all trainings have all samples",
-    )
-    share: Share = Field(
-        0.5, description="share of the ensemble's log-odds in those of the teacher; the rest is LightGBM's"
-    )
-
-
-class Distil(Section):
-    """A teacher of the final model: LightGBM on the baseline features, which answers persons that it never saw."""
-
-    folds: int = Field(
-        5, ge=3, description="parts of the train persons; each is answered by trees that saw none of its samples"
-    )
-    weight: Share = Field(
-        0.0, description="share of the teacher's answer in the loss, the rest is the label's; 0: no teacher"
-    )
-    ensemble: Ensemble | None = Field(
-        None,
-        exclude_if=lambda value: value is None,
-        description="an ensemble of the final model as a second teacher; needs weight above 0",
-    )
-
-    @model_validator(mode="after")
-    def _weight_of_every_teacher(self) -> Self:
-        if self.ensemble is not None and not self.weight:
-            raise ValueError("ensemble needs weight above 0: with 0 nothing is taught")
-        return self
-
-    @property
-    def trainings(self) -> int:
-        """The cost of the final model and its ensemble, in trainings on all samples."""
-        if self.ensemble is None:
-            return 1
-        seeds, folds = self.ensemble.seeds, self.ensemble.folds
-        return 1 + seeds * (folds - 1 if folds > 1 else 1)
 
 
 class FinalTraining(Training):
