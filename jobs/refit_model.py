@@ -34,7 +34,7 @@ def refit_model(job: Job) -> None:
         base,
         folder,
         settings=recipe.finetune.model_copy(update={"epochs": recipe.refit.epochs or recipe.finetune.epochs}),
-        chosen=all_samples(job.sample_source(), mix.combine_chunks()),
+        chosen=all_samples(job.sample_source(), mix.combine_chunks(), recipe, teacher),
         teacher=teacher,
         name="refit",
     )

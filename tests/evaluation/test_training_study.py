@@ -10,8 +10,9 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from tests.support.studied import studied_setting
 from zigong.errors import ConfigError
+from zigong.evaluation.calibration import averaged
 from zigong.evaluation.influence_study.setting import StudySetting
-from zigong.evaluation.training_study.figures import AVERAGED, averaged, flat_figures, readable, study_table
+from zigong.evaluation.training_study.figures import AVERAGED, flat_figures, readable, study_table
 from zigong.evaluation.training_study.trials import RECIPE, run_variants, variants_of
 from zigong.evaluation.trial_store import trial_store
 from zigong.training.teacher import Teacher

@@ -76,7 +76,7 @@ def estimate_run(recipe: Recipe) -> Estimate:
     passes = {
         "train agent": assumed * recipe.agent.epochs,
         "score influence": assumed * recipe.agent.checkpoints,
-        "fine-tune": mix * recipe.finetune.epochs,
+        "fine-tune": mix * recipe.finetune.epochs * recipe.finetune.distil.trainings,
     }
     return Estimate(
         samples=samples,

@@ -141,7 +141,7 @@ def candidate_of(
         mix_id=mix_id,
         recipe_digest=recipe.digest(),
         split=recipe.split,
-        trained_until=recipe.observations.train.dates()[-1],
+        trained_until=max((recipe.observations.train.last, *recipe.unlabelled_dates())),
         asked=AskedModel.of(PromptSpec.of_recipe(recipe), folders),
         fusion=fusion,
         calibration=challenge.calibration,

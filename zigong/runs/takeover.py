@@ -38,6 +38,7 @@ FIRST_READERS: dict[str, str] = {
     "agent.context_length": "build_instructions",
     "finetune": "finetune_zigong",
     "finetune.context_length": "build_instructions",
+    "finetune.distil.unlabelled": "build_labels",
     "influence": "score_influence",
     "mix": "score_influence",
     "evaluation": "evaluate_model",

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from zigong.errors import ConfigError, DataError
 from zigong.files.atomic import promoted_folder, write_json
 from zigong.recipe import AgentTraining, FinalTraining, Training
-from zigong.tokens.samples import Indices, Samples, sample_lengths, trainable
+from zigong.tokens.samples import NO_LABEL, Indices, Samples, sample_lengths, trainable
 from zigong.training.adapters import new_adapter, save_adapter, trained_weights
 from zigong.training.base import MANIFEST, base_digest
 from zigong.training.checkpoints import (
@@ -89,7 +89,7 @@ def train_adapter(
 
     Raises:
         DataError: a sample is too long or has no token in the loss, not every sample was trained, or the teacher's
-            answers do not fit the samples.
+            answers do not fit the samples, or are missing for samples without a label.
         ConfigError: base or adapter settings do not fit, or weights meet a next-event loss.
     """
     if weights is not None and settings.next_event_weight:
@@ -97,6 +97,14 @@ def train_adapter(
     started = time.monotonic()
     adapted = new_adapter(base_folder, settings.lora, seed=seed)
     ordered = _ordered(adapted, samples, settings)
+    taught = teacher is not None and settings.distil.weight > 0
+    if not taught and (ordered.label == NO_LABEL).any():
+        raise DataError(
+            f"{int((ordered.label == NO_LABEL).sum())} samples have no label, and there is no teacher",
+            action="set finetune.distil.weight above 0, or leave out the samples of the split unlabelled",
+        )
+    if teacher is not None:
+        ordered = teacher.without_guesses(ordered)
     units = replace(_units(ordered, [np.arange(len(ordered))], settings), next_event_weight=settings.next_event_weight)
     if teacher is not None and settings.distil.weight:
         units = replace(units, soft=teacher.soft_answers(ordered, weight=settings.distil.weight))

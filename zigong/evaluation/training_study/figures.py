@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit
 
-from zigong.evaluation.calibration import log_odds
+from zigong.evaluation.calibration import averaged
 from zigong.evaluation.compared_trainings import compared_trainings, with_ends
 from zigong.evaluation.influence_study.setting import Floats, StudySetting
 from zigong.evaluation.metrics import log_loss, rank_scores
@@ -17,16 +16,6 @@ from zigong.evaluation.training_study.trials import RECIPE
 AVERAGED = "recipe, seeds averaged"  # p_bad of the recipe's trainings, averaged in log-odds
 
 COLUMNS = ("settings", "split", "trainings", *with_ends(), "log_loss", "chosen")
-
-
-def averaged(p_bad: Sequence[Floats]) -> Floats:
-    """The mean of probabilities in log-odds; shape [samples].
-
-    Args:
-        p_bad: probabilities of bad of each training; shape [samples] each.
-    """
-    mean: Floats = expit(np.mean([log_odds(one) for one in p_bad], axis=0))
-    return mean
 
 
 def study_table(
