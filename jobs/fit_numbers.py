@@ -1,9 +1,8 @@
 """Fits the bins of the numbers in the text on the train split: user_sequences -> a file of bounds."""
 
-from zigong.dataset.members import split_column
+from zigong.dataset.train_numbers import train_numbers
 from zigong.files.atomic import promoted_folder
 from zigong.files.digests import files_digest
-from zigong.instructions.number_fit import fit_numbers as bins_of
 from zigong.instructions.numbers import words_as_text
 from zigong.runs.handover import FittedNumbers
 from zigong.runs.job import Job
@@ -11,13 +10,12 @@ from zigong.runs.launch import main
 
 
 def fit_numbers(job: Job) -> None:
-    """Only what the prompts of train samples show: no held-out person, and nothing known after the last train date."""
-    settings, folder = job.recipe.instructions, job.artefact_folder(FittedNumbers)
-    if settings.quantiles is None:
+    """The step of recipes with ``instructions.quantiles``; others round numbers."""
+    recipe, folder = job.recipe, job.artefact_folder(FittedNumbers)
+    if recipe.instructions.quantiles is None:
         return
-    dates = job.observation_dates()
-    train = job.read("user_sequences").where(dates.predicate).where(split_column(job.recipe) == "train")
-    numbers = bins_of(train, settings, settings.quantiles)
+    sequences = job.read("user_sequences").where(job.observation_dates().predicate)
+    numbers = train_numbers(sequences, recipe, recipe.instructions.quantiles)
     (name,) = FittedNumbers.FILES
     with promoted_folder(folder) as partial:
         (partial / name).write_text(words_as_text(numbers), encoding="utf-8")

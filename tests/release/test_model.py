@@ -115,7 +115,7 @@ def test_a_model_registered_before_numbers_had_bins_is_read_with_rounded_numbers
 def test_a_model_whose_dates_were_single_words_is_rejected() -> None:
     with pytest.raises(DataError, match=r"x: this model reads dates as single words \(instructions.time: both\)"):
         model_from_text(json.dumps(_of_version(4, time="both")), origin="x")
-    with pytest.raises(DataError, match="asked.prompts.settings.time is missing"):
+    with pytest.raises(DataError, match=r"asked\.prompts\.settings\.time is missing"):
         model_from_text(changed(schema_version=4, asked=None), origin="x")
 
 
