@@ -10,11 +10,12 @@ from collections import defaultdict
 from decimal import Decimal
 from functools import reduce
 from operator import itemgetter
+from typing import Any
 
 from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
 
-from zigong.instructions.numbers import NUMBER, FieldBins, NumberWords
+from zigong.instructions.numbers import NUMBER, FieldBins, Kind, NumberWords
 from zigong.recipe import Instructions
 
 _FIELD = ("kind", "name", "currency")
@@ -34,14 +35,23 @@ def fit_numbers(sequences: DataFrame, settings: Instructions, quantiles: int) ->
         quantiles: largest number of bins of positive numbers and of negative numbers.
     """
     shown = reduce(DataFrame.unionByName, [_days(sequences), *_others(sequences, settings)])
-    wanted = [kind for kind in ("days_past_due", "amount") if kind in settings.event_fields]
-    wanted += ["attribute"] * ("attributes" in settings.event_fields) + ["profile"] * settings.profile
-    counts = shown.where(F.col("kind").isin(wanted)).groupBy(*_FIELD, "number").count().persist()
+    counts = shown.where(F.col("kind").isin(_kinds(settings))).groupBy(*_FIELD, "number").count().persist()
     numbers = F.sum(F.when(F.col("number").isNotNull(), F.col("count")).otherwise(0))
     fields = counts.groupBy(*_FIELD).agg((2 * numbers > F.sum("count")).alias("numeric")).where("numeric").collect()
     bounds = _bounds(counts.where("number IS NOT NULL AND number != 0"), quantiles).collect()
     counts.unpersist()
     return _number_words(fields, bounds)
+
+
+def _kinds(settings: Instructions) -> list[Kind]:
+    """Where the text shows numbers."""
+    shown: dict[Kind, bool] = {
+        "days_past_due": "days_past_due" in settings.event_fields,
+        "amount": "amount" in settings.event_fields,
+        "attribute": "attributes" in settings.event_fields,
+        "profile": settings.profile,
+    }
+    return [kind for kind, wanted in shown.items() if wanted]
 
 
 def _days(sequences: DataFrame) -> DataFrame:
@@ -91,7 +101,7 @@ def _bounds(counts: DataFrame, quantiles: int) -> DataFrame:
 
 
 def _number_words(fields: list[Row], bounds: list[Row]) -> NumberWords:
-    found: dict[tuple[str, ...], list[Decimal]] = defaultdict(list)
+    found: dict[tuple[Any, ...], list[Decimal]] = defaultdict(list)
     side, field = itemgetter(*_SIDE), itemgetter(*_FIELD)
     for row in bounds:
         found[side(row)].append(Decimal(f"{row['size'].normalize():f}"))

@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zigong.instructions.branches import Branch, VisibleHistory
+from zigong.instructions.codes import Integers
 from zigong.instructions.computed import ANSWERED_FROM
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.folding import fold_steps, folded_to_fit
-from zigong.instructions.histories import Events, Histories, Integers, local_date_of, months_of, render_histories
+from zigong.instructions.histories import Events, Histories, local_date_of, months_of, render_histories
 from zigong.instructions.numbers import NumberWords
 from zigong.instructions.render import Event, render_history, render_line
 from zigong.instructions.templates import Template
