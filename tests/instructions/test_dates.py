@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -56,12 +57,14 @@ def test_dates_after_the_base_text_have_known_and_different_tokens(
     recipe = load_recipe(TINY, settings)
     zone = ZoneInfo("UTC")
     start = datetime(2023, 1, 5, tzinfo=UTC)
-    seen = [single_event(event_at=start + timedelta(days=31 * number)) for number in range(2)]
+    seen: Any = [single_event(event_at=start + timedelta(days=31 * number)) for number in range(2)]
     base = render_history(seen, template=TEMPLATE, settings=recipe.instructions, zone=zone)
     profiles = spark.createDataFrame([], "known_at timestamp, attributes map<string,string>")
     lines = vocabulary_lines([base], profiles, recipe, known_answers(profiles, recipe))
     letters = LineEncoder(train_tokenizer(lines, ["Question? Answer:", "Yes", "No"]).backend_tokenizer)
-    later = [single_event(event_at=start.replace(year=2031, month=8, day=30) + timedelta(days=31 * n)) for n in (0, 1)]
+    later: Any = [
+        single_event(event_at=start.replace(year=2031, month=8, day=30) + timedelta(days=31 * n)) for n in (0, 1)
+    ]
     first, second = render_history(later, template=TEMPLATE, settings=recipe.instructions, zone=zone)
     assert letters.knows(first)
     assert letters.knows(second)

@@ -135,7 +135,7 @@ def test_the_bins_of_numbers_are_read_back_to_the_last_digit() -> None:
 
 def _of_version(version: int, *, time: str) -> dict[str, Any]:
     """The content of a file that an older version of ZiGong wrote."""
-    former = json.loads(changed(schema_version=version))
+    former: dict[str, Any] = json.loads(changed(schema_version=version))
     del former["asked"]["prompts"]["numbers"]
     former["asked"]["prompts"]["settings"]["time"] = time
     return former

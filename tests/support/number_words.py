@@ -6,6 +6,8 @@ import random
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
+
 from zigong.instructions.numbers import FieldBins, Kind, NumberWords
 
 QUANTILES = 4
@@ -46,3 +48,13 @@ def with_numbers(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 event["days_past_due"] = chance.choice((None, 0, 1, 2, 29, 30, -1))
                 event["attributes"] = {"ratio": chance.choice(ratios), "shop": "7"}
     return rows
+
+
+def expected_bounds(values: np.ndarray[Any, Any], quantiles: int) -> list[float]:
+    """Upper bounds of the bins, the last one open, by numpy."""
+    distinct = np.unique(values)
+    if len(distinct) <= quantiles:
+        return distinct[:-1].tolist()
+    shares = np.arange(1, quantiles) / quantiles
+    bounds = np.unique(np.quantile(values, shares, method="inverted_cdf"))
+    return bounds[bounds < distinct[-1]].tolist()

@@ -217,9 +217,8 @@ def naive_branch(row: dict[str, Any], question: Question, events: list[Event], f
     return render_branch(last, on, folded, profile, line, template=wanted.template, settings=settings, loan=loan)
 
 
-def naive_profile(row: dict[str, Any], wanted: RenderPlan) -> dict[str, str]:
-    profile: dict[str, str] = row["profile"]
-    return profile if wanted.numbers is None else wanted.numbers.profile(profile)
+def naive_profile(row: dict[str, Any], wanted: RenderPlan) -> Any:
+    return row["profile"] if wanted.numbers is None else wanted.numbers.profile(row["profile"])
 
 
 def naive_visible(row: dict[str, Any], wanted: RenderPlan, encoder: LineEncoder) -> Known:

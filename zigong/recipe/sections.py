@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import (
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, field_validator, model_serializer, model_validator
 
 from schemas.documents import Closed
 
@@ -282,9 +276,9 @@ class Instructions(Section):
     max_events: Positive = Field(120, description="newest events kept; older complete calendar months are folded")
 
     @model_serializer(mode="wrap")
-    def _without_unused_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_unused_keys(self, dump: Callable[[Self], dict[str, Any]]) -> dict[str, Any]:
         """Leaves ``quantiles`` out where it is not used: digests and registered models without it stay as they are."""
-        content: dict[str, Any] = dump(self)
+        content = dump(self)
         if self.quantiles is None:
             content.pop("quantiles", None)
         return content
