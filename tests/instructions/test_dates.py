@@ -62,9 +62,8 @@ def test_dates_after_the_base_text_have_known_and_different_tokens(
     profiles = spark.createDataFrame([], "known_at timestamp, attributes map<string,string>")
     lines = vocabulary_lines([base], profiles, recipe, known_answers(profiles, recipe))
     letters = LineEncoder(train_tokenizer(lines, ["Question? Answer:", "Yes", "No"]).backend_tokenizer)
-    later: Any = [
-        single_event(event_at=start.replace(year=2031, month=8, day=30) + timedelta(days=31 * n)) for n in (0, 1)
-    ]
+    much_later = start.replace(year=2031, month=8, day=30)
+    later: Any = [single_event(event_at=much_later + timedelta(days=31 * number)) for number in (0, 1)]
     first, second = render_history(later, template=TEMPLATE, settings=recipe.instructions, zone=zone)
     assert letters.knows(first)
     assert letters.knows(second)

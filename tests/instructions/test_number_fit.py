@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from pyspark.sql import DataFrame, SparkSession
@@ -153,7 +154,7 @@ def test_every_number_of_a_later_sequence_is_a_known_word(spark: SparkSession) -
     later: Any = single_event(amount=Decimal("123456.78"), days_past_due=999, attributes={"ratio": "-44"})
     profile = numbers.profile({"age": "97", "income": "2600", "job": "clerk"})
     settings = recipe.instructions
-    (line,) = render_history([later], template=TEMPLATE, settings=settings, zone=UTC_ZONE, numbers=numbers)
+    (line,) = render_history([later], template=TEMPLATE, settings=settings, zone=ZoneInfo("UTC"), numbers=numbers)
     branch = render_branch(None, TRAIN, 0, profile, "Question? Answer:", template=TEMPLATE, settings=settings)
     assert line.endswith("order dpdq1 q1 ratio=-q1")
     assert branch[1] == "profile age=q4 income=q1 job=clerk"

@@ -50,7 +50,7 @@ def with_numbers(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def expected_bounds(values: np.ndarray[Any, Any], quantiles: int) -> list[float]:
+def expected_bounds(values: np.ndarray[Any, Any], quantiles: int) -> Any:
     """Upper bounds of the bins, the last one open, by numpy."""
     distinct = np.unique(values)
     if len(distinct) <= quantiles:
