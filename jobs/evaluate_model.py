@@ -12,10 +12,9 @@ from zigong.evaluation.held_out import Published, exported, metric_rows, shown_n
 from zigong.evaluation.held_out_answers import answer_rows, baseline_answers, model_answers
 from zigong.evaluation.prompt_sources import SamplePrompts
 from zigong.evaluation.unadapted import change_from_base
-from zigong.instructions.prompt_spec import PromptSpec
 from zigong.release.champion_answers import champion_answers
 from zigong.release.points import points_figures
-from zigong.release.serving import serving_base
+from zigong.release.serving import run_prompts, serving_base
 from zigong.runs.handover import FinalModel
 from zigong.runs.job import Job
 from zigong.runs.launch import main
@@ -28,7 +27,7 @@ def evaluate_model(job: Job) -> None:
     recipe, source, final = job.recipe, job.sample_source(), job.take(FinalModel)
     folders, dataset_id = ModelFolders(base=serving_base(job), adapter=final.folder), source.dataset_id
     members = source.members(SPLITS)
-    asked = AskedModel.of(PromptSpec.of_recipe(recipe), folders)
+    asked = AskedModel.of(run_prompts(job), folders)
     prompts = SamplePrompts(source=source, template=recipe.instructions.template, splits=SPLITS)
     stage = job.stage("evaluation_answers")
     own = model_answers(

@@ -25,11 +25,11 @@ from zigong.runs.handover import (
     GateDecision,
     InfluenceScores,
     TrainedBase,
-    Value,
 )
 from zigong.runs.run import Run, list_runs, open_run
 from zigong.runs.steps import steps_of
 from zigong.runs.stored_values import step_leaving
+from zigong.runs.value import Value
 
 DATASET = Dataset(dataset_id="d1", repeated_samples="none")
 DECISION = GateDecision(decision="refused", reasons=("KS is too low", "AUC is too low"))

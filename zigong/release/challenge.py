@@ -121,7 +121,14 @@ def _ending(champion: Model | None, retrain_by: Mapping[str, str]) -> Ending | N
 
 
 def candidate_of(
-    challenge: Challenge, folders: ModelFolders, run: Run, *, dataset_id: str, mix_id: str, fusion: Fusion | None
+    challenge: Challenge,
+    folders: ModelFolders,
+    run: Run,
+    *,
+    prompts: PromptSpec,
+    dataset_id: str,
+    mix_id: str,
+    fusion: Fusion | None,
 ) -> Candidate:
     """The challenger in the form in which it is registered.
 
@@ -129,6 +136,7 @@ def candidate_of(
         challenge: the challenger and the decision.
         folders: the folders of its files.
         run: the run that trained it.
+        prompts: settings that its prompts were rendered with.
         dataset_id: id of its dataset.
         mix_id: id of its training mix.
         fusion: trees and weights of a fused card.
@@ -141,8 +149,8 @@ def candidate_of(
         mix_id=mix_id,
         recipe_digest=recipe.digest(),
         split=recipe.split,
-        trained_until=max((recipe.observations.train.last, *recipe.unlabelled_dates())),
-        asked=AskedModel.of(PromptSpec.of_recipe(recipe), folders),
+        trained_until=max((recipe.observations.train.dates()[-1], *recipe.unlabelled_dates())),
+        asked=AskedModel.of(prompts, folders),
         fusion=fusion,
         calibration=challenge.calibration,
         threshold=challenge.threshold,

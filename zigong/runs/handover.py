@@ -7,41 +7,11 @@ versions.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import ClassVar, Literal
 
-from pydantic import ConfigDict, StringConstraints
+from pydantic import ConfigDict
 
-Digest = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
-Name = Annotated[str, StringConstraints(min_length=1)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Value:
-    """A value that one step writes and later steps, the report and the commands read."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Artefact(Value):
-    """A value with files in the folder of its run.
-
-    Attributes:
-        SUBFOLDER: where the step writes the files, relative to the run's folder.
-        DIGEST_FIELD: field of the digest over names and contents of ``FILES``.
-        FILES: patterns of the files in the folder that the digest covers.
-        folder: of the files; absolute here, relative to the run's folder in the manifest.
-    """
-
-    SUBFOLDER: ClassVar[str]
-    DIGEST_FIELD: ClassVar[str]
-    FILES: ClassVar[tuple[str, ...]]
-
-    folder: Path
-
-
-V = TypeVar("V", bound=Value)
+from zigong.runs.value import Artefact, Digest, Name, Value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +41,21 @@ class MissingProfiles(Value):
     """Users of the delivered events without a known profile, as text for the report; None: all have one."""
 
     users_without_profile: Name | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedNumbers(Artefact):
+    """The bins of the numbers in the run's prompts.
+
+    Attributes:
+        numbers_digest: SHA-256 of the file that lists them.
+    """
+
+    SUBFOLDER = "artifacts/numbers"
+    DIGEST_FIELD = "numbers_digest"
+    FILES = ("numbers.json",)
+
+    numbers_digest: Digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,6 +262,7 @@ VALUES: tuple[type[Value], ...] = (
     UnreadColumns,
     UnreadFiles,
     MissingProfiles,
+    FittedNumbers,
     TrainedBase,
     RenderedPrompts,
     Dataset,

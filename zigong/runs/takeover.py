@@ -13,11 +13,11 @@ from zigong.lakehouse.erasures import refuse_replay
 from zigong.pipeline import STEPS, Step
 from zigong.recipe import Recipe
 from zigong.runs import handover
-from zigong.runs.handover import Artefact
 from zigong.runs.job import runs_folder
 from zigong.runs.lease import take_lease
 from zigong.runs.run import Run, known_run
 from zigong.runs.steps import steps_of
+from zigong.runs.value import Artefact
 
 # The first step that reads a key, by the longest beginning of its path; a key that is not listed counts as read by the
 # first step of all.
@@ -28,11 +28,11 @@ FIRST_READERS: dict[str, str] = {
     "as_of": "build_labels",
     "observations": "build_labels",
     "labels": "build_labels",
-    "instructions": "build_base",
+    "instructions": "fit_numbers",
     "instructions.max_events": "build_sequences",
     "base": "build_base",
     "seed": "build_base",
-    "split": "build_base",
+    "split": "fit_numbers",
     "duplicates": "build_dataset",
     "agent": "train_agent",
     "agent.context_length": "build_instructions",
@@ -50,6 +50,7 @@ _FREE = ("name", "engine", "registry", "lakehouse.root")  # change no table and 
 # Beginnings of the figures in metrics.json that a step measures, in addition to rows and seconds.
 _FIGURES: dict[str, tuple[str, ...]] = {
     "ingest_events": ("users.",),
+    "fit_numbers": ("numbers.",),
     "build_base": ("base.",),
     "build_instructions": ("instructions.",),
     "build_dataset": ("dataset.", "duplicates.", "contamination."),
