@@ -79,7 +79,7 @@ def ensemble_teacher(
         p_bad = _answers(base, recipe, learned, _joined(train.filter(asked), held_out), teacher, recipe.seed + 1 + seed)
         answers[seed, asked] = p_bad[: int(asked.sum())]
         of_held_out.append(p_bad[int(asked.sum()) :])
-    own_answers = averaged(answers[:, taught])
+    own_answers = averaged(list(answers[:, taught]))
     of_trees = np.array([teacher.p_bad[key] for key in train.filter(taught)["sample_id"].to_pylist()])
     both = averaged([own_answers, of_trees], [settings.share, 1 - settings.share])
     label = train.filter(taught)["label"]
