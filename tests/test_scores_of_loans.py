@@ -94,7 +94,7 @@ def test_prompts_name_the_loan_by_its_order_and_never_by_its_id_where_a_client_h
     assert not one["prompt"].str.contains("loan").any()
     for row in several.to_dict("records"):
         *_, asked, question = row["prompt"].split("\n")
-        assert asked == f"asked loan {' abc'[row['loan']]}"
+        assert asked == f"asked loan_{' abc'[row['loan']]}"
         assert question.startswith("Question:")
         assert all(f" loan {letter}" in row["prompt"] for letter in "abc")
         assert row["loan_id"] not in row["prompt"]

@@ -59,7 +59,7 @@ class Built:
 
 
 def log_of(past: dict[str, list[tuple[date, str | None, int | None, str]]]) -> list[naive.Version]:
-    """The histories, each followed by a punctual month of loan a."""
+    """The histories, each followed by a punctual month of loan_a."""
     future = [event(user, day(6, 15), None if user == "no_loan_named" else "a", 0) for user in past]
     return [
         event(user, when, loan, dpd, kind) for user, rows in past.items() for when, loan, dpd, kind in rows

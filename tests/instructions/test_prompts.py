@@ -39,8 +39,8 @@ from zigong.instructions.render import Event
 SETTINGS: tuple[dict[str, Any], ...] = (
     {},
     {"time": "both", "season": "weekday"},
-    {"time": "date", "gap_unit": "month", "event_fields": ("amount",)},
-    {"currency": "CNY"},
+    {"time": "date", "gap_unit": "month", "event_fields": ("amount",), "repeat_time": False},
+    {"currency": "CNY", "repeat_time": False},
     {"gap_unit": "month", "season": "month", "language": "zh"},
     {"season": "weekday", "event_fields": (), "profile": False},
 )

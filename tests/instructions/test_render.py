@@ -67,10 +67,27 @@ def test_an_event_names_its_loan_by_number_and_a_currency_other_than_the_main_on
         event("order", 2024, 1, 1, amount=Decimal("5"), currency="CNY", loan=None),
     ]
     lines = rendered(events, t, settings).text.split("\n")
-    assert lines[:2] == ["start statement loan aa dpd30 ~500 USD", "+0d order ~5"]
+    assert lines[:2] == ["start statement loan_aa dpd30 ~500 USD", "+0d order ~5"]
     assert [loan_word(number) for number in (1, 2, 26, 27, 52, 53, 702, 703)] == [
-        f"loan {letters}" for letters in ("a", "b", "z", "aa", "az", "ba", "zz", "aaa")
+        f"loan_{letters}" for letters in ("a", "b", "z", "aa", "az", "ba", "zz", "aaa")
     ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (Instructions(), ["start login", "order", "+20d login", "+29d"]),
+        (Instructions(gap_unit="month"), ["start login", "order", "login", "+1mo"]),
+        (Instructions(time="date", gap_unit="month"), ["20 2 4 jan login", "order", "login", "20 2 4 feb"]),
+        (Instructions(season="month"), ["start jan login", "order", "+20d jan login", "+29d feb"]),
+    ],
+)
+def test_an_event_without_a_gap_does_not_repeat_the_time(settings: Instructions, expected: list[str]) -> None:
+    events = [event("login", 2024, 1, 1), event("order", 2024, 1, 1, 5), event("login", 2024, 1, 21)]
+    brief = settings.model_copy(update={"repeat_time": False})
+    found = rendered(events, datetime(2024, 2, 19, tzinfo=UTC), brief)
+    assert found.lines[:4] == tuple(expected)
+    assert "repeat_time" not in settings.model_dump()  # so that digests made before the setting stay
 
 
 def test_the_gap_to_t_is_written_as_the_next_event_would_begin() -> None:

@@ -185,10 +185,10 @@ def _require_known_zone(zone: ZoneInfo) -> None:
 
 
 def _when(previous: Integers, days: Integers, opens: npt.NDArray[np.bool_], settings: Instructions) -> list[Integers]:
-    """The columns that ``render_time`` depends on."""
+    """The columns that the time of a line depends on."""
     columns: list[Integers] = []
     months = months_of(days)
-    if settings.time != "date":
+    if settings.time != "date" or not settings.repeat_time:
         columns += [opens.astype(np.int64), days - previous, months - months_of(previous)]
     if settings.time != "gap":
         columns.append(days)

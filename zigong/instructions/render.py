@@ -100,12 +100,15 @@ def render_line(
 ) -> str:
     """An event on the local date ``day``: when, what happened, then the fields the recipe names.
 
+    With ``repeat_time: false`` an event in the same month or on the same day as the previous one has no time.
+
     Args:
         previous: local date of the previous event; None for the first event.
         numbers: bins of numbers; None: numbers are rounded.
     """
-    when = render_time(previous, day, template=template, settings=settings)
-    return " ".join((when, word(event["event_type"], template), *_fields(event, template, settings, numbers)))
+    known = not settings.repeat_time and previous is not None and _gap(previous, day, settings.gap_unit)[:2] == "+0"
+    when = [] if known else [render_time(previous, day, template=template, settings=settings)]
+    return " ".join((*when, word(event["event_type"], template), *_fields(event, template, settings, numbers)))
 
 
 def render_time(previous: date | None, day: date, *, template: Template, settings: Instructions) -> str:
@@ -165,12 +168,12 @@ def round_number(number: float) -> str:
 
 
 def loan_word(number: int) -> str:
-    """The name of a client's loan by its number from 1: loan a, ..., loan z, loan aa, loan ab."""
+    """The name of a client's loan by its number from 1, one word: loan_a, ..., loan_z, loan_aa, loan_ab."""
     letters = ""
     while number:
         number, letter = divmod(number - 1, len(LETTERS))
         letters = LETTERS[letter] + letters
-    return f"loan {letters}"
+    return f"loan_{letters}"
 
 
 def asked_line(number: int) -> str:
