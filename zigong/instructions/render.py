@@ -210,6 +210,8 @@ def _amount(
 ) -> list[str]:
     """The word of an amount, followed by its currency if that is not the main one."""
     stated = event.get("currency")
-    foreign = stated if settings.currency is not None and stated is not None and stated != settings.currency else ""
-    figure = round_number(float(amount)) if numbers is None else numbers.amount(amount, event["event_type"], foreign)
-    return [figure, word(foreign, template)] if foreign else [figure]
+    foreign = stated if settings.currency is not None and stated != settings.currency else None
+    figure = (
+        round_number(float(amount)) if numbers is None else numbers.amount(amount, event["event_type"], foreign or "")
+    )
+    return [figure] if foreign is None else [figure, word(foreign, template)]
