@@ -84,7 +84,8 @@ def _lags(outcomes: pa.ChunkedArray, types: Sequence[str]) -> pd.DataFrame:
 
 
 def _counts(lists: pa.ChunkedArray, codes: Ints, types: Sequence[str]) -> pd.DataFrame:
-    row, flat, columns = row_of_items(lists), pc.list_flatten(lists), {}
+    row, flat = row_of_items(lists), pc.list_flatten(lists)
+    columns: dict[str, NDArray[np.float32]] = {}
     for field in COUNTS:
         numbers = np.zeros((len(lists), len(types)), dtype=np.float32)
         numbers[row, codes] = pc.struct_field(flat, field).to_numpy()
