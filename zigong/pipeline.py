@@ -48,6 +48,12 @@ STEPS: tuple[Step, ...] = (
         writes=("user_sequences",),
     ),
     Step(
+        name="build_features",
+        engine=SPARK,
+        reads=("user_sequences",),
+        writes=("behavior_features",),
+    ),
+    Step(
         name="fit_numbers",
         engine=SPARK,
         reads=("user_sequences",),
@@ -112,14 +118,14 @@ STEPS: tuple[Step, ...] = (
     Step(
         name="finetune_zigong",
         engine=RAY,
-        reads=("training_mix", "instruction_samples", "dataset_members", "user_sequences"),
+        reads=("training_mix", "instruction_samples", "dataset_members", "behavior_features"),
         takes=("TrainedBase", "Dataset", "TrainingMix"),
         leaves=("FinalModel",),
     ),
     Step(
         name="evaluate_model",
         engine=RAY,
-        reads=("instruction_samples", "dataset_members", "user_sequences"),
+        reads=("instruction_samples", "dataset_members", "user_sequences", "behavior_features"),
         writes=("evaluation_answers", "evaluation_metrics"),
         takes=("FittedNumbers", "TrainedBase", "Dataset", "FinalModel"),
         leaves=("FusedCard",),
@@ -135,7 +141,7 @@ STEPS: tuple[Step, ...] = (
     Step(
         name="refit_model",
         engine=RAY,
-        reads=("training_mix", "instruction_samples", "dataset_members", "user_sequences", "releases"),
+        reads=("training_mix", "instruction_samples", "dataset_members", "behavior_features", "releases"),
         writes=("releases",),
         takes=("TrainedBase", "Dataset", "FinalModel", "FusedCard", "GateDecision"),
         leaves=("RefittedModel",),
@@ -144,7 +150,7 @@ STEPS: tuple[Step, ...] = (
     Step(
         name="score_users",
         engine=RAY,
-        reads=("instruction_samples", "user_sequences", "evaluation_answers"),
+        reads=("instruction_samples", "user_sequences", "behavior_features", "evaluation_answers"),
         writes=("behavior_card_scores",),
         takes=("FittedNumbers", "TrainedBase", "GateDecision"),
         only_with="observations.score",
@@ -155,7 +161,7 @@ STEPS: tuple[Step, ...] = (
 SCHEDULES: dict[str, tuple[str, ...]] = {
     "daily": ("ingest_events", "build_labels", "build_sequences"),
     "retrain": tuple(step.name for step in STEPS if step.name not in {"ingest_events", "score_users"}),
-    "score": ("build_labels", "build_sequences", "build_instructions", "score_users"),
+    "score": ("build_labels", "build_sequences", "build_features", "build_instructions", "score_users"),
 }
 
 

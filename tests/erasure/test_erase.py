@@ -118,7 +118,7 @@ def lender(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Len
     content["source"] = {"mapping": str(home / "planted.yaml"), "path": str(home / "source")}
     (home / "recipe.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     made = Lender(home=home, recipe_file=home / "recipe.yaml")
-    made.run("before", until="build_sequences")
+    made.run("before", until="build_features")
     quarantined = arrow_pinned(made.paths, "quarantine", latest_version(made.paths, "quarantine"))
     return replace(made, stored_before=everything_on(made.root), quarantined_before=len(quarantined))
 
@@ -177,6 +177,7 @@ def test_erased_users_are_removed_from_every_file_and_do_not_reappear(lender: Le
     assert "RAWCLIENT9999" not in answer.output
     assert record.rows["behavior_events"] == ERASED * 8
     assert record.rows["user_timelines"] == ERASED
+    assert record.rows["behavior_features"] == record.rows["user_sequences"] > 0
     assert record.rows["quarantine"] == ERASED * 4
     kept = lender.user_ids("behavior_events")
     assert (len(kept), kept < before) == (CLIENTS - ERASED, True)
@@ -187,9 +188,9 @@ def test_erased_users_are_removed_from_every_file_and_do_not_reappear(lender: Le
     with pytest.raises(ConfigError, match=f"version {old} was removed by erasure {record.erasure_id}"):
         arrow_pinned(lender.paths, "behavior_events", old)
 
-    before_it = lender.run("before", until="build_sequences")  # it was not finished: its steps are built again
-    assert {before_it.reruns(step) for step in ("ingest_events", "build_labels", "build_sequences")} == {1}
-    assert lender.user_ids("user_sequences") <= kept
+    before_it = lender.run("before", until="build_features")  # it was not finished: its steps are built again
+    assert {before_it.reruns(step) for step in ("ingest_events", "build_sequences", "build_features")} == {1}
+    assert lender.user_ids("user_sequences") == lender.user_ids("behavior_features") <= kept
     again = lender.run("after", until="ingest_events")
     outcome = again.outcome("ingest_events")
     assert outcome is not None

@@ -12,7 +12,7 @@ from zigong.evaluation import metrics
 from zigong.evaluation.baselines import fit_baselines
 from zigong.evaluation.boosting import Labelled, Predictor, boosted_trees
 from zigong.evaluation.feature_space import aligned, feature_space
-from zigong.evaluation.features import baseline_features
+from zigong.features.baseline import baseline_features
 
 Fitted = tuple[pd.DataFrame, np.ndarray, dict[str, Predictor]]
 

@@ -17,8 +17,8 @@ from zigong.evaluation.boosting import BoostedTrees, Labelled, boosted_trees, tr
 from zigong.evaluation.calibration import calibrated, fit_calibration
 from zigong.evaluation.cards import best_trees
 from zigong.evaluation.feature_space import feature_space
-from zigong.evaluation.features import baseline_features
 from zigong.evaluation.fusion import fit_stack, fused_answers, stacked
+from zigong.features.baseline import baseline_features
 
 RNG = np.random.default_rng(3)
 SIZE = 4000

@@ -83,8 +83,8 @@ def test_the_erasure_is_complete_and_verified_after_a_crash(erased: Erased) -> N
     counted = {table for table, rows in erased.record.rows.items() if rows}
     assert counted >= {
         "behavior_events", "user_profiles", "observation_points", "performance_labels", "user_sequences",
-        "instruction_samples", "dataset_members", "influence_scores", "training_mix", "evaluation_answers",
-        "behavior_card_scores",
+        "instruction_samples", "behavior_features", "dataset_members", "influence_scores", "training_mix",
+        "evaluation_answers", "behavior_card_scores",
     }  # fmt: skip
     assert {"removed", "rewritten"} <= erased.record.files.keys()
     assert not list(Path(erased.finished.root, "_erasures").glob("*.keys"))

@@ -14,9 +14,9 @@ from deltalake import DeltaTable
 from tests.support.finished import FinishedRun
 from zigong.dataset.samples import PROMPT_KEYS
 from zigong.evaluation.calibration import log_odds
-from zigong.evaluation.event_arrays import row_of_items
 from zigong.evaluation.reasons import COLUMNS, Explained, OpenedCard
 from zigong.evaluation.removal import removals, without_events
+from zigong.features.event_arrays import row_of_items
 from zigong.release.serving import fused_part, published_sequences, required_champion
 from zigong.runs.job import Job
 

@@ -50,6 +50,7 @@ def former_at(root: Path, *, finished: int = len(NAMES)) -> Run:
         ("source.simulation.users=500", "ingest_events"),
         ("as_of=2023-08-03", "build_labels"),
         ("instructions.max_events=20", "build_sequences"),
+        ("instructions.currency=EUR", "build_sequences"),
         ("agent.context_length=256", "build_instructions"),
         ("agent.epochs=2", "train_agent"),
         ("gate.min_mcc=0.1", "release_model"),

@@ -14,7 +14,7 @@ from zigong.recipe import load_recipe
 from zigong.runs.handover import Dataset, FinalModel, TrainedBase, TrainingMix
 from zigong.runs.run import Run, open_run
 
-PINNED = ("dataset_members", "instruction_samples", "user_sequences", "training_mix")
+PINNED = ("dataset_members", "instruction_samples", "user_sequences", "behavior_features", "training_mix")
 
 
 def copied_lake(finished: FinishedRun, folder: Path) -> Path:

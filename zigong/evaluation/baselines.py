@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import torch
 from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
@@ -21,18 +20,10 @@ from zigong.dataset.samples import of_task
 from zigong.errors import DataError
 from zigong.evaluation.boosting import BoostedTrees, Labelled, Predictor, boosted_trees
 from zigong.evaluation.feature_space import FeatureSpace, aligned, feature_space
-from zigong.evaluation.features import (
-    LOANS,
-    PROFILE,
-    SEQUENCE_COLUMNS,
-    STATUS,
-    baseline_features,
-    is_of_other_loans,
-)
-from zigong.evaluation.member_sequences import sequences_of_members
+from zigong.evaluation.published_features import PublishedFeatures
 from zigong.evaluation.recurrent import fit_recurrent, recurrent_answers
+from zigong.features.names import LOANS, PROFILE, STATUS, is_of_other_loans
 from zigong.instructions.tasks import main_task
-from zigong.recipe.source import source_mapping
 from zigong.runs.job import Job
 from zigong.tokens.samples import Samples
 
@@ -94,20 +85,13 @@ def _recurrent(job: Job, train: pa.Table, held_out: pa.Table, selects: NDArray[n
 
 
 def features_of_members(job: Job, members: pa.Table) -> pd.DataFrame:
-    """The baseline features of members of the run's dataset, in their order.
+    """The published features of members of the run's dataset, in their order.
 
     Args:
         job: the job that reads the tables.
         members: rows of dataset_members.
     """
-    recipe = job.recipe
-    ours = (ds.field("population") == job.population) & ds.field("observation_date").isin(
-        members["observation_date"].unique()
-    )
-    columns = ["user_id", "loan_id", "observation_date", *SEQUENCE_COLUMNS]
-    sequences = sequences_of_members(job.arrow("user_sequences", columns, where=ours), members)
-    outcomes, currency = source_mapping(recipe).outcome_events, recipe.instructions.currency
-    return baseline_features(sequences, outcomes, recipe.business_timezone, currency)
+    return PublishedFeatures.of(job).read(members)
 
 
 def fit_baselines(train: Labelled, stop: Labelled | None, seed: int) -> dict[str, Predictor]:

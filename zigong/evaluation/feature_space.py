@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from zigong.evaluation.features import OTHER, PROFILE, STATUS
+from zigong.features.names import OTHER, PROFILE, STATUS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -21,8 +22,9 @@ from scipy.special import expit
 from zigong.errors import DataError
 from zigong.evaluation.boosting import BoostedTrees
 from zigong.evaluation.calibration import log_odds
-from zigong.evaluation.features import SEQUENCE_COLUMNS, baseline_features
+from zigong.evaluation.published_features import PublishedFeatures
 from zigong.evaluation.published_sequences import PublishedSequences
+from zigong.features.baseline import SEQUENCE_COLUMNS, baseline_features
 from zigong.files.digests import combined_digest
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.training.file_digests import FileDigests
@@ -130,12 +132,15 @@ class FusedPart:
         folder: the folder of the trees' files.
         prompts: settings of the language model, whose history, time zone and currency the features share.
         sequences: the sequences of the features.
+        features: the published features, where they were computed with the settings of this card; else the workers
+            compute them from the sequences.
     """
 
     fusion: Fusion
     folder: Path
     prompts: PromptSpec
     sequences: PublishedSequences
+    features: PublishedFeatures | None = None
 
     def open(self) -> OpenedFusion:
         """Loads the trees.
@@ -165,9 +170,13 @@ class OpenedFusion:
         if not len(prompts):
             return answers
         part, answers = self.part, answers.sort_by("sample_id")
-        read = part.sequences.under(part.sequences.read(shard, SEQUENCE_COLUMNS, keys=prompts), part.prompts)
         p_model = np.nan_to_num(answers["p_bad"].to_numpy(), nan=0.5)
-        return fused_answers(answers, self.of_both(p_model, read), part.prompts.template.choices)
+        if part.features is not None:
+            p_bad = self._with_trees(p_model, part.features.read(prompts, shard=shard))
+        else:
+            read = part.sequences.under(part.sequences.read(shard, SEQUENCE_COLUMNS, keys=prompts), part.prompts)
+            p_bad = self.of_both(p_model, read)
+        return fused_answers(answers, p_bad, part.prompts.template.choices)
 
     def of_both(self, p_model: Floats, sequences: pa.Table) -> Floats:
         """Probabilities of both parts together.
@@ -179,4 +188,7 @@ class OpenedFusion:
         part = self.part
         currency, timezone = part.prompts.settings.currency, part.prompts.timezone
         features = baseline_features(sequences, part.fusion.outcome_events, timezone, currency)
-        return stacked(part.fusion.stack, p_model, self.trees(features))
+        return self._with_trees(p_model, features)
+
+    def _with_trees(self, p_model: Floats, features: pd.DataFrame) -> Floats:
+        return stacked(self.part.fusion.stack, p_model, self.trees(features))

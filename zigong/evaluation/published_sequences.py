@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from zigong.dataset.samples import in_shard
-from zigong.evaluation.member_sequences import sequences_of_members
+from zigong.evaluation.member_rows import rows_of_members
 from zigong.evaluation.refolding import HistoryPolicy, refolded
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.lakehouse.paths import LakehousePaths
@@ -61,7 +61,7 @@ class PublishedSequences:
             here &= ds.field("observation_date").isin(keys["observation_date"].unique())
         read = tuple(dict.fromkeys((*_NEEDED, *columns)))
         found = arrow_pinned(LakehousePaths(root=self.root), "user_sequences", self.version, columns=read, where=here)
-        return found if keys is None else sequences_of_members(found, keys)
+        return found if keys is None else rows_of_members(found, keys, table="user_sequences")
 
     def under(self, sequences: pa.Table, prompts: PromptSpec) -> pa.Table:
         """Sequences as a model reads them, whose prompts may keep fewer events.

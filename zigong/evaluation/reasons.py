@@ -21,13 +21,13 @@ from zigong.console import progress
 from zigong.dataset.samples import members_in, partition_shards
 from zigong.evaluation.asked_model import AskedModel, ModelFolders, OpenedModel
 from zigong.evaluation.calibration import Calibration, calibrated, log_odds
-from zigong.evaluation.features import SEQUENCE_COLUMNS
 from zigong.evaluation.fusion import Floats, FusedPart
 from zigong.evaluation.prompt_sources import READ, input_ids_of
 from zigong.evaluation.published_sequences import PublishedSequences
 from zigong.evaluation.removal import removals
 from zigong.fanout.shards import map_shards
 from zigong.fanout.staged import staged_rows
+from zigong.features.baseline import SEQUENCE_COLUMNS
 from zigong.files.digests import json_digest
 from zigong.recipe import Recipe
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from zigong.evaluation.event_arrays import Flags, Ints, integers, row_of_items
+from zigong.features.event_arrays import Flags, Ints, integers, row_of_items
 
 EVENTS, OTHER_LOANS, PROFILE = "events", "other_loans", "profile"
 

@@ -10,6 +10,8 @@ from types import ModuleType
 
 from schemas.contracts import table_contract
 from zigong.behavior import sequences, timeline
+from zigong.features import baseline, event_arrays, names, table
+from zigong.features.settings import FEATURE_TABLE
 from zigong.lakehouse import business_time
 
 
@@ -24,8 +26,13 @@ def sequences_method(*, timezone: str, max_events: int, policy_id: str) -> str:
     return _digest("user_sequences", (business_time, timeline, sequences), **settings)
 
 
-def _digest(table: str, modules: tuple[ModuleType, ...], **settings: object) -> str:
+def features_method(**settings: object) -> str:
+    """The digest of how features are built, by the settings that they depend on."""
+    return _digest(FEATURE_TABLE, (event_arrays, names, baseline, table), **settings)
+
+
+def _digest(name: str, modules: tuple[ModuleType, ...], **settings: object) -> str:
     """The digest of the settings, the contract and the source code, so that no code change is missed."""
     code = [inspect.getsource(module) for module in modules]
-    content = json.dumps([settings, table_contract(table).digest, code], sort_keys=True)
+    content = json.dumps([settings, table_contract(name).digest, code], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()

@@ -8,9 +8,9 @@ from pyspark.sql import functions as F
 from zigong.behavior.sequences import user_sequences
 from zigong.incremental.known import EVENTS, of_source
 from zigong.incremental.method import sequences_method
+from zigong.incremental.rebuild import rebuild
 from zigong.incremental.state import known_timelines
 from zigong.incremental.touched import POINTS, PROFILES, RebuildPlan, plan_rebuild
-from zigong.lakehouse.commits import COMMIT_ATTEMPTS, StaleRowsError
 from zigong.lakehouse.fence import Basis
 from zigong.lakehouse.lineage import Lineage
 from zigong.lakehouse.tables import open_pinned
@@ -57,18 +57,7 @@ def rebuild_sequences(job: Job, dates: ObservationDates) -> None:
         ConflictError: every attempt lost to other writers.
     """
     due = sequences_lineage(job, dates)
-    for attempt in range(COMMIT_ATTEMPTS):
-        plan = plan_rebuild(job, SEQUENCES, due)
-        if not plan.predicate and plan.published is not None:
-            return job.keep(SEQUENCES, plan.published)
-        try:
-            _publish(job, plan, due)
-        except StaleRowsError:
-            if attempt == COMMIT_ATTEMPTS - 1:
-                raise
-        else:
-            return None
-    return None
+    rebuild(job, SEQUENCES, lambda: plan_rebuild(job, SEQUENCES, due), lambda plan: _publish(job, plan, due))
 
 
 def _publish(job: Job, plan: RebuildPlan, due: Lineage) -> None:

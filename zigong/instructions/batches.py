@@ -25,17 +25,20 @@ def event_lists(fields: Sequence[str]) -> list[Column]:
     return [(loans if name == "loan" else F.col(f"events.{name}")).alias(name) for name in fields]
 
 
-def in_batches(opened: Callable[[], InBatches]) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def in_batches(
+    opened: Callable[[], InBatches], *, sized_by: str = "event_at"
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """Splits Spark's batches into parts of a bounded number of events and maps each with ``opened()``.
 
     Args:
         opened: called once on the worker; returns the function that maps a part.
+        sized_by: a list column with an item per event.
     """
 
     def transform(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         render = opened()
         for batch in batches:
-            events = pc.list_value_length(batch["event_at"]).fill_null(0).to_numpy(zero_copy_only=False)
+            events = pc.list_value_length(batch[sized_by]).fill_null(0).to_numpy(zero_copy_only=False)
             for part in intervals(events, EVENTS_OF_A_BATCH):
                 yield from render(batch.slice(part.start, part.stop - part.start))
 

@@ -18,12 +18,13 @@ from zigong.evaluation.answering import answered
 from zigong.evaluation.asked_model import AskedModel
 from zigong.evaluation.calibration import Floats, calibrated
 from zigong.evaluation.prompt_sources import ModelPrompts, SamplePrompts, SequencePrompts
+from zigong.evaluation.published_features import PublishedFeatures
 from zigong.evaluation.published_sequences import PublishedSequences
 from zigong.evaluation.reasons import REASONS, Explained, reasons_of_clients
 from zigong.recipe import Recipe
 from zigong.release.registry import Champion
 from zigong.release.scaling import card_scores
-from zigong.release.serving import fused_part, published_sequences, run_prompts
+from zigong.release.serving import fused_part, published_features, published_sequences, run_prompts
 from zigong.runs.job import Job
 
 KEYS = ["sample_id", "population", "user_id", "loan_id", "observation_at", "observation_date", "user_bucket"]
@@ -51,11 +52,13 @@ class Book:
         clients: columns KEYS, sorted by sample_id.
         prompts: the model's prompts about them.
         sequences: what they did.
+        features: their features, if the run has built them.
     """
 
     clients: pa.Table
     prompts: ModelPrompts
     sequences: PublishedSequences
+    features: PublishedFeatures | None
 
 
 def book_of(job: Job, asked: AskedModel, day: date, *, tokenizer: str) -> Book:
@@ -96,7 +99,9 @@ def book_of(job: Job, asked: AskedModel, day: date, *, tokenizer: str) -> Book:
         raise DataError(
             f"no client is observed at {day}", action="build labels, sequences and instructions for that date"
         )
-    return Book(clients=clients.sort_by("sample_id"), prompts=prompts, sequences=sequences)
+    return Book(
+        clients=clients.sort_by("sample_id"), prompts=prompts, sequences=sequences, features=published_features(job)
+    )
 
 
 def scored_book(serving: Champion, book: Book, *, recipe: Recipe, stage: Path) -> CardScores:
@@ -111,7 +116,7 @@ def scored_book(serving: Champion, book: Book, *, recipe: Recipe, stage: Path) -
         recipe=recipe,
         stage=stage,
         label="scores",
-        fused=fused_part(serving, book.sequences),
+        fused=fused_part(serving, book.sequences, book.features),
     )
     fits = rows["p_bad"].is_valid()
     too_long, clients = len(rows) - (pc.sum(fits).as_py() or 0), book.clients.filter(fits)

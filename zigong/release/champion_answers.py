@@ -14,7 +14,7 @@ from zigong.instructions.currencies import require_one_currency
 from zigong.instructions.event_types import event_types
 from zigong.release.model import require_unseen
 from zigong.release.registry import champion
-from zigong.release.serving import fused_part, published_sequences, registry_of
+from zigong.release.serving import fused_part, published_features, published_sequences, registry_of
 from zigong.runs.dates import ObservationDates
 from zigong.runs.job import Job
 
@@ -58,5 +58,5 @@ def champion_answers(
         sequences=published_sequences(job),
     )
     stage = job.stage("evaluation_answers_of_champion")
-    fused = fused_part(current, published_sequences(job))
+    fused = fused_part(current, published_sequences(job), published_features(job))
     return {name: model_answers(name, asked, folders, prompts, members, recipe=job.recipe, stage=stage, fused=fused)}

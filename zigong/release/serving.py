@@ -7,8 +7,10 @@ from pathlib import Path
 
 from zigong.errors import ConfigError, DataError
 from zigong.evaluation.fusion import FusedPart
+from zigong.evaluation.published_features import PublishedFeatures
 from zigong.evaluation.published_sequences import PublishedSequences
 from zigong.evaluation.refolding import HistoryPolicy
+from zigong.features.settings import FeatureSettings
 from zigong.instructions.numbers import NumberWords, words_from_text
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.lakehouse.paths import LakehousePaths
@@ -41,12 +43,35 @@ def published_sequences(job: Job) -> PublishedSequences:
     )
 
 
-def fused_part(champion: Champion, sequences: PublishedSequences) -> FusedPart | None:
-    """The trees of a champion, with the sequences that it is asked about; None where the model alone is the card."""
+def published_features(job: Job) -> PublishedFeatures | None:
+    """The features that a job's run has built; None if it has not."""
+    built = job.run.outcome("build_features")
+    return None if built is None or built.code else PublishedFeatures.of(job)
+
+
+def fused_part(
+    champion: Champion, sequences: PublishedSequences, features: PublishedFeatures | None = None
+) -> FusedPart | None:
+    """The trees of a champion, with the sequences that it is asked about; None where the model alone is the card.
+
+    A champion of another recipe may read longer histories, or state other outcome events, time zone or currency: its
+    features are then computed from the sequences.
+
+    Args:
+        features: features of the same sequences, if there are any.
+    """
     fusion, folder = champion.model.fusion, champion.folders.trees
     if fusion is None or folder is None:
         return None
-    return FusedPart(fusion=fusion, folder=folder, prompts=champion.model.asked.prompts, sequences=sequences)
+    prompts = champion.model.asked.prompts
+    own = FeatureSettings(
+        outcome_events=tuple(sorted(fusion.outcome_events)),
+        timezone=prompts.timezone,
+        currency=prompts.settings.currency,
+        max_events=prompts.settings.max_events,
+    )
+    usable = features if features is not None and features.settings == own else None
+    return FusedPart(fusion=fusion, folder=folder, prompts=prompts, sequences=sequences, features=usable)
 
 
 def required_champion(recipe: Recipe, reasons: Sequence[str] = ()) -> Champion:

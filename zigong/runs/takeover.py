@@ -30,6 +30,7 @@ FIRST_READERS: dict[str, str] = {
     "labels": "build_labels",
     "instructions": "fit_numbers",
     "instructions.max_events": "build_sequences",
+    "instructions.currency": "build_sequences",
     "base": "build_base",
     "seed": "build_base",
     "split": "fit_numbers",

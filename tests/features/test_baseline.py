@@ -9,9 +9,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from schemas.contracts import table_contract
+from tests.support.finished import REPOSITORY
 from tests.support.sequence_rows import OUTCOMES, SHANGHAI, Event, Row, make_event, random_rows, sequence_table
 from zigong.errors import DataError
-from zigong.evaluation.features import FEATURES, LAGS, NO_STATUS, baseline_features, is_of_other_loans
+from zigong.features.baseline import baseline_features, feature_rows
+from zigong.features.frame import FEATURE_COLUMNS, features_of
+from zigong.features.names import FEATURES, LAGS, NO_STATUS, describe, is_of_other_loans, kind_of
 
 
 def _naive_features(t: datetime, profile: dict[str, str], events: list[Event], kinds: list[str]) -> dict[str, object]:
@@ -138,17 +142,81 @@ def test_events_that_happen_or_become_known_at_t_or_later_change_no_feature() ->
     pd.testing.assert_frame_equal(before, after.assign(known_events=before["known_events"]))
 
 
-def test_every_column_is_in_the_list_of_features() -> None:
-    words = {"EVENT": "(late|call|on_time|loan)", "WINDOW": "(1m|3m|6m|12m|24m|all)", "_KEY": "_(city|income)"}
-    words |= {"_CURRENCY": "(_USD)?", "_K": r"_\d+", "_D": "_(1|30)"}
-    patterns = {name: re.sub("|".join(words), lambda found: words[found.group()], name) for name in FEATURES}
+def _of_any_kind() -> list[str]:
+    """Names of features of every kind: those of clients, of loans and of other loans, with two currencies."""
+    opened = make_event("loan", datetime(2023, 12, 1, tzinfo=UTC), None, "3")
+    dollars = _in_dollars([opened, opened | {"loan": 2}])
     of_client = baseline_features(sequence_table(random_rows(4, users=30)), OUTCOMES, SHANGHAI)
-    of_loan = _of_loan_1([_loan_event(1, 11, 0), make_event("loan", datetime(2023, 12, 1, tzinfo=UTC), None, "3")])
-    other = _of_loan_1([make_event("loan", datetime(2023, 12, 1, tzinfo=UTC), None, "3") | {"loan": 2}])
-    found = {*of_client.columns, *of_loan.index, *other.index}
-    matched = {name: [key for key, pattern in patterns.items() if re.fullmatch(pattern, name)] for name in found}
-    assert {name for name, keys in matched.items() if len(keys) != 1} == set()
-    assert {key for keys in matched.values() for key in keys} == set(FEATURES)
+    of_loan = _of_loan_1([_loan_event(1, 11, 0), opened])
+    return [*of_client.columns, *of_loan.index, *dollars.columns]
+
+
+def _in_dollars(events: list[Event]) -> pd.DataFrame:
+    rows: list[Row] = [(datetime(2024, 1, 1, tzinfo=UTC), {}, [event | {"currency": "USD"} for event in events])]
+    table = sequence_table(rows).set_column(6, "loan", pa.array([1], pa.int32()))
+    return baseline_features(table, OUTCOMES, "UTC", "EUR")
+
+
+def test_every_feature_has_one_kind_and_a_description_and_every_kind_exists() -> None:
+    names = _of_any_kind()
+    assert {name for name in names if [bool(k.pattern.fullmatch(name)) for k in FEATURES].count(True) != 1} == set()
+    assert {kind_of(name).form for name in names} == {kind.form for kind in FEATURES}
+    left = {name: describe(name) for name in names if re.search(r"EVENT|CURRENCY|WINDOW|MONTHS|KEY|K,", describe(name))}
+    assert left == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "meaning"),
+    [
+        ("count_late_payment_3m", "events of type late_payment in the last 3 calendar months (events)"),
+        ("count_late_1m", "events of type late in the last calendar month (events)"),
+        ("max_dpd_all", "largest days past due in the whole history (days)"),
+        ("amount_loan_3m", "sum of the amounts of type loan in the last 3 calendar months (the main currency)"),
+        (
+            "other_amount_loan_USD_3m",
+            "sum of the amounts of type loan of the other loans in the last 3 calendar months (USD)",
+        ),
+        ("dpd_lag_2", "days past due of outcome event 2, counted from the last one (days)"),
+    ],
+)
+def test_a_description_states_event_type_window_and_unit(name: str, meaning: str) -> None:
+    assert describe(name) == meaning
+
+
+def test_the_page_and_the_contract_have_every_kind_of_feature() -> None:
+    page = (REPOSITORY / "docs" / "features.md").read_text(encoding="utf-8").splitlines()
+    lines = [f"| `{kind.form}` | {kind.unit} | {kind.meaning} | `{kind.column}` |" for kind in FEATURES]
+    start = page.index(lines[0])
+    assert page[start : start + len(lines)] == lines
+    columns = table_contract("behavior_features").column_names
+    assert [name for name in columns if name in FEATURE_COLUMNS] == list(FEATURE_COLUMNS)
+    held = {re.split(r"[.\[]", kind.column)[0] for kind in FEATURES}
+    single = {kind_of(name).column for name in FEATURE_COLUMNS if name not in held}
+    assert held == {name for name in FEATURE_COLUMNS if name in held} | single
+
+
+def test_a_name_of_no_feature_is_refused() -> None:
+    with pytest.raises(DataError, match="no baseline feature is called 'count_late_all'"):
+        describe("count_late_all")
+
+
+def test_a_row_of_the_table_is_the_same_alone_and_among_others_and_gives_back_the_features() -> None:
+    """The service computes one row, Spark computes batches and models read any selection of them."""
+    of_client = sequence_table(random_rows(6, users=60))
+    loans = [[None if i % 3 == 0 else 1 + i % 4 for i in range(len(e))] for e in of_client["events"].to_pylist()]
+    of_loan = (
+        of_client.set_column(4, "event_loans", pa.array(loans, pa.list_(pa.int32())))
+        .set_column(5, "loans", pa.array([4] * 60, pa.int32()))
+        .set_column(6, "loan", pa.array([1] * 60, pa.int32()))
+    )
+    for table in (of_client, of_loan):
+        together = feature_rows(table, OUTCOMES, SHANGHAI)
+        assert together.column_names == list(FEATURE_COLUMNS)
+        alone = pa.concat_tables([feature_rows(table.slice(i, 1), OUTCOMES, SHANGHAI) for i in range(60)])
+        assert alone.to_pylist() == together.to_pylist()
+        chosen = pa.array([50, 3, 17])
+        expected = baseline_features(table.take(chosen), OUTCOMES, SHANGHAI)
+        pd.testing.assert_frame_equal(features_of(alone.take(chosen)), expected, check_exact=True)
 
 
 def test_amounts_are_summed_per_currency_and_several_without_a_main_one_are_refused() -> None:

@@ -85,8 +85,8 @@ def flattened(sequences: pa.Table, timezone: str, currency: str | None) -> Event
         row=row,
         type_code=codes.astype(np.int64),
         types=tuple(str(name) for name in types),
-        days_past_due=_decimal(field("days_past_due")),
-        amount=np.nan_to_num(_decimal(amount)),
+        days_past_due=decimals(field("days_past_due")),
+        amount=np.nan_to_num(decimals(amount)),
         currency=stated,
         currencies=currencies,
         event_at=happened[before],
@@ -136,6 +136,6 @@ def _month(column: pa.ChunkedArray, timezone: str) -> Ints:
     return integers(pc.year(local)) * 12 + integers(pc.month(local))
 
 
-def _decimal(column: pa.ChunkedArray) -> Floats:
-    """Nulls become NaN."""
+def decimals(column: pa.ChunkedArray) -> Floats:
+    """A column of numbers as float64; nulls become NaN."""
     return np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float64)
