@@ -111,7 +111,7 @@ STEPS: tuple[Step, ...] = (
     Step(
         name="evaluate_model",
         engine=RAY,
-        reads=("instruction_samples", "dataset_members", "user_sequences"),
+        reads=("instruction_samples", "dataset_members", "user_sequences", "performance_labels"),
         writes=("evaluation_answers", "evaluation_metrics"),
         takes=("TrainedBase", "Dataset", "FinalModel"),
         leaves=("FusedCard",),
@@ -119,7 +119,7 @@ STEPS: tuple[Step, ...] = (
     Step(
         name="release_model",
         engine=LOCAL,
-        reads=("evaluation_answers", "evaluation_metrics", "dataset_members"),
+        reads=("evaluation_answers", "evaluation_metrics", "dataset_members", "performance_labels"),
         writes=("releases",),
         takes=("TrainedBase", "Dataset", "DatasetVerdict", "FinalModel", "FusedCard"),
         leaves=("GateDecision",),

@@ -12,6 +12,7 @@ import pytest
 from zigong.errors import ConfigError, DataError
 from zigong.evaluation.asked_model import AskedModel
 from zigong.evaluation.calibration import Calibration
+from zigong.evaluation.horizons import AskedHorizon
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.recipe import Auxiliary, Card, Horizon, Instructions, Split
 from zigong.release.model import Model, model_as_text, model_from_text, require_unseen
@@ -49,6 +50,11 @@ MODEL = Model(
         question=PROMPTS.question_lines,
         choices=PROMPTS.template.choices,
     ),
+    further=(
+        AskedHorizon(
+            horizon=Horizon(window_months=6, dpd_threshold=60), calibration=Calibration(intercept=0.1, slope=1 / 7)
+        ),
+    ),
     calibration=Calibration(intercept=-0.1 - 0.2, slope=1 / 3),
     threshold=0.1 + 0.2,
     card=Card(base_score=650, base_odds=15, pdo=40),
@@ -71,9 +77,9 @@ def test_the_file_contains_every_field_of_the_value_and_a_schema_version() -> No
     assert content["asked"]["prompts"]["settings"] == PROMPTS.settings.model_dump(mode="json")
 
 
-@pytest.mark.parametrize("version", [None, 0, 2, 5, "4"])
+@pytest.mark.parametrize("version", [None, 0, 2, 6, "5"])
 def test_another_schema_version_is_rejected_with_the_next_action(version: object) -> None:
-    with pytest.raises(DataError, match=r"lake/serving\.json: expected schema version 4") as error:
+    with pytest.raises(DataError, match=r"lake/serving\.json: expected schema version 5") as error:
         model_from_text(changed(schema_version=version), origin="lake/serving.json")
     assert "registry.model_name" in error.value.action
 
@@ -96,10 +102,13 @@ def test_a_file_with_missing_or_additional_content_is_rejected(text: str, wrong:
         model_from_text(text, origin="x")
 
 
-def test_a_model_registered_without_its_newest_training_date_is_read_without_one() -> None:
-    former = json.loads(changed(schema_version=3))
+def test_a_model_registered_without_newest_training_date_or_further_horizons_is_read_without_them() -> None:
+    former = json.loads(changed(schema_version=4))
+    del former["further"]
+    assert model_from_text(json.dumps(former), origin="x") == replace(MODEL, further=())
     del former["trained_until"]
-    assert model_from_text(json.dumps(former), origin="x") == replace(MODEL, trained_until=None)
+    older = json.dumps({**former, "schema_version": 3})
+    assert model_from_text(older, origin="x") == replace(MODEL, further=(), trained_until=None)
 
 
 def test_a_model_is_not_compared_on_dates_that_it_was_trained_on() -> None:

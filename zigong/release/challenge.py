@@ -13,6 +13,7 @@ from zigong.evaluation.asked_model import AskedModel, ModelFolders
 from zigong.evaluation.calibration import Calibration, calibrated, fit_calibration
 from zigong.evaluation.fusion import Fusion
 from zigong.evaluation.held_out import flat_figures
+from zigong.evaluation.horizons import AskedHorizon
 from zigong.evaluation.measured import ModelFigures
 from zigong.evaluation.slice_figures import fairness_warnings
 from zigong.evaluation.unadapted import CHANGE
@@ -121,7 +122,14 @@ def _ending(champion: Model | None, retrain_by: Mapping[str, str]) -> Ending | N
 
 
 def candidate_of(
-    challenge: Challenge, folders: ModelFolders, run: Run, *, dataset_id: str, mix_id: str, fusion: Fusion | None
+    challenge: Challenge,
+    folders: ModelFolders,
+    run: Run,
+    *,
+    dataset_id: str,
+    mix_id: str,
+    fusion: Fusion | None,
+    further: Sequence[AskedHorizon] = (),
 ) -> Candidate:
     """The challenger in the form in which it is registered.
 
@@ -132,6 +140,7 @@ def candidate_of(
         dataset_id: id of its dataset.
         mix_id: id of its training mix.
         fusion: trees and weights of a fused card.
+        further: horizons that it is also asked about.
     """
     recipe, measured = run.recipe, challenge.measured
     model = Model(
@@ -144,6 +153,7 @@ def candidate_of(
         trained_until=recipe.observations.train.dates()[-1],
         asked=AskedModel.of(PromptSpec.of_recipe(recipe), folders),
         fusion=fusion,
+        further=tuple(further),
         calibration=challenge.calibration,
         threshold=challenge.threshold,
         card=recipe.card,
