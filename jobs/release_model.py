@@ -52,7 +52,7 @@ def release_model(job: Job) -> None:
                 dataset_id=dataset_id,
                 mix_id=final.trained_on,
                 fusion=fusion_of(fused) if fused else None,
-                further=released_horizons(job, members, answers, card),
+                further=released_horizons(job, members, answers, card, challenge.calibration),
             ),
         )
     row = release_row(challenge, run.run_id, before=current, released=released)

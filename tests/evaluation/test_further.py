@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from tests.support.finished import TINY
-from zigong.evaluation.calibration import Calibration, calibrated, fit_calibration
 from zigong.evaluation.further import HeldOutHorizon, asked_horizons, further_labels, held_out_horizons, horizon_figures
+from zigong.evaluation.fusion import fit_stack, stacked
 from zigong.evaluation.horizons import horizon_lists
 from zigong.evaluation.metrics import auc, brier, log_loss
 from zigong.recipe import Horizon, load_recipe
@@ -68,13 +68,8 @@ def drawn() -> tuple[pa.Table, pa.Table, pa.Table, np.ndarray, np.ndarray]:
     ]
     p_bad = 1 / (1 + np.exp(-np.column_stack([risk, 2 * risk + random.normal(size=len(risk))])))
     answers = pa.table({"horizons": horizon_lists([TWO, SHORT], p_bad)})
-    return (
-        members,
-        pa.Table.from_pylist(rows),
-        answers,
-        p_bad,
-        calibrated(Calibration(intercept=0, slope=1), p_bad[:, 0] * 0.8),
-    )
+    p_main = 1 / (1 + np.exp(-3 * risk))  # too extreme: above the calibrated answers only where the risk is high
+    return members, pa.Table.from_pylist(rows), answers, p_bad, p_main
 
 
 def test_figures_are_those_of_the_calibrated_and_agreed_answers(drawn: Any) -> None:
@@ -84,7 +79,8 @@ def test_figures_are_those_of_the_calibrated_and_agreed_answers(drawn: Any) -> N
     split = np.asarray(members["split"])
     truth = further_labels(members, labels, RECIPE)[:, 1].astype(int)
     select, oot = split == "select", split == "oot"
-    own = calibrated(fit_calibration(p_bad[select, 1], truth[select]), p_bad[:, 1])
+    stack = fit_stack(p_bad[select, 1], p_main[select], truth[select])
+    own = stacked(stack, p_bad[:, 1], p_main)
     agreed = np.maximum(own, p_main)  # 10 days late is no less likely than 30
     named = {(item.slice, item.split, item.metric): item for item in figures}
     for metric, measure in (("auc", auc), ("brier", brier), ("log_loss", log_loss)):
@@ -96,12 +92,15 @@ def test_figures_are_those_of_the_calibrated_and_agreed_answers(drawn: Any) -> N
     assert 0 < named["horizon=1m10dpd", "oot", "corrected"].value < 1
     assert named["horizon=1m10dpd", "oot", "labelled"].value == 1
     assert not any(item.slice == "horizon=2m30dpd" for item in figures)
-    assert [asked.horizon for asked in asked_horizons(held)] == [SHORT]  # no May label of two months may be used
+    assert [asked.horizon for asked in asked_horizons(held, p_main)] == [
+        SHORT
+    ]  # no May label of two months may be used
 
 
 def test_a_horizon_without_answers_or_of_one_class_has_no_calibration() -> None:
     splits = np.array(["select", "select", "oot"])
     one = HeldOutHorizon(horizon=TWO, splits=splits, labels=np.array([0.0, 1, 1]), p_bad=np.array([0.1, np.nan, 0.3]))
-    assert one.calibrated_on_select() is None
+    p_main = np.array([0.1, 0.2, 0.3])
+    assert one.calibrated_on_select(p_main) is None
     both = HeldOutHorizon(horizon=TWO, splits=splits, labels=np.array([0.0, 1, 1]), p_bad=np.array([0.1, 0.2, 0.3]))
-    assert both.calibrated_on_select() is not None
+    assert both.calibrated_on_select(p_main) is not None

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from zigong.errors import DataError
-from zigong.evaluation.calibration import Calibration, calibrated
 from zigong.evaluation.horizons import (
     HORIZONS,
     AskedHorizon,
@@ -99,12 +98,15 @@ def test_answers_of_a_column_are_read_by_window_and_threshold_wherever_they_are_
 
 
 def test_each_horizon_has_its_own_calibration_before_it_is_compared() -> None:
-    same, doubled = Calibration(intercept=0, slope=1), Calibration(intercept=0, slope=2)
-    further = [AskedHorizon(horizon=THREE, calibration=doubled), AskedHorizon(horizon=TWELVE, calibration=same)]
+    further = [
+        AskedHorizon(horizon=THREE, intercept=0, own=2, first=0),
+        AskedHorizon(horizon=TWELVE, intercept=0, own=1, first=0.5),
+    ]
     column = pa.chunked_array([horizon_lists([THREE, TWELVE], np.array([[0.2, 0.6], [0.7, 0.6]]))])
     found = served_horizons(SIX, further, np.array([0.5, 0.8]), column)
-    odds = calibrated(doubled, np.array([0.2, 0.7]))
-    np.testing.assert_allclose(found, [[odds[0], 0.6], [min(odds[1], 0.8), 0.8]])
+    doubled = [1 / (1 + (0.8 / 0.2) ** 2), 1 / (1 + (0.3 / 0.7) ** 2)]  # .06 and .84, above the .8 of six months
+    with_first = [0.6, 1 / (1 + (0.4 / 0.6) * (0.2 / 0.8) ** 0.5)]  # even odds of six months add nothing; .75, below .8
+    np.testing.assert_allclose(found, [[doubled[0], with_first[0]], [0.8, max(with_first[1], 0.8)]])
 
 
 @pytest.fixture(scope="module")

@@ -51,9 +51,7 @@ MODEL = Model(
         choices=PROMPTS.template.choices,
     ),
     further=(
-        AskedHorizon(
-            horizon=Horizon(window_months=6, dpd_threshold=60), calibration=Calibration(intercept=0.1, slope=1 / 7)
-        ),
+        AskedHorizon(horizon=Horizon(window_months=6, dpd_threshold=60), intercept=0.1 + 0.2, own=1 / 7, first=0.5),
     ),
     calibration=Calibration(intercept=-0.1 - 0.2, slope=1 / 3),
     threshold=0.1 + 0.2,

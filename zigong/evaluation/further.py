@@ -14,7 +14,7 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from zigong.dataset.members import window_closes_before
-from zigong.evaluation.calibration import Floats, fit_calibration
+from zigong.evaluation.calibration import Calibration, Floats, calibrated
 from zigong.evaluation.groups import FEWEST
 from zigong.evaluation.held_out import Figure, Published, part_figures
 from zigong.evaluation.horizons import AskedHorizon, calibrated_horizons, horizon_matrix, monotone
@@ -57,12 +57,16 @@ class HeldOutHorizon:
         """The labels of the measured members of a split."""
         return self.labels[self.measured(split)].astype(np.int64)
 
-    def calibrated_on_select(self) -> AskedHorizon | None:
-        """Its calibration; None if ``select`` lacks a class."""
+    def calibrated_on_select(self, p_main: Floats) -> AskedHorizon | None:
+        """Its calibration; None if ``select`` lacks a class.
+
+        Args:
+            p_main: calibrated probabilities of the card for the first horizon; shape [members].
+        """
         labels, chosen = self.labels_of(SELECT), self.measured(SELECT)
         if not 0 < labels.sum() < len(labels):
             return None
-        return AskedHorizon(horizon=self.horizon, calibration=fit_calibration(self.p_bad[chosen], labels))
+        return AskedHorizon.fitted(self.horizon, self.p_bad[chosen], p_main[chosen], labels)
 
 
 def held_out_horizons(members: pa.Table, answers: pa.Table, labels: pa.Table, recipe: Recipe) -> list[HeldOutHorizon]:
@@ -121,13 +125,20 @@ def _usable(recipe: Recipe, horizon: Horizon, day: date, next_split: date | None
     return recipe.labels.matures(day, horizon) <= limit
 
 
-def asked_horizons(held: Sequence[HeldOutHorizon]) -> list[AskedHorizon]:
-    """The horizons that a card answers, each with its calibration; without those that ``select`` cannot calibrate."""
-    found = [one.calibrated_on_select() for one in held]
+def asked_horizons(held: Sequence[HeldOutHorizon], p_main: Floats) -> list[AskedHorizon]:
+    """The horizons that a card answers, each with its calibration; without those that ``select`` cannot calibrate.
+
+    Args:
+        held: the further horizons of held-out members.
+        p_main: calibrated probabilities of the card for the first horizon; shape [members].
+    """
+    found = [one.calibrated_on_select(p_main) for one in held]
     return [asked for asked in found if asked is not None]
 
 
-def released_horizons(job: Job, members: pa.Table, answers: pa.Table, model_id: str) -> list[AskedHorizon]:
+def released_horizons(
+    job: Job, members: pa.Table, answers: pa.Table, model_id: str, calibration: Calibration
+) -> list[AskedHorizon]:
     """The further horizons of the card that a run releases.
 
     Args:
@@ -135,13 +146,15 @@ def released_horizons(job: Job, members: pa.Table, answers: pa.Table, model_id: 
         members: held-out members, with those of ``select``.
         answers: rows of evaluation_answers of their dataset.
         model_id: the card.
+        calibration: of its answers about the first horizon.
     """
     if not job.recipe.labels.further:
         return []
     select = members.filter(pc.equal(members["split"], SELECT))
     own = answers.filter(pc.equal(answers["model_id"], model_id))
     own = own.take(pc.index_in(select["sample_id"], own["sample_id"]))
-    return asked_horizons(held_out_horizons(select, own, published_labels(job, select), job.recipe))
+    held = held_out_horizons(select, own, published_labels(job, select), job.recipe)
+    return asked_horizons(held, calibrated(calibration, own["p_bad"].to_numpy()))
 
 
 def evaluated_horizons(
@@ -162,7 +175,7 @@ def evaluated_horizons(
     if not recipe.labels.further:
         return []
     held = held_out_horizons(members, answers, published_labels(job, members), recipe)
-    answered = {asked.horizon for asked in asked_horizons(held)}
+    answered = {asked.horizon for asked in asked_horizons(held, p_main)}
     for one in held:
         if one.horizon not in answered:
             job.warn(f"labels.horizons: {one.horizon.name} is not answered: select has no usable label of a class")
@@ -197,11 +210,11 @@ def horizon_figures(
         splits: splits to measure.
         recipe: first horizon, number of resamples, confidence and seed.
     """
-    asked = asked_horizons(held)
+    asked = asked_horizons(held, p_main)
     answered = [one for one in held if one.horizon in {item.horizon for item in asked}]
     if not answered:
         return []
-    own = calibrated_horizons(asked, np.column_stack([one.p_bad for one in answered]))
+    own = calibrated_horizons(asked, np.column_stack([one.p_bad for one in answered]), p_main)
     order = [recipe.labels.horizons[0], *(one.horizon for one in answered)]
     agreed = monotone(order, np.column_stack([p_main, own]))[:, 1:]
     clusters = np.asarray(members[recipe.split.unit])

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from zigong.errors import DataError
-from zigong.evaluation.calibration import Calibration, calibrated
+from zigong.evaluation.fusion import Stack, fit_stack, stacked
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.recipe import Horizon
@@ -27,14 +27,40 @@ HORIZONS = pa.list_(pa.struct([("window_months", pa.int32()), ("dpd_threshold", 
 
 @dataclass(frozen=True, kw_only=True)
 class AskedHorizon:
-    """A further horizon that a model is asked about.
+    """A further horizon that a card is asked about, with its calibration, which is fitted on ``select``.
+
+    Its probability is ``1 / (1 + exp(-(intercept + own * logit(p_own) + first * logit(p_first))))``: what the language
+    model answers about this horizon, and the card's calibrated probability for the first one.
 
     Attributes:
-        calibration: maps p_bad of this question to a probability; fitted on ``select``.
+        own: weight of the language model's answer, 0 or more.
+        first: weight of the first horizon, 0 or more: the trees of a fused card are part of it.
     """
 
     horizon: Horizon
-    calibration: Calibration
+    intercept: float
+    own: float
+    first: float
+
+    @classmethod
+    def fitted(cls, horizon: Horizon, p_own: Floats, p_first: Floats, labels: NDArray[np.integer]) -> AskedHorizon:
+        """Fits the weights by maximum likelihood.
+
+        Args:
+            horizon: the horizon.
+            p_own: answers about it; shape [samples].
+            p_first: calibrated probabilities for the first horizon; shape [samples].
+            labels: 1 = bad by this horizon; shape [samples].
+
+        Raises:
+            DataError: one class is missing.
+        """
+        stack = fit_stack(p_own, p_first, labels)
+        return cls(horizon=horizon, intercept=stack.intercept, own=stack.model, first=stack.trees)
+
+    def calibrated(self, p_own: Floats, p_first: Floats) -> Floats:
+        """Probabilities of bad by this horizon, NaN where there is no answer about it; shape [samples]."""
+        return stacked(Stack(intercept=self.intercept, model=self.own, trees=self.first), p_own, p_first)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,15 +187,15 @@ def monotone(horizons: Sequence[Horizon], p_bad: Floats) -> Floats:
     return found
 
 
-def calibrated_horizons(further: Sequence[AskedHorizon], p_bad: Floats) -> Floats:
+def calibrated_horizons(further: Sequence[AskedHorizon], p_bad: Floats, p_main: Floats) -> Floats:
     """Probabilities of further horizons, each with its own calibration; shape [rows, H].
 
     Args:
-        further: [H] the horizons.
+        further: [H] the horizons, at least one.
         p_bad: answers of the language model; shape [rows, H], NaN where it has none.
+        p_main: calibrated probabilities of the card for the first horizon; shape [rows].
     """
-    columns = [calibrated(asked.calibration, p_bad[:, place]) for place, asked in enumerate(further)]
-    return np.column_stack(columns) if columns else p_bad
+    return np.column_stack([asked.calibrated(p_bad[:, place], p_main) for place, asked in enumerate(further)])
 
 
 def served_horizons(main: Horizon, further: Sequence[AskedHorizon], p_main: Floats, column: pa.ChunkedArray) -> Floats:
@@ -177,10 +203,10 @@ def served_horizons(main: Horizon, further: Sequence[AskedHorizon], p_main: Floa
 
     Args:
         main: the horizon of the card.
-        further: [H] the further horizons.
+        further: [H] the further horizons, at least one.
         p_main: calibrated probabilities of the card; shape [rows].
         column: answers of the language model about further horizons, of the type HORIZONS.
     """
     horizons = [asked.horizon for asked in further]
-    own = calibrated_horizons(further, horizon_matrix(column, horizons))
+    own = calibrated_horizons(further, horizon_matrix(column, horizons), p_main)
     return monotone([main, *horizons], np.column_stack([p_main, own]))[:, 1:]
