@@ -29,7 +29,12 @@ def build_dataset(job: Job) -> None:
     repetitions = dataset.repetitions
     job.leave(Dataset(dataset_id=dataset.dataset_id, repeated_samples=repetitions.sentence(job.recipe.duplicates)))
     unclear = {f"dataset.indeterminate.{split}": rows for split, rows in dataset.indeterminate.items()}
-    job.run.add_metrics({**repetitions.metrics(), **unclear})
+    unused = {
+        f"dataset.{horizon}.{reason}": rows
+        for horizon, reasons in dataset.further.items()
+        for reason, rows in reasons.items()
+    }
+    job.run.add_metrics({**repetitions.metrics(), **unclear, **unused})
     if job.recipe.unlabelled_dates():
         job.run.add_metrics({"dataset.unlabelled": dataset.unlabelled})
     if repetitions.crowded_texts:

@@ -12,7 +12,7 @@ from zigong.runs.launch import main
 def build_instructions(job: Job) -> None:
     """One sample per sequence and question of the recipe's dates; auxiliary ones only in the train split."""
     dates = job.observation_dates()
-    plan = RenderPlan.of(run_prompts(job), str(serving_base(job)))
+    plan = RenderPlan.of(run_prompts(job), str(serving_base(job)), job.recipe.labels.further)
     sequences = job.read("user_sequences").where(dates.predicate)
     trains = split_column(job.recipe) == "train"
     job.publish("instruction_samples", instruction_samples(sequences, plan, trains=trains), cells=dates.predicate)

@@ -8,6 +8,7 @@ from zigong.evaluation.baselines import baselines_of
 from zigong.evaluation.cards import card_answers
 from zigong.evaluation.figures import evaluation_figures
 from zigong.evaluation.free_text import free_text_figures
+from zigong.evaluation.further import evaluated_horizons
 from zigong.evaluation.held_out import Published, exported, metric_rows, shown_names
 from zigong.evaluation.held_out_answers import answer_rows, baseline_answers, model_answers
 from zigong.evaluation.prompt_sources import SamplePrompts
@@ -28,7 +29,12 @@ def evaluate_model(job: Job) -> None:
     folders, dataset_id = ModelFolders(base=serving_base(job), adapter=final.folder), source.dataset_id
     members = source.members(SPLITS)
     asked = AskedModel.of(run_prompts(job), folders)
-    prompts = SamplePrompts(source=source, template=recipe.instructions.template, splits=SPLITS)
+    prompts = SamplePrompts(
+        source=source,
+        template=recipe.instructions.template,
+        horizon=recipe.labels.horizons[0].name,
+        splits=SPLITS,
+    )
     stage = job.stage("evaluation_answers")
     own = model_answers(
         final.model_id,
@@ -39,6 +45,7 @@ def evaluate_model(job: Job) -> None:
         recipe=recipe,
         stage=stage,
         generated=recipe.evaluation.generated,
+        further=recipe.labels.further,
     )
     baselines = baselines_of(job, members)
     card = card_answers(job, final, own, baselines, members, asked.choices)
@@ -57,6 +64,7 @@ def evaluate_model(job: Job) -> None:
     figures = evaluation_figures(members, published, baselines, final=card.model_id, splits=SPLITS, recipe=recipe)
     figures += points_figures(members, models[card.model_id], model_id=card.model_id, splits=SPLITS, card=recipe.card)
     figures.append(change_from_base(job, card.model_id, asked, folders, prompts, own))
+    figures += evaluated_horizons(job, members, card.rows, published.scores[card.model_id], splits=SPLITS)
     rows, cells = metric_rows(figures, dataset_id)
     job.publish("evaluation_metrics", job.frame(rows), cells=cells)
     job.run.add_metrics(exported(figures, members, names=names, held_out=final_split(recipe)))

@@ -6,6 +6,7 @@ import pyarrow.dataset as ds
 from zigong.dataset.members import final_split
 from zigong.evaluation.asked_model import ModelFolders
 from zigong.evaluation.cards import fusion_of
+from zigong.evaluation.further import released_horizons
 from zigong.evaluation.measured import evaluated_model, measured_in
 from zigong.lakehouse.audit_chain import Fact
 from zigong.lakehouse.audit_log import append_facts
@@ -28,11 +29,13 @@ def release_model(job: Job) -> None:
     folders = ModelFolders(
         base=serving_base(job), adapter=final.folder, trees=fused.folder if fused is not None else None
     )
+    answers = job.arrow("evaluation_answers", where=ds.field("dataset_id") == dataset_id)
+    members = job.sample_source().members([SELECT, final_split(recipe)])
     current = champion(registry)
     challenge = decide_challenge(
         measured_in(job, dataset_id=dataset_id, card=card, language_model=final.model_id),
-        job.arrow("evaluation_answers", where=ds.field("dataset_id") == dataset_id),
-        job.sample_source().members([SELECT, final_split(recipe)]),
+        answers,
+        members,
         champion=current.model if current is not None else None,
         recipe=recipe,
         retrain_by=affected_models(job.paths.local()),
@@ -50,6 +53,7 @@ def release_model(job: Job) -> None:
                 dataset_id=dataset_id,
                 mix_id=final.trained_on,
                 fusion=fusion_of(fused) if fused else None,
+                further=released_horizons(job, members, answers, card, challenge.calibration),
             ),
         )
     row = release_row(challenge, run.run_id, before=current, released=released)

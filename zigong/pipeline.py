@@ -125,7 +125,13 @@ STEPS: tuple[Step, ...] = (
     Step(
         name="evaluate_model",
         engine=RAY,
-        reads=("instruction_samples", "dataset_members", "user_sequences", "behavior_features"),
+        reads=(
+            "instruction_samples",
+            "dataset_members",
+            "user_sequences",
+            "behavior_features",
+            "performance_labels",
+        ),
         writes=("evaluation_answers", "evaluation_metrics"),
         takes=("FittedNumbers", "TrainedBase", "Dataset", "FinalModel"),
         leaves=("FusedCard",),
@@ -133,7 +139,7 @@ STEPS: tuple[Step, ...] = (
     Step(
         name="release_model",
         engine=LOCAL,
-        reads=("evaluation_answers", "evaluation_metrics", "dataset_members"),
+        reads=("evaluation_answers", "evaluation_metrics", "dataset_members", "performance_labels"),
         writes=("releases",),
         takes=("FittedNumbers", "TrainedBase", "Dataset", "DatasetVerdict", "FinalModel", "FusedCard"),
         leaves=("GateDecision",),

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from zigong.errors import ConfigError, DataError
 from zigong.evaluation.answering import require_known_words
 from zigong.evaluation.answers import answer_prompts
 from zigong.evaluation.asked_model import AskedModel, ModelFolders, OpenedModel
+from zigong.evaluation.horizons import horizon_matrix
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.recipe import Horizon, Instructions
 from zigong.training.adapters import adapter_digest, load_adapted, new_adapter, save_adapter
@@ -38,7 +40,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> ModelFolders:
     place = tmp_path_factory.mktemp("model")
     folders = ModelFolders(base=place / "base", adapter=place / "adapter")
     template = PROMPTS.template
-    tokenizer = train_tokenizer([WORDS], [*PROMPTS.question_lines, *template.choices])
+    further = [template.ask(Horizon(window_months=months)) for months in (3, 12)]
+    tokenizer = train_tokenizer([WORDS], [*PROMPTS.question_lines, *further, *template.choices])
     timelines = np.random.default_rng(1).integers(3, len(tokenizer), (20, 12)).tolist()
     train_base(timelines, tokenizer, TINY, seed=1, torch_threads=1, folder=folders.base)
     save_adapter(new_adapter(folders.base, LORA, seed=2), folders.adapter)
@@ -115,6 +118,34 @@ def test_prompts_that_fit_are_answered_as_if_alone_and_the_others_have_null_answ
         assert found["p_bad"][number].as_py() == pytest.approx(alone.as_py(), rel=1e-5)
     assert found["sample_id"].to_pylist() == ["a", "b", "c"]
     assert [found[name][1].as_py() for name in ("p_bad", "answer", "miss")] == [None, None, None]
+
+
+@pytest.mark.parametrize("engine", ["samples", "trees"])
+def test_further_horizons_are_answered_as_if_asked_alone_and_leave_the_main_answer_as_it_is(
+    made: ModelFolders, engine: Literal["samples", "trees"]
+) -> None:
+    opened = OpenedModel(AskedModel.of(PROMPTS, made), made)
+    horizons = [Horizon(window_months=3), Horizon(window_months=12)]
+    question = opened.encoder.branch(PROMPTS.question_lines)
+    known = [opened.encoder.history(["start login"]), opened.encoder.history(["start order ~500", "start login"])]
+    ids = [known[0] + question, None, known[1] + question]
+    prompts = pa.table(
+        {"sample_id": ["a", "b", "c"], "user_id": ["u", "u", "v"], "input_ids": pa.array(ids, pa.list_(pa.int32()))}
+    )
+    alone = opened.answers(prompts, engine=engine, batch_tokens=100)
+    found = opened.answers(prompts, engine=engine, batch_tokens=100, further=horizons).sort_by("sample_id")
+    assert found["p_bad"].to_numpy() == pytest.approx(alone.sort_by("sample_id")["p_bad"].to_numpy(), nan_ok=True)
+    p_bad = horizon_matrix(found["horizons"], horizons)
+    choices = [opened.encoder.completion(choice) for choice in ("Yes", "No")]
+    model = load_adapted(made.base, made.adapter).get_base_model()
+    for row, history in zip((0, 2), known, strict=True):
+        for place, horizon in enumerate(horizons):
+            asked = np.array(history + opened.encoder.branch([PROMPTS.template.ask(horizon)]), np.int32)
+            (expected,) = answer_prompts(model, ["x"], [asked], choices, batch_tokens=100)["p_bad"]
+            assert p_bad[row, place] == pytest.approx(expected.as_py(), rel=1e-5)
+    assert len({*p_bad[[0, 2]].ravel(), *found["p_bad"].drop_null().to_pylist()}) == 6
+    assert found["horizons"][1].as_py() is None
+    assert "horizons" not in alone.column_names
 
 
 def test_event_types_and_languages_unknown_to_the_tokenizer_are_rejected_by_name(made: ModelFolders) -> None:

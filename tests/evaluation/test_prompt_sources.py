@@ -184,8 +184,11 @@ def test_published_prompts_of_a_dataset_are_limited_to_its_members(tmp_path: Pat
     for number in range(6):
         common = {"user_id": f"u{number}", "loan_id": "", "observation_date": day, "user_bucket": number % 2}
         rows.append({**common, "sample_id": f"s{number}", "template": "card@1" if number else "other@1"})
-    samples = [{**row, "population": "c1", "input_ids": [number, 7]} for number, row in enumerate(rows)]
-    samples += [{**row, "population": "c2", "input_ids": [8, 8]} for row in rows]
+    named = [{**row, "horizon": "6m30dpd"} for row in rows]
+    samples = [{**row, "population": "c1", "input_ids": [number, 7]} for number, row in enumerate(named)]
+    samples += [{**row, "population": "c2", "input_ids": [8, 8]} for row in named]
+    further = [{**row, "sample_id": f"{row['sample_id']} 3m", "horizon": "3m30dpd"} for row in named]
+    samples += [{**row, "population": "c1", "input_ids": [9, 9]} for row in further]
     write_deltalake(lake.table("instruction_samples"), pa.Table.from_pylist(samples))
     members = [
         {
@@ -202,9 +205,10 @@ def test_published_prompts_of_a_dataset_are_limited_to_its_members(tmp_path: Pat
     ]
     write_deltalake(lake.table("dataset_members"), pa.Table.from_pylist(members))
     shard = {"shard": "x", "observation_date": day.isoformat(), "user_bucket": 0}
-    everyone = SamplePrompts(source=PromptSource(root=lake.root, samples_version=0, population="c1"), template="card@1")
+    published_ones = PromptSource(root=lake.root, samples_version=0, population="c1")
+    everyone = SamplePrompts(source=published_ones, template="card@1", horizon="6m30dpd")
     dataset = SampleSource(root=lake.root, dataset_id="d", members_version=0, samples_version=0, population="c1")
-    of_members = SamplePrompts(source=dataset, template="card@1", splits=("oot",))
+    of_members = SamplePrompts(source=dataset, template="card@1", horizon="6m30dpd", splits=("oot",))
     asked = {"sample_id": "s2", "user_id": "u2", "loan_id": "", "observation_date": day, "input_ids": [2, 7]}
     assert of_members.of_shard(shard, encoder()).to_pylist() == [asked]
     found = everyone.of_shard(shard, encoder()).to_pylist()

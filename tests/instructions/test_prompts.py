@@ -174,7 +174,11 @@ def test_a_history_is_shared_by_several_questions_and_folded_only_for_the_first(
 
     def ask(question: str) -> Callable[[VisibleHistory], Branch]:
         return lambda visible: Branch(
-            question=wanted.template, phrasing=0, lines=(f"{visible.last} {visible.folded}", question), computed=None
+            question=wanted.template,
+            horizon=wanted.horizon,
+            phrasing=0,
+            lines=(f"{visible.last} {visible.folded}", question),
+            computed=None,
         )
 
     main = prompts_of_row.add(0, ask("long? " * 100), 1600)

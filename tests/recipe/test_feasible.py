@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from tests.support.finished import REPOSITORY, TINY
 from zigong.cli import app
 from zigong.errors import ConfigError
-from zigong.recipe import load_recipe
+from zigong.recipe import Recipe, load_recipe
 from zigong.recipe.feasible import require_feasible
 from zigong.runs.runner import start
 
@@ -65,6 +65,19 @@ def test_the_embargo_counts_the_reporting_lag() -> None:
     load_recipe(TINY, ["labels.reporting_lag_days=30", *gap])
     with pytest.raises(ConfigError, match="reaches into"):
         load_recipe(TINY, ["labels.reporting_lag_days=31", *gap])
+
+
+def test_a_further_horizon_needs_a_label_that_trains_and_one_that_calibrates_it() -> None:
+    def labelled(months: int, *settings: str) -> Recipe:
+        horizons = f"labels.horizons=[{{window_months: 1}}, {{window_months: {months}}}]"
+        return load_recipe(TINY, [horizons, *settings])
+
+    later = ["observations.oot={first: 2023-07-01, last: 2023-07-01}", "as_of=2023-09-01"]
+    require_feasible(labelled(2, *later))  # of train only T 2023-03-01 can be used
+    with pytest.raises(ConfigError, match=r"no label of 2m30dpd in observations\.validation .* mature on 2023-07-01"):
+        require_feasible(labelled(2))
+    with pytest.raises(ConfigError, match=r"no label of 3m30dpd in observations\.train .* mature on 2023-06-01"):
+        require_feasible(labelled(3, *later))
 
 
 def test_a_run_without_the_key_of_the_pseudonyms_does_not_begin(

@@ -13,6 +13,7 @@ import pytest
 from zigong.errors import ConfigError, DataError
 from zigong.evaluation.asked_model import AskedModel
 from zigong.evaluation.calibration import Calibration
+from zigong.evaluation.horizons import AskedHorizon
 from zigong.instructions.numbers import FieldBins, NumberWords
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.recipe import Auxiliary, Card, Horizon, Instructions, Split
@@ -50,6 +51,9 @@ MODEL = Model(
         prompts=PROMPTS,
         question=PROMPTS.question_lines,
         choices=PROMPTS.template.choices,
+    ),
+    further=(
+        AskedHorizon(horizon=Horizon(window_months=6, dpd_threshold=60), intercept=0.1 + 0.2, own=1 / 7, first=0.5),
     ),
     calibration=Calibration(intercept=-0.1 - 0.2, slope=1 / 3),
     threshold=0.1 + 0.2,
@@ -102,13 +106,13 @@ def test_a_model_registered_without_its_newest_training_date_is_read_without_one
     former = _of_version(3, time="gap")
     del former["trained_until"]
     found = model_from_text(json.dumps(former), origin="x")
-    assert found.trained_until is None
+    assert (found.trained_until, found.further) == (None, ())
     assert found.asked.prompts == replace(PROMPTS, settings=PROMPTS.settings.model_copy(update={"time": "gap"}))
 
 
 def test_a_model_registered_before_numbers_had_bins_is_read_with_rounded_numbers() -> None:
     found = model_from_text(json.dumps(_of_version(4, time="gap")), origin="x")
-    assert found.asked.prompts.numbers is None
+    assert (found.asked.prompts.numbers, found.further) == (None, ())
     assert found.trained_until == MODEL.trained_until
 
 
@@ -136,7 +140,7 @@ def test_the_bins_of_numbers_are_read_back_to_the_last_digit() -> None:
 def _of_version(version: int, *, time: str) -> dict[str, Any]:
     """The content of a file that an older version of ZiGong wrote."""
     former: dict[str, Any] = json.loads(changed(schema_version=version))
-    del former["asked"]["prompts"]["numbers"]
+    del former["asked"]["prompts"]["numbers"], former["further"]
     former["asked"]["prompts"]["settings"]["time"] = time
     return former
 

@@ -65,7 +65,7 @@ class Estimate:
 def estimate_run(recipe: Recipe) -> Estimate:
     """Estimates a recipe; without a cap and without a simulation one million sequences are assumed."""
     sequences = _train_samples(recipe)
-    questions = 1 + sum(share for _, share in load_tasks(recipe.instructions).auxiliary)
+    questions = len(recipe.labels.horizons) + sum(share for _, share in load_tasks(recipe.instructions).auxiliary)
     samples = None if sequences is None else math.ceil(sequences * questions)
     assumed = samples or math.ceil(1_000_000 * questions)
     tokens, parameters = most_tokens(recipe), _parameters(recipe)

@@ -21,7 +21,7 @@ from schemas.contracts import table_contract
 from schemas.rules import DatasetRule, TableRule
 from zigong.dataset.members import final_split
 from zigong.dataset.separation import LARGEST_AUC, Separation, attribute_separations
-from zigong.instructions.tasks import load_tasks, main_task
+from zigong.instructions.tasks import horizons_of_tasks, load_tasks, main_task
 from zigong.quality.audit import write_verdict
 from zigong.quality.measures import Measurement
 from zigong.quality.rows import holds
@@ -108,6 +108,8 @@ def joined_view(members: DataFrame, samples: DataFrame, recipe: Recipe, closes_b
     )
     local = F.from_utc_timestamp("observation_at", recipe.business_timezone)
     cues = {question.name: question.cue for question in load_tasks(recipe.instructions).questions}
+    windows = {task: horizon.window_months for task, horizon in horizons_of_tasks(recipe).items()}
+    months = F.coalesce(_looked_up("task", windows), F.lit(recipe.labels.horizons[0].window_months))
     return members.join(sample_columns, "sample_id", "left").select(
         *members.columns,
         F.coalesce("_found", F.lit(False)).alias("sample_found"),
@@ -117,7 +119,7 @@ def joined_view(members: DataFrame, samples: DataFrame, recipe: Recipe, closes_b
         F.to_utc_timestamp(F.lit(recipe.as_of.isoformat()), recipe.business_timezone).alias("as_of"),
         F.lit(recipe.finetune.context_length).alias("context_length"),
         _looked_up("template", cues).alias("answer_cue"),
-        F.to_date(F.add_months(local, recipe.labels.horizons[0].window_months)).alias("window_closes"),
+        F.to_date(F.add_months(local, months.cast("int"))).alias("window_closes"),
         _looked_up("split", closes_before).cast("date").alias("next_split_begins"),
     )
 

@@ -13,12 +13,13 @@ from pyspark.sql import functions as F
 from schemas.contracts import table_contract
 from zigong.dataset.duplicates import Repetitions, repeated_samples
 from zigong.dataset.samples import UNLABELLED
-from zigong.instructions.tasks import Tasks, load_tasks
+from zigong.instructions.tasks import Tasks, horizons_of_tasks, load_tasks
 from zigong.instructions.template_files import LabelAnswer
 from zigong.recipe import DateRange, Recipe
 
 SPLITS = ("train", "test", "target", "select", "oot")
 _POINT = ("population", "user_id", "loan_id", "observation_at")
+REACHES_ON = "window_reaches_into_the_next_split"  # of a further horizon; the recipe's dates fit the first
 HASH_BINS = 4096  # resolution of the hash range at which ``max_train_samples`` is applied
 
 
@@ -31,6 +32,7 @@ class BuiltDataset:
         dropped: number of samples that are in no split, by reason.
         unlabelled: number of samples in the split ``unlabelled``.
         indeterminate: number of samples of the main question that their indeterminate label excludes, by split.
+        further: number of samples of each further horizon that are in no split, by name of the horizon and reason.
         repetitions: train samples that repeat another sample.
     """
 
@@ -39,29 +41,27 @@ class BuiltDataset:
     dropped: dict[str, int]
     indeterminate: dict[str, int]
     unlabelled: int
+    further: dict[str, dict[str, int]]
     repetitions: Repetitions
 
 
 def build_members(
     samples: DataFrame, labels: DataFrame, recipe: Recipe, completion_ids: dict[str, list[int]]
 ) -> BuiltDataset:
-    """Joins samples with the labels of the first horizon and assigns each a split and an answer.
+    """Joins samples with the labels of their horizon and assigns each a split and an answer.
 
     A sample without a label is dropped and counted like any other.
-    Auxiliary samples have the label of the main sample of their client or loan and date, and are in train only.
+    Auxiliary samples have the label of the main sample of their client or loan and date, and are in train only; samples
+    of a further horizon have its label, and are in train only where it is mature when the next split begins.
 
     Args:
         samples: rows of instruction_samples of one population.
         labels: rows of performance_labels of this population and of the label settings of the recipe.
         completion_ids: token ids of each choice.
     """
-    horizon, tasks = recipe.labels.horizons[0], load_tasks(recipe.instructions)
+    tasks, further = load_tasks(recipe.instructions), horizons_of_tasks(recipe)
     main = F.col("task") == tasks.main.task
-    first_horizon = labels.where(
-        (F.col("window_months") == horizon.window_months) & (F.col("dpd_threshold") == horizon.dpd_threshold)
-    ).select(*_POINT, "outcome", "max_days_past_due", "matured_at")
-    labelled = samples.join(first_horizon, list(_POINT), "left")
-    placed = labelled.withColumn("split", split_column(recipe))
+    placed = _labelled(samples, labels, recipe).withColumn("split", split_column(recipe))
     fated = placed.withColumn("reason", F.coalesce(_exclusion(recipe), _auxiliary_exclusion(main)))
     fated = (_with_unlabelled(fated, main, recipe) if recipe.unlabelled_dates() else fated).cache()
     threshold = _cap_threshold(fated.where("reason IS NULL AND split = 'train'").where(main), recipe)
@@ -70,6 +70,10 @@ def build_members(
     decided = fated.withColumn("reason", fate)
     dropped = _by_reason(decided.where("reason IS NOT NULL"))
     unclear = _counted_by(decided.where("reason = 'indeterminate' AND split IS NOT NULL").where(main), "split")
+    unused = {
+        horizon.name: _by_reason(decided.where("reason IS NOT NULL").where(F.col("task") == task))
+        for task, horizon in further.items()
+    }
     answered = _answered(decided.where("reason IS NULL"), tasks)
     compared = answered.where(F.col("split") != UNLABELLED)
     repeated, repetitions = repeated_samples(compared, recipe.duplicates, recipe.split.unit)
@@ -83,8 +87,21 @@ def build_members(
         dropped={**dropped, **_by_reason(repeated)},
         indeterminate={**dict.fromkeys(SPLITS, 0), **unclear},
         unlabelled=members.where(F.col("split") == UNLABELLED).count() if recipe.unlabelled_dates() else 0,
+        further=unused,
         repetitions=repetitions,
     )
+
+
+def _labelled(samples: DataFrame, labels: DataFrame, recipe: Recipe) -> DataFrame:
+    """Samples with the label of the horizon that they are asked about; all but those of further ones have the first."""
+    asked = F.lit(recipe.labels.horizons[0].name)
+    for task, horizon in horizons_of_tasks(recipe).items():
+        asked = F.when(F.col("task") == task, horizon.name).otherwise(asked)
+    named = F.concat("window_months", F.lit("m"), "dpd_threshold", F.lit("dpd")).alias("asked_horizon")
+    known = labels.where(named.isin([horizon.name for horizon in recipe.labels.horizons])).select(
+        *_POINT, named, "outcome", "max_days_past_due", "matured_at"
+    )
+    return samples.withColumn("asked_horizon", asked).join(known, [*_POINT, "asked_horizon"], "left")
 
 
 def _with_unlabelled(fated: DataFrame, main: Column, recipe: Recipe) -> DataFrame:
@@ -142,12 +159,16 @@ def may_pretrain(recipe: Recipe) -> Column:
 def _exclusion(recipe: Recipe) -> Column:
     """Reason why a sample is in no split; its label must be mature at the data's as-of date."""
     as_of = F.to_utc_timestamp(F.lit(recipe.as_of.isoformat()), recipe.business_timezone)
-    return (
+    reason = (
         F.when(F.col("outcome").isNull(), "no_label")
         .when(F.col("matured_at") > as_of, "immature")  # its window may be open: nothing is known of it yet
         .when(F.col("outcome") == "indeterminate", "indeterminate")
         .when(split_column(recipe).isNull(), "no_split_at_this_date")
     )
+    for split, begins in window_closes_before(recipe).items() if recipe.labels.further else ():
+        limit = F.to_utc_timestamp(F.lit(begins.isoformat()), recipe.business_timezone)
+        reason = reason.when((split_column(recipe) == split) & (F.col("matured_at") > limit), REACHES_ON)
+    return reason
 
 
 def _auxiliary_exclusion(main: Column) -> Column:

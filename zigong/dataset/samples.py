@@ -153,14 +153,15 @@ def members_in(members: pa.Table, shard: Mapping[str, Any]) -> pa.Table:
 
 
 def prompts_of_shard(
-    source: PromptSource, shard: Mapping[str, Any], template: str, *, among: pa.Table | None = None
+    source: PromptSource, shard: Mapping[str, Any], template: str, horizon: str, *, among: pa.Table | None = None
 ) -> pa.Table:
-    """PROMPT_KEYS and input_ids of one template in one shard of instruction_samples, by sample_id.
+    """PROMPT_KEYS and input_ids of one template and horizon in one shard of instruction_samples, by sample_id.
 
     Args:
         among: members; if given, only their prompts are returned.
     """
-    condition = (ds.field("population") == source.population) & in_shard(shard) & (ds.field("template") == template)
+    condition = (ds.field("population") == source.population) & in_shard(shard)
+    condition &= (ds.field("template") == template) & (ds.field("horizon") == horizon)
     if among is not None:
         here = members_in(among, shard)
         condition &= ds.field("observation_date").isin(here["observation_date"].unique())

@@ -17,7 +17,7 @@ from zigong.fanout.shards import map_shards
 from zigong.fanout.staged import Shard, staged_rows
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.render import word
-from zigong.recipe import Recipe
+from zigong.recipe import Horizon, Recipe
 
 
 def answered(
@@ -32,6 +32,7 @@ def answered(
     label: str,
     fused: FusedPart | None = None,
     generated: int = 0,
+    further: Sequence[Horizon] = (),
 ) -> pa.Table:
     """The answers of a model, one row per key, sorted by sample_id.
 
@@ -47,12 +48,14 @@ def answered(
         fused: the trees that a card adds to the model; its p_bad is then that of both together.
         generated: number of prompts that the model also answers in free text, in a column ``generated``: those with the
             smallest sample_ids, which are digests and so a random choice.
+        further: horizons that the language model is also asked about, in a column ``horizons``.
 
     Raises:
         DataError: a file of the model differs from the registered one, or a key has no answer.
     """
     up_to = keys.sort()[min(generated, len(keys)) - 1].as_py() if generated and len(keys) else None
     parts = [asked.digest, prompts.fingerprint, *([fused.fusion.digest] if fused else []), *([up_to] if up_to else [])]
+    parts += [horizon.name for horizon in further]
     with progress(label) as advance:
         manifests = map_shards(
             shards,
@@ -66,6 +69,7 @@ def answered(
                 "torch_threads": recipe.engine.torch_threads,
                 "fused": fused,
                 "generated_up_to": up_to,
+                "further": tuple(further),
             },
             stage_folder=stage,
             fingerprint="-".join(parts),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,9 +15,10 @@ import pyarrow.compute as pc
 from zigong.errors import ConfigError
 from zigong.evaluation.answers import answer_prompts
 from zigong.evaluation.generation import generated_texts
+from zigong.evaluation.horizons import further_prompts, horizon_lists
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.prompt_spec import PromptSpec
-from zigong.recipe import Unit
+from zigong.recipe import Horizon, Unit
 from zigong.training.adapters import load_adapted
 from zigong.training.file_digests import TOKENIZER, FileDigests, adapter_digests, base_digests
 
@@ -130,27 +132,47 @@ class OpenedModel:
         self.encoder = LineEncoder.of(folders.base)
         self._model = load_adapted(folders.base, folders.adapter).get_base_model()
 
-    def answers(self, prompts: pa.Table, *, engine: Literal["samples", "trees"], batch_tokens: int) -> pa.Table:
-        """Answers prompts.
+    def answers(
+        self,
+        prompts: pa.Table,
+        *,
+        engine: Literal["samples", "trees"],
+        batch_tokens: int,
+        further: Sequence[Horizon] = (),
+    ) -> pa.Table:
+        """Answers prompts, and the same prompts about further horizons.
 
         Args:
             prompts: columns sample_id, user_id and input_ids, ids of this model's tokenizer; null if a prompt does not
                 fit its context.
             engine: with ``trees`` the prompts of a user share a forward pass.
             batch_tokens: padded tokens of one forward pass.
+            further: horizons that the same question is also asked about; with ``trees`` as branches of the same trees.
 
         Returns:
-            sample_id, p_bad, answer (null on a miss) and miss; all null for a prompt that does not fit.
+            sample_id, p_bad, answer (null on a miss) and miss, and with ``further`` their probabilities of bad in the
+            column ``horizons``; all null for a prompt that does not fit.
         """
         fitting = prompts.filter(prompts["input_ids"].is_valid())
-        found = answer_prompts(
+        ids = [np.array(ids, dtype=np.int32) for ids in fitting["input_ids"].to_pylist()]
+        others = further_prompts(ids, self.asked.prompts, self.encoder, further)
+        rows = [*range(len(ids)), *(other.row for other in others)]
+        names, owners = (np.array(fitting[key].to_pylist(), dtype=object)[rows] for key in ("sample_id", "user_id"))
+        both = answer_prompts(
             self._model,
-            fitting["sample_id"].to_pylist(),
-            [np.array(ids, dtype=np.int32) for ids in fitting["input_ids"].to_pylist()],
+            names.tolist(),
+            [*ids, *(other.input_ids for other in others)],
             [self.encoder.completion(choice) for choice in self.asked.choices],
             batch_tokens=batch_tokens,
-            owners=fitting["user_id"].to_pylist() if engine == "trees" else None,
+            owners=owners.tolist() if engine == "trees" else None,
         )
+        found = both.slice(0, len(ids))
+        if further:
+            p_bad = np.full((len(ids), len(further)), np.nan)
+            p_bad[[other.row for other in others], [other.place for other in others]] = both["p_bad"].to_numpy()[
+                len(ids) :
+            ]
+            found = found.append_column("horizons", horizon_lists(further, p_bad))
         words = pa.array(self.asked.choices).take(found["answer"].combine_chunks())
         answers = pc.if_else(found["miss"].combine_chunks(), pa.scalar(None, pa.string()), words)
         answered = found.set_column(found.column_names.index("answer"), "answer", answers)

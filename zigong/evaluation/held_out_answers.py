@@ -15,10 +15,11 @@ from zigong.evaluation.answering import answered
 from zigong.evaluation.asked_model import AskedModel, ModelFolders
 from zigong.evaluation.fusion import FusedPart
 from zigong.evaluation.held_out import in_dataset
+from zigong.evaluation.horizons import HORIZONS
 from zigong.evaluation.prompt_sources import ModelPrompts
-from zigong.recipe import Recipe
+from zigong.recipe import Horizon, Recipe
 
-COLUMNS = ("model_id", "sample_id", "split", "answer", "p_bad", "miss", "generated")
+COLUMNS = ("model_id", "sample_id", "split", "answer", "p_bad", "miss", "generated", "horizons")
 
 
 def model_answers(
@@ -32,6 +33,7 @@ def model_answers(
     stage: Path,
     fused: FusedPart | None = None,
     generated: int = 0,
+    further: Sequence[Horizon] = (),
 ) -> pa.Table:
     """The answers of a language model, in COLUMNS and in the order of the members.
 
@@ -39,6 +41,7 @@ def model_answers(
         members: sorted by sample_id, as ``SampleSource.members`` returns them.
         fused: the trees that a card adds to the model.
         generated: number of samples that it also answers in free text.
+        further: horizons that it is also asked about.
 
     Raises:
         DataError: the prompt of a member does not fit the model's context, or a file of the model differs from the
@@ -56,6 +59,7 @@ def model_answers(
         label=f"answers of {model_id}",
         fused=fused,
         generated=generated,
+        further=further,
     )
     if rows["p_bad"].null_count:
         raise DataError(
@@ -65,6 +69,8 @@ def model_answers(
         )
     if not generated:
         rows = rows.append_column("generated", pa.nulls(len(rows), pa.string()))
+    if not further:
+        rows = rows.append_column("horizons", pa.nulls(len(rows), HORIZONS))
     named = rows.append_column("model_id", pa.repeat(model_id, len(rows))).append_column("split", members["split"])
     return named.select(COLUMNS)
 
@@ -81,6 +87,7 @@ def baseline_answers(model_id: str, members: pa.Table, p_bad: NDArray[np.float64
             "p_bad": pa.array(p_bad, pa.float64()),
             "miss": pa.array(np.zeros(len(members), dtype=bool)),
             "generated": pa.nulls(len(members), pa.string()),
+            "horizons": pa.nulls(len(members), HORIZONS),
         }
     )
 

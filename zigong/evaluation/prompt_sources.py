@@ -41,11 +41,13 @@ class SamplePrompts:
     Attributes:
         source: location of the samples; a dataset limits the prompts to its members, otherwise all of a shard are read.
         template: the main question of the recipe.
+        horizon: name of its first horizon.
         splits: splits of the members.
     """
 
     source: PromptSource
     template: str
+    horizon: str
     splits: tuple[str, ...] = ()
 
     @property
@@ -61,7 +63,7 @@ class SamplePrompts:
 
     def of_shard(self, shard: Mapping[str, Any], encoder: LineEncoder) -> pa.Table:  # noqa: ARG002
         """See :class:`ModelPrompts`."""
-        return prompts_of_shard(self.source, shard, self.template, among=self._wanted)
+        return prompts_of_shard(self.source, shard, self.template, self.horizon, among=self._wanted)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +122,10 @@ def prompts_of_members(
         sequences: the sequences that the members were rendered from.
     """
     if (asked.prompts, asked.tokenizer_digest) == (recipe_prompts, recipe_tokenizer):
-        return SamplePrompts(source=source, template=asked.prompts.template.name, splits=tuple(splits))
+        spec = asked.prompts
+        return SamplePrompts(
+            source=source, template=spec.template.name, horizon=spec.horizon.name, splits=tuple(splits)
+        )
     return SequencePrompts(
         prompts=asked.prompts,
         sequences=sequences,

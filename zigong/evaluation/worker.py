@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -12,6 +12,7 @@ import torch
 from zigong.evaluation.asked_model import AskedModel, ModelFolders, OpenedModel
 from zigong.evaluation.fusion import FusedPart
 from zigong.evaluation.prompt_sources import ModelPrompts
+from zigong.recipe import Horizon
 
 
 class AnswerWorker:
@@ -26,6 +27,7 @@ class AnswerWorker:
         torch_threads: threads of torch.
         fused: the trees that the card adds to the model; None: the model is the card.
         generated_up_to: prompts with a sample_id up to this one are also answered in free text; None: no prompt.
+        further: horizons that the question is also asked about.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class AnswerWorker:
         torch_threads: int,
         fused: FusedPart | None = None,
         generated_up_to: str | None = None,
+        further: Sequence[Horizon] = (),
     ) -> None:
         torch.set_num_threads(torch_threads)
         self._model = OpenedModel(asked, folders)
@@ -47,11 +50,14 @@ class AnswerWorker:
         self._engine = engine
         self._batch_tokens = batch_tokens
         self._generated_up_to = generated_up_to
+        self._further = tuple(further)
 
     def __call__(self, shard: Mapping[str, Any]) -> pa.Table:
         """Columns of :meth:`OpenedModel.answers` for the prompts of one shard, and ``generated`` if any are."""
         prompts = self._prompts.of_shard(shard, self._model.encoder)
-        answers = self._model.answers(prompts, engine=self._engine, batch_tokens=self._batch_tokens)
+        answers = self._model.answers(
+            prompts, engine=self._engine, batch_tokens=self._batch_tokens, further=self._further
+        )
         if self._generated_up_to is not None:
             chosen = prompts.filter(pc.less_equal(prompts["sample_id"], self._generated_up_to))
             texts = self._model.free_answers(chosen, batch_tokens=self._batch_tokens)

@@ -58,12 +58,14 @@ class Branch:
     """One question that follows a history.
 
     Attributes:
+        horizon: what the question asks about the future.
         phrasing: index of the phrasing.
         lines: from the gap to T to the question.
         computed: the answer computed from data known as of T; None if the label determines it.
     """
 
     question: Question
+    horizon: Horizon
     phrasing: int
     lines: tuple[str, ...]
     computed: Computed | None
@@ -106,4 +108,4 @@ def branch_of(
     lines = render_branch(
         visible.last, observed.on, folded, profile, line, template=template, settings=settings, loan=observed.loan
     )
-    return Branch(question=question, phrasing=phrasing, lines=lines, computed=computed)
+    return Branch(question=question, horizon=horizon, phrasing=phrasing, lines=lines, computed=computed)

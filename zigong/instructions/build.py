@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -22,7 +22,9 @@ from zigong.instructions.histories import events_in
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.instructions.prompts import Prompts, RenderContext
 from zigong.instructions.render import local_date
+from zigong.instructions.tasks import further_question
 from zigong.instructions.templates import Question
+from zigong.recipe import Horizon
 
 NAMED_TYPES = {  # all other columns are strings
     "phrasing": pa.int32(),
@@ -45,15 +47,26 @@ COPIED = (
 
 @dataclass(frozen=True, kw_only=True)
 class RenderPlan(PromptSpec):
-    """Everything a worker needs to turn rows into text and ids."""
+    """Everything a worker needs to turn rows into text and ids.
+
+    Attributes:
+        further: horizons that train sequences are also asked about, with the main question.
+    """
 
     tokenizer_folder: str
+    further: tuple[Horizon, ...] = ()
 
     @classmethod
-    def of(cls, prompts: PromptSpec, tokenizer_folder: str) -> RenderPlan:
-        """The plan of the settings of prompts."""
+    def of(cls, prompts: PromptSpec, tokenizer_folder: str, further: Sequence[Horizon] = ()) -> RenderPlan:
+        """The plan of the settings of prompts.
+
+        Args:
+            prompts: the settings.
+            tokenizer_folder: folder of the tokenizer.
+            further: see the attribute.
+        """
         named = {item.name: getattr(prompts, item.name) for item in fields(prompts)}
-        return cls(**named, tokenizer_folder=tokenizer_folder)
+        return cls(**named, tokenizer_folder=tokenizer_folder, further=tuple(further))
 
 
 def instruction_samples(sequences: DataFrame, plan: RenderPlan, *, trains: Column | None = None) -> DataFrame:
@@ -62,14 +75,14 @@ def instruction_samples(sequences: DataFrame, plan: RenderPlan, *, trains: Colum
     Args:
         sequences: rows of user_sequences.
         plan: questions, horizon, time zone and tokenizer.
-        trains: whether a sequence is in the train split; only train sequences get auxiliary questions. None: no
-            sequence does.
+        trains: whether a sequence is in the train split; only train sequences get auxiliary questions and those about
+            further horizons. None: no sequence does.
 
     Returns:
-        Rows of the contract instruction_samples: one per sequence and question.
+        Rows of the contract instruction_samples: one per sequence, question and horizon.
     """
     contract = table_contract("instruction_samples")
-    main_only = trains is None or not plan.tasks.auxiliary
+    main_only = trains is None or not (plan.tasks.auxiliary or plan.further)
     auxiliary = F.lit(False) if main_only else F.coalesce(trains, F.lit(False))
     lists = event_lists(plan.event_fields)
     needed = sequences.select(
@@ -91,21 +104,25 @@ class _Sampler:
     def __call__(self) -> InBatches:
         """Called once per task on a worker, which reads the tokenizer from disk."""
         encoder, zone = LineEncoder.of(self.plan.tokenizer_folder), ZoneInfo(self.plan.timezone)
-        return lambda batch: (part.select(self.columns) for part in sample_batch(batch, self.plan, encoder, zone))
+        further = self.plan.further
+        return lambda batch: (
+            part.select(self.columns) for part in sample_batch(batch, self.plan, encoder, zone, further=further)
+        )
 
 
 def sample_batch(
-    batch: pa.RecordBatch, plan: PromptSpec, encoder: LineEncoder, zone: ZoneInfo
+    batch: pa.RecordBatch, plan: PromptSpec, encoder: LineEncoder, zone: ZoneInfo, *, further: Sequence[Horizon] = ()
 ) -> Iterator[pa.RecordBatch]:
-    """Rows of instruction_samples: one per sequence and question, the main question first.
+    """Rows of instruction_samples: one per sequence, question and horizon, the main question first.
 
-    The history of a sequence is folded until the prompt of the main question fits. Auxiliary questions follow the same
-    history, and a prompt that is too long goes to quarantine, so auxiliary questions never change the main prompt.
+    The history of a sequence is folded until the prompt of the main question fits. The other questions follow the same
+    history, and a prompt that is too long goes to quarantine, so they never change the main prompt.
     The service renders one user as a batch of one sequence.
 
     Args:
         batch: the columns COPIED, profile, folded, trains, asked_loan, and one list column per ``event_fields`` of the
             plan.
+        further: horizons that the sequences marked as train are also asked about.
     """
     context = RenderContext(template=plan.template, settings=plan.settings, zone=zone, numbers=plan.numbers)
     prompts = Prompts(context.render(events_in(batch, plan.event_fields)), encoder, context)
@@ -116,6 +133,8 @@ def sample_batch(
         main = prompts.add(number, partial(ask, plan.template), max_tokens)
         for question in plan.tasks.auxiliary_of(row["sequence_id"]) if row["trains"] else ():
             prompts.add_branch(main, ask(question, main.visible))
+        for horizon in further if row["trains"] else ():
+            prompts.add_branch(main, ask(further_question(plan.template, horizon), main.visible, horizon=horizon))
     for columns in prompts.columns():
         rows = batch.select(list(COPIED)).take(columns.rows)
         of_row = zip(rows["sequence_id"].to_pylist(), columns.branches, strict=True)
@@ -135,7 +154,7 @@ def _named(sequence_id: str, branch: Branch, plan: PromptSpec, encoder: LineEnco
     """The columns of a sample that describe it: its id, its question and its computed answer."""
     question, computed = branch.question, branch.computed or Computed()
     answer_ids = None if computed.answer is None else encoder.completion(computed.answer)
-    identity = [sequence_id, question.task, question.name, question.language, plan.horizon.name, encoder.digest]
+    identity = [sequence_id, question.task, question.name, question.language, branch.horizon.name, encoder.digest]
     if len(question.phrasings) > 1:
         identity.append(f"phrasing {branch.phrasing}")
     if plan.numbers is not None:
@@ -146,7 +165,7 @@ def _named(sequence_id: str, branch: Branch, plan: PromptSpec, encoder: LineEnco
         "template": question.name,
         "language": question.language,
         "phrasing": branch.phrasing,
-        "horizon": plan.horizon.name,
+        "horizon": branch.horizon.name,
         "choices": list(question.choices),
         "answer": computed.answer,
         "answer_ids": answer_ids,
@@ -173,7 +192,13 @@ def _observed(row: Mapping[str, Any], plan: PromptSpec, zone: ZoneInfo) -> Obser
 
 
 def _branch(
-    question: Question, visible: VisibleHistory, *, observed: Observed, plan: PromptSpec, zone: ZoneInfo
+    question: Question,
+    visible: VisibleHistory,
+    *,
+    observed: Observed,
+    plan: PromptSpec,
+    zone: ZoneInfo,
+    horizon: Horizon | None = None,
 ) -> Branch:
     return branch_of(
         question,
@@ -181,7 +206,7 @@ def _branch(
         observed,
         template=plan.template,
         settings=plan.settings,
-        horizon=plan.horizon,
+        horizon=horizon or plan.horizon,
         zone=zone,
     )
 

@@ -179,15 +179,16 @@ def encoded(lines: Lines, encoder: LineEncoder, recipe: Recipe, answers: Answers
 
 
 def _endings(encoder: LineEncoder, recipe: Recipe, answers: Answers) -> list[list[list[int]]]:
-    """Token ids of every combination of phrasing and answer, for each question that has an answer."""
-    horizon = recipe.labels.horizons[0]
+    """Token ids of every combination of phrasing and answer, for each question and horizon that has an answer."""
+    tasks, (horizon, *further) = load_tasks(recipe.instructions), recipe.labels.horizons
+    asked = [*((question, horizon) for question in tasks.questions), *((tasks.main, other) for other in further)]
     endings = [
         [
-            encoder.branch([question.ask(horizon, phrasing)]) + encoder.completion(answer)
+            encoder.branch([question.ask(about, phrasing)]) + encoder.completion(answer)
             for answer in answers[question.name]
             for phrasing in range(len(question.phrasings))
         ]
-        for question in load_tasks(recipe.instructions).questions
+        for question, about in asked
     ]
     return [ways for ways in endings if ways]
 

@@ -1,4 +1,4 @@
-"""The questions of a recipe: the main one, and the auxiliary ones for additional samples of train users."""
+"""The questions of a recipe: the main one, the same about further horizons, and auxiliary ones for train users."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cache
 from zigong.errors import ConfigError
 from zigong.instructions.template_files import EventAnswer
 from zigong.instructions.templates import Question, Template, hashed, load_question, load_template
-from zigong.recipe import Instructions, Recipe
+from zigong.recipe import Horizon, Instructions, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +68,17 @@ def load_tasks(settings: Instructions) -> Tasks:
 def main_task(recipe: Recipe) -> str:
     """The task that a recipe's model is evaluated and used on."""
     return load_tasks(recipe.instructions).main.task
+
+
+def further_question(main: Template, horizon: Horizon) -> Template:
+    """The main question about a further horizon: the same texts and choices, and a task of its own."""
+    return replace(main, task=f"{main.name.partition('@')[0]}_{horizon.name}")
+
+
+def horizons_of_tasks(recipe: Recipe) -> dict[str, Horizon]:
+    """The further horizons of a recipe by the task of their question; every other task has the first horizon."""
+    main = load_tasks(recipe.instructions).main
+    return {further_question(main, horizon).task: horizon for horizon in recipe.labels.further}
 
 
 def _require_possible(question: Question, main: Template, settings: Instructions) -> None:

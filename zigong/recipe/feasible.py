@@ -6,6 +6,7 @@ from datetime import date
 
 from zigong.errors import ConfigError
 from zigong.recipe.recipe import Recipe
+from zigong.recipe.sections import Horizon
 
 
 def require_feasible(recipe: Recipe) -> None:
@@ -28,6 +29,8 @@ def require_feasible(recipe: Recipe) -> None:
             )
     for name, dates in named.items():
         _require_mature(recipe, name, dates)
+    for horizon in recipe.labels.further:
+        _require_usable(recipe, horizon)
 
 
 def _require_mature(recipe: Recipe, name: str, dates: tuple[date, ...]) -> None:
@@ -39,3 +42,20 @@ def _require_mature(recipe: Recipe, name: str, dates: tuple[date, ...]) -> None:
             f"months + {lag} days of reporting lag is {first}",
             action=f"set as_of to {first} or later, start {name} earlier, or shorten labels.horizons",
         )
+
+
+def _require_usable(recipe: Recipe, horizon: Horizon) -> None:
+    """A further horizon is trained on train and calibrated on validation: each has a T whose label may be used."""
+    observed = recipe.observations
+    following = {"train": (observed.train, observed.validation), "validation": (observed.validation, observed.oot)}
+    for name, (dates, later) in following.items():
+        if dates is None:
+            continue
+        limit = recipe.as_of if later is None else min(recipe.as_of, later.first)
+        first = recipe.labels.matures(dates.first, horizon)
+        if first > limit:
+            raise ConfigError(
+                f"labels.horizons: no label of {horizon.name} in observations.{name} can be used: that of the first T "
+                f"{dates.first} is mature on {first}, the next split begins or the data ends on {limit}",
+                action=f"leave out {horizon.name}, start observations.{name} earlier, or move what follows it on",
+            )

@@ -178,12 +178,19 @@ class Horizon(Section):
 
 
 class Labels(Section):
-    """Performance windows. The first horizon is used for training."""
+    """Performance windows. The first horizon is the main question; each other one is a further question."""
 
     horizons: tuple[Horizon, ...] = Field(
-        (Horizon(),), description="questions to label; the first one is trained and evaluated"
+        (Horizon(),),
+        description="questions to label; the first one is that of card, gate and selection, each other one is trained "
+        "with it and answered as well",
     )
     reporting_lag_days: int = Field(0, ge=0, description="days from the end of a window until all its events are known")
+
+    @property
+    def further(self) -> tuple[Horizon, ...]:
+        """The horizons after the first."""
+        return self.horizons[1:]
 
     def matures(self, observed: date, horizon: Horizon) -> date:
         """The date from which a label of this observation date is mature: its window has closed and is reported."""

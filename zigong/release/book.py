@@ -17,11 +17,13 @@ from zigong.errors import DataError
 from zigong.evaluation.answering import answered
 from zigong.evaluation.asked_model import AskedModel
 from zigong.evaluation.calibration import Floats, calibrated
+from zigong.evaluation.horizons import HORIZONS, horizon_lists, served_horizons
 from zigong.evaluation.prompt_sources import ModelPrompts, SamplePrompts, SequencePrompts
 from zigong.evaluation.published_features import PublishedFeatures
 from zigong.evaluation.published_sequences import PublishedSequences
 from zigong.evaluation.reasons import REASONS, Explained, reasons_of_clients
 from zigong.recipe import Recipe
+from zigong.release.model import Model
 from zigong.release.registry import Champion
 from zigong.release.scaling import card_scores
 from zigong.release.serving import fused_part, published_features, published_sequences, run_prompts
@@ -78,17 +80,15 @@ def book_of(job: Job, asked: AskedModel, day: date, *, tokenizer: str) -> Book:
     asked.require_unit(job.recipe.observations.unit)
     sequences = published_sequences(job)
     observed = (ds.field("population") == job.population) & (ds.field("observation_date") == day)
-    if (
-        built is not None
-        and built.code == 0
-        and (asked.prompts, asked.tokenizer_digest) == (run_prompts(job), tokenizer)
-    ):
-        template = asked.prompts.template.name
-        clients = job.arrow("instruction_samples", KEYS, where=observed & (ds.field("template") == template))
+    same = built is not None and built.code == 0 and asked.tokenizer_digest == tokenizer
+    if same and asked.prompts == run_prompts(job):
+        template, horizon = asked.prompts.template.name, asked.prompts.horizon.name
+        main = (ds.field("template") == template) & (ds.field("horizon") == horizon)
+        clients = job.arrow("instruction_samples", KEYS, where=observed & main)
         source = PromptSource(
             root=job.paths.root, samples_version=job.version("instruction_samples"), population=job.population
         )
-        prompts: ModelPrompts = SamplePrompts(source=source, template=template)
+        prompts: ModelPrompts = SamplePrompts(source=source, template=template, horizon=horizon)
     else:
         clients = job.arrow("user_sequences", ["sequence_id", *KEYS[1:]], where=observed).rename_columns(KEYS)
         prompts = SequencePrompts(
@@ -105,7 +105,10 @@ def book_of(job: Job, asked: AskedModel, day: date, *, tokenizer: str) -> Book:
 
 
 def scored_book(serving: Champion, book: Book, *, recipe: Recipe, stage: Path) -> CardScores:
-    """Scores every client with the champion; its calibrated answers are scaled to points."""
+    """Scores every client with the champion; its calibrated answers are scaled to points.
+
+    Its answers about further horizons are calibrated, too, and agree with the score.
+    """
     model = serving.model
     rows = answered(
         model.asked,
@@ -117,6 +120,7 @@ def scored_book(serving: Champion, book: Book, *, recipe: Recipe, stage: Path) -
         stage=stage,
         label="scores",
         fused=fused_part(serving, book.sequences, book.features),
+        further=[asked.horizon for asked in model.further],
     )
     fits = rows["p_bad"].is_valid()
     too_long, clients = len(rows) - (pc.sum(fits).as_py() or 0), book.clients.filter(fits)
@@ -125,12 +129,21 @@ def scored_book(serving: Champion, book: Book, *, recipe: Recipe, stage: Path) -
         "p_bad": pa.array(p_bad),
         "score": pa.array(card_scores(p_bad, model.card)),
         "model_id": pa.repeat(model.model_id, len(clients)),
+        "horizons": _horizons(model, p_bad, rows.filter(fits)),
         "reasons": _reasons(serving, book, clients, p_bad, recipe=recipe, stage=stage / "reasons"),
     }
     scored = clients.select(["population", "user_id", "loan_id", "observation_at", "observation_date"])
     for name, values in named.items():
         scored = scored.append_column(name, values)
     return CardScores(rows=scored, dropped={TOO_LONG: too_long} if too_long else {})
+
+
+def _horizons(model: Model, p_bad: Floats, answers: pa.Table) -> pa.Array:
+    """The probabilities of further horizons, in the order of the answers; null for a model without any."""
+    if not model.further:
+        return pa.nulls(len(answers), HORIZONS)
+    served = served_horizons(model.asked.prompts.horizon, model.further, p_bad, answers["horizons"])
+    return horizon_lists([asked.horizon for asked in model.further], served)
 
 
 def _reasons(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from zigong.dataset.members import final_split
+from zigong.evaluation.further import horizon_lines
 from zigong.evaluation.measured import ModelFigures
 from zigong.instructions.templates import load_template
 from zigong.recipe import Recipe
@@ -33,7 +34,11 @@ def model_card_of(model: Model, decision: Decision, measured: ModelFigures, held
             base=recipe.base.path or f"tiny Mistral architecture, {figures.get('base.parameters', 0):,.0f} parameters",
             question=model.asked.question[0],
             dataset_id=model.dataset_id,
-            data={**_data(recipe), "held out": f"{samples:,} samples, {int(held_out.labels.sum()):,} bad"},
+            data={
+                **_data(recipe),
+                "held out": f"{samples:,} samples, {int(held_out.labels.sum()):,} bad",
+                **horizon_lines(measured.slices, model.model_id, split),
+            },
             results=tuple(
                 CardResult(
                     model=measured.display_name(name),

@@ -13,6 +13,7 @@ from zigong.evaluation.asked_model import AskedModel, ModelFolders
 from zigong.evaluation.calibration import Calibration, calibrated, fit_calibration
 from zigong.evaluation.fusion import Fusion
 from zigong.evaluation.held_out import flat_figures
+from zigong.evaluation.horizons import AskedHorizon
 from zigong.evaluation.measured import ModelFigures
 from zigong.evaluation.slice_figures import fairness_warnings
 from zigong.evaluation.unadapted import CHANGE
@@ -129,6 +130,7 @@ def candidate_of(
     dataset_id: str,
     mix_id: str,
     fusion: Fusion | None,
+    further: Sequence[AskedHorizon] = (),
 ) -> Candidate:
     """The challenger in the form in which it is registered.
 
@@ -140,6 +142,7 @@ def candidate_of(
         dataset_id: id of its dataset.
         mix_id: id of its training mix.
         fusion: trees and weights of a fused card.
+        further: horizons that it is also asked about.
     """
     recipe, measured = run.recipe, challenge.measured
     model = Model(
@@ -152,6 +155,7 @@ def candidate_of(
         trained_until=max((recipe.observations.train.dates()[-1], *recipe.unlabelled_dates())),
         asked=AskedModel.of(prompts, folders),
         fusion=fusion,
+        further=tuple(further),
         calibration=challenge.calibration,
         threshold=challenge.threshold,
         card=recipe.card,

@@ -16,11 +16,13 @@ from zigong.errors import ConfigError, DataError
 from zigong.evaluation.asked_model import AskedModel
 from zigong.evaluation.calibration import Calibration
 from zigong.evaluation.fusion import Fusion
+from zigong.evaluation.horizons import AskedHorizon
 from zigong.recipe import Card, Split
 
-SCHEMA_VERSION = 5  # 4 had no bins of numbers, 3 no trained_until, 2 no fusion, 1 neither the split nor the unit
+SCHEMA_VERSION = 5  # 4 had no bins of numbers and nothing further, 3 no trained_until, 2 no fusion, 1 no split and unit
 _VERSION = "schema_version"
-_WITHOUT_BINS, _WITHOUT_DATE = 4, 3  # the older versions that can be read
+# What older versions that can be read lack, besides the bins of numbers.
+_ADDED: dict[int, dict[str, Any]] = {3: {"trained_until": None, "further": []}, 4: {"further": []}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,7 @@ class Model:
         trained_until: newest observation date of its training samples; None: registered before this was recorded.
         asked: digests of its files, the question, and how prompts are rendered.
         fusion: trees and weights that it adds to the language model; None: the language model alone is the card.
+        further: horizons that it is also asked about; see ``evaluation.horizons``.
         calibration: maps p_bad to the probability that is scaled to points.
         threshold: calibrated probability at or above which a client is classified as bad; chosen on ``select``.
         card: scaling of the points.
@@ -53,6 +56,7 @@ class Model:
     trained_until: date | None = None
     asked: AskedModel
     fusion: Fusion | None = None
+    further: tuple[AskedHorizon, ...] = ()
     calibration: Calibration
     threshold: float
     card: Card
@@ -78,10 +82,8 @@ def model_from_text(text: str, *, origin: str) -> Model:
     """
     content = _parsed(text, origin)
     found = content.pop(_VERSION, None)
-    if found == _WITHOUT_DATE:
-        found, content = _WITHOUT_BINS, {"trained_until": None, **content}
-    if found == _WITHOUT_BINS:
-        found, content = SCHEMA_VERSION, _with_bins(content, origin)
+    if isinstance(found, int) and found in _ADDED:
+        found, content = SCHEMA_VERSION, _with_bins({**_ADDED[found], **content}, origin)
     if found != SCHEMA_VERSION:
         raise DataError(
             f"{origin}: expected schema version {SCHEMA_VERSION}, found {found or 'none'}: another version of ZiGong "

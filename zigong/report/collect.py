@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zigong.dataset.members import final_split
+from zigong.evaluation.further import horizon_lines
 from zigong.evaluation.measured import measured_of
 from zigong.instructions.tasks import main_task
 from zigong.lakehouse.paths import LakehousePaths
@@ -74,7 +75,10 @@ def collect(run: Run) -> RunReport:
         finished_at=_finished(outcomes),
         steps=_steps(run),
         question=question_of(run.recipe),
-        facts=dict(sorted(item for value in run.values() for item in texts(value).items())),
+        facts={
+            **dict(sorted(item for value in run.values() for item in texts(value).items())),
+            **(horizon_lines(measured.slices, measured.model_id, final_split(run.recipe)) if measured else {}),
+        },
         tables=tuple(
             _table(name, counts, verdicts.get(name, ""))
             for outcome in outcomes
