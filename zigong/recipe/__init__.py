@@ -15,17 +15,16 @@ from zigong.recipe.learning import (
 from zigong.recipe.load import load_recipe, parse_recipe
 from zigong.recipe.recipe import Recipe
 from zigong.recipe.sections import (
-    Auxiliary,
     Cohort,
     DateRange,
     Duplicates,
     Engine,
     Horizon,
-    Instructions,
     Simulation,
     Split,
     Unit,
 )
+from zigong.recipe.text import Auxiliary, Instructions
 
 __all__ = [
     "AgentTraining",

@@ -26,7 +26,6 @@ from zigong.recipe.sections import (
     DateRange,
     Duplicates,
     Engine,
-    Instructions,
     Labels,
     Lakehouse,
     Observations,
@@ -34,6 +33,7 @@ from zigong.recipe.sections import (
     Source,
     Split,
 )
+from zigong.recipe.text import Instructions
 
 
 class Recipe(Section):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
@@ -244,59 +244,3 @@ class Duplicates(Section):
     max_bucket: Positive = Field(
         100, description="largest number of texts of a bucket that all its other texts are compared with"
     )
-
-
-class Auxiliary(Section):
-    """A further question for train users."""
-
-    template: str = Field(description="name@version of a shipped template")
-    share: float = Field(1.0, gt=0, le=1, description="share of the train sequences with this question, by hash")
-
-
-class Instructions(Section):
-    """How a sequence is rendered as text, and the questions about it."""
-
-    template: str = Field("behavior_card@1", description="the main question, used by evaluation and serving")
-    auxiliary: tuple[Auxiliary, ...] = Field(
-        (), description="further questions; a bare name@version is for all train users"
-    )
-    language: Literal["en", "zh"] = Field("en", description="language of question and answers")
-    gap_unit: Literal["day", "month"] = Field("day", description="unit of the gaps between events in the text")
-    season: Literal["none", "month", "weekday"] = Field("none", description="calendar word in every event line")
-    time: Literal["gap", "date", "both"] = Field(
-        "gap", description="gap since the previous event, calendar date, or both"
-    )
-    repeat_time: bool = Field(
-        True,
-        exclude_if=lambda value: value,
-        description="false: an event without a gap to the one before it does not write its time again",
-    )
-    event_fields: tuple[EventField, ...] = Field(get_args(EventField), description="fields that an event line shows")
-    currency: str | None = Field(
-        None,
-        pattern="^[A-Z]{3}$",
-        description="main currency of the amounts (ISO 4217): the text names every other one, and features are counted "
-        "per currency; without it, a source with several currencies is refused",
-    )
-    quantiles: Annotated[int, Field(ge=2, le=1000)] | None = Field(
-        None,
-        exclude_if=lambda value: value is None,
-        description="bins of each number: amounts, days past due and numeric attributes and profile fields become the "
-        "word of their bin; null: amounts are rounded to 1, 2 and 5",
-    )
-    profile: bool = Field(True, description="whether the profile is rendered before the question")
-    max_events: Positive = Field(120, description="newest events kept; older complete calendar months are folded")
-
-    @field_validator("auxiliary", mode="before")
-    @classmethod
-    def _named(cls, tasks: object) -> object:
-        if not isinstance(tasks, list | tuple):
-            return tasks
-        return [{"template": task} if isinstance(task, str) else task for task in tasks]
-
-    @field_validator("auxiliary")
-    @classmethod
-    def _no_duplicates(cls, tasks: tuple[Auxiliary, ...]) -> tuple[Auxiliary, ...]:
-        if len({task.template for task in tasks}) != len(tasks):
-            raise ValueError("expected no duplicate templates")
-        return tasks
