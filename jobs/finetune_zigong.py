@@ -6,6 +6,7 @@ import pyarrow.compute as pc
 
 from zigong.evaluation.boosting_teacher import teacher_of
 from zigong.evaluation.final_training import train_on_ray
+from zigong.evaluation.joint_training import train_joint
 from zigong.evaluation.mix_proxy import choose_mix, mix_members
 from zigong.release.serving import serving_base
 from zigong.runs.handover import FinalModel, TrainingMix
@@ -16,7 +17,7 @@ from zigong.training.adapters import model_name
 
 
 def finetune_zigong(job: Job) -> None:
-    """LoRA on the mix, or on random samples if a small training shows that the mix is worse."""
+    """LoRA on the mix, or on random samples if a small training shows that the mix is worse; then a joint model."""
     recipe = job.recipe
     base, source, folder = serving_base(job), job.sample_source(), job.artefact_folder(FinalModel)
     mixes = mix_members(job, job.take(TrainingMix))
@@ -33,19 +34,21 @@ def finetune_zigong(job: Job) -> None:
     trained = train_on_ray(
         job, base, folder, settings=recipe.finetune, chosen=chosen, teacher=teacher, name="fine-tune"
     )
-    digest = trained.pop("digest")
-    if trained["trained_on"] != next(iter(mixes)):
+    digest, mix_id = trained.pop("digest"), trained.pop("trained_on")
+    if mix_id != next(iter(mixes)):
         job.warn(f"the mix is not used: {trained['test']}")
     job.leave(
         FinalModel(
             model_id=model_name(digest),
             folder=folder,
             adapter_digest=digest,
-            trained_on=trained.pop("trained_on"),
+            trained_on=mix_id,
             mix_against_random=trained.pop("test"),
         )
     )
     job.run.add_metrics({f"finetune.{name}": value for name, value in {**trained, **figures}.items()})
+    if recipe.card.joint is not None:
+        train_joint(job, base, teacher, mix=mixes[mix_id])
 
 
 if __name__ == "__main__":

@@ -25,11 +25,11 @@ MOST_GENERATED = 8  # tokens of an answer in free text
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFolders:
-    """The folders of the files of a model; ``trees`` are those of a fused card."""
+    """The folders of the files of a model; ``added`` are the trees of a fused card, or the tower of a joint one."""
 
     base: Path
     adapter: Path
-    trees: Path | None = None
+    added: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +130,9 @@ class OpenedModel:
         self.encoder = LineEncoder.of(folders.base)
         self._model = load_adapted(folders.base, folders.adapter).get_base_model()
 
-    def answers(self, prompts: pa.Table, *, engine: Literal["samples", "trees"], batch_tokens: int) -> pa.Table:
+    def answers(
+        self, prompts: pa.Table, *, engine: Literal["samples", "trees"], batch_tokens: int, states: bool = False
+    ) -> pa.Table:
         """Answers prompts.
 
         Args:
@@ -138,9 +140,11 @@ class OpenedModel:
                 fit its context.
             engine: with ``trees`` the prompts of a user share a forward pass.
             batch_tokens: padded tokens of one forward pass.
+            states: whether to return the last hidden states, too.
 
         Returns:
-            sample_id, p_bad, answer (null on a miss) and miss; all null for a prompt that does not fit.
+            sample_id, p_bad, answer (null on a miss) and miss, with ``states`` also state; all null for a prompt that
+            does not fit.
         """
         fitting = prompts.filter(prompts["input_ids"].is_valid())
         found = answer_prompts(
@@ -150,6 +154,7 @@ class OpenedModel:
             [self.encoder.completion(choice) for choice in self.asked.choices],
             batch_tokens=batch_tokens,
             owners=fitting["user_id"].to_pylist() if engine == "trees" else None,
+            states=states,
         )
         words = pa.array(self.asked.choices).take(found["answer"].combine_chunks())
         answers = pc.if_else(found["miss"].combine_chunks(), pa.scalar(None, pa.string()), words)

@@ -13,6 +13,7 @@ from zigong.runs.job import Job
 from zigong.tokens.samples import Samples
 from zigong.training import trainer
 from zigong.training.teacher import Teacher
+from zigong.training.tower import TowerTraining
 
 Chosen = Callable[[], tuple[Samples, dict[str, Any]]]
 
@@ -25,6 +26,7 @@ def train_on_ray(
     settings: FinalTraining,
     chosen: Chosen,
     teacher: Teacher | None,
+    joint: TowerTraining | None = None,
     name: str,
 ) -> dict[str, Any]:
     """Trains an adapter on a worker.
@@ -36,6 +38,7 @@ def train_on_ray(
         settings: the settings of the training.
         chosen: called on the worker; the samples, and JSON-serialisable facts about them.
         teacher: see ``trainer.train_adapter``.
+        joint: see ``trainer.train_adapter``.
         name: name of the training and of its folder under the job's scratch.
 
     Returns:
@@ -54,6 +57,7 @@ def train_on_ray(
                 torch_threads=recipe.engine.torch_threads,
                 folder=folder,
                 teacher=teacher,
+                joint=joint,
                 progress=lambda step, steps, loss: report(step, steps, f"loss {loss:.3f}"),
             )
             return {

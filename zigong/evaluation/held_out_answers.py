@@ -37,7 +37,7 @@ def model_answers(
 
     Args:
         members: sorted by sample_id, as ``SampleSource.members`` returns them.
-        fused: the trees that a card adds to the model.
+        fused: what a card adds to the model.
         generated: number of samples that it also answers in free text.
 
     Raises:

@@ -24,7 +24,7 @@ class AnswerWorker:
         engine: with ``trees`` the prompts of a user in a shard share a forward pass.
         batch_tokens: padded tokens of one forward pass.
         torch_threads: threads of torch.
-        fused: the trees that the card adds to the model; None: the model is the card.
+        fused: what the card adds to the model; None: the model is the card.
         generated_up_to: prompts with a sample_id up to this one are also answered in free text; None: no prompt.
     """
 
@@ -51,7 +51,8 @@ class AnswerWorker:
     def __call__(self, shard: Mapping[str, Any]) -> pa.Table:
         """Columns of :meth:`OpenedModel.answers` for the prompts of one shard, and ``generated`` if any are."""
         prompts = self._prompts.of_shard(shard, self._model.encoder)
-        answers = self._model.answers(prompts, engine=self._engine, batch_tokens=self._batch_tokens)
+        states = self._fused is not None and self._fused.part.fusion.READS_STATES
+        answers = self._model.answers(prompts, engine=self._engine, batch_tokens=self._batch_tokens, states=states)
         if self._generated_up_to is not None:
             chosen = prompts.filter(pc.less_equal(prompts["sample_id"], self._generated_up_to))
             texts = self._model.free_answers(chosen, batch_tokens=self._batch_tokens)

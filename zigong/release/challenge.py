@@ -13,6 +13,7 @@ from zigong.evaluation.asked_model import AskedModel, ModelFolders
 from zigong.evaluation.calibration import Calibration, calibrated, fit_calibration
 from zigong.evaluation.fusion import Fusion
 from zigong.evaluation.held_out import flat_figures
+from zigong.evaluation.joint import Joint
 from zigong.evaluation.measured import ModelFigures
 from zigong.evaluation.slice_figures import fairness_warnings
 from zigong.evaluation.unadapted import CHANGE
@@ -121,7 +122,13 @@ def _ending(champion: Model | None, retrain_by: Mapping[str, str]) -> Ending | N
 
 
 def candidate_of(
-    challenge: Challenge, folders: ModelFolders, run: Run, *, dataset_id: str, mix_id: str, fusion: Fusion | None
+    challenge: Challenge,
+    folders: ModelFolders,
+    run: Run,
+    *,
+    dataset_id: str,
+    mix_id: str,
+    fusion: Fusion | Joint | None,
 ) -> Candidate:
     """The challenger in the form in which it is registered.
 
@@ -131,7 +138,7 @@ def candidate_of(
         run: the run that trained it.
         dataset_id: id of its dataset.
         mix_id: id of its training mix.
-        fusion: trees and weights of a fused card.
+        fusion: what the card adds to its language model.
     """
     recipe, measured = run.recipe, challenge.measured
     model = Model(

@@ -40,8 +40,8 @@ def published_sequences(job: Job) -> PublishedSequences:
 
 
 def fused_part(champion: Champion, sequences: PublishedSequences) -> FusedPart | None:
-    """The trees of a champion, with the sequences that it is asked about; None where the model alone is the card."""
-    fusion, folder = champion.model.fusion, champion.folders.trees
+    """What a champion adds to its model, with the sequences that it is asked about; None where nothing is added."""
+    fusion, folder = champion.model.fusion, champion.folders.added
     if fusion is None or folder is None:
         return None
     return FusedPart(fusion=fusion, folder=folder, prompts=champion.model.asked.prompts, sequences=sequences)

@@ -7,41 +7,12 @@ versions.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import ClassVar, Literal
 
-from pydantic import ConfigDict, StringConstraints
+from pydantic import ConfigDict
 
-Digest = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
-Name = Annotated[str, StringConstraints(min_length=1)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Value:
-    """A value that one step writes and later steps, the report and the commands read."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Artefact(Value):
-    """A value with files in the folder of its run.
-
-    Attributes:
-        SUBFOLDER: where the step writes the files, relative to the run's folder.
-        DIGEST_FIELD: field of the digest over names and contents of ``FILES``.
-        FILES: patterns of the files in the folder that the digest covers.
-        folder: of the files; absolute here, relative to the run's folder in the manifest.
-    """
-
-    SUBFOLDER: ClassVar[str]
-    DIGEST_FIELD: ClassVar[str]
-    FILES: ClassVar[tuple[str, ...]]
-
-    folder: Path
-
-
-V = TypeVar("V", bound=Value)
+from zigong.recipe import Head
+from zigong.runs.value import Artefact, Digest, Name, Value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,8 +169,26 @@ class FinalModel(Artefact):
 
 
 @dataclass(frozen=True, kw_only=True)
+class JointModel(Artefact):
+    """An adapter and a tower on baseline features that were trained together; absent where none was asked for.
+
+    Attributes:
+        joint_digest: SHA-256 over the files of both.
+        outcome_events: event types that state a repayment status, an input of the features.
+    """
+
+    SUBFOLDER = "artifacts/joint"
+    DIGEST_FIELD = "joint_digest"
+    FILES = ("adapter_model.safetensors", "adapter_config.json", "tower.safetensors", "tower.json")
+
+    model_id: Name
+    joint_digest: Digest
+    outcome_events: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class FusedCard(Artefact):
-    """A card that adds boosted trees to the final model; absent where the final model alone is the card.
+    """A card that adds boosted trees to the final model; absent where none was asked for.
 
     Attributes:
         language_model: model_id of the final model that it contains.
@@ -223,6 +212,23 @@ class FusedCard(Artefact):
     intercept: float
     model_weight: float
     trees_weight: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatedCard(Value):
+    """The card that evaluate_model measured.
+
+    Attributes:
+        head: what answers.
+        card: its model_id.
+        language_model: model_id of the final model that was measured with it.
+        log_loss_on_select: that of every candidate, as text for the report; None: the recipe names the head.
+    """
+
+    head: Head
+    card: Name
+    language_model: Name
+    log_loss_on_select: Name | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,7 +292,9 @@ VALUES: tuple[type[Value], ...] = (
     InfluenceScores,
     TrainingMix,
     FinalModel,
+    JointModel,
     FusedCard,
+    EvaluatedCard,
     GateDecision,
     RefittedModel,
 )

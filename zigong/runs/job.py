@@ -15,8 +15,9 @@ from zigong.lakehouse.paths import LakehousePaths
 from zigong.recipe import Recipe
 from zigong.recipe.population import population_of
 from zigong.runs.dates import Dates, ObservationDates
-from zigong.runs.handover import Artefact, Dataset, V, Value
+from zigong.runs.handover import Dataset
 from zigong.runs.run import Run
+from zigong.runs.value import Artefact, V, Value
 
 if TYPE_CHECKING:
     import pyarrow as pa

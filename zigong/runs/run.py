@@ -19,7 +19,7 @@ from zigong.lakehouse.settings import require_settings
 from zigong.recipe import Recipe, parse_recipe
 from zigong.recipe.source import known_key
 from zigong.runs import handover, stored_values
-from zigong.runs.handover import Artefact, V, Value
+from zigong.runs.value import Artefact, V, Value
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,80}")  # of the complete id: it becomes a folder and part of SQL
 GROUP_READS = 0o640  # the group that operates the jobs reads outcomes, whatever the umask of the job; others do not

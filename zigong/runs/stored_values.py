@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from zigong.errors import ConfigError
 from zigong.files.digests import files_digest
 from zigong.pipeline import STEPS
-from zigong.runs.handover import Artefact, V, Value
+from zigong.runs.value import Artefact, V, Value
 
 
 def as_json(value: Value, run_folder: Path) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from zigong.lakehouse.erasures import refuse_replay
 from zigong.pipeline import STEPS, Step
 from zigong.recipe import Recipe
 from zigong.runs import handover
-from zigong.runs.handover import Artefact
 from zigong.runs.job import runs_folder
 from zigong.runs.lease import take_lease
 from zigong.runs.run import Run, known_run
 from zigong.runs.steps import steps_of
+from zigong.runs.value import Artefact
 
 # The first step that reads a key, by the longest beginning of its path; a key that is not listed counts as read by the
 # first step of all.
@@ -42,6 +42,7 @@ FIRST_READERS: dict[str, str] = {
     "mix": "score_influence",
     "evaluation": "evaluate_model",
     "card": "evaluate_model",
+    "card.joint": "finetune_zigong",
     "gate": "release_model",
     "refit": "refit_model",
 }

@@ -15,7 +15,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from zigong.errors import ConfigError, DataError
+from zigong.errors import ConfigError
 from zigong.files.atomic import promoted_folder, write_json
 from zigong.recipe import AgentTraining, FinalTraining, Training
 from zigong.tokens.samples import Indices, Samples, sample_lengths, trainable
@@ -31,6 +31,7 @@ from zigong.training.checkpoints import (
 from zigong.training.optimise import ADAM_BETAS, ADAM_EPS, OptimiserStep, Progress, second_moments, take_steps
 from zigong.training.plan import Units, plan_steps, sample_periods, single_units, tree_units
 from zigong.training.teacher import Teacher
+from zigong.training.tower import Tower, TowerTraining, save_tower
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,7 @@ def train_adapter(
     folder: Path,
     teacher: Teacher | None = None,
     weights: Mapping[str, float] | None = None,
+    joint: TowerTraining | None = None,
     progress: Progress | None = None,
 ) -> AdapterManifest:
     """Trains the final model's adapter on samples in random order.
@@ -85,11 +87,12 @@ def train_adapter(
         folder: folder of the adapter and its manifest; written atomically.
         teacher: answers that ``settings.distil`` mixes with the hard labels; None: only the hard labels count.
         weights: weight of each sample's loss by sample_id, for ``next_event_weight: 0``; None: all weigh 1.
+        joint: a tower that is trained with the adapter and saved beside it; None: the adapter alone.
         progress: called with step, steps and loss.
 
     Raises:
-        DataError: a sample is too long or has no token in the loss, not every sample was trained, or the teacher's
-            answers do not fit the samples.
+        DataError: a sample is too long or has no token in the loss, not every sample was trained, or the answers of
+            the teacher or of the tower do not fit the samples.
         ConfigError: base or adapter settings do not fit, or weights meet a next-event loss.
     """
     if weights is not None and settings.next_event_weight:
@@ -102,12 +105,23 @@ def train_adapter(
         units = replace(units, soft=teacher.soft_answers(ordered, weight=settings.distil.weight))
     if weights is not None:
         units = replace(units, weights=np.array([weights[key] for key in ordered.sample_id]))
-    plan = plan_steps(units, settings, seed=seed)
-    clip = settings.max_grad_norm
+    tower = None if joint is None else joint.new_tower(adapted.config.hidden_size, seed=seed)
+    if joint is not None and tower is not None:
+        units = replace(units, head=joint.head(tower, ordered))
     losses = _train(
-        adapted, units, plan, settings, seed=seed, torch_threads=torch_threads, progress=progress, clip=clip
+        adapted,
+        units,
+        plan_steps(units, settings, seed=seed),
+        settings,
+        seed=seed,
+        torch_threads=torch_threads,
+        progress=progress,
+        clip=settings.max_grad_norm,
+        tower=tower,
     )
     with promoted_folder(folder) as place:
+        if joint is not None and tower is not None:
+            save_tower(tower, joint.columns, place)
         manifest = AdapterManifest(
             adapter_digest=save_adapter(adapted, place),
             base_digest=base_digest(base_folder),
@@ -220,6 +234,7 @@ def _train(
     torch_threads: int,
     progress: Progress | None,
     clip: float | None = None,
+    tower: Tower | None = None,
     after_period: Callable[[int, torch.optim.Optimizer], None] = lambda *_: None,
 ) -> list[float]:
     """Takes all steps with one optimiser and returns their losses; requires that every epoch trains every sample."""
@@ -244,6 +259,8 @@ def _train(
     optimizer = torch.optim.AdamW(
         parameters, lr=settings.learning_rate, betas=ADAM_BETAS, eps=ADAM_EPS, weight_decay=settings.weight_decay
     )
+    if tower is not None:
+        optimizer.add_param_group(tower.parameter_group())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # dropout
         adapted.train()
@@ -251,18 +268,8 @@ def _train(
             take_steps(steps, optimizer=optimizer, summed_loss=summed_loss, weight=samples_in, clip=clip, report=report)
             after_period(number, optimizer)
     adapted.eval()
-    _require_all_trained(units.samples, trained, settings.epochs)
+    units.require_trained(trained, settings.epochs)
     return losses
-
-
-def _require_all_trained(samples: Samples, trained: Indices, epochs: int) -> None:
-    wrong = np.flatnonzero(trained != epochs)
-    if len(wrong):
-        raise DataError(
-            f"expected {len(samples)} samples to be trained {epochs} times, found {len(wrong)} that were not, "
-            f"first {samples.sample_id[wrong[0]]} ({trained[wrong[0]]} times)",
-            action="report this with the recipe; the batches do not cover the samples",
-        )
 
 
 def _save_checkpoint(
