@@ -9,7 +9,8 @@ from zigong.instructions.base_text import BaseText, base_text
 from zigong.instructions.corpus import answer_tokens, encoded
 from zigong.instructions.encode import LineEncoder
 from zigong.recipe import TinyBase
-from zigong.runs.handover import TrainedBase
+from zigong.release.serving import fitted_numbers
+from zigong.runs.handover import FittedNumbers, TrainedBase
 from zigong.runs.job import Job
 from zigong.runs.launch import main
 from zigong.training.base import BaseManifest, train_base
@@ -23,7 +24,10 @@ def build_base(job: Job) -> None:
         return
     cutoff, zone = recipe.observations.train.last, recipe.business_timezone
     timelines = timelines_before(known_timelines(job), profiles, cutoff=cutoff, timezone=zone)
-    text = base_text(timelines.where(may_pretrain(recipe)), profiles, recipe, scratch=job.scratch)
+    numbers = fitted_numbers(job)
+    if recipe.instructions.quantiles is not None and numbers is None:
+        job.take(FittedNumbers)
+    text = base_text(timelines.where(may_pretrain(recipe)), profiles, recipe, numbers=numbers, scratch=job.scratch)
     manifest = _train(job, recipe.base.tiny, text)
     job.run.add_metrics(manifest.figures())
 

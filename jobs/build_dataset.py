@@ -30,6 +30,8 @@ def build_dataset(job: Job) -> None:
     job.leave(Dataset(dataset_id=dataset.dataset_id, repeated_samples=repetitions.sentence(job.recipe.duplicates)))
     unclear = {f"dataset.indeterminate.{split}": rows for split, rows in dataset.indeterminate.items()}
     job.run.add_metrics({**repetitions.metrics(), **unclear})
+    if job.recipe.unlabelled_dates():
+        job.run.add_metrics({"dataset.unlabelled": dataset.unlabelled})
     if repetitions.crowded_texts:
         LOG.warning("near duplicates may be missing", extra={"fields": {"crowded_texts": repetitions.crowded_texts}})
 

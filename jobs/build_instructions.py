@@ -3,7 +3,7 @@
 from zigong.dataset.members import split_column
 from zigong.dataset.sharing import prefix_sharing
 from zigong.instructions.build import RenderPlan, instruction_samples
-from zigong.release.serving import serving_base
+from zigong.release.serving import run_prompts, serving_base
 from zigong.runs.handover import RenderedPrompts
 from zigong.runs.job import Job
 from zigong.runs.launch import main
@@ -12,7 +12,7 @@ from zigong.runs.launch import main
 def build_instructions(job: Job) -> None:
     """One sample per sequence and question of the recipe's dates; auxiliary ones only in the train split."""
     dates = job.observation_dates()
-    plan = RenderPlan.of(job.recipe, str(serving_base(job)))
+    plan = RenderPlan.of(run_prompts(job), str(serving_base(job)))
     sequences = job.read("user_sequences").where(dates.predicate)
     trains = split_column(job.recipe) == "train"
     job.publish("instruction_samples", instruction_samples(sequences, plan, trains=trains), cells=dates.predicate)

@@ -10,10 +10,9 @@ from zigong.evaluation.held_out import Published, exported, metric_rows, shown_n
 from zigong.evaluation.held_out_answers import answer_rows, baseline_answers
 from zigong.evaluation.prompt_sources import SamplePrompts
 from zigong.evaluation.unadapted import change_from_base
-from zigong.instructions.prompt_spec import PromptSpec
 from zigong.release.champion_answers import champion_answers
 from zigong.release.points import points_figures
-from zigong.release.serving import published_sequences, serving_base
+from zigong.release.serving import published_sequences, run_prompts, serving_base
 from zigong.runs.job import Job
 from zigong.runs.launch import main
 
@@ -23,7 +22,7 @@ SPLITS = ("select", "test", "oot")
 def evaluate_model(job: Job) -> None:
     """Final model, joint model and champion answer on Ray, the baselines are fitted on the same training samples."""
     recipe, source, base = job.recipe, job.sample_source(), serving_base(job)
-    members, spec = source.members(SPLITS), PromptSpec.of_recipe(recipe)
+    members, spec = source.members(SPLITS), run_prompts(job)
     prompts = SamplePrompts(source=source, template=recipe.instructions.template, splits=SPLITS)
     final, joint = asked_cards(job, base, spec, published_sequences(job))
     generated, stage = recipe.evaluation.generated, job.stage("evaluation_answers")

@@ -2,17 +2,18 @@
 
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
+from zigong.dataset.members import final_split
 from zigong.evaluation.boosting_teacher import teacher_of
-from zigong.evaluation.final_training import train_on_ray
-from zigong.evaluation.joint_training import train_joint
-from zigong.evaluation.mix_proxy import choose_mix, mix_members
+from zigong.evaluation.final_training import train_on_ray, with_unlabelled
+from zigong.evaluation.joint_training import joint_beside, leave_joint
+from zigong.evaluation.mix_proxy import SELECT, choose_mix, mix_members
 from zigong.release.serving import serving_base
 from zigong.runs.handover import FinalModel, TrainingMix
 from zigong.runs.job import Job
 from zigong.runs.launch import main
-from zigong.tokens.samples import Samples
 from zigong.training.adapters import model_name
 
 
@@ -23,17 +24,31 @@ def finetune_zigong(job: Job) -> None:
     mixes = mix_members(job, job.take(TrainingMix))
     teacher, figures = teacher_of(job, base, ["train"])
 
-    def chosen() -> tuple[Samples, dict[str, Any]]:
+    def chosen() -> tuple[pa.Table, dict[str, Any]]:
         mix_id, proxy = choose_mix(source, recipe, base, mixes)
         members = source.members(["train"])
-        mixed = source.with_prompts(members.filter(pc.is_in(members["sample_id"], mixes[mix_id])))
+        mixed = members.filter(pc.is_in(members["sample_id"], mixes[mix_id]))
         found = proxy.figures if proxy is not None else {}
         test = proxy.sentence if proxy is not None else None
-        return Samples.from_arrow(mixed), {"trained_on": mix_id, "test": test, **found}
+        return source.with_prompts(with_unlabelled(mixed, source, recipe, teacher)), {
+            "trained_on": mix_id,
+            "test": test,
+            **found,
+        }
 
     trained = train_on_ray(
-        job, base, folder, settings=recipe.finetune, chosen=chosen, teacher=teacher, name="fine-tune"
+        job,
+        base,
+        folder,
+        settings=recipe.finetune,
+        chosen=chosen,
+        teacher=teacher,
+        beside=joint_beside(job, base),
+        name="fine-tune",
+        measured=(SELECT, final_split(recipe)),
     )
+    if recipe.card.joint is not None:
+        leave_joint(job, trained.pop("joint.digest"))
     digest, mix_id = trained.pop("digest"), trained.pop("trained_on")
     if mix_id != next(iter(mixes)):
         job.warn(f"the mix is not used: {trained['test']}")
@@ -47,8 +62,6 @@ def finetune_zigong(job: Job) -> None:
         )
     )
     job.run.add_metrics({f"finetune.{name}": value for name, value in {**trained, **figures}.items()})
-    if recipe.card.joint is not None:
-        train_joint(job, base, teacher, mix=mixes[mix_id])
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from zigong.lakehouse.audit_log import append_facts
 from zigong.release.refit import all_samples, judged_champion, refit_added, refit_of, release_rows
 from zigong.release.registry import release
 from zigong.release.serving import registry_of, required_champion, serving_base
-from zigong.runs.handover import EvaluatedCard, FinalModel, GateDecision, RefittedModel
+from zigong.runs.card_values import EvaluatedCard
+from zigong.runs.handover import FinalModel, GateDecision, RefittedModel
 from zigong.runs.job import Job
 from zigong.runs.launch import main
 
@@ -35,7 +36,7 @@ def refit_model(job: Job) -> None:
         base,
         folder,
         settings=recipe.finetune.model_copy(update={"epochs": recipe.refit.epochs or recipe.finetune.epochs}),
-        chosen=all_samples(job.sample_source(), mix.combine_chunks()),
+        chosen=all_samples(job.sample_source(), mix.combine_chunks(), recipe, teacher),
         teacher=teacher,
         joint=tower_training(job, base, SPLITS) if card.head == "joint" else None,
         name="refit",

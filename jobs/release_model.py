@@ -11,8 +11,9 @@ from zigong.lakehouse.audit_log import append_facts
 from zigong.lakehouse.erasures import affected_models
 from zigong.release.challenge import SELECT, candidate_of, decide_challenge, release_row
 from zigong.release.registry import champion, release
-from zigong.release.serving import registry_of, serving_base
-from zigong.runs.handover import Dataset, DatasetVerdict, EvaluatedCard, FinalModel, GateCheck, GateDecision
+from zigong.release.serving import registry_of, run_prompts, serving_base
+from zigong.runs.card_values import EvaluatedCard
+from zigong.runs.handover import Dataset, DatasetVerdict, FinalModel, GateCheck, GateDecision
 from zigong.runs.job import Job
 from zigong.runs.launch import main
 
@@ -40,6 +41,7 @@ def release_model(job: Job) -> None:
                 challenge,
                 parts.folders,
                 run,
+                prompts=run_prompts(job),
                 dataset_id=dataset_id,
                 mix_id=job.take(FinalModel).trained_on,
                 fusion=parts.added,

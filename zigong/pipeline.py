@@ -48,9 +48,17 @@ STEPS: tuple[Step, ...] = (
         writes=("user_sequences",),
     ),
     Step(
+        name="fit_numbers",
+        engine=SPARK,
+        reads=("user_sequences",),
+        leaves=("FittedNumbers",),
+        only_with="instructions.quantiles",
+    ),
+    Step(
         name="build_base",
         engine=LOCAL,
         reads=("behavior_events", "user_profiles"),
+        takes=("FittedNumbers",),
         leaves=("TrainedBase",),
         only_with="base.tiny",
     ),
@@ -59,7 +67,7 @@ STEPS: tuple[Step, ...] = (
         engine=SPARK,
         reads=("user_sequences",),
         writes=("instruction_samples",),
-        takes=("TrainedBase",),
+        takes=("FittedNumbers", "TrainedBase"),
         leaves=("RenderedPrompts",),
     ),
     Step(
@@ -113,7 +121,7 @@ STEPS: tuple[Step, ...] = (
         engine=RAY,
         reads=("instruction_samples", "dataset_members", "user_sequences"),
         writes=("evaluation_answers", "evaluation_metrics"),
-        takes=("TrainedBase", "Dataset", "FinalModel", "JointModel"),
+        takes=("FittedNumbers", "TrainedBase", "Dataset", "FinalModel", "JointModel"),
         leaves=("FusedCard", "EvaluatedCard"),
     ),
     Step(
@@ -121,7 +129,16 @@ STEPS: tuple[Step, ...] = (
         engine=LOCAL,
         reads=("evaluation_answers", "evaluation_metrics", "dataset_members"),
         writes=("releases",),
-        takes=("TrainedBase", "Dataset", "DatasetVerdict", "FinalModel", "JointModel", "FusedCard", "EvaluatedCard"),
+        takes=(
+            "FittedNumbers",
+            "TrainedBase",
+            "Dataset",
+            "DatasetVerdict",
+            "FinalModel",
+            "JointModel",
+            "FusedCard",
+            "EvaluatedCard",
+        ),
         leaves=("GateDecision",),
     ),
     Step(
@@ -138,7 +155,7 @@ STEPS: tuple[Step, ...] = (
         engine=RAY,
         reads=("instruction_samples", "user_sequences", "evaluation_answers"),
         writes=("behavior_card_scores",),
-        takes=("TrainedBase", "GateDecision"),
+        takes=("FittedNumbers", "TrainedBase", "GateDecision"),
         only_with="observations.score",
     ),
 )

@@ -56,3 +56,14 @@ def test_every_sample_is_answered_and_the_cause_is_found() -> None:
 def test_a_teacher_of_one_class_is_refused() -> None:
     with pytest.raises(DataError, match="found 0 bad of"):
         _answers(_train(np.zeros(900, dtype=bool)))
+
+
+def test_samples_without_a_label_are_answered_out_of_fold_and_teach_nothing() -> None:
+    train = _train()
+    known = np.arange(900) % 3 != 0  # the first sample of each person has no label
+    labelled = Labelled(features=train.features[known], bad=train.bad[known])
+    expected = out_of_fold(labelled, [PERSONS[i] for i in np.flatnonzero(known)], folds=5, seed=3)
+    for guess in (train.bad, np.where(known, train.bad, ~train.bad)):
+        found = out_of_fold(Labelled(features=train.features, bad=guess), PERSONS, folds=5, seed=3, known=known)
+        np.testing.assert_array_equal(found[known], expected)
+        assert metrics.auc(train.bad[~known].astype(int), found[~known]) > 0.75

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
+from tests.support.number_words import FITTED, bins, with_numbers
 from tests.support.prompt_oracle import EVENT, SEQUENCE, encoder, naive_row, naive_visible, plan, random_sequences
 from zigong.dataset.samples import PromptSource, SampleSource, partition_shards
 from zigong.evaluation.asked_model import AskedModel
@@ -20,6 +21,7 @@ from zigong.evaluation.refolding import HistoryPolicy
 from zigong.incremental.sequences import history_policy
 from zigong.instructions.build import RenderPlan
 from zigong.instructions.encode import LineEncoder
+from zigong.instructions.numbers import NumberWords
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.recipe import Horizon, Instructions
@@ -42,7 +44,7 @@ SETTINGS: tuple[dict[str, Any], ...] = (
 
 
 def sequences() -> list[dict[str, Any]]:
-    rows = random_sequences(4, 30, AROUND)
+    rows = with_numbers(random_sequences(4, 30, AROUND))
     for row in rows:
         observed = f"{row['user_id']}|{row['loan_id']}" if row["loan_id"] else row["user_id"]
         text = f"{observed}|{row['observation_at']:%Y-%m-%dT%H:%M:%S.%f}Z|{history_policy(PUBLISHED.max_events)}"
@@ -106,6 +108,19 @@ def test_every_prompt_equals_that_of_a_naive_service_or_is_null_if_it_does_not_f
     assert (None in expected.values()) == (context_length == 150)
 
 
+def test_each_model_is_asked_with_the_bins_it_was_trained_with(paths: LakehousePaths) -> None:
+    other, letters, found = (
+        NumberWords(fields=(bins("amount", "order", "250"), bins("profile", "age", "3"))),
+        encoder(),
+        [],
+    )
+    for numbers in (FITTED, other):
+        wanted = plan("Asia/Shanghai", 10**6, numbers=numbers, quantiles=4)
+        found.append(rendered(SequencePrompts(prompts=wanted, sequences=published(paths, PUBLISHED))))
+        assert found[-1] == {row["sequence_id"]: sample_of(row, wanted, letters)["input_ids"] for row in sequences()}
+    assert found[0] != found[1]
+
+
 def test_prompts_of_members_have_their_sample_ids_and_no_others_are_rendered(paths: LakehousePaths) -> None:
     wanted = plan("Asia/Shanghai", 10**6)
     source = SampleSource(root=paths.root, dataset_id="d", members_version=0, samples_version=0, population="c1")
@@ -134,6 +149,11 @@ SPEC = PromptSpec(settings=Instructions(), horizon=Horizon(), timezone="UTC", co
         (PromptSpec(**{**vars(SPEC), "timezone": "Asia/Shanghai"}), "a", SequencePrompts),
         (PromptSpec(**{**vars(SPEC), "context_length": 128}), "a", SequencePrompts),
         (PromptSpec(**{**vars(SPEC), "unit": "loan"}), "a", SequencePrompts),
+        (
+            PromptSpec(**{**vars(SPEC), "settings": Instructions(quantiles=4), "numbers": FITTED}),
+            "a",
+            SequencePrompts,
+        ),
     ],
 )
 def test_published_samples_are_used_only_for_a_model_with_their_settings_and_tokenizer(

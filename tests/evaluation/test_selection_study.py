@@ -11,9 +11,10 @@ from sklearn.metrics import roc_auc_score
 
 from tests.support.studied import studied_setting
 from zigong.errors import ConfigError, DataError
+from zigong.evaluation.compared_trainings import drawn_trainings
 from zigong.evaluation.influence_study.setting import StudySetting
 from zigong.evaluation.selection_study.evidence import evidence_of, pooled_states
-from zigong.evaluation.selection_study.figures import drawn_trainings, flat_figures, readable, study_table
+from zigong.evaluation.selection_study.figures import flat_figures, readable, study_table
 from zigong.evaluation.selection_study.plan import Plan, plan_of
 from zigong.evaluation.selection_study.rules import RULES, Evidence, Request, Selection, round_robin
 from zigong.evaluation.selection_study.trials import run_trials, store_of, training_seed

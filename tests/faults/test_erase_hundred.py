@@ -20,8 +20,9 @@ from zigong.errors import InfraError
 from zigong.lakehouse.erasures import Erasure, erasures
 from zigong.lakehouse.tables import arrow_pinned, latest_version
 from zigong.recipe import load_recipe
+from zigong.runs.card_values import FusedCard
 from zigong.runs.dates import Dates
-from zigong.runs.handover import FinalModel, FusedCard
+from zigong.runs.handover import FinalModel
 from zigong.runs.launch import run_step
 from zigong.runs.runner import execute, load_body, start
 

@@ -22,6 +22,7 @@ from zigong.dataset.audit import broken_counts, joined_view
 from zigong.dataset.members import BuiltDataset, build_members, split_column, window_closes_before
 from zigong.instructions.build import RenderPlan, instruction_samples
 from zigong.instructions.encode import LineEncoder
+from zigong.instructions.prompt_spec import PromptSpec
 from zigong.instructions.render import Event, render_history
 from zigong.instructions.tasks import load_tasks
 from zigong.quality.rows import REASONS, conform
@@ -99,7 +100,7 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def samples_of(spark: SparkSession, recipe: Recipe, folder: Path) -> DataFrame:
-    plan = RenderPlan.of(recipe, str(folder))
+    plan = RenderPlan.of(PromptSpec.of_recipe(recipe), str(folder))
     made = instruction_samples(sequences(spark), plan, trains=split_column(recipe) == "train")
     return conform(made, table_contract("instruction_samples")).localCheckpoint()
 

@@ -127,8 +127,8 @@ def test_spark_and_the_service_render_the_same_bytes(spark: SparkSession, tokeni
         for name in ("sample_id", "prompt", "input_ids", "history_tokens", "text_hash", "choices"):
             assert served[name] == made[row["sequence_id"]][name], name
     lines = made["s1"]["prompt"].split("\n")
-    day = {"gap": "start", "date": "2024-01-03", "both": "start 2024-01-03"}[time]
-    assert lines[0].startswith(f"{day} jan order ")
+    when = {"gap": "start jan", "date": "20 2 4 jan 03", "both": "start 20 2 4 jan 03"}[time]
+    assert lines[0].startswith(f"{when} order ")
     assert len(lines) == MONTHS * EVENTS_A_MONTH + 3  # the gap to T, the profile, the question
 
 

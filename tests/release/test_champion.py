@@ -21,16 +21,23 @@ from jobs.release_model import release_model
 from jobs.score_users import score_users
 from tests.support.finished import FinishedRun
 from tests.support.later import copied_lake, later_run
+from tests.support.number_words import FITTED
+from zigong.errors import ConfigError
 from zigong.evaluation.asked_model import AskedModel, ModelFolders
 from zigong.evaluation.held_out import LEAD
 from zigong.evaluation.measured import evaluated_model, measured_of
 from zigong.evaluation.unadapted import CHANGE
+from zigong.files.digests import files_digest
+from zigong.instructions.encode import LineEncoder
+from zigong.instructions.numbers import words_as_text
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.lakehouse.paths import LakehousePaths
+from zigong.recipe.source import declared_event_types
 from zigong.release.champion_answers import champion_answers
 from zigong.release.registry import champion
-from zigong.release.serving import registry_of
-from zigong.runs.handover import FinalModel, FusedCard, TrainedBase
+from zigong.release.serving import fitted_numbers, registry_of, run_prompts
+from zigong.runs.card_values import FusedCard
+from zigong.runs.handover import FinalModel, FittedNumbers, TrainedBase
 from zigong.runs.job import Job
 from zigong.runs.launch import run_step
 from zigong.runs.run import Outcome, Run
@@ -76,6 +83,7 @@ def outcome_of(run: Run, step: str) -> Outcome:
         pytest.param(SAME, id="same", marks=pytest.mark.soak),
         pytest.param(OTHER_QUESTION, id="question", marks=pytest.mark.soak),
         pytest.param(OTHER_RENDERING, id="rendering", marks=pytest.mark.soak),
+        pytest.param(("instructions.quantiles=8",), id="numbers", marks=pytest.mark.soak),
     ],
 )
 def test_the_scores_of_the_champion_do_not_depend_on_the_recipe(
@@ -107,6 +115,26 @@ def test_the_answers_of_the_champion_for_the_gate_are_those_to_its_own_question(
     pd.testing.assert_frame_equal(after[same], before[same])
 
 
+def test_a_run_renders_with_its_own_bins_and_one_that_only_scores_with_the_settings_of_the_champion(
+    tiny_run: FinishedRun, root: Path
+) -> None:
+    run = later_run(tiny_run, root, ["instructions.quantiles=8"])
+    job = Job(step="build_instructions", run=run, paths=LakehousePaths.at(str(root)))
+    current = champion(registry_of(run.recipe))
+    assert current is not None
+    assert fitted_numbers(job) is None
+    assert run_prompts(job) == current.model.asked.prompts == PromptSpec.of_recipe(tiny_run.run.recipe)
+    folder = run.artefact_folder(FittedNumbers)
+    folder.mkdir(parents=True)
+    file = folder / FittedNumbers.FILES[0]
+    file.write_text(words_as_text(FITTED))
+    run.leave(FittedNumbers(folder=folder, numbers_digest=files_digest({file.name: file})))
+    assert run_prompts(job) == PromptSpec.of_recipe(run.recipe, FITTED)
+    file.write_text(words_as_text(FITTED).replace("9000", "9001"))
+    with pytest.raises(ConfigError, match=r"FittedNumbers\.numbers_digest: expected"):
+        run_prompts(job)
+
+
 def with_event_type(root: Path, name: str, day: Any) -> None:
     """Publishes user_sequences in which one client's last event is of another type."""
     uri = str(root / "tables" / "user_sequences")
@@ -118,6 +146,13 @@ def with_event_type(root: Path, name: str, day: Any) -> None:
     changed = pa.ListArray.from_arrays(events.offsets, pa.StructArray.from_arrays(fields, fields=list(flat.type)))
     table = table.set_column(table.column_names.index("events"), table.schema.field("events"), changed)
     write_deltalake(uri, table, mode="overwrite", predicate=f"observation_date = '{day}'")
+
+
+def test_the_base_has_words_for_the_event_types_that_its_source_declares(tiny_run: FinishedRun) -> None:
+    declared = declared_event_types(tiny_run.run.recipe)
+    encoder = LineEncoder.of(tiny_run.run.take(TrainedBase).folder)
+    assert "written_off" in declared  # nothing is written off before the base's cut-off: it takes seven months
+    assert all(encoder.knows(event_type) for event_type in declared)
 
 
 def test_a_champion_whose_tokenizer_lacks_an_event_type_is_rejected_by_name(tiny_run: FinishedRun, root: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import fields, replace
 from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from zigong.evaluation.asked_model import AskedModel
 from zigong.evaluation.calibration import Calibration
 from zigong.evaluation.fusion import Fusion, Stack
 from zigong.evaluation.joint import Joint
+from zigong.instructions.numbers import FieldBins, NumberWords
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.recipe import Auxiliary, Card, Horizon, Instructions, Split
 from zigong.release.model import Model, model_as_text, model_from_text, require_unseen
@@ -88,9 +90,9 @@ def test_the_file_contains_every_field_of_the_value_and_a_schema_version() -> No
     assert content["asked"]["prompts"]["settings"] == PROMPTS.settings.model_dump(mode="json")
 
 
-@pytest.mark.parametrize("version", [None, 0, 2, 5, "4"])
+@pytest.mark.parametrize("version", [None, 0, 2, 6, "5"])
 def test_another_schema_version_is_rejected_with_the_next_action(version: object) -> None:
-    with pytest.raises(DataError, match=r"lake/serving\.json: expected schema version 4") as error:
+    with pytest.raises(DataError, match=r"lake/serving\.json: expected schema version 5") as error:
         model_from_text(changed(schema_version=version), origin="lake/serving.json")
     assert "registry.model_name" in error.value.action
 
@@ -114,9 +116,46 @@ def test_a_file_with_missing_or_additional_content_is_rejected(text: str, wrong:
 
 
 def test_a_model_registered_without_its_newest_training_date_is_read_without_one() -> None:
-    former = json.loads(changed(schema_version=3))
+    former = _of_version(3, time="gap")
     del former["trained_until"]
-    assert model_from_text(json.dumps(former), origin="x") == replace(MODEL, trained_until=None)
+    found = model_from_text(json.dumps(former), origin="x")
+    assert found.trained_until is None
+    assert found.asked.prompts == replace(PROMPTS, settings=PROMPTS.settings.model_copy(update={"time": "gap"}))
+
+
+def test_a_model_registered_before_numbers_had_bins_is_read_with_rounded_numbers() -> None:
+    found = model_from_text(json.dumps(_of_version(4, time="gap")), origin="x")
+    assert found.asked.prompts.numbers is None
+    assert found.trained_until == MODEL.trained_until
+
+
+def test_a_model_whose_dates_were_single_words_is_rejected() -> None:
+    with pytest.raises(DataError, match=r"x: this model reads dates as single words \(instructions.time: both\)"):
+        model_from_text(json.dumps(_of_version(4, time="both")), origin="x")
+    with pytest.raises(DataError, match=r"asked\.prompts\.settings\.time is missing"):
+        model_from_text(changed(schema_version=4, asked=None), origin="x")
+
+
+def test_the_bins_of_numbers_are_read_back_to_the_last_digit() -> None:
+    bins = FieldBins(
+        kind="amount", name="order", currency="", above=(Decimal("0.10"), Decimal(10**15)), below=(Decimal("0.000001"),)
+    )
+    prompts = replace(
+        PROMPTS,
+        settings=PROMPTS.settings.model_copy(update={"quantiles": 4}),
+        numbers=NumberWords(fields=(bins,)),
+    )
+    model = replace(MODEL, asked=replace(MODEL.asked, prompts=prompts))
+    assert model_from_text(model_as_text(model), origin="x") == model
+    assert model.asked.digest != MODEL.asked.digest
+
+
+def _of_version(version: int, *, time: str) -> dict[str, Any]:
+    """The content of a file that an older version of ZiGong wrote."""
+    former: dict[str, Any] = json.loads(changed(schema_version=version))
+    del former["asked"]["prompts"]["numbers"]
+    former["asked"]["prompts"]["settings"]["time"] = time
+    return former
 
 
 def test_a_model_is_not_compared_on_dates_that_it_was_trained_on() -> None:

@@ -21,7 +21,8 @@ from zigong.recipe import load_recipe
 from zigong.release.model import require_unseen
 from zigong.release.registry import champion
 from zigong.release.serving import registry_of
-from zigong.runs.handover import EvaluatedCard, FinalModel, FusedCard, GateDecision, RefittedModel
+from zigong.runs.card_values import EvaluatedCard, FusedCard
+from zigong.runs.handover import FinalModel, GateDecision, RefittedModel
 from zigong.runs.launch import run_step
 
 

@@ -17,7 +17,8 @@ from zigong.dataset.members import build_members
 from zigong.lakehouse.tables import arrow_pinned, latest_version, open_pinned, published_tables
 from zigong.pipeline import STEPS
 from zigong.report.collect import write_run_report
-from zigong.runs.handover import Dataset, FusedCard, InfluenceScores, JointModel, TrainingMix
+from zigong.runs.card_values import FusedCard, JointModel
+from zigong.runs.handover import Dataset, InfluenceScores, TrainingMix
 
 TableText = list[list[str]]  # the cells of a table, its head first
 

@@ -46,6 +46,7 @@ def former_at(root: Path, *, finished: int = len(NAMES)) -> Run:
     ("change", "reader"),
     [
         ("split.test_share=0.2", "build_base"),
+        ("instructions.season=none", "build_base"),
         ("source.simulation.users=500", "ingest_events"),
         ("as_of=2023-08-03", "build_labels"),
         ("instructions.max_events=20", "build_sequences"),

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from tests.support.finished import FinishedRun
 from zigong.recipe import load_recipe
-from zigong.runs.handover import Dataset, FinalModel, JointModel, TrainedBase, TrainingMix
+from zigong.runs.card_values import JointModel
+from zigong.runs.handover import Dataset, FinalModel, TrainedBase, TrainingMix
 from zigong.runs.run import Run, open_run
 
 PINNED = ("dataset_members", "instruction_samples", "user_sequences", "training_mix")

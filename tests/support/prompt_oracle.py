@@ -18,6 +18,7 @@ from tokenizers.processors import TemplateProcessing
 from zigong.instructions.build import COPIED, RenderPlan, sample_batch
 from zigong.instructions.computed import Computed, event_answer, profile_answer
 from zigong.instructions.encode import LineEncoder
+from zigong.instructions.numbers import NumberWords
 from zigong.instructions.render import Event, local_date, render_branch, render_history
 from zigong.instructions.template_files import EventAnswer, ProfileAnswer
 from zigong.instructions.templates import Question
@@ -91,13 +92,14 @@ def encoder() -> LineEncoder:
     return LineEncoder(tokenizer, "digest")
 
 
-def plan(zone: str, context_length: int, **settings: Any) -> RenderPlan:
+def plan(zone: str, context_length: int, *, numbers: NumberWords | None = None, **settings: Any) -> RenderPlan:
     return RenderPlan(
         settings=Instructions.model_validate(settings),
         horizon=HORIZON,
         timezone=zone,
         tokenizer_folder="",
         context_length=context_length,
+        numbers=numbers,
     )
 
 
@@ -208,11 +210,15 @@ def in_batch(rows: list[dict[str, Any]], wanted: RenderPlan, encoder: LineEncode
 def naive_branch(row: dict[str, Any], question: Question, events: list[Event], folded: int, wanted: RenderPlan) -> Any:
     zone, hidden = ZoneInfo(wanted.timezone), getattr(question.answer, "field", None)
     last = local_date(events[-1]["event_at"], zone) if events else None
-    profile = {name: value for name, value in row["profile"].items() if name != hidden}
+    profile = {name: value for name, value in naive_profile(row, wanted).items() if name != hidden}
     line = question.ask(HORIZON, question.phrasing_of(row["sequence_id"]))
     on = local_date(row["observation_at"], zone)
     settings, loan = wanted.settings, row["asked_loan"]
     return render_branch(last, on, folded, profile, line, template=wanted.template, settings=settings, loan=loan)
+
+
+def naive_profile(row: dict[str, Any], wanted: RenderPlan) -> Any:
+    return row["profile"] if wanted.numbers is None else wanted.numbers.profile(row["profile"])
 
 
 def naive_visible(row: dict[str, Any], wanted: RenderPlan, encoder: LineEncoder) -> Known:
@@ -225,7 +231,9 @@ def naive_visible(row: dict[str, Any], wanted: RenderPlan, encoder: LineEncoder)
         return day.year, day.month
 
     while True:
-        lines = render_history(events, template=wanted.template, settings=wanted.settings, zone=zone)
+        lines = render_history(
+            events, template=wanted.template, settings=wanted.settings, zone=zone, numbers=wanted.numbers
+        )
         branch = naive_branch(row, wanted.template, events, folded, wanted)
         younger = [event for event in events if month(event) != month(events[0])]
         tokens = len(encoder.history(lines)) + len(encoder.branch(branch))
@@ -254,7 +262,7 @@ def naive_answer(known: Known, row: dict[str, Any], question: Question, wanted: 
     zone, (_, events, folded) = ZoneInfo(wanted.timezone), known
     match question.answer:
         case ProfileAnswer() as spec:
-            return profile_answer(spec, row["profile"], wanted.template)
+            return profile_answer(spec, naive_profile(row, wanted), wanted.template)
         case EventAnswer() as spec:
             on = local_date(row["observation_at"], zone)
             return event_answer(spec, events, folded, on, max_events=wanted.settings.max_events, zone=zone)
@@ -270,6 +278,7 @@ def naive_row(
     computed, phrasing = naive_answer(known, row, question, wanted), question.phrasing_of(row["sequence_id"])
     named = [row["sequence_id"], question.task, question.name, question.language, HORIZON.name, encoder.digest]
     named += [f"phrasing {phrasing}"] * (len(question.phrasings) > 1)
+    named += [f"numbers {wanted.numbers.digest}"] if wanted.numbers is not None else []
     answers = question.choices or ([] if computed.answer is None else [computed.answer])
     longest = max((len(encoder.completion(answer)) for answer in answers), default=0)
     return {

@@ -99,7 +99,7 @@ def test_the_loss_is_the_binary_cross_entropy_of_the_sum_and_that_of_one_of_the_
     for target, label in ((1, 1.0), (3, 0.0)):
         expected = binary_cross_entropy_with_logits(odds, torch.tensor([label])) + of_either
         assert float(-answered.log_softmax(-1)[0, target]) == pytest.approx(float(expected), rel=1e-6)
-    soft = SoftAnswers(p_bad=np.array([0.3]), place=0, bad=1, good=3, weight=0.6)
+    soft = SoftAnswers(p_bad=np.array([0.3]), place=0, bad=1, good=3, weight=np.array([0.6]))
     hard = -answered.log_softmax(-1)[:, 3]
     expected = of_either - 0.18 * logsigmoid(odds) - 0.82 * logsigmoid(-odds)
     assert float(soft.mixed(hard, answered, torch.tensor([0]))) == pytest.approx(float(expected), rel=1e-6)

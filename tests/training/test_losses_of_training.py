@@ -14,7 +14,7 @@ from torch import Tensor
 from tests.support.tiny_models import LORA, make_base, make_samples
 from zigong.errors import ConfigError, DataError
 from zigong.recipe import FinalTraining
-from zigong.tokens.samples import Samples
+from zigong.tokens.samples import NO_LABEL, Samples
 from zigong.training.adapters import adapter_digest, load_adapted, new_adapter, read_adapter
 from zigong.training.plan import Units, plan_steps, single_units, tree_units
 from zigong.training.teacher import Teacher
@@ -247,3 +247,49 @@ def test_weights_and_a_loss_of_next_events_are_refused_together(base: Path, tmp_
     settings = _settings(next_event_weight=0.1)
     with pytest.raises(ConfigError, match="next_event_weight"):
         train_adapter(base, samples, settings, seed=1, torch_threads=1, folder=tmp_path / "a", weights=weights)
+
+
+@pytest.mark.parametrize("engine", ["samples", "trees"])
+def test_a_sample_without_a_label_has_the_teacher_s_cross_entropy_whatever_stands_for_its_answer(
+    adapted: PeftModel, engine: str
+) -> None:
+    """Even with choices of two tokens, of which the second one depends on the first."""
+    samples, p_bad = _sharing(12), _p_bad(12)
+    unlabelled = np.arange(12) % 3 == 0
+    known = np.where(unlabelled, NO_LABEL, samples.label)
+    teacher = _teacher(samples, p_bad, ([BAD, 7], [GOOD, 8]))
+    expected = []
+    for index in range(12):
+        bare = _replaced(samples, completion_ids=tuple(ids[:1] for ids in samples.completion_ids))
+        of = bare if unlabelled[index] else samples
+        expected.append(_naive_loss(adapted, of, index, p_bad[index], 1.0 if unlabelled[index] else 0.4))
+    for stand_in in ([BAD, 7], [GOOD, 8]):
+        answers = [
+            np.array(stand_in, dtype=np.int32) if no else ids
+            for no, ids in zip(unlabelled, samples.completion_ids, strict=True)
+        ]
+        taught = teacher.without_guesses(_replaced(samples, label=known, completion_ids=tuple(answers)))
+        units = _units_of_first_tokens(taught, engine, teacher)
+        with torch.no_grad():
+            found = [
+                float(units.summed_loss(adapted.get_base_model(), np.array([i]))) for i in range(len(units.members))
+            ]
+        sums = [sum(expected[i] for i in units.among(np.array([unit]))) for unit in range(len(units.members))]
+        assert found == pytest.approx(sums, rel=1e-4)
+
+
+def _units_of_first_tokens(samples: Samples, engine: str, teacher: Teacher) -> Units:
+    first = Teacher(p_bad=teacher.p_bad, choices=([BAD], [GOOD]))  # labels of make_samples have other second tokens
+    return _units(samples, engine, first, 0.4)
+
+
+def test_a_sample_without_label_and_teacher_is_refused(base: Path, tmp_path: Path) -> None:
+    samples = make_samples(6)
+    unlabelled = _replaced(samples, label=np.array([NO_LABEL, *samples.label[1:]]))
+    partly = Teacher(p_bad={samples.sample_id[1]: 0.5}, choices=([BAD], [GOOD]))
+    for teacher, weight, match in ((None, 0.5, "no teacher"), (partly, 0.0, "no teacher"), (partly, 0.5, "neither")):
+        settings = _settings(distil={"weight": weight})
+        with pytest.raises(DataError, match=match):
+            train_adapter(
+                base, unlabelled, settings, seed=1, torch_threads=1, folder=tmp_path / "refused", teacher=teacher
+            )

@@ -80,6 +80,7 @@ app.add_typer(contract_app, name="contract")
 study_app = typer.Typer(no_args_is_help=True, help="Experiments with a finished run.")
 study_app.command("influence")(study.influence)
 study_app.command("selection")(study.selection)
+study_app.command("training")(study.training)
 app.add_typer(study_app, name="study")
 
 benchmark_app = typer.Typer(no_args_is_help=True, help="Measured comparisons on public data.")

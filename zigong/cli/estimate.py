@@ -76,7 +76,9 @@ def estimate_run(recipe: Recipe) -> Estimate:
     passes = {
         "train agent": assumed * recipe.agent.epochs,
         "score influence": assumed * recipe.agent.checkpoints,
-        "fine-tune": mix * recipe.finetune.epochs,
+        "fine-tune": mix
+        * recipe.finetune.epochs
+        * (recipe.finetune.distil.trainings + int(recipe.card.joint is not None)),
     }
     return Estimate(
         samples=samples,
@@ -105,7 +107,8 @@ def _most_words(recipe: Recipe, tasks: Tasks) -> int:
     attributes = sum(len(file.columns) for file in mapping.files)  # a mapping may turn every column into one
     amount = 1 if settings.currency is None else 2
     of_fields = {"days_past_due": 1, "amount": amount, "attributes": attributes, "loan": 2}
-    time = (2 if settings.time == "both" else 1) + (settings.season != "none")
+    dated = 5 if settings.gap_unit == "day" else 4
+    time = {"gap": 1, "date": dated, "both": 1 + dated}[settings.time] + (settings.season != "none")
     event = time + 1 + sum(of_fields[name] for name in settings.event_fields)
     profile = len(tasks.main.profile.split()) + attributes if settings.profile else 0
     asked = len(asked_line(1).split()) if recipe.observations.unit == "loan" else 0

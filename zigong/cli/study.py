@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 
 SampleCap = Annotated[int, typer.Option(help="maximum of train samples, complete users")]
+HeldOutCap = Annotated[int, typer.Option(help="maximum of samples of each held-out split, complete users")]
+Resamples = Annotated[int, typer.Option(help="resamples of persons and trainings")]
 TargetCap = Annotated[int, typer.Option(help="maximum of target samples, complete users")]
 
 
@@ -58,7 +60,7 @@ def selection(
     root: Root = None,
     samples: SampleCap = 6000,
     targets: TargetCap = 300,
-    held_out: Annotated[int, typer.Option(help="maximum of samples of each held-out split, complete users")] = 4000,
+    held_out: HeldOutCap = 4000,
     rules: Annotated[str, typer.Option(help="rules, separated by commas; all: every rule")] = "all",
     shares: Annotated[str, typer.Option(help="sizes of the choice as shares of the pool")] = "0.05,0.1,0.3,0.5,1",
     flipped: Annotated[str, typer.Option(help="shares of the labels that are flipped")] = "0,0.05,0.1,0.2",
@@ -66,7 +68,7 @@ def selection(
     seeds: Annotated[int, typer.Option(help="seeds of shares from 0.2 on")] = 3,
     small_seeds: Annotated[int, typer.Option(help="seeds of smaller shares")] = 5,
     draws: Annotated[int, typer.Option(help="draws of each seed of smaller shares")] = 3,
-    resamples: Annotated[int, typer.Option(help="resamples of persons and trainings")] = 500,
+    resamples: Resamples = 500,
 ) -> None:
     """Train on parts of the pool that different rules choose: is any better than chance? Resumes where it stopped."""
     from zigong.evaluation.influence_study.setting import Caps
@@ -90,6 +92,52 @@ def selection(
         _keep(run, setting, {"study_selection": table}, flat_figures(table), prefix="selection.", shown=readable)
 
 
+def training(
+    run_id: str,
+    recipe: OnlyRecipe = None,
+    root: Root = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option(help="finetune.key=value, several separated by blanks; one option for each setting"),
+    ] = None,
+    samples: SampleCap = 20000,
+    held_out: HeldOutCap = 10000,
+    seeds: Annotated[int, typer.Option(help="trainings of each setting")] = 3,
+    resamples: Resamples = 500,
+) -> None:
+    """Train the final model under changed settings of finetune: which is better than the recipe's? Resumes."""
+    from zigong.evaluation.boosting_teacher import teacher_of
+    from zigong.evaluation.influence_study.setting import Caps
+    from zigong.evaluation.training_study.figures import flat_figures, readable, study_table
+    from zigong.evaluation.training_study.trials import run_variants, variants_of
+    from zigong.evaluation.trial_store import trial_store
+
+    with named_errors():
+        run = named_run(run_id, recipe, root)
+        variants = variants_of(run.recipe, change or ())
+        caps = Caps(samples=samples, targets=0, held_out=held_out)
+        with (
+            _setting(run, caps, splits=("select", "final")) as setting,
+            progress("study (trainings)") as advance,
+        ):
+            taught = any(variant.recipe.finetune.distil.weight for variant in variants)
+            teacher = teacher_of(_job(run), setting.base, ["train"])[0] if taught else None
+            answered = run_variants(
+                setting,
+                variants,
+                trial_store(setting, run.folder / "study_training", ("evaluation",)),
+                seeds=range(run.recipe.seed, run.recipe.seed + seeds),
+                teacher=teacher,
+                advance=advance,
+            )
+            table = study_table(setting, answered, choose_on="select", resamples=resamples, seed=run.recipe.seed)
+        _keep(run, setting, {"study_training": table}, flat_figures(table), prefix="training.", shown=readable)
+
+
+def _job(run: Run) -> Job:
+    return Job(step="study", run=run, paths=LakehousePaths.at(run.recipe.lakehouse.root))
+
+
 @contextmanager
 def _setting(run: Run, caps: Caps, *, splits: Sequence[str]) -> Iterator[StudySetting]:
     """The samples of a run; ``final`` is its final split. Adapters are in a folder that is deleted at the end."""
@@ -99,7 +147,7 @@ def _setting(run: Run, caps: Caps, *, splits: Sequence[str]) -> Iterator[StudySe
     from zigong.release.serving import serving_base
 
     set_up_logging(run.run_id)
-    job = Job(step="study", run=run, paths=LakehousePaths.at(run.recipe.lakehouse.root))
+    job = _job(run)
     with tempfile.TemporaryDirectory(prefix="zigong-study-") as scratch:
         yield study_setting(
             job.sample_source(),

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract
 from zigong.dataset.duplicates import Repetitions, repeated_samples
+from zigong.dataset.samples import UNLABELLED
 from zigong.instructions.tasks import Tasks, load_tasks
 from zigong.instructions.template_files import LabelAnswer
 from zigong.recipe import DateRange, Recipe
@@ -28,6 +29,7 @@ class BuiltDataset:
     Attributes:
         members: rows of the contract dataset_members.
         dropped: number of samples that are in no split, by reason.
+        unlabelled: number of samples in the split ``unlabelled``.
         indeterminate: number of samples of the main question that their indeterminate label excludes, by split.
         repetitions: train samples that repeat another sample.
     """
@@ -36,6 +38,7 @@ class BuiltDataset:
     members: DataFrame
     dropped: dict[str, int]
     indeterminate: dict[str, int]
+    unlabelled: int
     repetitions: Repetitions
 
 
@@ -59,15 +62,17 @@ def build_members(
     ).select(*_POINT, "outcome", "max_days_past_due", "matured_at")
     labelled = samples.join(first_horizon, list(_POINT), "left")
     placed = labelled.withColumn("split", split_column(recipe))
-    fated = placed.withColumn("reason", F.coalesce(_exclusion(recipe), _auxiliary_exclusion(main))).cache()
+    fated = placed.withColumn("reason", F.coalesce(_exclusion(recipe), _auxiliary_exclusion(main)))
+    fated = (_with_unlabelled(fated, main, recipe) if recipe.unlabelled_dates() else fated).cache()
     threshold = _cap_threshold(fated.where("reason IS NULL AND split = 'train'").where(main), recipe)
-    over_cap = (F.col("split") == "train") & (_share(recipe, "cap") >= threshold)
+    over_cap = F.col("split").isin("train", UNLABELLED) & (_share(recipe, "cap") >= threshold)
     fate = F.coalesce(F.col("reason"), F.when(over_cap, F.lit("over_cap")))
     decided = fated.withColumn("reason", fate)
     dropped = _by_reason(decided.where("reason IS NOT NULL"))
     unclear = _counted_by(decided.where("reason = 'indeterminate' AND split IS NOT NULL").where(main), "split")
     answered = _answered(decided.where("reason IS NULL"), tasks)
-    repeated, repetitions = repeated_samples(answered, recipe.duplicates, recipe.split.unit)
+    compared = answered.where(F.col("split") != UNLABELLED)
+    repeated, repetitions = repeated_samples(compared, recipe.duplicates, recipe.split.unit)
     repeated = repeated.localCheckpoint()
     members = answered.join(repeated, "sample_id", "left_anti")
     dataset_id = _dataset_id(members, main, recipe)
@@ -77,7 +82,20 @@ def build_members(
         members=_contracted(members, dataset_id, completion_ids),
         dropped={**dropped, **_by_reason(repeated)},
         indeterminate={**dict.fromkeys(SPLITS, 0), **unclear},
+        unlabelled=members.where(F.col("split") == UNLABELLED).count() if recipe.unlabelled_dates() else 0,
         repetitions=repetitions,
+    )
+
+
+def _with_unlabelled(fated: DataFrame, main: Column, recipe: Recipe) -> DataFrame:
+    """Moves what has no usable label, of train persons at the dates allowed, to the split ``unlabelled``."""
+    dated = F.col("observation_date").isin(list(recipe.unlabelled_dates())) & F.col("matured_at").isNotNull()
+    moved = main & F.col("reason").isNotNull() & dated & may_pretrain(recipe)
+    split = F.when(moved, UNLABELLED).otherwise(F.col("split"))
+    return fated.select(
+        *(name for name in fated.columns if name not in {"split", "reason"}),
+        split.alias("split"),
+        F.when(~moved, F.col("reason")).alias("reason"),
     )
 
 
@@ -90,9 +108,10 @@ def _counted_by(rows: DataFrame, column: str) -> dict[str, int]:
 
 
 def _answered(members: DataFrame, tasks: Tasks) -> DataFrame:
-    """Members with label and completion; questions without choices have a computed answer."""
-    label = (F.col("outcome") == "bad").cast("int")
-    completion = F.coalesce("answer", F.col("choices")[_place_of_answer(tasks)])
+    """Members with label and completion; questions without choices have a computed answer, unlabelled ones none."""
+    labelled = F.col("split") != UNLABELLED
+    label = F.when(labelled, (F.col("outcome") == "bad").cast("int"))
+    completion = F.when(labelled, F.coalesce("answer", F.col("choices")[_place_of_answer(tasks)]))
     return members.withColumn("label", label).withColumn("completion", completion)
 
 
@@ -114,7 +133,7 @@ def split_column(recipe: Recipe) -> Column:
 
 
 def may_pretrain(recipe: Recipe) -> Column:
-    """Whether a user's timeline may be used to pre-train the base; held-out units are excluded."""
+    """Whether a user may be learned from without labels, as in pre-training; held-out units are excluded."""
     if recipe.split.by == "user_hash":
         return split_column(recipe) == "train"
     return _share(recipe, "test") >= recipe.split.test_share
@@ -215,9 +234,12 @@ def final_split(recipe: Recipe) -> str:
 
 
 def window_closes_before(recipe: Recipe) -> dict[str, date]:
-    """Per split, the date by which its label windows must have closed: the next split's first T."""
+    """Per split, the date by which its label windows must have closed: the next split's first T.
+
+    Samples of the split ``unlabelled`` have no window; they are observed before this date.
+    """
     observations = recipe.observations
     if observations.validation is None or observations.oot is None:
         return {}
     first, second = observations.validation.first, observations.oot.first
-    return {"train": first, "test": first, "target": second, "select": second}
+    return {"train": first, "test": first, UNLABELLED: first, "target": second, "select": second}

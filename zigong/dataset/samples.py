@@ -29,6 +29,7 @@ MEMBER_COLUMNS = (
     "task",
     "completion_ids",
 )
+UNLABELLED = "unlabelled"  # split of points that have no label and are trained on with a teacher's answer
 PROMPT_KEYS = ["sample_id", "user_id", "loan_id", "observation_date"]
 
 
@@ -54,6 +55,17 @@ class SampleSource(PromptSource):
         paths = LakehousePaths(root=self.root)
         found = arrow_pinned(paths, "dataset_members", self.members_version, columns=MEMBER_COLUMNS, where=chosen)
         return found.sort_by("sample_id")
+
+    def unlabelled(self, answer: Sequence[int]) -> pa.Table:
+        """Members of the split ``unlabelled``, without prompts, sorted by sample_id.
+
+        Args:
+            answer: token ids in the place of an answer, where a teacher's answer is learned; they are not a label.
+        """
+        found = self.members([UNLABELLED])
+        place = found.column_names.index("completion_ids")
+        field = found.schema.field(place)
+        return found.set_column(place, field, pa.array([list(answer)] * len(found), field.type))
 
     def labelled(self, splits: Sequence[str], extra: Sequence[str] = ()) -> pa.Table:
         """Members of the given splits with ``input_ids`` and ``extra`` columns of their samples."""

@@ -14,6 +14,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from schemas.mappings import load_mapping
+from zigong.dataset.samples import UNLABELLED
 from zigong.erasure import files as erase_files
 from zigong.erasure import tables as erase_tables
 from zigong.erasure.traces import Traces
@@ -160,7 +161,7 @@ def _affected(
         ours = F.col("dataset_id") == first.dataset_id
         read = F.lit(True) if first.read_before is None else F.col("known_date") < F.lit(first.read_before)
         pretrained = count("behavior_events", read) if first.own_base else 0
-        members = {False: ours & (F.col("split") == "train"), True: ours}
+        members = {False: ours & F.col("split").isin("train", UNLABELLED), True: ours}
         trained = {every: count("dataset_members", members[every]) for every in {one.every_split for one in models}}
         found += [
             AffectedModel(

@@ -15,7 +15,8 @@ from zigong.evaluation.prompt_sources import ModelPrompts
 from zigong.evaluation.published_sequences import PublishedSequences
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.recipe import Recipe
-from zigong.runs.handover import FinalModel, JointModel
+from zigong.runs.card_values import JointModel
+from zigong.runs.handover import FinalModel
 from zigong.runs.job import Job
 
 

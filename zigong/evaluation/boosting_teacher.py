@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from zigong.dataset.samples import of_task
+from zigong.dataset.samples import UNLABELLED, of_task
 from zigong.errors import DataError
 from zigong.evaluation.baselines import bad_members, features_of_members
 from zigong.evaluation.boosting import Labelled, boosted_trees
@@ -18,6 +18,7 @@ from zigong.evaluation.feature_space import feature_space
 from zigong.evaluation.metrics import auc
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.tasks import load_tasks, main_task
+from zigong.recipe import Recipe
 from zigong.runs.job import Job
 from zigong.training.teacher import Teacher
 
@@ -25,12 +26,13 @@ from zigong.training.teacher import Teacher
 def teacher_of(job: Job, base: Path, splits: Sequence[str]) -> tuple[Teacher | None, dict[str, float]]:
     """The teacher that ``finetune.distil`` asks for, and its figures: none with weight 0.
 
-    It answers every member of the main question, not only those of the mix: with more samples it is better.
+    It answers every member of the main question, not only those of the mix: with more samples it is better. Those of
+    the split ``unlabelled`` are answered, too, if the recipe trains on them.
 
     Args:
         job: the job that reads the tables.
         base: folder of the base model, whose tokenizer encodes the choices.
-        splits: the splits whose members it answers.
+        splits: the splits whose members it learns from and answers.
 
     Raises:
         DataError: the samples that a fold's trees are fitted on have only one class.
@@ -38,17 +40,25 @@ def teacher_of(job: Job, base: Path, splits: Sequence[str]) -> tuple[Teacher | N
     recipe = job.recipe
     if not recipe.finetune.distil.weight:
         return None, {}
-    train = of_task(job.sample_source().members(splits), main_task(recipe))
-    labelled = Labelled(features=features_of_members(job, train), bad=bad_members(train))
-    folds = recipe.finetune.distil.folds
-    p_bad = out_of_fold(labelled, train["person_id"].to_pylist(), folds=folds, seed=recipe.seed)
+    members = of_task(job.sample_source().members(answered_splits(recipe, splits)), main_task(recipe))
+    train = Labelled(features=features_of_members(job, members), bad=bad_members(members))
+    known, persons = members["label"].is_valid().to_numpy(), members["person_id"].to_pylist()
+    p_bad = out_of_fold(train, persons, folds=recipe.finetune.distil.folds, seed=recipe.seed, known=known)
     encoder = LineEncoder.of(base)
     bad, good = (encoder.completion(choice) for choice in load_tasks(recipe.instructions).main.choices)
-    answers = dict(zip(train["sample_id"].to_pylist(), p_bad.tolist(), strict=True))
-    return Teacher(p_bad=answers, choices=(bad, good)), {"teacher_auc": auc(labelled.bad.astype(np.int64), p_bad)}
+    answers = dict(zip(members["sample_id"].to_pylist(), p_bad.tolist(), strict=True))
+    figures = {"teacher_auc": auc(train.bad[known].astype(np.int64), p_bad[known])}
+    return Teacher(p_bad=answers, choices=(bad, good)), figures
 
 
-def out_of_fold(train: Labelled, persons: Sequence[str], *, folds: int, seed: int) -> NDArray[np.float64]:
+def answered_splits(recipe: Recipe, splits: Sequence[str]) -> list[str]:
+    """The splits, and that of the points without a label if the recipe trains on them."""
+    return [*splits, *([UNLABELLED] if recipe.finetune.distil.unlabelled else [])]
+
+
+def out_of_fold(
+    train: Labelled, persons: Sequence[str], *, folds: int, seed: int, known: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
     """p_bad of each sample by LightGBM that saw no sample of its person, neither to fit nor to stop.
 
     Each fold is answered by trees that are fitted on the other folds but one, which chooses their number.
@@ -58,6 +68,7 @@ def out_of_fold(train: Labelled, persons: Sequence[str], *, folds: int, seed: in
         persons: [samples] person of each one; all samples of a person are in one fold, by hash.
         folds: number of folds, at least 3.
         seed: seed of folds and trees.
+        known: [samples] whether the label is known; the others are answered alone. None: all are.
 
     Returns:
         Shape [samples].
@@ -67,9 +78,10 @@ def out_of_fold(train: Labelled, persons: Sequence[str], *, folds: int, seed: in
     """
     fold = folds_of(persons, folds, seed)
     p_bad, every = np.full(len(fold), np.nan), list(train.features.columns)
+    has_label = np.ones(len(fold), dtype=bool) if known is None else known
     for own in np.unique(fold):
         stops = fold == (own + 1) % folds
-        fitted, stop = _part(train, ~stops & (fold != own)), _part(train, stops)
+        fitted, stop = _part(train, has_label & ~stops & (fold != own)), _part(train, has_label & stops)
         if not fitted.has_both_classes:
             raise DataError(
                 f"finetune.distil: expected both classes outside of each fold, found {int(fitted.bad.sum())} bad of "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,3 +74,14 @@ def log_odds(p_bad: Floats) -> Floats:
     p = np.clip(np.asarray(p_bad, dtype=np.float64), _SMALLEST_P, 1 - _SMALLEST_P)
     odds: Floats = np.log(p) - np.log1p(-p)
     return odds
+
+
+def averaged(p_bad: Sequence[Floats], weights: Sequence[float] | None = None) -> Floats:
+    """The mean of probabilities in log-odds; shape [samples].
+
+    Args:
+        p_bad: probabilities of bad of each model; shape [samples] each.
+        weights: weight of each model; None: all weigh the same.
+    """
+    mean: Floats = expit(np.average([log_odds(one) for one in p_bad], axis=0, weights=weights))
+    return mean

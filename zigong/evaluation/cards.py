@@ -20,7 +20,8 @@ from zigong.evaluation.joint import Joint
 from zigong.evaluation.metrics import log_loss
 from zigong.recipe import Head
 from zigong.recipe.source import source_mapping
-from zigong.runs.handover import EvaluatedCard, FinalModel, FusedCard, JointModel
+from zigong.runs.card_values import EvaluatedCard, FusedCard, JointModel
+from zigong.runs.handover import FinalModel
 from zigong.runs.job import Job
 from zigong.training.file_digests import FileDigests
 

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from zigong.console import followed
+from zigong.dataset.samples import SampleSource, of_task
+from zigong.evaluation.ensemble import ensemble_teacher
 from zigong.fanout.train import run_on_ray
-from zigong.recipe import FinalTraining
+from zigong.instructions.tasks import main_task
+from zigong.recipe import FinalTraining, Recipe
 from zigong.runs.job import Job
 from zigong.tokens.samples import Samples
 from zigong.training import trainer
+from zigong.training.adapters import AdapterManifest
 from zigong.training.teacher import Teacher
 from zigong.training.tower import TowerTraining
 
-Chosen = Callable[[], tuple[Samples, dict[str, Any]]]
+Chosen = Callable[[], tuple[pa.Table, dict[str, Any]]]
+
+
+def with_unlabelled(members: pa.Table, source: SampleSource, recipe: Recipe, teacher: Teacher | None) -> pa.Table:
+    """The members to train on, and those without a label, if the recipe trains on what a teacher answers."""
+    if teacher is None or not recipe.finetune.distil.unlabelled:
+        return members
+    return pa.concat_tables([members, source.unlabelled(teacher.choices[0])])
 
 
 def train_on_ray(
@@ -27,39 +40,60 @@ def train_on_ray(
     chosen: Chosen,
     teacher: Teacher | None,
     joint: TowerTraining | None = None,
+    beside: tuple[Path, TowerTraining] | None = None,
     name: str,
+    measured: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Trains an adapter on a worker.
+    """Trains an adapter on a worker, and a joint model beside it if there is one.
 
     Args:
         job: the job that asks for it.
         base: folder of the base model.
         folder: folder of the adapter.
         settings: the settings of the training.
-        chosen: called on the worker; the samples, and JSON-serialisable facts about them.
-        teacher: see ``trainer.train_adapter``.
+        chosen: called on the worker; the members to train on with ``input_ids``, and JSON-serialisable facts about
+            them.
+        teacher: see ``trainer.train_adapter``; ``settings.distil.ensemble`` adds an ensemble's answers to it.
         joint: see ``trainer.train_adapter``.
+        beside: folder and tower of a joint model that is trained on the same samples, with the same teacher.
         name: name of the training and of its folder under the job's scratch.
+        measured: held-out splits on which the ensemble is measured.
 
     Returns:
-        ``digest`` of the adapter, ``samples``, ``final_loss``, ``tokens_per_second``, and the facts.
+        ``digest`` of the adapter, ``samples``, ``final_loss``, ``tokens_per_second``, the facts, and those of the
+        ensemble.
     """
-    recipe = job.recipe
+    recipe, source = job.recipe.model_copy(update={"finetune": settings}), job.sample_source()
     with followed(job.scratch / "progress.json", f"{name} (steps)") as report:
 
         def work() -> dict[str, Any]:
-            samples, facts = chosen()
-            manifest = trainer.train_adapter(
-                base,
-                samples,
-                settings,
-                seed=recipe.seed,
-                torch_threads=recipe.engine.torch_threads,
-                folder=folder,
-                teacher=teacher,
-                joint=joint,
-                progress=lambda step, steps, loss: report(step, steps, f"loss {loss:.3f}"),
-            )
+            members, facts = chosen()
+            taught_by = teacher
+            if teacher is not None and settings.distil.ensemble is not None:
+                held_out = of_task(source.members(measured), main_task(recipe)) if measured else None
+                asked = None if held_out is None else source.with_prompts(held_out)
+                found = ensemble_teacher(base, recipe, members, teacher, held_out=asked, advance=report)
+                taught_by = found.teacher
+                facts |= {f"ensemble.{name}": value for name, value in found.figures.items()}
+            samples = Samples.from_arrow(members)
+
+            def trained(place: Path, tower: TowerTraining | None) -> AdapterManifest:
+                return trainer.train_adapter(
+                    base,
+                    samples,
+                    settings,
+                    seed=recipe.seed,
+                    torch_threads=recipe.engine.torch_threads,
+                    folder=place,
+                    teacher=taught_by,
+                    joint=tower,
+                    progress=lambda step, steps, loss: report(step, steps, f"loss {loss:.3f}"),
+                )
+
+            manifest = trained(folder, joint)
+            if beside is not None:
+                of_joint = trained(*beside)
+                facts |= {"joint.digest": of_joint.adapter_digest, "joint.final_loss": of_joint.final_loss}
             return {
                 "digest": manifest.adapter_digest,
                 "samples": manifest.samples,

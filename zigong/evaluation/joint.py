@@ -16,7 +16,7 @@ from zigong.evaluation.calibration import log_odds
 from zigong.evaluation.feature_words import FeatureWords
 from zigong.evaluation.scored import States
 from zigong.files.digests import combined_digest
-from zigong.runs.handover import JointModel
+from zigong.runs.card_values import JointModel
 from zigong.training.file_digests import FileDigests
 from zigong.training.tower import TOWER_FILES, Tower, load_tower
 

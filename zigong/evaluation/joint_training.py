@@ -4,30 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from zigong.dataset.samples import of_task
 from zigong.errors import ConfigError
 from zigong.evaluation.baselines import features_of_members, without_profile
+from zigong.evaluation.boosting_teacher import answered_splits
 from zigong.evaluation.feature_words import FeatureWords
-from zigong.evaluation.final_training import train_on_ray
 from zigong.evaluation.fusion import card_name
 from zigong.evaluation.joint import Joint
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.tasks import load_tasks, main_task
 from zigong.recipe.source import source_mapping
-from zigong.runs.handover import JointModel
+from zigong.runs.card_values import JointModel
 from zigong.runs.job import Job
-from zigong.tokens.samples import Samples
 from zigong.training.adapters import CONFIG, WEIGHTS
 from zigong.training.file_digests import FileDigests
-from zigong.training.teacher import Teacher
 from zigong.training.tower import TOWER_FILES, TowerTraining
-
-TRAIN = "train"
 
 
 def tower_training(job: Job, base: Path, splits: Sequence[str]) -> TowerTraining | None:
@@ -47,7 +39,7 @@ def tower_training(job: Job, base: Path, splits: Sequence[str]) -> TowerTraining
     recipe, settings = job.recipe, job.recipe.card.joint
     if settings is None:
         return None
-    members = of_task(job.sample_source().members(splits), main_task(recipe))
+    members = of_task(job.sample_source().members(answered_splits(recipe, splits)), main_task(recipe))
     features = features_of_members(job, members)
     columns = list(features.columns)
     used = columns if settings.profile else without_profile(columns)
@@ -69,39 +61,31 @@ def tower_training(job: Job, base: Path, splits: Sequence[str]) -> TowerTraining
     )
 
 
-def train_joint(job: Job, base: Path, teacher: Teacher | None, *, mix: pa.Array) -> None:
-    """Trains the joint model that ``card.joint`` asks for like the final model, and leaves it.
+def joint_beside(job: Job, base: Path) -> tuple[Path, TowerTraining] | None:
+    """Folder and tower of the joint model that ``card.joint`` asks for beside the final model.
 
     Args:
         job: the job that trains the final model.
         base: folder of the base model.
-        teacher: the teacher of the final model.
-        mix: sample_ids of the mix of the final model.
     """
-    source, folder = job.sample_source(), job.artefact_folder(JointModel)
-    outcomes = source_mapping(job.recipe).outcome_events
+    tower = tower_training(job, base, ["train"])
+    return None if tower is None else (job.artefact_folder(JointModel), tower)
 
-    def chosen() -> tuple[Samples, dict[str, Any]]:
-        members = source.members([TRAIN])
-        return Samples.from_arrow(source.with_prompts(members.filter(pc.is_in(members["sample_id"], mix)))), {}
 
-    trained = train_on_ray(
-        job,
-        base,
-        folder,
-        settings=job.recipe.finetune,
-        chosen=chosen,
-        teacher=teacher,
-        joint=tower_training(job, base, [TRAIN]),
-        name="joint",
-    )
-    added = Joint(tower=FileDigests.of(folder, TOWER_FILES), outcome_events=tuple(outcomes))
+def leave_joint(job: Job, adapter_digest: str) -> None:
+    """Leaves the joint model that was trained in its folder.
+
+    Args:
+        job: the job that trained it.
+        adapter_digest: digest of its adapter.
+    """
+    folder, outcomes = job.artefact_folder(JointModel), tuple(source_mapping(job.recipe).outcome_events)
+    added = Joint(tower=FileDigests.of(folder, TOWER_FILES), outcome_events=outcomes)
     job.leave(
         JointModel(
-            model_id=card_name(added, trained.pop("digest")),
+            model_id=card_name(added, adapter_digest),
             folder=folder,
             joint_digest=FileDigests.of(folder, (WEIGHTS, CONFIG, *TOWER_FILES)).digest,
-            outcome_events=added.outcome_events,
+            outcome_events=outcomes,
         )
     )
-    job.run.add_metrics({f"finetune.joint.{name}": value for name, value in trained.items()})

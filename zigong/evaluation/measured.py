@@ -11,7 +11,8 @@ import pyarrow.dataset as ds
 from zigong.errors import DataError
 from zigong.evaluation.bootstrap import Interval
 from zigong.evaluation.held_out import FINAL, LEAD, WHOLE, Figure, shown_names
-from zigong.runs.handover import Dataset, EvaluatedCard, FinalModel, FusedCard, JointModel
+from zigong.runs.card_values import EvaluatedCard, FusedCard, JointModel
+from zigong.runs.handover import Dataset, FinalModel
 from zigong.runs.job import Job
 from zigong.runs.run import Run
 

@@ -11,6 +11,7 @@ from zigong.evaluation.answers import answer_samples
 from zigong.recipe import Recipe
 from zigong.tokens.samples import Samples, TokenIds
 from zigong.training import trainer
+from zigong.training.teacher import Teacher
 
 Floats = NDArray[np.float64]
 
@@ -26,12 +27,13 @@ def retrained_answers(
     folder: Path,
     epochs: int | None = None,
     weights: Floats | None = None,
+    teacher: Teacher | None = None,
 ) -> Floats:
-    """Trains the final model on samples, without a teacher, and returns its probabilities of bad: [held out].
+    """Trains the final model on samples and returns its probabilities of bad: [held out].
 
     Args:
         base: folder of the base model.
-        recipe: its sections ``finetune`` and ``evaluation`` apply; ``finetune.distil`` does not.
+        recipe: its sections ``finetune`` and ``evaluation`` apply.
         samples: the samples to train on.
         held_out: the samples to answer.
         completions: token ids of the answers for good and bad.
@@ -39,6 +41,7 @@ def retrained_answers(
         folder: folder of the adapter, which must not exist.
         epochs: passes over the samples; None: those of the recipe.
         weights: weight of each sample's loss; shape [samples]; None: all weigh 1.
+        teacher: what ``finetune.distil`` mixes with the labels; None: only the labels count.
     """
     trainer.train_adapter(
         base,
@@ -47,6 +50,7 @@ def retrained_answers(
         seed=seed,
         torch_threads=recipe.engine.torch_threads,
         folder=folder,
+        teacher=teacher,
         weights=None if weights is None else dict(zip(samples.sample_id, weights.tolist(), strict=True)),
     )
     good, bad = completions

@@ -77,7 +77,7 @@ def _method(job: Job) -> str:
 
 def _needed_until(job: Job) -> date:
     """The last date that the recipe needs, or the day after the last known event if that is earlier."""
-    last = max(job.recipe.as_of, *job.recipe.observations.dates())
+    last = max(job.recipe.as_of, *job.recipe.observation_dates())
     return min(last, day_after_last_known(job) or last)
 
 

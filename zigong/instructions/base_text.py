@@ -18,6 +18,7 @@ from zigong.instructions.corpus import (
     vocabulary_lines,
     write_lines,
 )
+from zigong.instructions.numbers import NumberWords
 from zigong.recipe import Recipe
 
 
@@ -38,25 +39,29 @@ class BaseText:
     answers: Answers
 
 
-def base_text(timelines: DataFrame, profiles: DataFrame, recipe: Recipe, *, scratch: Path) -> BaseText:
+def base_text(
+    timelines: DataFrame, profiles: DataFrame, recipe: Recipe, *, numbers: NumberWords | None, scratch: Path
+) -> BaseText:
     """Renders the timelines and collects the words and answers of their questions.
 
     Args:
         timelines: columns ``user_id``, ``events``, ``event_loans`` and ``loans``, complete up to the last training
             date.
         profiles: rows of user_profiles.
+        numbers: bins of numbers; None: numbers are rounded.
         scratch: folder for the rendered lines; removed, since behaviour text must not be kept outside the tables.
     """
     cutoff = recipe.observations.train.last
-    write_lines(
-        history_lines(timelines, recipe.instructions, cutoff=cutoff, timezone=recipe.business_timezone), scratch
+    rendered = history_lines(
+        timelines, recipe.instructions, cutoff=cutoff, timezone=recipe.business_timezone, numbers=numbers
     )
+    write_lines(rendered, scratch)
     lines = read_lines(scratch)
     shutil.rmtree(scratch)
-    answers = known_answers(profiles, recipe)
+    answers = known_answers(profiles, recipe, numbers)
     return BaseText(
         lines=lines,
-        vocabulary=vocabulary_lines(lines, profiles, recipe, answers),
+        vocabulary=vocabulary_lines(lines, profiles, recipe, answers, numbers),
         fixed=fixed_lines(recipe),
         answers=answers,
     )

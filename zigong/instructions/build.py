@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -23,7 +23,6 @@ from zigong.instructions.prompt_spec import PromptSpec
 from zigong.instructions.prompts import Prompts, RenderContext
 from zigong.instructions.render import local_date
 from zigong.instructions.templates import Question
-from zigong.recipe import Recipe
 
 NAMED_TYPES = {  # all other columns are strings
     "phrasing": pa.int32(),
@@ -51,9 +50,10 @@ class RenderPlan(PromptSpec):
     tokenizer_folder: str
 
     @classmethod
-    def of(cls, recipe: Recipe, tokenizer_folder: str) -> RenderPlan:
-        """The plan of a recipe."""
-        return cls(**vars(PromptSpec.of_recipe(recipe)), tokenizer_folder=tokenizer_folder)
+    def of(cls, prompts: PromptSpec, tokenizer_folder: str) -> RenderPlan:
+        """The plan of the settings of prompts."""
+        named = {item.name: getattr(prompts, item.name) for item in fields(prompts)}
+        return cls(**named, tokenizer_folder=tokenizer_folder)
 
 
 def instruction_samples(sequences: DataFrame, plan: RenderPlan, *, trains: Column | None = None) -> DataFrame:
@@ -107,12 +107,12 @@ def sample_batch(
         batch: the columns COPIED, profile, folded, trains, asked_loan, and one list column per ``event_fields`` of the
             plan.
     """
-    context = RenderContext(template=plan.template, settings=plan.settings, zone=zone)
+    context = RenderContext(template=plan.template, settings=plan.settings, zone=zone, numbers=plan.numbers)
     prompts = Prompts(context.render(events_in(batch, plan.event_fields)), encoder, context)
     max_tokens = _max_tokens(plan.template, plan, encoder)
     sequences = batch.select(["sequence_id", "observation_at", "profile", "folded", "trains", "asked_loan"]).to_pylist()
     for number, row in enumerate(sequences):
-        ask = partial(_branch, observed=_observed(row, row["folded"], zone), plan=plan, zone=zone)
+        ask = partial(_branch, observed=_observed(row, plan, zone), plan=plan, zone=zone)
         main = prompts.add(number, partial(ask, plan.template), max_tokens)
         for question in plan.tasks.auxiliary_of(row["sequence_id"]) if row["trains"] else ():
             prompts.add_branch(main, ask(question, main.visible))
@@ -138,6 +138,8 @@ def _named(sequence_id: str, branch: Branch, plan: PromptSpec, encoder: LineEnco
     identity = [sequence_id, question.task, question.name, question.language, plan.horizon.name, encoder.digest]
     if len(question.phrasings) > 1:
         identity.append(f"phrasing {branch.phrasing}")
+    if plan.numbers is not None:
+        identity.append(f"numbers {plan.numbers.digest}")
     return {
         "sample_id": _digest("|".join(identity)),
         "task": question.task,
@@ -159,12 +161,13 @@ def _max_tokens(question: Question, plan: PromptSpec, encoder: LineEncoder, answ
     return plan.context_length - 1 - max(map(len, answers))
 
 
-def _observed(row: Mapping[str, Any], folded: int, zone: ZoneInfo) -> Observed:
+def _observed(row: Mapping[str, Any], plan: PromptSpec, zone: ZoneInfo) -> Observed:
+    profile = dict(row["profile"] or {})
     return Observed(
         sequence_id=row["sequence_id"],
         on=local_date(row["observation_at"], zone),
-        profile=dict(row["profile"] or {}),
-        folded=folded,
+        profile=profile if plan.numbers is None else plan.numbers.profile(profile),
+        folded=row["folded"],
         loan=row["asked_loan"],
     )
 

@@ -17,30 +17,40 @@ from pyspark.sql import functions as F
 from zigong.instructions.batches import InBatches, event_lists, in_batches
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.histories import event_columns, events_in, local_date_of
+from zigong.instructions.numbers import NUMBER, UNFITTED, NumberWords
 from zigong.instructions.prompts import RenderContext, lists_of
-from zigong.instructions.render import LETTERS, asked_line, render_time, round_number, word
+from zigong.instructions.render import LETTERS, asked_line, render_time, round_number, word, words_of_dates
 from zigong.instructions.tasks import load_tasks
 from zigong.instructions.template_files import EventAnswer, ProfileAnswer
-from zigong.instructions.templates import Question
+from zigong.instructions.templates import Question, Template
 from zigong.lakehouse.business_time import local_midnight
 from zigong.recipe import Instructions, Recipe
+from zigong.recipe.source import declared_event_types
 
 Lines = list[list[str]]
 Answers = Mapping[str, Sequence[str]]
 AMOUNTS = [step * 10.0**power for power in range(-2, 12) for step in (1, 2, 5)]
 
 
-def history_lines(timelines: DataFrame, settings: Instructions, *, cutoff: date, timezone: str) -> DataFrame:
+def history_lines(
+    timelines: DataFrame,
+    settings: Instructions,
+    *,
+    cutoff: date,
+    timezone: str,
+    numbers: NumberWords | None = None,
+) -> DataFrame:
     """Renders complete timelines for pre-training.
 
     Args:
         timelines: columns ``user_id``, ``events``, ``event_loans`` and ``loans``, known before ``cutoff``.
+        numbers: bins of numbers; None: numbers are rounded.
 
     Returns:
         Columns ``user_id`` and ``lines array<string>``; the last line is the gap to the cut-off, as before a question.
     """
     needed = timelines.where(F.size("events") > 0).select("user_id", *event_lists(event_columns(settings)))
-    historian = _Historian(settings, cutoff, timezone)
+    historian = _Historian(settings, cutoff, timezone, numbers)
     return needed.mapInArrow(in_batches(historian), "user_id string, lines array<string>")
 
 
@@ -49,10 +59,14 @@ class _Historian:
     settings: Instructions
     cutoff: date
     timezone: str
+    numbers: NumberWords | None
 
     def __call__(self) -> InBatches:
         context = RenderContext(
-            template=load_tasks(self.settings).main, settings=self.settings, zone=ZoneInfo(self.timezone)
+            template=load_tasks(self.settings).main,
+            settings=self.settings,
+            zone=ZoneInfo(self.timezone),
+            numbers=self.numbers,
         )
 
         def lines(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
@@ -90,14 +104,14 @@ def fixed_lines(recipe: Recipe) -> list[str]:
     return [*questions, *tasks.choices]
 
 
-def known_answers(profiles: DataFrame, recipe: Recipe) -> Answers:
+def known_answers(profiles: DataFrame, recipe: Recipe, numbers: NumberWords | None = None) -> Answers:
     """The possible answers of each question, by question name: choices, words of a profile field, or numbers.
 
     Args:
         profiles: rows of user_profiles; only rows known before the train cut-off are used.
     """
     tasks = load_tasks(recipe.instructions)
-    known = _profile_values(profiles, recipe)
+    known = _profile_values(profiles, recipe, numbers)
 
     def answers(question: Question) -> list[str]:
         match question.answer:
@@ -113,8 +127,12 @@ def known_answers(profiles: DataFrame, recipe: Recipe) -> Answers:
     return {question.name: answers(question) for question in tasks.questions}
 
 
-def vocabulary_lines(lines: Lines, profiles: DataFrame, recipe: Recipe, answers: Answers) -> list[str]:
+def vocabulary_lines(
+    lines: Lines, profiles: DataFrame, recipe: Recipe, answers: Answers, numbers: NumberWords | None = None
+) -> list[str]:
     """Every distinct line the tokenizer must encode without unknown words.
+
+    The event types that the mapping declares are among them, even if none of these events has happened yet.
 
     Args:
         profiles: rows of user_profiles; only rows known before the train cut-off are used.
@@ -123,14 +141,19 @@ def vocabulary_lines(lines: Lines, profiles: DataFrame, recipe: Recipe, answers:
     tasks = load_tasks(recipe.instructions)
     template = tasks.main
     distinct = {line for timeline in lines for line in timeline}
+    distinct |= {word(event_type, template) for event_type in declared_event_types(recipe)}
     distinct |= {
         template.summary.format(folded=round_number(step * 10**power)) for step in (1, 2, 5) for power in range(6)
     }
     if recipe.instructions.profile:
-        pairs = [f"{word(name, template)}={word(value, template)}" for name, value in _profile_values(profiles, recipe)]
+        pairs = [
+            f"{word(name, template)}={word(value, template)}"
+            for name, value in _profile_values(profiles, recipe, numbers)
+        ]
         distinct |= {template.profile.format(words=pair) for pair in pairs}
     if "loan" in recipe.instructions.event_fields:
         distinct |= {asked_line(number) for number in range(1, len(LETTERS) + 1)}
+    distinct |= {*words_of_dates(recipe.instructions), *(_number_words(numbers, template) if numbers else ())}
     distinct |= {answer for question in tasks.questions if not question.choices for answer in answers[question.name]}
     return sorted(distinct)
 
@@ -177,7 +200,22 @@ def answer_tokens(encoder: LineEncoder, recipe: Recipe) -> list[list[int]]:
     ]
 
 
-def _profile_values(profiles: DataFrame, recipe: Recipe) -> list[tuple[str, str]]:
+def _number_words(numbers: NumberWords, template: Template) -> set[str]:
+    """Every word of a number in an event line: an amount, days past due, or an attribute."""
+    words = {UNFITTED, f"dpd{UNFITTED}"}
+    for field in numbers.fields:
+        start = {"days_past_due": "dpd", "attribute": f"{word(field.name, template)}="}.get(field.kind, "")
+        words |= {start + number for number in field.words()}
+    return words
+
+
+def _profile_values(profiles: DataFrame, recipe: Recipe, numbers: NumberWords | None) -> list[tuple[str, str]]:
+    """Names and values of profile fields that were known before the train cut-off, and all words of their numbers."""
     cutoff = local_midnight(F.lit(recipe.observations.train.last), recipe.business_timezone)
     pairs = profiles.where(F.col("known_at") < cutoff).select(F.explode("attributes").alias("key", "value"))
-    return [(row["key"], row["value"]) for row in pairs.distinct().collect()]
+    if numbers is None:
+        return [(row["key"], row["value"]) for row in pairs.distinct().collect()]
+    fitted = [field for field in numbers.fields if field.kind == "profile"]
+    binned = F.col("key").isin([field.name for field in fitted]) & F.col("value").rlike(rf"^(?:{NUMBER})\z")
+    texts = [(row["key"], row["value"]) for row in pairs.where(~binned).distinct().collect()]
+    return [*texts, *((field.name, number) for field in fitted for number in field.words())]

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from decimal import Decimal
 from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -21,14 +20,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zigong.errors import DataError, InfraError
-from zigong.instructions.render import Event, render_line, round_number
+from zigong.instructions.codes import Integers, combined, first_positions, text_codes
+from zigong.instructions.number_codes import (
+    amount_codes,
+    attribute_codes,
+    currency_codes,
+    day_codes,
+    names_currencies,
+)
+from zigong.instructions.numbers import NumberWords
+from zigong.instructions.render import Event, render_line
 from zigong.instructions.templates import Template
 from zigong.recipe import Instructions
 
-Integers = npt.NDArray[np.int64]
 ALWAYS = ("event_type", "event_at")
-AMOUNT = pa.decimal128(18, 2)
-LARGEST_AMOUNT = 10**18 - 1  # in hundredths
 LAST_YEAR = 2037  # last year for which time zone files list every clock change
 EPOCH = date(1970, 1, 1).toordinal()
 EPOCH_WEEKDAY = 3  # a Thursday
@@ -76,11 +81,7 @@ class Histories:
 
 def event_columns(settings: Instructions) -> tuple[str, ...]:
     """The fields of an event that its line depends on."""
-    return (*ALWAYS, *settings.event_fields, *(("currency",) if _names_currencies(settings) else ()))
-
-
-def _names_currencies(settings: Instructions) -> bool:
-    return settings.currency is not None and "amount" in settings.event_fields
+    return (*ALWAYS, *settings.event_fields, *(("currency",) if names_currencies(settings) else ()))
 
 
 def events_in(batch: pa.RecordBatch, fields: Collection[str]) -> Events:
@@ -102,7 +103,14 @@ def events_in(batch: pa.RecordBatch, fields: Collection[str]) -> Events:
     return Events(columns=columns, bounds=_bounds(pc.list_value_length(lists["event_at"]).to_numpy()))
 
 
-def render_histories(events: Events, *, template: Template, settings: Instructions, zone: ZoneInfo) -> Histories:
+def render_histories(
+    events: Events,
+    *,
+    template: Template,
+    settings: Instructions,
+    zone: ZoneInfo,
+    numbers: NumberWords | None = None,
+) -> Histories:
     """Renders the line of every event, given the previous event of its sequence.
 
     The result equals ``render_history`` of each sequence, line by line.
@@ -112,9 +120,9 @@ def render_histories(events: Events, *, template: Template, settings: Instructio
     opens[events.bounds[:-1][np.diff(events.bounds) > 0]] = True
     previous = np.where(opens, days, np.roll(days, 1))
     codes = np.zeros(len(days), dtype=np.int64)
-    for column in (*_when(previous, days, opens, settings), *_what(events.columns, settings)):
-        codes = _combined(codes, column)
-    examples = _first_positions(codes)
+    for column in (*_when(previous, days, opens, settings), *_what(events.columns, settings, numbers)):
+        codes = combined(codes, column)
+    examples = first_positions(codes)
     rows = events.columns.take(pa.array(examples)).to_pylist()
     lines = [
         render_line(
@@ -123,6 +131,7 @@ def render_histories(events: Events, *, template: Template, settings: Instructio
             event,
             template=template,
             settings=settings,
+            numbers=numbers,
         )
         for position, event in zip(examples, rows, strict=True)
     ]
@@ -190,97 +199,19 @@ def _when(previous: Integers, days: Integers, opens: npt.NDArray[np.bool_], sett
     return columns
 
 
-def _what(events: pa.RecordBatch, settings: Instructions) -> Iterator[Integers]:
+def _what(events: pa.RecordBatch, settings: Instructions, numbers: NumberWords | None) -> Iterator[Integers]:
     """The columns that the rest of a line depends on."""
-    yield _text_codes(events["event_type"])
+    yield text_codes(events["event_type"])
     if "loan" in settings.event_fields:
         yield events["loan"].fill_null(0).to_numpy().astype(np.int64)
     if "days_past_due" in settings.event_fields:
-        yield events["days_past_due"].fill_null(0).to_numpy().astype(np.int64)
+        yield day_codes(events["days_past_due"], numbers)
     if "amount" in settings.event_fields:
-        yield _amount_codes(events["amount"])
-    if _names_currencies(settings):
-        foreign = pc.and_(pc.is_valid(events["amount"]), pc.not_equal(events["currency"], settings.currency))
-        yield _text_codes(pc.if_else(foreign, events["currency"], None))
+        yield amount_codes(events, settings, numbers)
+    if (currencies := currency_codes(events, settings)) is not None:
+        yield currencies
     if "attributes" in settings.event_fields:
-        yield _map_codes(events["attributes"])
-
-
-def _amount_codes(amounts: pa.Array) -> Integers:
-    """Equal codes for amounts that ``round_number`` writes as the same word; null is 0."""
-    exact = amounts.cast(AMOUNT)
-    hundredths = np.frombuffer(exact.buffers()[1], dtype=np.int64)[::2][exact.offset : exact.offset + len(exact)]
-    codes = 1 + np.searchsorted(_amount_steps(), hundredths, side="right")
-    return np.where(_valid(exact), codes, 0)
-
-
-@cache
-def _amount_steps() -> Integers:
-    """The amounts, in hundredths, at which the word of ``round_number`` changes; its words grow with the number."""
-
-    def rounded(hundredths: int) -> str:
-        return round_number(float(Decimal(hundredths).scaleb(-2)))
-
-    steps, intervals = [], [(-LARGEST_AMOUNT, LARGEST_AMOUNT)]
-    while intervals:
-        low, high = intervals.pop()
-        if rounded(low) == rounded(high):
-            continue
-        if high - low == 1:
-            steps.append(high)
-            continue
-        middle = (low + high) // 2
-        intervals += [(low, middle), (middle, high)]
-    return np.array(sorted(steps), dtype=np.int64)
-
-
-def _map_codes(maps: pa.MapArray) -> Integers:
-    """Equal codes for maps with equal entries in equal order; null equals an empty map.
-
-    Codes are built entry by entry: a map's code after entry p is the code of the pair (previous code, entry p).
-    """
-    starts = maps.offsets.to_numpy().astype(np.int64)
-    entries = slice(int(starts[0]), int(starts[-1])) if len(starts) else slice(0, 0)
-    pairs = _combined(_text_codes(maps.keys[entries]), _text_codes(maps.items[entries]))
-    sizes = np.where(_valid(maps), np.diff(starts), 0)
-    codes, used, entry = np.zeros(len(maps), dtype=np.int64), 1, 0
-    left = np.flatnonzero(sizes)
-    while len(left):
-        found = _combined(codes[left], pairs[starts[left] - entries.start + entry])
-        codes[left] = used + found
-        used, entry = used + int(found.max()) + 1, entry + 1
-        left = left[sizes[left] > entry]
-    return codes
-
-
-def _text_codes(texts: pa.Array) -> Integers:
-    """Equal codes for equal texts; null is 0."""
-    indices: Integers = texts.dictionary_encode().indices.cast(pa.int64()).fill_null(-1).to_numpy()
-    return indices + 1
-
-
-def _codes(numbers: Integers) -> Integers:
-    """Equal codes for equal numbers, counted from 0 in order of appearance."""
-    codes: Integers = pa.array(numbers).dictionary_encode().indices.to_numpy().astype(np.int64)
-    return codes
-
-
-def _combined(left: Integers, right: Integers) -> Integers:
-    """Equal codes for equal pairs, counted from 0 in order of appearance; ``left`` holds codes already."""
-    dense = _codes(right)
-    return _codes(left * (int(dense.max(initial=0)) + 1) + dense)
-
-
-def _first_positions(codes: Integers) -> Integers:
-    """The first position of each code."""
-    first = np.zeros(int(codes.max(initial=-1)) + 1, dtype=np.int64)
-    first[codes[::-1]] = np.arange(len(codes))[::-1]
-    return first
-
-
-def _valid(array: pa.Array) -> npt.NDArray[np.bool_]:
-    valid: npt.NDArray[np.bool_] = pc.is_valid(array).to_numpy(zero_copy_only=False)
-    return valid
+        yield attribute_codes(events["attributes"], numbers)
 
 
 def _bounds(sizes: npt.NDArray[Any]) -> Integers:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -13,11 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zigong.instructions.branches import Branch, VisibleHistory
+from zigong.instructions.codes import Integers
 from zigong.instructions.computed import ANSWERED_FROM
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.folding import fold_steps, folded_to_fit
-from zigong.instructions.histories import Events, Histories, Integers, local_date_of, months_of, render_histories
-from zigong.instructions.render import render_history, render_line
+from zigong.instructions.histories import Events, Histories, local_date_of, months_of, render_histories
+from zigong.instructions.numbers import NumberWords
+from zigong.instructions.render import Event, render_history, render_line
 from zigong.instructions.templates import Template
 from zigong.recipe import Instructions
 
@@ -31,15 +34,29 @@ class RenderContext:
 
     Attributes:
         zone: business time zone.
+        numbers: bins of numbers; None: numbers are rounded.
     """
 
     template: Template
     settings: Instructions
     zone: ZoneInfo
+    numbers: NumberWords | None = None
 
     def render(self, events: Events) -> Histories:
         """The rendered histories of the sequences."""
-        return render_histories(events, template=self.template, settings=self.settings, zone=self.zone)
+        return render_histories(
+            events, template=self.template, settings=self.settings, zone=self.zone, numbers=self.numbers
+        )
+
+    def render_opening(self, event: Event, day: date) -> str:
+        """The line of the first visible event, which has the local date ``day``."""
+        return render_line(None, day, event, template=self.template, settings=self.settings, numbers=self.numbers)
+
+    def render_events(self, events: Sequence[Event]) -> list[str]:
+        """The lines of one sequence."""
+        return render_history(
+            events, template=self.template, settings=self.settings, zone=self.zone, numbers=self.numbers
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,8 +185,7 @@ class Prompts:
                 return self._shared(row, (), start, ask)
             (event,) = events.rows(first, first + 1)
             day = local_date_of(int(days[first]))
-            opening = render_line(None, day, event, template=self.context.template, settings=self.context.settings)
-            return self._shared(row, (opening,), first, ask)
+            return self._shared(row, (self.context.render_opening(event, day),), first, ask)
 
         too_long = self._tokens_before[end] - self._tokens_before[kept + 1] > max_tokens
         return folded_to_fit(steps, prompt_from, max_tokens, first=int(np.count_nonzero(too_long)))
@@ -182,9 +198,7 @@ class Prompts:
         def prompt_of(step: int) -> Prompt:
             positions = np.flatnonzero(steps >= step)
             kept = [events[position] for position in positions]
-            lines = render_history(
-                kept, template=self.context.template, settings=self.context.settings, zone=self.context.zone
-            )
+            lines = self.context.render_events(kept)
             visible = VisibleHistory(
                 last=local_date_of(int(self.histories.days[start + positions[-1]])),
                 folded=len(events) - len(kept),

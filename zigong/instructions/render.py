@@ -1,7 +1,8 @@
 """Renders a sequence as text; Spark, pre-training and the service all use these pure functions.
 
-The text is chronological. Time is written as the gap since the previous event, so that the samples of one user share
-a prefix. Lines that depend on T are at the end and begin with the gap to T, as the next event would.
+The text is chronological. Time is written as the gap since the previous event, as a date, or as both; it never depends
+on T, so the samples of one user share a prefix. Lines that depend on T are at the end and begin with the gap to T, as
+the next event would.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from math import floor, log10
 from typing import Any, TypedDict
 from zoneinfo import ZoneInfo
 
+from zigong.instructions.numbers import NumberWords
 from zigong.instructions.templates import Template
 from zigong.recipe import Instructions
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+CENTURIES, DIGITS = ("19", "20"), tuple("0123456789")
+DAYS_OF_MONTH = tuple(f"{day:02}" for day in range(1, 32))
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 DAYS_BEFORE_MONTHS = 60  # longer gaps are written in months: a word for every number of days would be too rare to learn
@@ -69,35 +73,66 @@ def render_branch(
     return (*branch, question)
 
 
-def render_history(events: Sequence[Event], *, template: Template, settings: Instructions, zone: ZoneInfo) -> list[str]:
+def render_history(
+    events: Sequence[Event],
+    *,
+    template: Template,
+    settings: Instructions,
+    zone: ZoneInfo,
+    numbers: NumberWords | None = None,
+) -> list[str]:
     """One line per event, each given the date of the previous event."""
     days = [local_date(event["event_at"], zone) for event in events]
     return [
-        render_line(previous, day, event, template=template, settings=settings)
+        render_line(previous, day, event, template=template, settings=settings, numbers=numbers)
         for previous, day, event in zip([None, *days], days, events, strict=False)
     ]
 
 
-def render_line(previous: date | None, day: date, event: Event, *, template: Template, settings: Instructions) -> str:
+def render_line(
+    previous: date | None,
+    day: date,
+    event: Event,
+    *,
+    template: Template,
+    settings: Instructions,
+    numbers: NumberWords | None = None,
+) -> str:
     """An event on the local date ``day``: when, what happened, then the fields the recipe names.
 
     Args:
         previous: local date of the previous event; None for the first event.
+        numbers: bins of numbers; None: numbers are rounded.
     """
     when = render_time(previous, day, template=template, settings=settings)
-    return " ".join((when, word(event["event_type"], template), *_fields(event, template, settings)))
+    return " ".join((when, word(event["event_type"], template), *_fields(event, template, settings, numbers)))
 
 
 def render_time(previous: date | None, day: date, *, template: Template, settings: Instructions) -> str:
     """The time of an event: the gap to the previous date, the date itself or both, with the season if configured."""
     gap = template.start if previous is None else _gap(previous, day, settings.gap_unit)
-    date_word = f"{day:%Y-%m}" if settings.gap_unit == "month" else f"{day:%Y-%m-%d}"
-    words = {"gap": [gap], "date": [date_word], "both": [gap, date_word]}[settings.time]
-    if settings.season == "month":
+    dated = _date_words(day, settings.gap_unit)
+    words = {"gap": [gap], "date": dated, "both": [gap, *dated]}[settings.time]
+    if settings.season == "month" and settings.time == "gap":
         words.append(MONTHS[day.month - 1])
     if settings.season == "weekday":
         words.append(WEEKDAYS[day.weekday()])
     return " ".join(words)
+
+
+def words_of_dates(settings: Instructions) -> list[str]:
+    """Every word that dates from 1900 to 2099 are made of; empty if the text has no dates."""
+    if settings.time == "gap":
+        return []
+    days = DAYS_OF_MONTH if settings.gap_unit == "day" else ()
+    return [*CENTURIES, *DIGITS, *MONTHS, *days]
+
+
+def _date_words(day: date, unit: str) -> list[str]:
+    """A date in words that every year repeats: century, two digits, month and day."""
+    century, year = divmod(day.year, 100)
+    words = [f"{century:02}", *f"{year:02}", MONTHS[day.month - 1]]
+    return words if unit == "month" else [*words, f"{day.day:02}"]
 
 
 def local_date(moment: datetime, zone: ZoneInfo) -> date:
@@ -149,19 +184,29 @@ def _gap(previous: date, day: date, unit: str) -> str:
     return f"+{months}mo" if unit == "month" or days > DAYS_BEFORE_MONTHS else f"+{days}d"
 
 
-def _fields(event: Event, template: Template, settings: Instructions) -> list[str]:
+def _fields(event: Event, template: Template, settings: Instructions, numbers: NumberWords | None) -> list[str]:
     words: list[str] = []
     late, amount, attributes = event.get("days_past_due"), event.get("amount"), event.get("attributes")
     if "loan" in settings.event_fields and (loan := event.get("loan")) is not None:
         words.append(loan_word(loan))
-    if "days_past_due" in settings.event_fields and late:
+    if "days_past_due" in settings.event_fields and numbers is None and late:
         words.append(f"dpd{late}")
+    if "days_past_due" in settings.event_fields and numbers is not None and late is not None:
+        words.append(f"dpd{numbers.days_past_due(late)}")
     if "amount" in settings.event_fields and amount is not None:
-        words.append(round_number(float(amount)))
-        currency = event.get("currency")
-        if settings.currency is not None and currency is not None and currency != settings.currency:
-            words.append(word(currency, template))
+        words += _amount(amount, event, template, settings, numbers)
     if "attributes" in settings.event_fields and attributes:
         pairs: Any = attributes.items() if isinstance(attributes, Mapping) else attributes
-        words += [f"{word(key, template)}={word(value, template)}" for key, value in sorted(pairs)]
+        binned = [(key, value, numbers and numbers.attribute(key, value)) for key, value in sorted(pairs)]
+        words += [f"{word(key, template)}={binned_word or word(value, template)}" for key, value, binned_word in binned]
     return words
+
+
+def _amount(
+    amount: Decimal, event: Event, template: Template, settings: Instructions, numbers: NumberWords | None
+) -> list[str]:
+    """The word of an amount, followed by its currency if that is not the main one."""
+    stated = event.get("currency")
+    foreign = stated if settings.currency is not None and stated is not None and stated != settings.currency else ""
+    figure = round_number(float(amount)) if numbers is None else numbers.amount(amount, event["event_type"], foreign)
+    return [figure, word(foreign, template)] if foreign else [figure]

@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from zigong.recipe.distil import Distil
 from zigong.recipe.sections import Positive, Rate, Section, Share
 
 Baseline = Literal[
@@ -77,17 +78,6 @@ class Training(Section):
         0.0, ge=0, description="decay of the adapter's weights per step, times the learning rate"
     )
     count_eos: bool = Field(False, description="whether the end token counts for the loss, here and in scoring")
-
-
-class Distil(Section):
-    """A teacher of the final model: LightGBM on the baseline features, which answers persons that it never saw."""
-
-    folds: int = Field(
-        5, ge=3, description="parts of the train persons; each is answered by trees that saw none of its samples"
-    )
-    weight: Share = Field(
-        0.0, description="share of the teacher's answer in the loss, the rest is the label's; 0: no teacher"
-    )
 
 
 class FinalTraining(Training):

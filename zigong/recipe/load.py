@@ -48,6 +48,18 @@ def parse_recipe(content: dict[str, Any], *, origin: str) -> Recipe:
         ) from error
 
 
+def changed_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """The recipe with ``a.b=c`` overrides.
+
+    Raises:
+        ConfigError: an override is malformed, a key unknown or a value not allowed.
+    """
+    content = recipe.model_dump(mode="json")
+    for override in overrides:
+        _apply(content, override)
+    return parse_recipe(content, origin=f"recipe {recipe.name}")
+
+
 def _apply(content: dict[str, Any], override: str) -> None:
     path, separator, value = override.partition("=")
     if not separator or not path:

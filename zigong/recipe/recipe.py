@@ -23,6 +23,7 @@ from zigong.recipe.learning import (
     Registry,
 )
 from zigong.recipe.sections import (
+    DateRange,
     Duplicates,
     Engine,
     Instructions,
@@ -93,6 +94,23 @@ class Recipe(Section):
                 "that the text distinguishes them"
             )
         return self
+
+    def unlabelled_dates(self) -> tuple[date, ...]:
+        """The dates whose points may be trained on without a label; none without ``finetune.distil.unlabelled``.
+
+        They are the train dates and, with a split by time, those up to the first one of validation, excluded: a
+        history of a later date would contain outcomes of held-out samples.
+        """
+        if not self.finetune.distil.unlabelled:
+            return ()
+        train, validation = self.observations.train, self.observations.validation
+        if self.split.by == "user_hash" or validation is None:
+            return train.dates()
+        return DateRange(first=train.first, last=validation.first).dates()[:-1]
+
+    def observation_dates(self) -> tuple[date, ...]:
+        """Every date on which clients or loans are observed, sorted, without duplicates."""
+        return tuple(sorted({*self.observations.dates(), *self.unlabelled_dates()}))
 
     def digest(self) -> str:
         """SHA-256 of everything that can change a result: not the engine's limits, nor where and when tables are."""

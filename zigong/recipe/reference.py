@@ -72,6 +72,7 @@ _EXAMPLES: dict[str, object] = {
     "split.max_train_samples": 30000,
     "instructions.auxiliary[].template": "sentiment@1",
     "instructions.currency": "EUR",
+    "instructions.quantiles": 16,
     "base.path": "models/mistral-7b",
     "base.parameters": 7248023552,
     "base.tiny.max_tokens": 2000000,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date, timedelta
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_serializer, model_validator
 
 from schemas.documents import Closed
 
@@ -266,8 +267,21 @@ class Instructions(Section):
         description="main currency of the amounts (ISO 4217): the text names every other one, and features are counted "
         "per currency; without it, a source with several currencies is refused",
     )
+    quantiles: Annotated[int, Field(ge=2, le=1000)] | None = Field(
+        None,
+        description="bins of each number: amounts, days past due and numeric attributes and profile fields become the "
+        "word of their bin; null: amounts are rounded to 1, 2 and 5",
+    )
     profile: bool = Field(True, description="whether the profile is rendered before the question")
     max_events: Positive = Field(120, description="newest events kept; older complete calendar months are folded")
+
+    @model_serializer(mode="wrap")
+    def _without_unused_keys(self, dump: Callable[[Self], dict[str, Any]]) -> dict[str, Any]:
+        """Leaves ``quantiles`` out where it is not used: digests and registered models without it stay as they are."""
+        content = dump(self)
+        if self.quantiles is None:
+            content.pop("quantiles", None)
+        return content
 
     @field_validator("auxiliary", mode="before")
     @classmethod

@@ -53,6 +53,16 @@ def source_names(recipe: Recipe) -> tuple[str, ...]:
     return (first.name, *(other.name for other in others))
 
 
+def declared_event_types(recipe: Recipe) -> frozenset[str]:
+    """The event types that the mappings of the recipe's sources name: those of outcomes and of closing loans.
+
+    Raises:
+        ConfigError: a mapping does not exist or its content is not allowed.
+    """
+    mappings = [source_mapping(recipe), *(_loaded(name, "source.further") for name in recipe.source.further)]
+    return frozenset(kind for mapping in mappings for kind in (*mapping.outcome_events, *mapping.closing_events))
+
+
 def outcome_source(recipe: Recipe) -> str | None:
     """The source that states the outcome events where the histories hold several; None: they hold one."""
     return source_mapping(recipe).name if recipe.source.further else None

@@ -20,11 +20,10 @@ from zigong.evaluation.calibration import Floats, calibrated
 from zigong.evaluation.prompt_sources import ModelPrompts, SamplePrompts, SequencePrompts
 from zigong.evaluation.published_sequences import PublishedSequences
 from zigong.evaluation.reasons import REASONS, Explained, reasons_of_clients
-from zigong.instructions.prompt_spec import PromptSpec
 from zigong.recipe import Recipe
 from zigong.release.registry import Champion
 from zigong.release.scaling import card_scores
-from zigong.release.serving import fused_part, published_sequences
+from zigong.release.serving import fused_part, published_sequences, run_prompts
 from zigong.runs.job import Job
 
 KEYS = ["sample_id", "population", "user_id", "loan_id", "observation_at", "observation_date", "user_bucket"]
@@ -72,11 +71,15 @@ def book_of(job: Job, asked: AskedModel, day: date, *, tokenizer: str) -> Book:
         ConfigError: the model is asked about another unit than the recipe observes.
         DataError: no client is observed at that date.
     """
-    settings, built = PromptSpec.of_recipe(job.recipe), job.run.outcome("build_instructions")
+    built = job.run.outcome("build_instructions")
     asked.require_unit(job.recipe.observations.unit)
     sequences = published_sequences(job)
     observed = (ds.field("population") == job.population) & (ds.field("observation_date") == day)
-    if built is not None and built.code == 0 and (asked.prompts, asked.tokenizer_digest) == (settings, tokenizer):
+    if (
+        built is not None
+        and built.code == 0
+        and (asked.prompts, asked.tokenizer_digest) == (run_prompts(job), tokenizer)
+    ):
         template = asked.prompts.template.name
         clients = job.arrow("instruction_samples", KEYS, where=observed & (ds.field("template") == template))
         source = PromptSource(

@@ -82,4 +82,6 @@ def _data(recipe: Recipe) -> dict[str, str]:
         "out of time": recipe.observations.oot,
     }
     spans = {name: f"{dates.first} to {dates.last}" for name, dates in ranges.items() if dates is not None}
+    if unlabelled := recipe.unlabelled_dates():
+        spans["train, without labels"] = f"{unlabelled[0]} to {unlabelled[-1]}"
     return {"source": recipe.source.mapping, **spans}

@@ -126,6 +126,7 @@ def candidate_of(
     folders: ModelFolders,
     run: Run,
     *,
+    prompts: PromptSpec,
     dataset_id: str,
     mix_id: str,
     fusion: Fusion | Joint | None,
@@ -136,6 +137,7 @@ def candidate_of(
         challenge: the challenger and the decision.
         folders: the folders of its files.
         run: the run that trained it.
+        prompts: settings that its prompts were rendered with.
         dataset_id: id of its dataset.
         mix_id: id of its training mix.
         fusion: what the card adds to its language model.
@@ -148,8 +150,8 @@ def candidate_of(
         mix_id=mix_id,
         recipe_digest=recipe.digest(),
         split=recipe.split,
-        trained_until=recipe.observations.train.dates()[-1],
-        asked=AskedModel.of(PromptSpec.of_recipe(recipe), folders),
+        trained_until=max((recipe.observations.train.dates()[-1], *recipe.unlabelled_dates())),
+        asked=AskedModel.of(prompts, folders),
         fusion=fusion,
         calibration=challenge.calibration,
         threshold=challenge.threshold,

@@ -19,9 +19,9 @@ from zigong.evaluation.fusion import Fusion
 from zigong.evaluation.joint import Joint
 from zigong.recipe import Card, Split
 
-SCHEMA_VERSION = 4  # 3 had no trained_until, 2 no fusion, 1 neither the split nor the unit
+SCHEMA_VERSION = 5  # 4 had no bins of numbers, 3 no trained_until, 2 no fusion, 1 neither the split nor the unit
 _VERSION = "schema_version"
-_WITHOUT_DATE = 3  # the one older version that can be read
+_WITHOUT_BINS, _WITHOUT_DATE = 4, 3  # the older versions that can be read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,9 @@ def model_from_text(text: str, *, origin: str) -> Model:
     content = _parsed(text, origin)
     found = content.pop(_VERSION, None)
     if found == _WITHOUT_DATE:
-        found, content = SCHEMA_VERSION, {"trained_until": None, **content}
+        found, content = _WITHOUT_BINS, {"trained_until": None, **content}
+    if found == _WITHOUT_BINS:
+        found, content = SCHEMA_VERSION, _with_bins(content, origin)
     if found != SCHEMA_VERSION:
         raise DataError(
             f"{origin}: expected schema version {SCHEMA_VERSION}, found {found or 'none'}: another version of ZiGong "
@@ -96,6 +98,26 @@ def model_from_text(text: str, *, origin: str) -> Model:
     if _MODEL.dump_python(model, mode="json") != content:
         raise _damaged(origin, "keys are missing, unknown or of another type")
     return model
+
+
+def _with_bins(content: dict[str, Any], origin: str) -> dict[str, Any]:
+    """A value of version 4 in this version, where the prompts name the bins of their numbers.
+
+    Raises:
+        DataError: its text has dates, which were single words and are several now.
+    """
+    try:
+        prompts = content["asked"]["prompts"]
+        time = prompts["settings"]["time"]
+    except (KeyError, TypeError) as error:
+        raise _damaged(origin, "asked.prompts.settings.time is missing") from error
+    if time != "gap":
+        raise DataError(
+            f"{origin}: this model reads dates as single words (instructions.time: {time}), and this version of ZiGong "
+            "writes a date in several words",
+            action="release a model again into another registry.model_name",
+        )
+    return {**content, "asked": {**content["asked"], "prompts": {"numbers": None, **prompts}}}
 
 
 def require_unseen(model: Model, split: Split, *, held_out_from: date) -> None:

@@ -26,16 +26,18 @@ from zigong.evaluation.baselines import SEEDS, bad_members, columns_of_trees, fe
 from zigong.evaluation.boosting import Labelled, boosted_trees
 from zigong.evaluation.boosting_teacher import folds_of
 from zigong.evaluation.feature_space import feature_space
+from zigong.evaluation.final_training import with_unlabelled
 from zigong.evaluation.fusion import Fusion, card_name
 from zigong.evaluation.joint import Joint
 from zigong.instructions.tasks import main_task
-from zigong.recipe import Head
+from zigong.recipe import Head, Recipe
 from zigong.release.registry import Candidate, Champion
-from zigong.runs.handover import EvaluatedCard, FusedCard, RefittedModel
+from zigong.runs.card_values import EvaluatedCard, FusedCard
+from zigong.runs.handover import RefittedModel
 from zigong.runs.job import Job
-from zigong.tokens.samples import Samples
 from zigong.training.adapters import model_name
 from zigong.training.file_digests import FileDigests
+from zigong.training.teacher import Teacher
 
 STOPPING_FOLDS = 10  # one of them chooses the number of trees
 
@@ -54,20 +56,25 @@ def judged_champion(champion: Champion, card: EvaluatedCard) -> Champion:
     return champion
 
 
-def all_samples(source: SampleSource, mix: pa.Array) -> Callable[[], tuple[Samples, dict[str, Any]]]:
+def all_samples(
+    source: SampleSource, mix: pa.Array, recipe: Recipe, teacher: Teacher | None
+) -> Callable[[], tuple[pa.Table, dict[str, Any]]]:
     """Reads the samples of the mix and of all splits but ``train``, with their number and newest date.
 
     Args:
         source: the samples of the dataset.
         mix: sample_ids of the mix that the judged model was trained on.
+        recipe: recipe of the run.
+        teacher: the teacher of the refit, which alone answers the samples of split ``unlabelled``.
     """
 
-    def read() -> tuple[Samples, dict[str, Any]]:
+    def read() -> tuple[pa.Table, dict[str, Any]]:
         members = source.members(SPLITS)
         mixed = pc.is_in(members["sample_id"], mix)
         chosen = members.filter(pc.or_(mixed, pc.not_equal(members["split"], "train")))
         newest: date = pc.max(chosen["observation_date"]).as_py()
-        return Samples.from_arrow(source.with_prompts(chosen)), {"trained_until": newest.isoformat()}
+        chosen = with_unlabelled(chosen, source, recipe, teacher)
+        return source.with_prompts(chosen), {"trained_until": newest.isoformat()}
 
     return read
 

@@ -9,10 +9,12 @@ from zigong.errors import ConfigError, DataError
 from zigong.evaluation.fusion import FusedPart
 from zigong.evaluation.published_sequences import PublishedSequences
 from zigong.evaluation.refolding import HistoryPolicy
+from zigong.instructions.numbers import NumberWords, words_from_text
+from zigong.instructions.prompt_spec import PromptSpec
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.recipe import Recipe
 from zigong.release.registry import Champion, ModelRegistry, champion
-from zigong.runs.handover import TrainedBase
+from zigong.runs.handover import FittedNumbers, TrainedBase
 from zigong.runs.job import Job
 from zigong.training.file_digests import TOKENIZER
 
@@ -87,3 +89,34 @@ def serving_base(job: Job) -> Path:
         )
     serving.model.asked.base.verify(serving.folders.base, [TOKENIZER])
     return serving.folders.base
+
+
+def run_prompts(job: Job) -> PromptSpec:
+    """The settings that render the prompts of a job's run.
+
+    Those of its recipe. A run that only scores fits no bins of numbers: if the recipe needs them, it takes the settings
+    and the bins of the champion.
+
+    Raises:
+        ConfigError: the recipe needs bins, the run has not fitted any, and there is no champion.
+        DataError: the file of the bins cannot be read.
+    """
+    numbers, recipe = fitted_numbers(job), job.recipe
+    if numbers is None and recipe.instructions.quantiles is not None:
+        serving = champion(registry_of(recipe))
+        if serving is not None:
+            return serving.model.asked.prompts
+    return PromptSpec.of_recipe(recipe, numbers)
+
+
+def fitted_numbers(job: Job) -> NumberWords | None:
+    """The bins that a job's run fitted; None if it has none.
+
+    Raises:
+        ConfigError: the file was changed later.
+        DataError: the file cannot be read.
+    """
+    if job.find(FittedNumbers) is None:
+        return None
+    file = job.take(FittedNumbers).folder / FittedNumbers.FILES[0]
+    return words_from_text(file.read_text(encoding="utf-8"), origin=str(file))

@@ -272,7 +272,7 @@ class Job:
         Raises:
             ConfigError: no observation date of the recipe lies in the range, or none up to ``as_of``.
         """
-        known, as_of = self.recipe.observations.dates(), self.recipe.as_of
+        known, as_of = self.recipe.observation_dates(), self.recipe.as_of
         days = tuple(day for day in self.dates.within(known) if day <= as_of)
         if not days:
             raise ConfigError(

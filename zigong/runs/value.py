@@ -1,4 +1,4 @@
-"""What every value is that a step passes to later steps of its run; :mod:`zigong.runs.handover` lists them."""
+"""What all values that steps pass to later steps are, and those among them that have files."""
 
 from __future__ import annotations
 

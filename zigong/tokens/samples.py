@@ -20,6 +20,7 @@ from zigong.files.digests import complete_groups
 TokenIds = npt.NDArray[np.int32]
 Indices = npt.NDArray[np.int64]
 LENGTH_STEP = 16  # tokens
+NO_LABEL = -1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,7 +32,7 @@ class Samples:
         user_id: pseudonyms.
         observation_date: date of T in the business time zone.
         matured_at: moment when the label matured, aware UTC.
-        label: [N], 1 = bad.
+        label: [N], 1 = bad, 0 = good, ``NO_LABEL`` where only a teacher answers.
         input_ids: token ids of each prompt, at least one.
         completion_ids: token ids of each answer, at least one.
     """
@@ -77,7 +78,7 @@ class Samples:
             user_id=tuple(table["user_id"].to_pylist()),
             observation_date=tuple(table["observation_date"].to_pylist()),
             matured_at=tuple(_aware(moment) for moment in table["matured_at"].to_pylist()),
-            label=np.asarray(table["label"].to_numpy(), dtype=np.int64),
+            label=np.asarray(table["label"].fill_null(NO_LABEL).to_numpy(), dtype=np.int64),
             input_ids=token_lists(table["input_ids"]),
             completion_ids=token_lists(table["completion_ids"]),
         )

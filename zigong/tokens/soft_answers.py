@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -22,18 +22,18 @@ class SoftAnswers:
         place: index of the answer's token among a sample's label tokens.
         bad: token id of the bad answer at that place.
         good: token id of the good answer at that place.
-        weight: share of the soft answer in the loss of the answer's token.
+        weight: [N] share of the soft answer in the loss of the answer's token.
     """
 
     p_bad: npt.NDArray[np.float64]
     place: int
     bad: int
     good: int
-    weight: float
+    weight: npt.NDArray[np.float64]
 
     def take(self, indices: Indices) -> Self:
         """The answers to the samples at ``indices``, in that order."""
-        return type(self)(p_bad=self.p_bad[indices], place=self.place, bad=self.bad, good=self.good, weight=self.weight)
+        return replace(self, p_bad=self.p_bad[indices], weight=self.weight[indices])
 
     def mixed(self, losses: Tensor, logits: Tensor, label_samples: Tensor) -> Tensor:
         """The losses, where those of answer tokens become ``weight`` x soft + (1 - ``weight``) x hard.
@@ -50,8 +50,8 @@ class SoftAnswers:
             [M].
         """
         taught = torch.from_numpy(np.flatnonzero(~np.isnan(self.p_bad))).to(losses.device)
-        p_bad = torch.from_numpy(self.p_bad).to(losses)[taught]
+        p_bad, weight = (torch.from_numpy(column).to(losses)[taught] for column in (self.p_bad, self.weight))
         tokens = torch.searchsorted(label_samples, taught) + self.place
         logs = logits[tokens].log_softmax(-1)
         soft = -(p_bad * logs[:, self.bad] + (1 - p_bad) * logs[:, self.good])
-        return losses.index_add(0, tokens, self.weight * (soft - losses[tokens]))
+        return losses.index_add(0, tokens, weight * (soft - losses[tokens]))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from zigong.errors import ConfigError, DataError
-from zigong.tokens.samples import Samples
+from zigong.tokens.samples import NO_LABEL, Samples
 from zigong.tokens.soft_answers import SoftAnswers
 from zigong.tokens.tree import common_prefix
 
@@ -25,17 +25,12 @@ class Teacher:
     p_bad: Mapping[str, float]
     choices: tuple[Sequence[int], Sequence[int]]
 
-    def soft_answers(self, samples: Samples, *, weight: float) -> SoftAnswers:
-        """The answers to ``samples``, in their order; those of further questions have none.
-
-        Args:
-            samples: training samples, with the completions that bear loss.
-            weight: share of the soft answer in the loss.
+    @property
+    def place(self) -> int:
+        """Index of the first token in which the choices differ.
 
         Raises:
             ConfigError: a choice is a prefix of the other one.
-            DataError: no sample has an answer, an answer is no probability, or a taught sample's completion is none of
-                the choices.
         """
         bad, good = (np.asarray(choice, dtype=np.int32) for choice in self.choices)
         place = common_prefix(bad, good)
@@ -44,6 +39,36 @@ class Teacher:
                 f"the choice {bad.tolist()} is a prefix of {good.tolist()}, or the reverse: no token tells them apart",
                 action="edit the template's choices, or set finetune.distil.weight: 0",
             )
+        return place
+
+    def without_guesses(self, samples: Samples) -> Samples:
+        """The samples, where those without a label keep no token after the one that the teacher answers.
+
+        What follows this token depends on the answer, which is not known.
+        """
+        if not (samples.label == NO_LABEL).any():
+            return samples
+        end = self.place + 1
+        kept = [
+            ids[:end] if label == NO_LABEL else ids
+            for ids, label in zip(samples.completion_ids, samples.label, strict=True)
+        ]
+        return replace(samples, completion_ids=tuple(kept))
+
+    def soft_answers(self, samples: Samples, *, weight: float) -> SoftAnswers:
+        """The answers to ``samples``, in their order; those of further questions have none.
+
+        Args:
+            samples: training samples, with the completions that bear loss.
+            weight: share of the soft answer in the loss of a sample with a label; without a label it is 1.
+
+        Raises:
+            ConfigError: a choice is a prefix of the other one.
+            DataError: no sample has an answer, one without a label has none, an answer is no probability, or a taught
+                sample's completion is none of the choices.
+        """
+        bad, good = (np.asarray(choice, dtype=np.int32) for choice in self.choices)
+        place = self.place
         p_bad = np.array([self.p_bad.get(key, np.nan) for key in samples.sample_id], dtype=np.float64)
         self._require_answers(samples, p_bad)
         for index in np.flatnonzero(~np.isnan(p_bad)):
@@ -54,9 +79,17 @@ class Teacher:
                     f"expected one of the choices {bad.tolist()} and {good.tolist()}",
                     action="give a teacher only samples of the main question, encoded by the same tokenizer",
                 )
-        return SoftAnswers(p_bad=p_bad, place=place, bad=int(bad[place]), good=int(good[place]), weight=weight)
+        weights = np.where(samples.label == NO_LABEL, 1.0, weight)
+        return SoftAnswers(p_bad=p_bad, place=place, bad=int(bad[place]), good=int(good[place]), weight=weights)
 
     def _require_answers(self, samples: Samples, p_bad: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:
+        unanswered = np.flatnonzero(np.isnan(p_bad) & (samples.label == NO_LABEL))
+        if len(unanswered):
+            raise DataError(
+                f"{len(unanswered)} samples have neither a label nor a teacher's answer, first "
+                f"{samples.sample_id[unanswered[0]]}",
+                action="compute the teacher's answers for the samples of the split unlabelled, too",
+            )
         outside = np.flatnonzero((p_bad < 0) | (p_bad > 1))
         if np.isnan(p_bad).all() or len(outside):
             found = f"p_bad {p_bad[outside[0]]} of {samples.sample_id[outside[0]]}" if len(outside) else "no answer"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from zigong.errors import ConfigError
+from zigong.errors import ConfigError, DataError
 from zigong.files.atomic import promoted_folder, write_json
 from zigong.recipe import AgentTraining, FinalTraining, Training
-from zigong.tokens.samples import Indices, Samples, sample_lengths, trainable
-from zigong.training.adapters import new_adapter, save_adapter, trained_weights
+from zigong.tokens.samples import NO_LABEL, Indices, Samples, sample_lengths, trainable
+from zigong.training.adapters import AdapterManifest, new_adapter, save_adapter, trained_weights
 from zigong.training.base import MANIFEST, base_digest
 from zigong.training.checkpoints import (
     Checkpoint,
@@ -32,33 +32,6 @@ from zigong.training.optimise import ADAM_BETAS, ADAM_EPS, OptimiserStep, Progre
 from zigong.training.plan import Units, plan_steps, sample_periods, single_units, tree_units
 from zigong.training.teacher import Teacher
 from zigong.training.tower import Tower, TowerTraining, save_tower
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdapterManifest:
-    """Description of an adapter and of its training cost.
-
-    Attributes:
-        adapter_digest: SHA-256 over weights and config.
-        base_digest: digest of its base model.
-        samples: number of distinct samples, each trained ``epochs`` times.
-        steps: number of optimiser steps.
-        tokens: number of tokens of prompts and completions over all epochs.
-        seconds: wall time.
-        final_loss: mean loss over the last twentieth of the steps.
-        seed: seed of the adapter and of the order.
-        settings: the recipe's section.
-    """
-
-    adapter_digest: str
-    base_digest: str
-    samples: int
-    steps: int
-    tokens: int
-    seconds: float
-    final_loss: float
-    seed: int
-    settings: dict[str, Any]
 
 
 def train_adapter(
@@ -92,7 +65,7 @@ def train_adapter(
 
     Raises:
         DataError: a sample is too long or has no token in the loss, not every sample was trained, or the answers of
-            the teacher or of the tower do not fit the samples.
+            teacher or tower do not fit the samples, or are missing for samples without a label.
         ConfigError: base or adapter settings do not fit, or weights meet a next-event loss.
     """
     if weights is not None and settings.next_event_weight:
@@ -100,6 +73,14 @@ def train_adapter(
     started = time.monotonic()
     adapted = new_adapter(base_folder, settings.lora, seed=seed)
     ordered = _ordered(adapted, samples, settings)
+    taught = teacher is not None and settings.distil.weight > 0
+    if not taught and (ordered.label == NO_LABEL).any():
+        raise DataError(
+            f"{int((ordered.label == NO_LABEL).sum())} samples have no label, and there is no teacher",
+            action="set finetune.distil.weight above 0, or leave out the samples of the split unlabelled",
+        )
+    if teacher is not None:
+        ordered = teacher.without_guesses(ordered)
     units = replace(_units(ordered, [np.arange(len(ordered))], settings), next_event_weight=settings.next_event_weight)
     if teacher is not None and settings.distil.weight:
         units = replace(units, soft=teacher.soft_answers(ordered, weight=settings.distil.weight))

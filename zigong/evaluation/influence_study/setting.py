@@ -44,7 +44,7 @@ class Caps:
 
     Attributes:
         samples: of the pool.
-        targets: of the targets.
+        targets: of the targets; 0: none is read.
         held_out: of each held-out split; None: all.
     """
 
@@ -202,7 +202,8 @@ def study_setting(
 
     def of(split: str, most: int | None) -> pa.Table:
         members = of_task(source.members([split]), task)
-        return source.with_prompts(members if most is None else capped(members, most))
+        chosen = members if most is None else capped(members, most) if most else members.slice(0, 0)
+        return source.with_prompts(chosen)
 
     answered = pa.concat_tables([of(split, caps.held_out) for split in held_out])
     return StudySetting(

@@ -7,24 +7,22 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from zigong.evaluation.bootstrap import interval_of, resample_weights
+from zigong.evaluation.compared_trainings import compared_trainings, with_ends
 from zigong.evaluation.influence_study.setting import Floats, StudySetting
-from zigong.evaluation.metrics import Ranked, rank_scores
+from zigong.evaluation.metrics import rank_scores
 from zigong.evaluation.selection_study.plan import Trial
 from zigong.evaluation.selection_study.trials import Answered
 from zigong.tokens.samples import Indices
 
 Condition = tuple[float, str, float]
 CONDITION = ("flipped", "budget", "share")
-RANGES = ("auc", "ks", "lead")
 COLUMNS = (
     *CONDITION,
     "rule",
     "split",
     "trainings",
-    *(f"{name}{end}" for name in RANGES for end in ("", "_low", "_high")),
+    *with_ends(),
     "chosen",
 )
 
@@ -34,9 +32,8 @@ def study_table(
 ) -> pd.DataFrame:
     """One row per condition, rule and split.
 
-    A figure is the mean over the single trainings of a rule, as a user who trains once would expect it. An interval
-    resamples persons and, with them, the seeds and within each seed its draws, which all rules share. With few seeds it
-    is too narrow: three of them vary less than all that there could be.
+    A figure is the mean over the single trainings of a rule, as a user who trains once would expect it; see
+    ``compared_trainings`` for its interval.
 
     Args:
         setting: the held-out samples.
@@ -62,7 +59,15 @@ def study_table(
             }
             persons = np.array(setting.persons)[part]
             confidence = setting.recipe.evaluation.confidence
-            figures = _figures(ranked, persons, numbers, resamples=resamples, seed=seed, confidence=confidence)
+            figures = compared_trainings(
+                ranked,
+                persons,
+                numbers,
+                reference="random",
+                resamples=resamples,
+                seed=seed,
+                confidence=confidence,
+            )
             found += [{"rule": rule, "split": split, **values} for rule, values in figures.items()]
         best = max((row for row in found if row["split"] == choose_on), key=lambda row: float(str(row["auc"])))
         named = dict(zip(CONDITION, condition, strict=True))
@@ -92,9 +97,8 @@ def flat_figures(table: pd.DataFrame) -> dict[str, float]:
     found = {}
     for row in table.to_dict("records"):
         place = f"selection.flipped_{row['flipped']:g}.{row['budget']}.share_{row['share']:g}.{row['split']}"
-        for name in RANGES:
-            for end in ("", "_low", "_high"):
-                found[f"{place}.{name}{end}.{row['rule']}"] = float(row[f"{name}{end}"])
+        for name in with_ends():
+            found[f"{place}.{name}.{row['rule']}"] = float(row[name])
     return found
 
 
@@ -117,51 +121,3 @@ def _repetitions(trials: Iterable[Trial]) -> list[Indices]:
     """The numbers of the trainings of each seed, as counted within one rule."""
     seeds = [trial.seed for trial in trials if trial.rule == "random"]
     return [np.flatnonzero(np.array(seeds) == seed) for seed in dict.fromkeys(seeds)]
-
-
-def _figures(
-    rules: dict[str, list[Ranked]],
-    persons: NDArray[np.generic],
-    numbers: list[Indices],
-    *,
-    resamples: int,
-    seed: int,
-    confidence: float,
-) -> dict[str, dict[str, float]]:
-    generator = np.random.default_rng([seed, 5])
-    bad = next(iter(rules.values()))[0].bad
-    drawn = [_measured(rules, np.ones(len(persons)), np.concatenate(numbers))]
-    for weights in resample_weights(persons, replicates=resamples, seed=seed):
-        if weights[bad].any() and weights[~bad].any():
-            drawn.append(_measured(rules, weights, drawn_trainings(numbers, generator)))
-    values: dict[str, dict[str, float]] = {}
-    for rule, ranked in rules.items():
-        of_rule = {name: np.array([one[rule, name] for one in drawn]) for name in ("auc", "ks")}
-        of_rule["lead"] = of_rule["auc"] - np.array([one["random", "auc"] for one in drawn])
-        values[rule] = {"trainings": len(ranked)}
-        for name in RANGES:
-            item = interval_of(of_rule[name], confidence)
-            values[rule] |= {name: item.value, f"{name}_low": item.low, f"{name}_high": item.high}
-    return values
-
-
-def drawn_trainings(numbers: list[Indices], generator: np.random.Generator) -> Indices:
-    """Trainings drawn in two stages, with replacement: seeds, and as many draws of each as it has.
-
-    Args:
-        numbers: numbers of the trainings of each seed.
-        generator: random numbers.
-    """
-    seeds = generator.integers(len(numbers), size=len(numbers))
-    return np.concatenate([generator.choice(numbers[seed], size=len(numbers[seed])) for seed in seeds])
-
-
-def _measured(rules: dict[str, list[Ranked]], weights: Floats, trainings: Indices) -> dict[tuple[str, str], float]:
-    """Mean AUC and KS of the named trainings of each rule."""
-    found = {}
-    for rule, ranked in rules.items():
-        curves = {number: ranked[number].curve(weights) for number in set(trainings.tolist())}
-        chosen = [curves[number] for number in trainings.tolist()]
-        found[rule, "auc"] = float(np.mean([curve.auc for curve in chosen]))
-        found[rule, "ks"] = float(np.mean([curve.ks for curve in chosen]))
-    return found

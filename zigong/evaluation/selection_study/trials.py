@@ -5,69 +5,29 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from zigong.errors import ConfigError, DataError
 from zigong.evaluation.influence_study.setting import Floats, StudySetting
 from zigong.evaluation.selection_study.evidence import evidence_of
 from zigong.evaluation.selection_study.plan import Plan, Trial
 from zigong.evaluation.selection_study.rules import RULES, Evidence, Request
-from zigong.files.atomic import promoted_file
-from zigong.files.digests import combined_digest, json_digest
+from zigong.evaluation.trial_store import TrialStore, trial_store
 from zigong.tokens.samples import Samples
-from zigong.training.base import base_digest
 
 Answered = dict[Trial, Floats]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Store:
-    """Answers of finished trials, one file each.
-
-    Attributes:
-        folder: folder of the files; files of another setting have other names and are ignored.
-        fingerprint: digest of everything but the trial that determines an answer.
-    """
-
-    folder: Path
-    fingerprint: str
-
-    def read(self, trial: Trial) -> Floats | None:
-        """p_bad of the held-out samples, or None if the trial has not ended."""
-        file = self._file(trial)
-        return np.asarray(pq.read_table(file)["p_bad"].to_numpy()) if file.is_file() else None
-
-    def write(self, trial: Trial, p_bad: Floats) -> None:
-        """Keeps the answers, with the trial in the file's metadata."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        named = {name: str(value) for name, value in asdict(trial).items()}
-        with promoted_file(self._file(trial)) as place:
-            pq.write_table(pa.table({"p_bad": p_bad}).replace_schema_metadata(named), place)
-
-    def _file(self, trial: Trial) -> Path:
-        return self.folder / f"{self.fingerprint[:16]}-{trial.key}.parquet"
-
-
-def store_of(setting: StudySetting, folder: Path) -> Store:
+def store_of(setting: StudySetting, folder: Path) -> TrialStore:
     """The store of a setting's trials."""
-    recipe = setting.recipe
-    sections = {
-        name: getattr(recipe, name).model_dump(mode="json") for name in ("agent", "influence", "finetune", "mix")
-    }
-    parts = {"train": setting.train, "targets": setting.targets, "held_out": setting.held_out}
-    samples = {name: combined_digest({"ids": "|".join(part.sample_id)}) for name, part in parts.items()}
-    made = {"version": version("zigong"), "base": base_digest(setting.base)}
-    return Store(folder=folder, fingerprint=json_digest({**made, **sections, **samples}))
+    return trial_store(setting, folder, ("agent", "influence", "finetune", "mix"))
 
 
 def run_trials(
-    setting: StudySetting, plan: Plan, store: Store, *, seed: int, advance: Callable[[int, int], None]
+    setting: StudySetting, plan: Plan, store: TrialStore, *, seed: int, advance: Callable[[int, int], None]
 ) -> Answered:
     """Trains every trial that has no answers in the store, and returns the answers of all.
 
@@ -86,10 +46,10 @@ def run_trials(
     trials, answered = list(plan.trials(seed)), Answered()
     agents = _Agents(setting)
     for done, trial in enumerate(trials, start=1):
-        found = store.read(trial)
+        found = store.read(trial.key)
         if found is None:
             found = _trained(setting, trial, *agents.of(trial))
-            store.write(trial, found)
+            store.write(trial.key, found, asdict(trial))
         answered[trial] = found
         advance(done, len(trials))
     return answered

@@ -1,0 +1,1 @@
+"""Study of training: the final model under changed settings, several seeds each."""
