@@ -1,22 +1,19 @@
 """Answers held-out samples with final model, champion and baselines: -> evaluation_answers, evaluation_metrics."""
 
-import numpy as np
-
 from zigong.dataset.members import final_split
-from zigong.evaluation.asked_model import AskedModel, ModelFolders
+from zigong.evaluation.asked_card import asked_cards
 from zigong.evaluation.baselines import baselines_of
 from zigong.evaluation.cards import card_answers
 from zigong.evaluation.figures import evaluation_figures
 from zigong.evaluation.free_text import free_text_figures
 from zigong.evaluation.further import evaluated_horizons
 from zigong.evaluation.held_out import Published, exported, metric_rows, shown_names
-from zigong.evaluation.held_out_answers import answer_rows, baseline_answers, model_answers
+from zigong.evaluation.held_out_answers import answer_rows, baseline_answers
 from zigong.evaluation.prompt_sources import SamplePrompts
 from zigong.evaluation.unadapted import change_from_base
 from zigong.release.champion_answers import champion_answers
 from zigong.release.points import points_figures
-from zigong.release.serving import run_prompts, serving_base
-from zigong.runs.handover import FinalModel
+from zigong.release.serving import published_features, published_sequences, run_prompts, serving_base
 from zigong.runs.job import Job
 from zigong.runs.launch import main
 
@@ -24,51 +21,39 @@ SPLITS = ("select", "test", "oot")
 
 
 def evaluate_model(job: Job) -> None:
-    """The final model and the champion answer on Ray Data, the baselines are fitted on the same training samples."""
-    recipe, source, final = job.recipe, job.sample_source(), job.take(FinalModel)
-    folders, dataset_id = ModelFolders(base=serving_base(job), adapter=final.folder), source.dataset_id
-    members = source.members(SPLITS)
-    asked = AskedModel.of(run_prompts(job), folders)
+    """Final model, joint model and champion answer on Ray, the baselines are fitted on the same training samples."""
+    recipe, source, base = job.recipe, job.sample_source(), serving_base(job)
+    members, spec = source.members(SPLITS), run_prompts(job)
     prompts = SamplePrompts(
-        source=source,
-        template=recipe.instructions.template,
-        horizon=recipe.labels.horizons[0].name,
-        splits=SPLITS,
+        source=source, template=recipe.instructions.template, horizon=recipe.labels.horizons[0].name, splits=SPLITS
     )
-    stage = job.stage("evaluation_answers")
-    own = model_answers(
-        final.model_id,
-        asked,
-        folders,
-        prompts,
-        members,
-        recipe=recipe,
-        stage=stage,
-        generated=recipe.evaluation.generated,
-        further=recipe.labels.further,
-    )
-    baselines = baselines_of(job, members)
-    card = card_answers(job, final, own, baselines, members, asked.choices)
-    names = shown_names(card.model_id, final.model_id)
+    final, joint = asked_cards(job, base, spec, published_sequences(job), published_features(job))
+    generated, stage = recipe.evaluation.generated, job.stage("evaluation_answers")
+    own = final.answers(prompts, members, recipe=recipe, stage=stage, generated=generated)
+    stage = job.stage("evaluation_answers_of_joint")
+    of_joint = joint and joint.answers(prompts, members, recipe=recipe, stage=stage)
+    baselines, choices = baselines_of(job, members), final.asked.choices
+    found = card_answers(job, own, of_joint, baselines, members, choices)
+    card, scores = found.card.card, found.scores
     answers = {
-        card.model_id: card.rows,
-        **card.parts,
-        **champion_answers(job, asked, members, splits=SPLITS, challenger_id=card.model_id),
-        **{name: baseline_answers(name, members, p_bad, asked.choices) for name, p_bad in baselines.p_bad.items()},
+        **found.rows,
+        **champion_answers(job, final.asked, members, splits=SPLITS, challenger_id=card),
+        **{name: baseline_answers(name, members, p_bad, choices) for name, p_bad in baselines.p_bad.items()},
     }
-    rows, cells = answer_rows(answers, dataset_id)
+    rows, cells = answer_rows(answers, source.dataset_id)
     job.publish("evaluation_answers", job.frame(rows), cells=cells)
-    missed = np.asarray(own["miss"])
-    models = {name: rows["p_bad"].to_numpy() for name, rows in {card.model_id: card.rows, **card.parts}.items()}
-    published = Published.of(members, {**models, **baselines.p_bad}, dict.fromkeys(models, missed))
-    figures = evaluation_figures(members, published, baselines, final=card.model_id, splits=SPLITS, recipe=recipe)
-    figures += points_figures(members, models[card.model_id], model_id=card.model_id, splits=SPLITS, card=recipe.card)
-    figures.append(change_from_base(job, card.model_id, asked, folders, prompts, own))
-    figures += evaluated_horizons(job, members, card.rows, published.scores[card.model_id], splits=SPLITS)
-    rows, cells = metric_rows(figures, dataset_id)
+    published = Published.of(members, {**scores, **baselines.p_bad}, found.missed)
+    figures = evaluation_figures(members, published, baselines, final=card, splits=SPLITS, recipe=recipe)
+    figures += points_figures(members, scores[card], model_id=card, splits=SPLITS, card=recipe.card)
+    adapted = joint if joint is not None and joint.model_id == card else final
+    figures.append(change_from_base(job, card, adapted, prompts, found.rows[adapted.model_id]))
+    figures += evaluated_horizons(job, members, found.rows[card], published.scores[card], splits=SPLITS)
+    rows, cells = metric_rows(figures, source.dataset_id)
     job.publish("evaluation_metrics", job.frame(rows), cells=cells)
+    names = shown_names(card, found.heads)
     job.run.add_metrics(exported(figures, members, names=names, held_out=final_split(recipe)))
-    job.run.add_metrics({"evaluation.misses": int(missed.sum()), **free_text_figures(own, asked.choices)})
+    missed = int(found.missed[card].sum())
+    job.run.add_metrics({"evaluation.misses": missed, **free_text_figures(own, choices)})
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 from zigong.dataset.members import final_split
 from zigong.evaluation.boosting_teacher import teacher_of
 from zigong.evaluation.final_training import train_on_ray, with_unlabelled
+from zigong.evaluation.joint_training import joint_beside, leave_joint
 from zigong.evaluation.mix_proxy import SELECT, choose_mix, mix_members
 from zigong.release.serving import serving_base
 from zigong.runs.handover import FinalModel, TrainingMix
@@ -17,7 +18,7 @@ from zigong.training.adapters import model_name
 
 
 def finetune_zigong(job: Job) -> None:
-    """LoRA on the mix, or on random samples if a small training shows that the mix is worse."""
+    """LoRA on the mix, or on random samples if a small training shows that the mix is worse; then a joint model."""
     recipe = job.recipe
     base, source, folder = serving_base(job), job.sample_source(), job.artefact_folder(FinalModel)
     mixes = mix_members(job, job.take(TrainingMix))
@@ -42,18 +43,21 @@ def finetune_zigong(job: Job) -> None:
         settings=recipe.finetune,
         chosen=chosen,
         teacher=teacher,
+        beside=joint_beside(job, base),
         name="fine-tune",
         measured=(SELECT, final_split(recipe)),
     )
-    digest = trained.pop("digest")
-    if trained["trained_on"] != next(iter(mixes)):
+    if recipe.card.joint is not None:
+        leave_joint(job, trained.pop("joint.digest"))
+    digest, mix_id = trained.pop("digest"), trained.pop("trained_on")
+    if mix_id != next(iter(mixes)):
         job.warn(f"the mix is not used: {trained['test']}")
     job.leave(
         FinalModel(
             model_id=model_name(digest),
             folder=folder,
             adapter_digest=digest,
-            trained_on=trained.pop("trained_on"),
+            trained_on=mix_id,
             mix_against_random=trained.pop("test"),
         )
     )

@@ -7,12 +7,14 @@ from zigong.errors import ConfigError
 from zigong.evaluation.asked_model import ModelFolders
 from zigong.evaluation.boosting_teacher import teacher_of
 from zigong.evaluation.final_training import train_on_ray
+from zigong.evaluation.joint_training import tower_training
 from zigong.lakehouse.audit_chain import Fact
 from zigong.lakehouse.audit_log import append_facts
-from zigong.release.refit import all_samples, judged_champion, refit_of, refit_trees, release_rows
+from zigong.release.refit import all_samples, judged_champion, refit_added, refit_of, release_rows
 from zigong.release.registry import release
 from zigong.release.serving import registry_of, required_champion, serving_base
-from zigong.runs.handover import FinalModel, FusedCard, GateDecision, RefittedModel
+from zigong.runs.card_values import EvaluatedCard
+from zigong.runs.handover import FinalModel, GateDecision, RefittedModel
 from zigong.runs.job import Job
 from zigong.runs.launch import main
 
@@ -24,8 +26,8 @@ def refit_model(job: Job) -> None:
         raise ConfigError("the recipe has no section refit", action="add refit: {} to the recipe")
     if job.take(GateDecision).decision != "released":
         return
-    fused = job.take(FusedCard) if recipe.card.head == "fused" else None
-    judged = judged_champion(required_champion(recipe), final, fused)
+    card = job.take(EvaluatedCard)
+    judged = judged_champion(required_champion(recipe), card)
     base, folder = serving_base(job), job.artefact_folder(RefittedModel)
     mix = job.arrow("training_mix", ["sample_id"], where=ds.field("mix_id") == final.trained_on)["sample_id"]
     teacher, _ = teacher_of(job, base, SPLITS)
@@ -36,15 +38,12 @@ def refit_model(job: Job) -> None:
         settings=recipe.finetune.model_copy(update={"epochs": recipe.refit.epochs or recipe.finetune.epochs}),
         chosen=all_samples(job.sample_source(), mix.combine_chunks(), recipe, teacher),
         teacher=teacher,
+        joint=tower_training(job, base, SPLITS) if card.head == "joint" else None,
         name="refit",
     )
-    trees = folder.with_name("refit_trees") if fused is not None else None
+    added = refit_added(job, card.head, folder)
     refit = refit_of(
-        judged,
-        ModelFolders(base=base, adapter=folder, trees=trees),
-        adapter_digest=trained["digest"],
-        trees=refit_trees(job, fused, trees) if fused is not None and trees is not None else None,
-        trained=trained,
+        judged, ModelFolders(base=base, adapter=folder, added=added), adapter_digest=trained["digest"], trained=trained
     )
     released = release(registry_of(recipe), refit.candidate)
     rows = release_rows(job, refit, released.version)

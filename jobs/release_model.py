@@ -4,17 +4,17 @@ import numpy as np
 import pyarrow.dataset as ds
 
 from zigong.dataset.members import final_split
-from zigong.evaluation.asked_model import ModelFolders
-from zigong.evaluation.cards import fusion_of
+from zigong.evaluation.cards import parts_of_card
 from zigong.evaluation.further import released_horizons
-from zigong.evaluation.measured import evaluated_model, measured_in
+from zigong.evaluation.measured import measured_in
 from zigong.lakehouse.audit_chain import Fact
 from zigong.lakehouse.audit_log import append_facts
 from zigong.lakehouse.erasures import affected_models
 from zigong.release.challenge import SELECT, candidate_of, decide_challenge, release_row
 from zigong.release.registry import champion, release
 from zigong.release.serving import registry_of, run_prompts, serving_base
-from zigong.runs.handover import Dataset, DatasetVerdict, FinalModel, FusedCard, GateCheck, GateDecision
+from zigong.runs.card_values import EvaluatedCard
+from zigong.runs.handover import Dataset, DatasetVerdict, FinalModel, GateCheck, GateDecision
 from zigong.runs.job import Job
 from zigong.runs.launch import main
 
@@ -22,18 +22,13 @@ from zigong.runs.launch import main
 def release_model(job: Job) -> None:
     """The gate decides on the held-out split; calibration and threshold come from ``select``."""
     recipe, run, registry = job.recipe, job.run, registry_of(job.recipe)
-    final, dataset_id = job.take(FinalModel), job.take(Dataset).dataset_id
-    verdict = job.find(DatasetVerdict)
-    fused = job.take(FusedCard) if recipe.card.head == "fused" else None
-    card = evaluated_model(run) or final.model_id
-    folders = ModelFolders(
-        base=serving_base(job), adapter=final.folder, trees=fused.folder if fused is not None else None
-    )
+    dataset_id, verdict = job.take(Dataset).dataset_id, job.find(DatasetVerdict)
+    parts, card = parts_of_card(job, serving_base(job)), job.take(EvaluatedCard).card
     answers = job.arrow("evaluation_answers", where=ds.field("dataset_id") == dataset_id)
     members = job.sample_source().members([SELECT, final_split(recipe)])
     current = champion(registry)
     challenge = decide_challenge(
-        measured_in(job, dataset_id=dataset_id, card=card, language_model=final.model_id),
+        measured_in(job, dataset_id=dataset_id, card=card),
         answers,
         members,
         champion=current.model if current is not None else None,
@@ -47,12 +42,12 @@ def release_model(job: Job) -> None:
             registry,
             candidate_of(
                 challenge,
-                folders,
+                parts.folders,
                 run,
                 prompts=run_prompts(job),
                 dataset_id=dataset_id,
-                mix_id=final.trained_on,
-                fusion=fusion_of(fused) if fused else None,
+                mix_id=job.take(FinalModel).trained_on,
+                fusion=parts.added,
                 further=released_horizons(job, members, answers, card, challenge.calibration),
             ),
         )

@@ -158,6 +158,7 @@ def test_a_run_left_its_final_model_the_card_that_contains_it_and_their_refit(tm
         "Dataset": {"dataset_id": "data-1"},
         "FinalModel": {"model_id": "zigong-1"},
         "FusedCard": {"model_id": "zigong-2"},
+        "EvaluatedCard": {"card": "zigong-2", "head": "fused"},
         "RefittedModel": {"model_id": "zigong-3", "refit_of": "zigong-2"},
     }
     write_json(run.folder / "manifest.json", {"run_id": "new", "values": values})

@@ -39,5 +39,5 @@ def test_a_metric_added_to_the_table_is_measured_on_every_split_and_model(monkey
             ends = (gini.value, gini.low, gini.high)
             assert ends == pytest.approx([2 * end - 1 for end in (auc.value, auc.low or 0, auc.high or 0)])
             assert found[split, model, "bias"].low is None
-    flat = flat_figures(found.values(), names=shown_names("zigong-1", "zigong-2"), split="oot", name="oot")
+    flat = flat_figures(found.values(), names=shown_names("zigong-1", {"lm": "zigong-2"}), split="oot", name="oot")
     assert {"oot.gini.zigong", "oot.gini_low.zigong", "oot.bias.zigong"} <= set(flat)

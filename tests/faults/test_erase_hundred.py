@@ -20,8 +20,9 @@ from zigong.errors import InfraError
 from zigong.lakehouse.erasures import Erasure, erasures
 from zigong.lakehouse.tables import arrow_pinned, latest_version
 from zigong.recipe import load_recipe
+from zigong.runs.card_values import FusedCard
 from zigong.runs.dates import Dates
-from zigong.runs.handover import FinalModel, FusedCard
+from zigong.runs.handover import FinalModel
 from zigong.runs.launch import run_step
 from zigong.runs.runner import execute, load_body, start
 
@@ -91,7 +92,7 @@ def test_the_erasure_is_complete_and_verified_after_a_crash(erased: Erased) -> N
 
 
 def test_the_model_is_listed_with_its_replacement_date(erased: Erased) -> None:
-    final, model = erased.record.models  # the language model, and the card that contains it
+    final, _, model = erased.record.models  # the language model, the joint one, and the card that contains the first
     run = erased.finished.run
     assert (final.model_id, model.model_id) == (run.take(FinalModel).model_id, run.take(FusedCard).model_id)
     assert model.run_id == "first"

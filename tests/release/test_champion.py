@@ -36,7 +36,8 @@ from zigong.recipe.source import declared_event_types
 from zigong.release.champion_answers import champion_answers
 from zigong.release.registry import champion
 from zigong.release.serving import fitted_numbers, registry_of, run_prompts
-from zigong.runs.handover import FinalModel, FittedNumbers, FusedCard, TrainedBase
+from zigong.runs.card_values import FusedCard
+from zigong.runs.handover import FinalModel, FittedNumbers, TrainedBase
 from zigong.runs.job import Job
 from zigong.runs.launch import run_step
 from zigong.runs.run import Outcome, Run

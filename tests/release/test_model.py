@@ -13,7 +13,9 @@ import pytest
 from zigong.errors import ConfigError, DataError
 from zigong.evaluation.asked_model import AskedModel
 from zigong.evaluation.calibration import Calibration
+from zigong.evaluation.fusion import Fusion, Stack
 from zigong.evaluation.horizons import AskedHorizon
+from zigong.evaluation.joint import Joint
 from zigong.instructions.numbers import FieldBins, NumberWords
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.recipe import Auxiliary, Card, Horizon, Instructions, Split
@@ -60,6 +62,7 @@ MODEL = Model(
     card=Card(base_score=650, base_odds=15, pdo=40),
 )
 
+TREES = FileDigests(files={"trees_0.txt": "d" * 64})
 NEXT = date(2023, 5, 1)
 
 
@@ -69,6 +72,20 @@ def changed(**changes: Any) -> str:
 
 def test_a_model_read_back_equals_the_written_one_to_the_last_digit() -> None:
     assert model_from_text(model_as_text(MODEL), origin="x") == MODEL
+
+
+@pytest.mark.parametrize(
+    "added",
+    [
+        Fusion(trees=TREES, outcome_events=("late",), stack=Stack(intercept=0.1 + 0.2, model=1.0, trees=1 / 3)),
+        Joint(tower=FileDigests(files={"tower.safetensors": "f" * 64}), outcome_events=("late", "paid")),
+    ],
+    ids=["fused", "joint"],
+)
+def test_what_a_card_adds_to_its_language_model_is_read_back_as_what_it_is(added: Fusion | Joint) -> None:
+    found = model_from_text(model_as_text(replace(MODEL, fusion=added)), origin="x")
+    assert found.fusion == added
+    assert type(found.fusion) is type(added)
 
 
 def test_the_file_contains_every_field_of_the_value_and_a_schema_version() -> None:

@@ -16,11 +16,13 @@ from tests.support.finished import TINY, FinishedRun
 from tests.support.later import copied_lake, later_run
 from zigong.dataset.members import SPLITS
 from zigong.errors import ConfigError
+from zigong.evaluation.fusion import Fusion
 from zigong.recipe import load_recipe
 from zigong.release.model import require_unseen
 from zigong.release.registry import champion
 from zigong.release.serving import registry_of
-from zigong.runs.handover import FinalModel, FusedCard, GateDecision, RefittedModel
+from zigong.runs.card_values import EvaluatedCard, FusedCard
+from zigong.runs.handover import FinalModel, GateDecision, RefittedModel
 from zigong.runs.launch import run_step
 
 
@@ -42,6 +44,7 @@ def test_the_released_model_is_trained_on_all_splits_and_scores_with_the_judged_
     fused = first.take(FusedCard)
     run.leave(first.take(GateDecision))
     run.leave(replace(fused, folder=run.artefact_folder(FusedCard)))
+    run.leave(first.take(EvaluatedCard))
     run.pin("releases", first.manifest()["tables"]["releases"])
     judged = champion(registry_of(run.recipe))
     assert judged is not None
@@ -57,8 +60,8 @@ def test_the_released_model_is_trained_on_all_splits_and_scores_with_the_judged_
     assert (current.model.calibration, current.model.threshold) == (judged.model.calibration, judged.model.threshold)
     assert current.model.trained_until == date(2023, 6, 1)
     assert current.model.asked.adapter != judged.model.asked.adapter
-    assert current.model.fusion is not None
-    assert judged.model.fusion is not None
+    assert isinstance(current.model.fusion, Fusion)
+    assert isinstance(judged.model.fusion, Fusion)
     assert current.model.fusion.stack == judged.model.fusion.stack
     assert current.model.fusion.trees != judged.model.fusion.trees
     assert int(left.samples.replace(",", "")) == run.metrics()["refit.samples"] == _expected_samples(tiny_run)

@@ -17,7 +17,8 @@ from zigong.dataset.members import build_members
 from zigong.lakehouse.tables import arrow_pinned, latest_version, open_pinned, published_tables
 from zigong.pipeline import STEPS
 from zigong.report.collect import write_run_report
-from zigong.runs.handover import Dataset, FusedCard, InfluenceScores, TrainingMix
+from zigong.runs.card_values import FusedCard, JointModel
+from zigong.runs.handover import Dataset, InfluenceScores, TrainingMix
 
 TableText = list[list[str]]  # the cells of a table, its head first
 
@@ -105,7 +106,8 @@ def test_the_indeterminate_labels_are_counted_in_the_split_of_their_samples(
 
 def test_the_model_figures_are_those_of_answers_and_evaluation_metrics(tiny_run: FinishedRun, page: str) -> None:
     card, dataset_id = tiny_run.run.take(FusedCard), tiny_run.run.take(Dataset).dataset_id
-    model_ids = {"zigong": card.model_id, "zigong_lm": card.language_model}
+    joint = tiny_run.run.take(JointModel).model_id
+    model_ids = {"zigong": card.model_id, "zigong_lm": card.language_model, "zigong_joint": joint}
     answers = rows_of(tiny_run, "evaluation_answers", dataset_id=dataset_id, split="oot")
     metrics = rows_of(tiny_run, "evaluation_metrics", dataset_id=dataset_id, split="oot", slice="all")
     truth = members_of(tiny_run).set_index("sample_id")["label"]

@@ -17,15 +17,7 @@ from zigong.errors import ConfigError
 from zigong.files.digests import files_digest
 from zigong.pipeline import STEPS
 from zigong.recipe import load_recipe
-from zigong.runs.handover import (
-    VALUES,
-    Agent,
-    Dataset,
-    FinalModel,
-    GateDecision,
-    InfluenceScores,
-    TrainedBase,
-)
+from zigong.runs.handover import VALUES, Agent, Dataset, FinalModel, GateDecision, InfluenceScores, TrainedBase
 from zigong.runs.run import Run, list_runs, open_run
 from zigong.runs.steps import steps_of
 from zigong.runs.stored_values import step_leaving

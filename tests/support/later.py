@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.support.finished import FinishedRun
 from zigong.recipe import load_recipe
+from zigong.runs.card_values import JointModel
 from zigong.runs.handover import Dataset, FinalModel, TrainedBase, TrainingMix
 from zigong.runs.run import Run, open_run
 
@@ -39,6 +40,6 @@ def later_run(finished: FinishedRun, root: Path, changes: Sequence[str]) -> Run:
     shutil.copytree(root / "_runs" / finished.run_id / "artifacts", run.folder / "artifacts")
     for value in (finished.run.take(Dataset), finished.run.take(TrainingMix)):
         run.leave(value)
-    for model in (finished.run.take(TrainedBase), finished.run.take(FinalModel)):
+    for model in (finished.run.take(TrainedBase), finished.run.take(FinalModel), finished.run.take(JointModel)):
         run.leave(replace(model, folder=run.artefact_folder(type(model))))
     return run

@@ -73,10 +73,11 @@ def estimate_run(recipe: Recipe) -> Estimate:
     rate = FLOP_PER_GPU_SECOND if large else FLOP_PER_CPU_SECOND
     of_sample = PASS_FLOP * tokens * _multiplied_weights(recipe, parameters or 0) / rate
     mix = math.floor(recipe.mix.fraction * assumed)
+    trainings = recipe.finetune.distil.trainings + (recipe.card.joint is not None)
     passes = {
         "train agent": assumed * recipe.agent.epochs,
         "score influence": assumed * recipe.agent.checkpoints,
-        "fine-tune": mix * recipe.finetune.epochs * recipe.finetune.distil.trainings,
+        "fine-tune": mix * recipe.finetune.epochs * trainings,
     }
     return Estimate(
         samples=samples,

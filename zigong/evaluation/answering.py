@@ -45,7 +45,7 @@ def answered(
         recipe: limits of the engines and batch sizes, which change at most the last digits of an answer.
         stage: folder for the shards; a rerun reuses the complete ones.
         label: title of the progress line.
-        fused: the trees that a card adds to the model; its p_bad is then that of both together.
+        fused: what a card adds to the model; its p_bad is then that of both together.
         generated: number of prompts that the model also answers in free text, in a column ``generated``: those with the
             smallest sample_ids, which are digests and so a random choice.
         further: horizons that the language model is also asked about, in a column ``horizons``.

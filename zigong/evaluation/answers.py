@@ -14,12 +14,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from zigong.errors import ConfigError, DataError
-from zigong.evaluation.trees import answered_trees
-from zigong.tokens.losses import label_logits
+from zigong.evaluation.scored import Scored, States
+from zigong.evaluation.trees import score_trees
+from zigong.tokens.losses import hidden_states, label_outputs
 from zigong.tokens.samples import Indices, TokenIds, labelled_batch, token_budget_batches
 from zigong.training.adapters import load_adapted
 
 ANSWERS = pa.schema([("sample_id", pa.string()), ("p_bad", pa.float64()), ("answer", pa.int32()), ("miss", pa.bool_())])
+STATE = "state"
 
 
 def answer_samples(
@@ -53,6 +55,7 @@ def answer_prompts(
     *,
     batch_tokens: int,
     owners: Sequence[str] | None = None,
+    states: bool = False,
 ) -> pa.Table:
     """Answers prompts; labels are not an input.
 
@@ -64,11 +67,12 @@ def answer_prompts(
         batch_tokens: padded tokens of one forward pass.
         owners: [N] owner of each prompt: the prompts of one owner, each followed by all choices, share the computation
             of their common prefixes. None: every prompt is computed separately.
+        states: whether to return the last hidden states, too.
 
     Returns:
         One row per sample, in the order of the samples: sample_id; p_bad, the softmax over the total log-likelihoods of
         the choices, at the bad one; answer, the index of the likeliest choice; miss, whether the greedy next token
-        begins none of the choices.
+        begins none of the choices; with ``states`` also state, the last hidden state after the prompt.
 
     Raises:
         ConfigError: there are fewer than two choices, two are equal, or one is empty.
@@ -82,34 +86,58 @@ def answer_prompts(
     empty = [key for key, ids in zip(sample_ids, input_ids, strict=True) if not len(ids)]
     if empty:
         raise DataError(f"{len(empty)} prompts have no tokens, first {empty[0]}", action="quarantine them")
+    found = Scored.unscored(len(input_ids), len(choices), width=model.config.hidden_size if states else 0)
     if owners is None:
-        scores, greedy = _scored_separately(model, input_ids, choices, batch_tokens)
+        _score_separately(model, input_ids, choices, found, batch_tokens)
     else:
-        scores, greedy = answered_trees(model, owners, input_ids, choices, batch_tokens=batch_tokens)
-    p_bad = np.exp(scores[:, 0] - np.logaddexp.reduce(scores, axis=1))
-    miss = ~np.isin(greedy, [choice[0] for choice in choices])
-    columns = {"sample_id": list(sample_ids), "p_bad": p_bad, "answer": scores.argmax(axis=1), "miss": miss}
-    return pa.table(columns, schema=ANSWERS)
+        score_trees(model, owners, input_ids, choices, found, batch_tokens=batch_tokens)
+    p_bad = np.exp(found.scores[:, 0] - np.logaddexp.reduce(found.scores, axis=1))
+    miss = ~np.isin(found.greedy, [choice[0] for choice in choices])
+    columns = {"sample_id": list(sample_ids), "p_bad": p_bad, "answer": found.scores.argmax(axis=1), "miss": miss}
+    answers = pa.table(columns, schema=ANSWERS)
+    return with_states(answers, found.states) if states else answers
 
 
-def _scored_separately(
-    model: PreTrainedModel, input_ids: Sequence[TokenIds], choices: Sequence[tuple[int, ...]], batch_tokens: int
-) -> tuple[npt.NDArray[np.float64], Indices]:
-    """Log-likelihood of each choice [N, C], and the greedy first token [N]."""
-    scores = np.zeros((len(input_ids), len(choices)))
-    greedy = np.zeros(len(input_ids), dtype=np.int64)
+def with_states(answers: pa.Table, states: States) -> pa.Table:
+    """Answers with a column of states; shape [answers, width]."""
+    column = pa.FixedSizeListArray.from_arrays(pa.array(states.reshape(-1)), states.shape[1])
+    return answers.append_column(STATE, column)
+
+
+def without_states(answers: pa.Table) -> pa.Table:
+    """Answers without the column that :func:`with_states` added, if they have it."""
+    return answers.drop_columns([STATE]) if STATE in answers.column_names else answers
+
+
+def states_of(answers: pa.Table) -> States | None:
+    """The states of answers, 0 where a prompt has none; shape [answers, width]; None without such a column."""
+    if STATE not in answers.column_names:
+        return None
+    column = answers[STATE].combine_chunks()
+    states = np.zeros((len(column), column.type.list_size), dtype=np.float32)
+    states[column.is_valid().to_numpy(zero_copy_only=False)] = column.flatten().to_numpy().reshape(-1, states.shape[1])
+    return states
+
+
+def _score_separately(
+    model: PreTrainedModel,
+    input_ids: Sequence[TokenIds],
+    choices: Sequence[tuple[int, ...]],
+    found: Scored,
+    batch_tokens: int,
+) -> None:
+    """Fills in what each prompt scores."""
     sizes = np.array([len(ids) for ids in input_ids], dtype=np.int64)
     for indices in token_budget_batches(sizes + max(map(len, choices)), batch_tokens):
         prompts = [input_ids[i] for i in indices]
-        scores[indices], greedy[indices] = _choice_scores(model, prompts, choices)
-    return scores, greedy
+        found.put(indices, *_choice_scores(model, prompts, choices))
 
 
 @torch.inference_mode()
 def _choice_scores(
     model: PreTrainedModel, prompts: list[TokenIds], choices: Sequence[tuple[int, ...]]
-) -> tuple[npt.NDArray[np.float64], Indices]:
-    """Log-likelihood of each choice [N, C], and the greedy first token [N].
+) -> tuple[npt.NDArray[np.float64], Indices, Tensor]:
+    """Log-likelihood of each choice [N, C], the greedy first token [N], and the state after the prompt [N, H].
 
     Choices that differ only in their last token share a forward pass, so choices of one token need only one.
     """
@@ -119,18 +147,19 @@ def _choice_scores(
     scores = np.zeros((len(prompts), len(choices)))
     greedy = np.zeros(len(prompts), dtype=np.int64)
     for stem, indices in stems.items():
-        logits = _logits_after(model, prompts, stem)
+        states, logits = _outputs_after(model, prompts, stem)
         logs = logits.double().log_softmax(-1)
         path = logs[:, torch.arange(len(stem)), list(stem)].sum(1)
         for index in indices:
             scores[:, index] = (path + logs[:, len(stem), choices[index][-1]]).numpy()
         greedy = logits[:, 0].argmax(-1).numpy()
-    return scores, greedy
+    return scores, greedy, states
 
 
-def _logits_after(model: PreTrainedModel, prompts: list[TokenIds], stem: tuple[int, ...]) -> Tensor:
-    """Logits [N, len(stem) + 1, V] after each prompt and after each token of the stem that follows it."""
+def _outputs_after(model: PreTrainedModel, prompts: list[TokenIds], stem: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """States [N, H] after each prompt; logits [N, len(stem) + 1, V] there and after each token of the stem."""
     # The last label is a placeholder: only the logits at its position, after the complete stem, are read.
     labels = np.array([*stem, 0], dtype=np.int32)
-    logits = label_logits(model, labelled_batch(prompts, [labels] * len(prompts)))
-    return logits.view(len(prompts), len(labels), -1)
+    batch = labelled_batch(prompts, [labels] * len(prompts))
+    hidden, logits = label_outputs(model, batch, hidden_states(model, batch))
+    return hidden[:: len(labels)], logits.view(len(prompts), len(labels), -1)

@@ -27,11 +27,11 @@ MOST_GENERATED = 8  # tokens of an answer in free text
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFolders:
-    """The folders of the files of a model; ``trees`` are those of a fused card."""
+    """The folders of the files of a model; ``added`` are the trees of a fused card, or the tower of a joint one."""
 
     base: Path
     adapter: Path
-    trees: Path | None = None
+    added: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +138,7 @@ class OpenedModel:
         *,
         engine: Literal["samples", "trees"],
         batch_tokens: int,
+        states: bool = False,
         further: Sequence[Horizon] = (),
     ) -> pa.Table:
         """Answers prompts, and the same prompts about further horizons.
@@ -147,11 +148,12 @@ class OpenedModel:
                 fit its context.
             engine: with ``trees`` the prompts of a user share a forward pass.
             batch_tokens: padded tokens of one forward pass.
+            states: whether to return the last hidden states, too.
             further: horizons that the same question is also asked about; with ``trees`` as branches of the same trees.
 
         Returns:
-            sample_id, p_bad, answer (null on a miss) and miss, and with ``further`` their probabilities of bad in the
-            column ``horizons``; all null for a prompt that does not fit.
+            sample_id, p_bad, answer (null on a miss) and miss, with ``states`` also state, and with ``further`` their
+            probabilities of bad in the column ``horizons``; all null for a prompt that does not fit.
         """
         fitting = prompts.filter(prompts["input_ids"].is_valid())
         ids = [np.array(ids, dtype=np.int32) for ids in fitting["input_ids"].to_pylist()]
@@ -165,6 +167,7 @@ class OpenedModel:
             [self.encoder.completion(choice) for choice in self.asked.choices],
             batch_tokens=batch_tokens,
             owners=owners.tolist() if engine == "trees" else None,
+            states=states,
         )
         found = both.slice(0, len(ids))
         if further:

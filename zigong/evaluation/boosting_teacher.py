@@ -18,6 +18,7 @@ from zigong.evaluation.feature_space import feature_space
 from zigong.evaluation.metrics import auc
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.tasks import load_tasks, main_task
+from zigong.recipe import Recipe
 from zigong.runs.job import Job
 from zigong.training.teacher import Teacher
 
@@ -39,8 +40,7 @@ def teacher_of(job: Job, base: Path, splits: Sequence[str]) -> tuple[Teacher | N
     recipe = job.recipe
     if not recipe.finetune.distil.weight:
         return None, {}
-    answered = [*splits, UNLABELLED] if recipe.finetune.distil.unlabelled else splits
-    members = of_task(job.sample_source().members(answered), main_task(recipe))
+    members = of_task(job.sample_source().members(answered_splits(recipe, splits)), main_task(recipe))
     train = Labelled(features=features_of_members(job, members), bad=bad_members(members))
     known, persons = members["label"].is_valid().to_numpy(), members["person_id"].to_pylist()
     p_bad = out_of_fold(train, persons, folds=recipe.finetune.distil.folds, seed=recipe.seed, known=known)
@@ -49,6 +49,11 @@ def teacher_of(job: Job, base: Path, splits: Sequence[str]) -> tuple[Teacher | N
     answers = dict(zip(members["sample_id"].to_pylist(), p_bad.tolist(), strict=True))
     figures = {"teacher_auc": auc(train.bad[known].astype(np.int64), p_bad[known])}
     return Teacher(p_bad=answers, choices=(bad, good)), figures
+
+
+def answered_splits(recipe: Recipe, splits: Sequence[str]) -> list[str]:
+    """The splits, and that of the points without a label if the recipe trains on them."""
+    return [*splits, *([UNLABELLED] if recipe.finetune.distil.unlabelled else [])]
 
 
 def out_of_fold(

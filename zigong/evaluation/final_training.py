@@ -17,7 +17,9 @@ from zigong.recipe import FinalTraining, Recipe
 from zigong.runs.job import Job
 from zigong.tokens.samples import Samples
 from zigong.training import trainer
+from zigong.training.adapters import AdapterManifest
 from zigong.training.teacher import Teacher
+from zigong.training.tower import TowerTraining
 
 Chosen = Callable[[], tuple[pa.Table, dict[str, Any]]]
 
@@ -37,10 +39,12 @@ def train_on_ray(
     settings: FinalTraining,
     chosen: Chosen,
     teacher: Teacher | None,
+    joint: TowerTraining | None = None,
+    beside: tuple[Path, TowerTraining] | None = None,
     name: str,
     measured: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Trains an adapter on a worker.
+    """Trains an adapter on a worker, and a joint model beside it if there is one.
 
     Args:
         job: the job that asks for it.
@@ -50,6 +54,8 @@ def train_on_ray(
         chosen: called on the worker; the members to train on with ``input_ids``, and JSON-serialisable facts about
             them.
         teacher: see ``trainer.train_adapter``; ``settings.distil.ensemble`` adds an ensemble's answers to it.
+        joint: see ``trainer.train_adapter``.
+        beside: folder and tower of a joint model that is trained on the same samples, with the same teacher.
         name: name of the training and of its folder under the job's scratch.
         measured: held-out splits on which the ensemble is measured.
 
@@ -69,16 +75,25 @@ def train_on_ray(
                 found = ensemble_teacher(base, recipe, members, teacher, held_out=asked, advance=report)
                 taught_by = found.teacher
                 facts |= {f"ensemble.{name}": value for name, value in found.figures.items()}
-            manifest = trainer.train_adapter(
-                base,
-                Samples.from_arrow(members),
-                settings,
-                seed=recipe.seed,
-                torch_threads=recipe.engine.torch_threads,
-                folder=folder,
-                teacher=taught_by,
-                progress=lambda step, steps, loss: report(step, steps, f"loss {loss:.3f}"),
-            )
+            samples = Samples.from_arrow(members)
+
+            def trained(place: Path, tower: TowerTraining | None) -> AdapterManifest:
+                return trainer.train_adapter(
+                    base,
+                    samples,
+                    settings,
+                    seed=recipe.seed,
+                    torch_threads=recipe.engine.torch_threads,
+                    folder=place,
+                    teacher=taught_by,
+                    joint=tower,
+                    progress=lambda step, steps, loss: report(step, steps, f"loss {loss:.3f}"),
+                )
+
+            manifest = trained(folder, joint)
+            if beside is not None:
+                of_joint = trained(*beside)
+                facts |= {"joint.digest": of_joint.adapter_digest, "joint.final_loss": of_joint.final_loss}
             return {
                 "digest": manifest.adapter_digest,
                 "samples": manifest.samples,

@@ -1,5 +1,7 @@
 """A card of two parts: a language model and boosted trees on baseline features, whose log-odds are added with weights.
 
+What a card adds to its language model, these trees or the tower of a joint model, is registered, opened and asked here.
+
 The sum of weighted log-odds is late fusion, or stacking (Wolpert 1992). The weights are fitted on ``select``, which
 trains neither part, and are 0 or more: a part without value gets 0 and cannot invert the ranking of the other.
 """
@@ -7,9 +9,9 @@ trains neither part, and are 0 or more: a part without value gets 0 and cannot i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import pandas as pd
@@ -20,13 +22,17 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from zigong.errors import DataError
+from zigong.evaluation.answers import states_of, without_states
 from zigong.evaluation.boosting import BoostedTrees
 from zigong.evaluation.calibration import log_odds
+from zigong.evaluation.joint import Joint
 from zigong.evaluation.published_features import PublishedFeatures
 from zigong.evaluation.published_sequences import PublishedSequences
+from zigong.evaluation.scored import States
 from zigong.features.baseline import SEQUENCE_COLUMNS, baseline_features
 from zigong.files.digests import combined_digest
 from zigong.instructions.prompt_spec import PromptSpec
+from zigong.training.adapters import model_name
 from zigong.training.file_digests import FileDigests
 
 Floats = NDArray[np.float64]
@@ -51,9 +57,21 @@ class Fusion:
         stack: weights of the two parts.
     """
 
+    FOLDER: ClassVar[str] = "trees"
+    READS_STATES: ClassVar[bool] = False
+
     trees: FileDigests
     outcome_events: tuple[str, ...]
     stack: Stack
+
+    @property
+    def files(self) -> FileDigests:
+        """Digests of the files in ``FOLDER`` of a registered model."""
+        return self.trees
+
+    def with_files(self, files: FileDigests) -> Self:
+        """The same with other trees."""
+        return replace(self, trees=files)
 
     @property
     def digest(self) -> str:
@@ -61,9 +79,22 @@ class Fusion:
         weights = "|".join(repr(value) for value in asdict(self.stack).values())
         return combined_digest({"trees": self.trees.digest, "events": "|".join(self.outcome_events), "stack": weights})
 
-    def digest_with(self, adapter_digest: str) -> str:
-        """SHA-256 of the fusion and of the adapter of its language model, as 64 hex digits."""
-        return combined_digest({"fusion": self.digest, "adapter": adapter_digest})
+    def opened(self, folder: Path) -> Combined:
+        """Loads the trees, whose files were verified."""
+        trees = BoostedTrees.load(folder)
+        return lambda p_model, _, features: stacked(self.stack, p_model, trees(features))
+
+
+class Combined(Protocol):
+    """Probabilities of a language model and of what is added to it; shape [rows]."""
+
+    def __call__(self, p_model: Floats, states: States | None, features: pd.DataFrame, /) -> Floats:
+        """Combines probabilities [rows], last states [rows, width] and baseline features of the same rows."""
+
+
+def card_name(added: Fusion | Joint, adapter_digest: str) -> str:
+    """The model_id of a card of a language model with this adapter and of what is added to it."""
+    return model_name(combined_digest({"fusion": added.digest, "adapter": adapter_digest}))
 
 
 def fit_stack(p_model: Floats, p_trees: Floats, label: NDArray[np.integer]) -> Stack:
@@ -125,39 +156,39 @@ def fused_answers(answers: pa.Table, p_bad: Floats, choices: Sequence[str]) -> p
 
 @dataclass(frozen=True, kw_only=True)
 class FusedPart:
-    """What an answering worker needs to add the trees to the answers of a language model.
+    """What an answering worker needs to add trees or a tower to the answers of a language model.
 
     Attributes:
-        fusion: trees and weights.
-        folder: the folder of the trees' files.
+        fusion: trees and weights, or the tower.
+        folder: the folder of its files.
         prompts: settings of the language model, whose history, time zone and currency the features share.
         sequences: the sequences of the features.
         features: the published features, where they were computed with the settings of this card; else the workers
             compute them from the sequences.
     """
 
-    fusion: Fusion
+    fusion: Fusion | Joint
     folder: Path
     prompts: PromptSpec
     sequences: PublishedSequences
     features: PublishedFeatures | None = None
 
     def open(self) -> OpenedFusion:
-        """Loads the trees.
+        """Loads the trees or the tower.
 
         Raises:
             DataError: a file is missing or differs from the registered one.
         """
-        self.fusion.trees.verify(self.folder)
-        return OpenedFusion(self, BoostedTrees.load(self.folder))
+        self.fusion.files.verify(self.folder)
+        return OpenedFusion(self, self.fusion.opened(self.folder))
 
 
 @dataclass(frozen=True)
 class OpenedFusion:
-    """A fused part with its trees in memory."""
+    """A fused part with its trees or its tower in memory."""
 
     part: FusedPart
-    trees: BoostedTrees
+    combined: Combined
 
     def applied(self, answers: pa.Table, prompts: pa.Table, shard: Mapping[str, Any]) -> pa.Table:
         """The answers of a language model with p_bad of both parts together, sorted by sample_id.
@@ -168,27 +199,28 @@ class OpenedFusion:
             shard: the shard of the samples.
         """
         if not len(prompts):
-            return answers
+            return without_states(answers)
         part, answers = self.part, answers.sort_by("sample_id")
-        p_model = np.nan_to_num(answers["p_bad"].to_numpy(), nan=0.5)
         if part.features is not None:
-            p_bad = self._with_trees(p_model, part.features.read(prompts, shard=shard))
+            p_bad = self._of_features(answers, part.features.read(prompts, shard=shard))
         else:
             read = part.sequences.under(part.sequences.read(shard, SEQUENCE_COLUMNS, keys=prompts), part.prompts)
-            p_bad = self.of_both(p_model, read)
-        return fused_answers(answers, p_bad, part.prompts.template.choices)
+            p_bad = self.of_both(answers, read)
+        return fused_answers(without_states(answers), p_bad, part.prompts.template.choices)
 
-    def of_both(self, p_model: Floats, sequences: pa.Table) -> Floats:
-        """Probabilities of both parts together.
+    def of_both(self, answers: pa.Table, sequences: pa.Table) -> Floats:
+        """Probabilities of both parts together; shape [sequences].
 
         Args:
-            p_model: probabilities of the language model; shape [sequences].
+            answers: answers of the language model to the sequences, in their order; where a prompt does not fit, p_bad
+                counts as 0.5 and the state as 0.
             sequences: rows of user_sequences as the language model reads them, with SEQUENCE_COLUMNS.
         """
         part = self.part
         currency, timezone = part.prompts.settings.currency, part.prompts.timezone
         features = baseline_features(sequences, part.fusion.outcome_events, timezone, currency)
-        return self._with_trees(p_model, features)
+        return self._of_features(answers, features)
 
-    def _with_trees(self, p_model: Floats, features: pd.DataFrame) -> Floats:
-        return stacked(self.part.fusion.stack, p_model, self.trees(features))
+    def _of_features(self, answers: pa.Table, features: pd.DataFrame) -> Floats:
+        p_model = np.nan_to_num(answers["p_bad"].to_numpy(), nan=0.5)
+        return self.combined(p_model, states_of(answers), features)

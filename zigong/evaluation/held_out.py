@@ -16,7 +16,7 @@ from zigong.evaluation.calibration import calibrated, fit_calibration
 from zigong.evaluation.metrics import POINT_METRICS, best_mcc_threshold
 from zigong.recipe import Evaluation
 
-FINAL, LANGUAGE_MODEL = "zigong", "zigong_lm"  # names in reports and metrics.json; tables contain model_ids
+FINAL = "zigong"  # in reports and metrics.json, the others are zigong_HEAD; tables contain model_ids
 LEAD = "auc_lead_over_"
 WHOLE = "all"  # slice of a figure of a complete split
 Floats = NDArray[np.float64]
@@ -189,9 +189,14 @@ def in_dataset(rows: pa.Table, dataset_id: str) -> tuple[pa.Table, str]:
     return named, f"dataset_id = '{dataset_id}' AND model_id IN ({models})"
 
 
-def shown_names(card: str, language_model: str) -> dict[str, str]:
-    """Names in reports and metrics.json of a card and of the language model in it, which may be the card itself."""
-    return {language_model: LANGUAGE_MODEL} | {card: FINAL}
+def shown_names(card: str, heads: Mapping[str, str]) -> dict[str, str]:
+    """Names in reports and metrics.json of a card and of the models that were measured with it.
+
+    Args:
+        card: model_id of the card.
+        heads: model_id of the language model alone, ``lm``, and of the other cards of the run, by head.
+    """
+    return {model_id: f"{FINAL}_{head}" for head, model_id in heads.items()} | {card: FINAL}
 
 
 def exported(

@@ -39,7 +39,7 @@ def model_answers(
 
     Args:
         members: sorted by sample_id, as ``SampleSource.members`` returns them.
-        fused: the trees that a card adds to the model.
+        fused: what a card adds to the model.
         generated: number of samples that it also answers in free text.
         further: horizons that it is also asked about.
 

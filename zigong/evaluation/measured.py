@@ -11,7 +11,8 @@ import pyarrow.dataset as ds
 from zigong.errors import DataError
 from zigong.evaluation.bootstrap import Interval
 from zigong.evaluation.held_out import FINAL, LEAD, WHOLE, Figure, shown_names
-from zigong.runs.handover import Dataset, FinalModel, FusedCard
+from zigong.runs.card_values import EvaluatedCard, FusedCard, JointModel
+from zigong.runs.handover import Dataset, FinalModel
 from zigong.runs.job import Job
 from zigong.runs.run import Run
 
@@ -108,16 +109,23 @@ class ModelFigures:
         return None if other == self.model_id else self.interval(self.model_id, split, f"{LEAD}{other}")
 
 
-def fused_card(run: Run) -> FusedCard | None:
-    """The fused card around the run's final model; None if there is none, or only one around an earlier model."""
-    card, final = run.find(FusedCard), run.find(FinalModel)
+def evaluated_card(run: Run) -> EvaluatedCard | None:
+    """The card that a run has evaluated; None if there is none, or only one of an earlier final model."""
+    card, final = run.find(EvaluatedCard), run.find(FinalModel)
     return card if card is not None and final is not None and card.language_model == final.model_id else None
 
 
 def evaluated_model(run: Run) -> str | None:
-    """The model_id of the card that a run evaluates: the fused one, or the final model; None before there is one."""
-    card = fused_card(run) or run.find(FinalModel)
-    return None if card is None else card.model_id
+    """The model_id of the card that a run has evaluated, before it that of its final model; None without one."""
+    card, final = evaluated_card(run), run.find(FinalModel)
+    return card.card if card is not None else final.model_id if final is not None else None
+
+
+def models_by_head(job: Job) -> dict[str, str]:
+    """The model_id of each head that the run of a job has trained or fitted, the language model alone first."""
+    final, joint, fused = job.find(FinalModel), job.find(JointModel), job.find(FusedCard)
+    found = {"lm": final, "joint": joint, "fused": fused}
+    return {head: model.model_id for head, model in found.items() if model is not None}
 
 
 def measured_of(job: Job) -> ModelFigures | None:
@@ -126,23 +134,22 @@ def measured_of(job: Job) -> ModelFigures | None:
     Raises:
         DataError: the final model was trained again after its evaluation.
     """
-    dataset, final, card = job.run.find(Dataset), job.run.find(FinalModel), evaluated_model(job.run)
-    if dataset is None or final is None or card is None or job.run.pinned_version("evaluation_metrics") is None:
+    dataset, card = job.run.find(Dataset), evaluated_model(job.run)
+    if dataset is None or card is None or job.run.pinned_version("evaluation_metrics") is None:
         return None
-    return measured_in(job, dataset_id=dataset.dataset_id, card=card, language_model=final.model_id)
+    return measured_in(job, dataset_id=dataset.dataset_id, card=card)
 
 
-def measured_in(job: Job, *, dataset_id: str, card: str, language_model: str) -> ModelFigures:
+def measured_in(job: Job, *, dataset_id: str, card: str) -> ModelFigures:
     """The figures of a card at the version of evaluation_metrics pinned by the run of a job.
 
     Args:
         job: a job of the run.
         dataset_id: id of the dataset.
         card: model_id of the card.
-        language_model: model_id of the language model in it, or of the card itself.
 
     Raises:
         DataError: the card has no figures.
     """
     rows = job.arrow("evaluation_metrics", where=ds.field("dataset_id") == dataset_id)
-    return ModelFigures.of(rows, card, shown_names(card, language_model))
+    return ModelFigures.of(rows, card, shown_names(card, models_by_head(job)))

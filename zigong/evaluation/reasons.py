@@ -1,8 +1,8 @@
 """Reasons of scores: the groups of events and fields of the profile whose removal moves the card's log-odds most.
 
-Each group is removed from the history and the card answers again, the language model and the trees alike; a reason is
-therefore a measured effect, never the model's own words. Removal one at a time is occlusion (Zeiler and Fergus 2014);
-groups that state the same share their effect, so that each of them may look weak.
+Each group is removed from the history and the card answers again, the language model and what is added to it alike; a
+reason is therefore a measured effect, never the model's own words. Removal one at a time is occlusion (Zeiler and
+Fergus 2014); groups that state the same share their effect, so that each of them may look weak.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Explained:
         asked: the language model and its question.
         folders: the folders of its files.
         calibration: of the card.
-        fused: the trees that the card adds to the model.
+        fused: what the card adds to the model.
         sequences: what the clients did.
         most: largest number of reasons of a client.
     """
@@ -58,7 +58,7 @@ class Explained:
 
 
 class OpenedCard:
-    """A card in memory: language model, trees and calibration."""
+    """A card in memory: language model, trees or tower, and calibration."""
 
     def __init__(self, explained: Explained, *, engine: Literal["samples", "trees"], batch_tokens: int) -> None:
         self._explained = explained
@@ -79,11 +79,13 @@ class OpenedCard:
                 "input_ids": input_ids_of(sequences, self._explained.asked.prompts, self._model.encoder),
             }
         )
-        answers = self._model.answers(prompts, engine=self._engine, batch_tokens=self._batch_tokens)
-        p_bad = answers.sort_by("sample_id")["p_bad"].to_numpy()
+        fused = self._fused
+        states = fused is not None and fused.part.fusion.READS_STATES
+        found = self._model.answers(prompts, engine=self._engine, batch_tokens=self._batch_tokens, states=states)
+        answers = found.sort_by("sample_id")
+        p_bad = answers["p_bad"].to_numpy()
         fits = ~np.isnan(p_bad)
-        p_known = np.nan_to_num(p_bad, nan=0.5)
-        card = p_known if self._fused is None else self._fused.of_both(p_known, sequences)
+        card = np.nan_to_num(p_bad, nan=0.5) if fused is None else fused.of_both(answers, sequences)
         return np.where(fits, log_odds(calibrated(self._explained.calibration, card)), np.nan)
 
 

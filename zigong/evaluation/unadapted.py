@@ -10,9 +10,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from zigong.evaluation.asked_model import AskedModel, ModelFolders
+from zigong.evaluation.asked_card import AskedCard
+from zigong.evaluation.asked_model import AskedModel
 from zigong.evaluation.held_out import Figure
-from zigong.evaluation.held_out_answers import model_answers
 from zigong.evaluation.prompt_sources import SamplePrompts
 from zigong.runs.job import Job
 from zigong.training.adapters import save_neutral_adapter
@@ -21,26 +21,21 @@ CHANGE = "largest_change_from_base"
 SELECT = "select"
 
 
-def change_from_base(
-    job: Job, model_id: str, asked: AskedModel, folders: ModelFolders, prompts: SamplePrompts, own: pa.Table
-) -> Figure:
+def change_from_base(job: Job, model_id: str, asked: AskedCard, prompts: SamplePrompts, own: pa.Table) -> Figure:
     """The largest difference between p_bad of a model and of its base, over the largest user bucket of ``select``.
 
     Args:
         job: the job that evaluates the model.
-        model_id: the model.
-        asked: the model and its question.
-        folders: the folders of its files.
+        model_id: the model that the figure is of.
+        asked: the model, or the language model in it; a tower stays as it is.
         prompts: its prompts.
         own: its answers, with sample_id and p_bad.
     """
-    neutral = replace(folders, adapter=job.scratch / "neutral_adapter")
-    save_neutral_adapter(folders.adapter, neutral.adapter)
+    neutral = replace(asked.folders, adapter=job.scratch / "neutral_adapter")
+    save_neutral_adapter(asked.folders.adapter, neutral.adapter)
     sample = largest_bucket(job.sample_source().members([SELECT]))
-    base = model_answers(
-        "base",
-        AskedModel.of(asked.prompts, neutral),
-        neutral,
+    unadapted = replace(asked, model_id="base", asked=AskedModel.of(asked.asked.prompts, neutral), folders=neutral)
+    base = unadapted.answers(
         replace(prompts, splits=(SELECT,)),
         sample,
         recipe=job.recipe,

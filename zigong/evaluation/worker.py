@@ -25,7 +25,7 @@ class AnswerWorker:
         engine: with ``trees`` the prompts of a user in a shard share a forward pass.
         batch_tokens: padded tokens of one forward pass.
         torch_threads: threads of torch.
-        fused: the trees that the card adds to the model; None: the model is the card.
+        fused: what the card adds to the model; None: the model is the card.
         generated_up_to: prompts with a sample_id up to this one are also answered in free text; None: no prompt.
         further: horizons that the question is also asked about.
     """
@@ -55,8 +55,9 @@ class AnswerWorker:
     def __call__(self, shard: Mapping[str, Any]) -> pa.Table:
         """Columns of :meth:`OpenedModel.answers` for the prompts of one shard, and ``generated`` if any are."""
         prompts = self._prompts.of_shard(shard, self._model.encoder)
+        states = self._fused is not None and self._fused.part.fusion.READS_STATES
         answers = self._model.answers(
-            prompts, engine=self._engine, batch_tokens=self._batch_tokens, further=self._further
+            prompts, engine=self._engine, batch_tokens=self._batch_tokens, states=states, further=self._further
         )
         if self._generated_up_to is not None:
             chosen = prompts.filter(pc.less_equal(prompts["sample_id"], self._generated_up_to))

@@ -1,8 +1,8 @@
 """The recipe: one YAML file that describes one complete run. Each package receives only its own section."""
 
+from zigong.recipe.card import HEADS, Card, Head, JointTraining
 from zigong.recipe.learning import (
     AgentTraining,
-    Card,
     Evaluation,
     FinalTraining,
     Gate,
@@ -27,6 +27,7 @@ from zigong.recipe.sections import (
 from zigong.recipe.text import Auxiliary, Instructions
 
 __all__ = [
+    "HEADS",
     "AgentTraining",
     "Auxiliary",
     "Card",
@@ -37,9 +38,11 @@ __all__ = [
     "Evaluation",
     "FinalTraining",
     "Gate",
+    "Head",
     "Horizon",
     "Influence",
     "Instructions",
+    "JointTraining",
     "Lora",
     "Mix",
     "Recipe",

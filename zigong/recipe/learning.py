@@ -227,19 +227,6 @@ class Gate(Section):
     )
 
 
-class Card(Section):
-    """Scaling of the Behavior Card: ``base_score`` points at ``base_odds`` good to bad, ``pdo`` to double the odds."""
-
-    head: Literal["lm", "fused"] = Field(
-        "lm",
-        description="lm: the language model is the card; fused: its log-odds and those of LightGBM on the baseline "
-        "features are added, with weights fitted on select",
-    )
-    base_score: Positive = Field(600, description="points at base_odds")
-    base_odds: float = Field(20.0, gt=0, description="good clients per bad one at base_score")
-    pdo: Positive = Field(50, description="points that double the odds")
-
-
 class Refit(Section):
     """A last training after the gate: the released model again, with the same settings, on the samples of all splits.
 

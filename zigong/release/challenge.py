@@ -14,6 +14,7 @@ from zigong.evaluation.calibration import Calibration, calibrated, fit_calibrati
 from zigong.evaluation.fusion import Fusion
 from zigong.evaluation.held_out import flat_figures
 from zigong.evaluation.horizons import AskedHorizon
+from zigong.evaluation.joint import Joint
 from zigong.evaluation.measured import ModelFigures
 from zigong.evaluation.slice_figures import fairness_warnings
 from zigong.evaluation.unadapted import CHANGE
@@ -129,7 +130,7 @@ def candidate_of(
     prompts: PromptSpec,
     dataset_id: str,
     mix_id: str,
-    fusion: Fusion | None,
+    fusion: Fusion | Joint | None,
     further: Sequence[AskedHorizon] = (),
 ) -> Candidate:
     """The challenger in the form in which it is registered.
@@ -141,7 +142,7 @@ def candidate_of(
         prompts: settings that its prompts were rendered with.
         dataset_id: id of its dataset.
         mix_id: id of its training mix.
-        fusion: trees and weights of a fused card.
+        fusion: what the card adds to its language model.
         further: horizons that it is also asked about.
     """
     recipe, measured = run.recipe, challenge.measured

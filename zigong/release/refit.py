@@ -23,15 +23,17 @@ from zigong.dataset.samples import SampleSource, of_task
 from zigong.errors import DataError
 from zigong.evaluation.asked_model import AskedModel, ModelFolders
 from zigong.evaluation.baselines import SEEDS, bad_members, columns_of_trees, features_of_members
-from zigong.evaluation.boosting import Labelled, boosted_trees, tree_files
+from zigong.evaluation.boosting import Labelled, boosted_trees
 from zigong.evaluation.boosting_teacher import folds_of
 from zigong.evaluation.feature_space import feature_space
 from zigong.evaluation.final_training import with_unlabelled
-from zigong.evaluation.fusion import Fusion
+from zigong.evaluation.fusion import Fusion, card_name
+from zigong.evaluation.joint import Joint
 from zigong.instructions.tasks import main_task
-from zigong.recipe import Recipe
+from zigong.recipe import Head, Recipe
 from zigong.release.registry import Candidate, Champion
-from zigong.runs.handover import FinalModel, FusedCard, RefittedModel
+from zigong.runs.card_values import EvaluatedCard, FusedCard
+from zigong.runs.handover import RefittedModel
 from zigong.runs.job import Job
 from zigong.training.adapters import model_name
 from zigong.training.file_digests import FileDigests
@@ -40,16 +42,15 @@ from zigong.training.teacher import Teacher
 STOPPING_FOLDS = 10  # one of them chooses the number of trees
 
 
-def judged_champion(champion: Champion, final: FinalModel, fused: FusedCard | None) -> Champion:
+def judged_champion(champion: Champion, card: EvaluatedCard) -> Champion:
     """The champion, which has to be the model that this run's gate released, or its refit.
 
     Raises:
         DataError: another model was released since.
     """
-    ours = fused.model_id if fused is not None else final.model_id
-    if ours not in {champion.model.model_id, *champion.model.parents}:
+    if card.card not in {champion.model.model_id, *champion.model.parents}:
         raise DataError(
-            f"the champion is {champion.model.model_id}, this run released {ours}: another run has released since",
+            f"the champion is {champion.model.model_id}, this run released {card.card}: another run has released since",
             action="keep the newer champion, or start a new run",
         )
     return champion
@@ -78,17 +79,24 @@ def all_samples(
     return read
 
 
-def refit_trees(job: Job, fused: FusedCard, folder: Path) -> FileDigests:
-    """Fits the trees of a fused card on the main question's members of all splits.
+def refit_added(job: Job, head: Head, folder: Path) -> Path | None:
+    """The folder of what the refitted card adds to its language model; None where that alone is the card.
 
-    One of ``STOPPING_FOLDS`` folds of persons chooses the number of trees and is not fitted on.
+    A tower was trained with its adapter. The trees of a fused card are fitted on the main question's members of all
+    splits; one of ``STOPPING_FOLDS`` folds of persons chooses their number and is not fitted on.
 
     Args:
         job: the job that reads the tables.
-        fused: the judged card.
-        folder: folder of the files; created.
+        head: head of the card.
+        folder: folder of the refitted adapter.
     """
-    recipe = job.recipe
+    if head == "lm":
+        return None
+    return folder if head == "joint" else _refit_trees(job, folder.with_name("refit_trees"))
+
+
+def _refit_trees(job: Job, folder: Path) -> Path:
+    recipe, fused = job.recipe, job.take(FusedCard)
     members = of_task(job.sample_source().members(SPLITS), main_task(recipe))
     features, bad = features_of_members(job, members), bad_members(members)
     stops = folds_of(members[recipe.split.unit].to_pylist(), STOPPING_FOLDS, recipe.seed) == 0
@@ -97,7 +105,7 @@ def refit_trees(job: Job, fused: FusedCard, folder: Path) -> FileDigests:
     trees = boosted_trees(train, stop, feature_space(train.features, columns), seed=recipe.seed, seeds=SEEDS)
     folder.mkdir(parents=True, exist_ok=True)
     trees.save(folder)
-    return FileDigests.of(folder, tree_files(SEEDS))
+    return folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,20 +121,19 @@ class Refit:
     left: RefittedModel
 
 
-def refit_of(
-    judged: Champion, folders: ModelFolders, *, adapter_digest: str, trees: FileDigests | None, trained: dict[str, Any]
-) -> Refit:
+def refit_of(judged: Champion, folders: ModelFolders, *, adapter_digest: str, trained: dict[str, Any]) -> Refit:
     """The judged model with other weights.
 
     Args:
         judged: the champion that is refitted.
         folders: the folders of the new files.
         adapter_digest: digest of the new adapter.
-        trees: digests of the new trees of a fused card.
         trained: ``samples`` and ``trained_until`` of the training.
     """
     former = judged.model
-    fusion = None if former.fusion is None or trees is None else replace(former.fusion, trees=trees)
+    fusion = former.fusion
+    if fusion is not None and folders.added is not None:
+        fusion = fusion.with_files(FileDigests.of(folders.added, fusion.files.files))
     model = replace(
         former,
         model_id=_name(adapter_digest, fusion),
@@ -173,8 +180,8 @@ def release_rows(job: Job, refit: Refit, version: str) -> pa.Table:
     return pa.concat_tables([kept.select(added.column_names), added.cast(kept.select(added.column_names).schema)])
 
 
-def _name(adapter_digest: str, fusion: Fusion | None) -> str:
-    return model_name(adapter_digest if fusion is None else fusion.digest_with(adapter_digest))
+def _name(adapter_digest: str, fusion: Fusion | Joint | None) -> str:
+    return model_name(adapter_digest) if fusion is None else card_name(fusion, adapter_digest)
 
 
 def _card(card: str, model_id: str, judged: str, samples: str, until: str) -> str:

@@ -34,7 +34,7 @@ ALIAS = "champion"
 
 _ID_TAG = "zigong.model_id"
 _SERVING_FILE = "serving.json"
-_ADAPTER, _TREES = "adapter", "trees"
+_ADAPTER = "adapter"
 _EXECUTABLE = frozenset({".bin", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib", ".dill"})
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _LONGEST_PARAM = 6000  # limit of MLflow
@@ -222,9 +222,10 @@ def _log(client: MlflowClient, mlflow_run_id: str, candidate: Candidate) -> None
     )
     for name in candidate.model.asked.adapter.files:
         client.log_artifact(mlflow_run_id, str(candidate.folders.adapter / name), _ADAPTER)
-    if candidate.model.fusion is not None and candidate.folders.trees is not None:
-        for name in candidate.model.fusion.trees.files:
-            client.log_artifact(mlflow_run_id, str(candidate.folders.trees / name), _TREES)
+    fusion = candidate.model.fusion
+    if fusion is not None and candidate.folders.added is not None:
+        for name in fusion.files.files:
+            client.log_artifact(mlflow_run_id, str(candidate.folders.added / name), fusion.FOLDER)
     client.log_text(mlflow_run_id, candidate.model_card, "model_card.md")
     client.log_text(mlflow_run_id, model_as_text(candidate.model), _SERVING_FILE)
 
@@ -246,11 +247,11 @@ def _read(client: MlflowClient, registry: ModelRegistry, version: ModelVersion) 
         raise _missing(registry, version, base)
     model.asked.adapter.refuse_others(adapter)
     model.asked.base.refuse_others(base)
-    trees = folder / _TREES if model.fusion is not None else None
-    if model.fusion is not None and trees is not None:
-        model.fusion.trees.refuse_others(trees)
+    added = folder / model.fusion.FOLDER if model.fusion is not None else None
+    if model.fusion is not None and added is not None:
+        model.fusion.files.refuse_others(added)
     return Champion(
-        version=str(version.version), model=model, folders=ModelFolders(base=base, adapter=adapter, trees=trees)
+        version=str(version.version), model=model, folders=ModelFolders(base=base, adapter=adapter, added=added)
     )
 
 
@@ -278,8 +279,8 @@ def _require_safe(candidate: Candidate) -> None:
         )
     asked.adapter.verify(folder)
     asked.base.verify(candidate.folders.base)
-    if candidate.model.fusion is not None and candidate.folders.trees is not None:
-        candidate.model.fusion.trees.verify(candidate.folders.trees)
+    if candidate.model.fusion is not None and candidate.folders.added is not None:
+        candidate.model.fusion.files.verify(candidate.folders.added)
 
 
 def _require_name(name: str, field_name: str) -> None:

@@ -52,7 +52,7 @@ def published_features(job: Job) -> PublishedFeatures | None:
 def fused_part(
     champion: Champion, sequences: PublishedSequences, features: PublishedFeatures | None = None
 ) -> FusedPart | None:
-    """The trees of a champion, with the sequences that it is asked about; None where the model alone is the card.
+    """What a champion adds to its model, with the sequences that it is asked about; None where nothing is added.
 
     A champion of another recipe may read longer histories, or state other outcome events, time zone or currency: its
     features are then computed from the sequences.
@@ -60,7 +60,7 @@ def fused_part(
     Args:
         features: features of the same sequences, if there are any.
     """
-    fusion, folder = champion.model.fusion, champion.folders.trees
+    fusion, folder = champion.model.fusion, champion.folders.added
     if fusion is None or folder is None:
         return None
     prompts = champion.model.asked.prompts

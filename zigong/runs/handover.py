@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 
 from pydantic import ConfigDict
 
+from zigong.runs.card_values import EvaluatedCard, FusedCard, JointModel
 from zigong.runs.value import Artefact, Digest, Name, Value
 
 
@@ -183,34 +184,6 @@ class FinalModel(Artefact):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FusedCard(Artefact):
-    """A card that adds boosted trees to the final model; absent where the final model alone is the card.
-
-    Attributes:
-        language_model: model_id of the final model that it contains.
-        trees: name of the baseline whose trees it contains.
-        trees_digest: SHA-256 over the files of the trees.
-        outcome_events: event types that state a repayment status, an input of the features.
-        intercept: of the sum of weighted log-odds.
-        model_weight: weight of the final model's log-odds.
-        trees_weight: weight of the trees' log-odds.
-    """
-
-    SUBFOLDER = "artifacts/fused"
-    DIGEST_FIELD = "trees_digest"
-    FILES = ("trees_*.txt", "columns.json")
-
-    model_id: Name
-    language_model: Name
-    trees: Name
-    trees_digest: Digest
-    outcome_events: tuple[str, ...]
-    intercept: float
-    model_weight: float
-    trees_weight: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class GateCheck:
     """A condition of the gate, whether it holds, and the observation in words."""
 
@@ -272,7 +245,9 @@ VALUES: tuple[type[Value], ...] = (
     InfluenceScores,
     TrainingMix,
     FinalModel,
+    JointModel,
     FusedCard,
+    EvaluatedCard,
     GateDecision,
     RefittedModel,
 )

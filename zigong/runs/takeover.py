@@ -44,6 +44,7 @@ FIRST_READERS: dict[str, str] = {
     "mix": "score_influence",
     "evaluation": "evaluate_model",
     "card": "evaluate_model",
+    "card.joint": "finetune_zigong",
     "gate": "release_model",
     "refit": "refit_model",
 }

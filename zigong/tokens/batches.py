@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from zigong.tokens.answer_head import AnswerHead
 from zigong.tokens.losses import mean_answer_losses
 from zigong.tokens.next_events import next_tokens_of_trees
 from zigong.tokens.soft_answers import SoftAnswers
@@ -82,17 +83,22 @@ def tree_states(model: PreTrainedModel, batch: TreeBatch) -> Tensor:
     return hidden
 
 
-def branch_logits(model: PreTrainedModel, batch: TreeBatch) -> Tensor:
-    """Logits [M, V] at the tokens that predict the labels."""
-    return _label_logits(model, batch, tree_states(model, batch))
+def branch_outputs(model: PreTrainedModel, batch: TreeBatch, states: Tensor) -> tuple[Tensor, Tensor]:
+    """Last hidden states [M, H] and logits [M, V] at the tokens that predict the labels.
+
+    Args:
+        model: a causal language model.
+        batch: trees.
+        states: output of :func:`tree_states`.
+    """
+    hidden = states[batch.label_trees, batch.label_tokens]
+    logits: Tensor = model.get_output_embeddings()(hidden)
+    return hidden, logits.float()
 
 
-def _label_logits(model: PreTrainedModel, batch: TreeBatch, states: Tensor) -> Tensor:
-    logits: Tensor = model.get_output_embeddings()(states[batch.label_trees, batch.label_tokens])
-    return logits.float()
-
-
-def branch_losses(model: PreTrainedModel, batch: TreeBatch, soft: SoftAnswers | None = None) -> Tensor:
+def branch_losses(
+    model: PreTrainedModel, batch: TreeBatch, soft: SoftAnswers | None = None, head: AnswerHead | None = None
+) -> Tensor:
     """Mean loss of each sample over its label tokens: [N], differentiable.
 
     Losses and gradients equal those of :func:`zigong.tokens.losses.sample_losses` on the separate samples, since a
@@ -102,17 +108,29 @@ def branch_losses(model: PreTrainedModel, batch: TreeBatch, soft: SoftAnswers | 
         model: a causal language model.
         batch: trees with N samples.
         soft: a teacher's answers to them, in the order of trees and samples; None: only the hard labels count.
+        head: what else determines their answers, in the same order; None: the language model alone.
     """
-    logits = branch_logits(model, batch)
-    return mean_answer_losses(logits, batch.label_targets, batch.label_samples, batch.samples, soft)
+    return _answer_losses(model, batch, tree_states(model, batch), soft, head)
 
 
 def summed_tree_losses(
-    model: PreTrainedModel, trees: Sequence[TokenTree], soft: SoftAnswers | None, *, next_event_weight: float
+    model: PreTrainedModel,
+    trees: Sequence[TokenTree],
+    soft: SoftAnswers | None,
+    head: AnswerHead | None = None,
+    *,
+    next_event_weight: float,
 ) -> Tensor:
     """Equals :func:`zigong.tokens.losses.summed_losses` on the separate samples of the trees."""
     batch = tree_batch(trees)
     states = tree_states(model, batch)
-    logits = _label_logits(model, batch, states)
-    answers = mean_answer_losses(logits, batch.label_targets, batch.label_samples, batch.samples, soft).sum()
+    answers = _answer_losses(model, batch, states, soft, head).sum()
     return answers + next_event_weight * next_tokens_of_trees(trees).summed_loss(model, states)
+
+
+def _answer_losses(
+    model: PreTrainedModel, batch: TreeBatch, states: Tensor, soft: SoftAnswers | None, head: AnswerHead | None
+) -> Tensor:
+    hidden, logits = branch_outputs(model, batch, states)
+    answers = logits if head is None else head.answered(logits, hidden, batch.label_samples)
+    return mean_answer_losses(answers, batch.label_targets, batch.label_samples, batch.samples, soft)

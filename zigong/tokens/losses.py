@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 from transformers import PreTrainedModel
 
+from zigong.tokens.answer_head import AnswerHead
 from zigong.tokens.next_events import next_tokens_of_batch
 from zigong.tokens.samples import LabelledBatch
 from zigong.tokens.soft_answers import SoftAnswers
@@ -30,14 +31,21 @@ def hidden_states(model: PreTrainedModel, batch: LabelledBatch) -> Tensor:
 
 def label_logits(model: PreTrainedModel, batch: LabelledBatch) -> Tensor:
     """Logits [M, V] at the label positions only; no logits are computed at other positions."""
-    return _label_logits(model, batch, hidden_states(model, batch))
+    return label_outputs(model, batch, hidden_states(model, batch))[1]
 
 
-def _label_logits(model: PreTrainedModel, batch: LabelledBatch, states: Tensor) -> Tensor:
+def label_outputs(model: PreTrainedModel, batch: LabelledBatch, states: Tensor) -> tuple[Tensor, Tensor]:
+    """Last hidden states [M, H] and logits [M, V] at the label positions.
+
+    Args:
+        model: a causal language model.
+        batch: N samples.
+        states: output of :func:`hidden_states`.
+    """
     hidden = states[batch.label_rows, batch.label_positions]
     padded = pad(hidden, (0, 0, 0, max(0, MIN_LABEL_ROWS - len(hidden))))
     logits: Tensor = model.get_output_embeddings()(padded)[: len(hidden)]
-    return logits.float()
+    return hidden, logits.float()
 
 
 def token_losses(model: PreTrainedModel, batch: LabelledBatch) -> Tensor:
@@ -45,26 +53,40 @@ def token_losses(model: PreTrainedModel, batch: LabelledBatch) -> Tensor:
     return cross_entropy(label_logits(model, batch), batch.label_targets, reduction="none")
 
 
-def sample_losses(model: PreTrainedModel, batch: LabelledBatch, soft: SoftAnswers | None = None) -> Tensor:
+def sample_losses(
+    model: PreTrainedModel, batch: LabelledBatch, soft: SoftAnswers | None = None, head: AnswerHead | None = None
+) -> Tensor:
     """Mean loss of each sample over its label tokens: [N].
 
     Args:
         model: a causal language model.
         batch: N samples.
         soft: a teacher's answers to them; None: only the hard labels count.
+        head: what else determines their answers; None: the language model alone.
     """
-    logits = label_logits(model, batch)
-    return mean_answer_losses(logits, batch.label_targets, batch.label_rows, len(batch), soft)
+    return _answer_losses(model, batch, hidden_states(model, batch), soft, head)
 
 
 def summed_losses(
-    model: PreTrainedModel, batch: LabelledBatch, soft: SoftAnswers | None, *, next_event_weight: float
+    model: PreTrainedModel,
+    batch: LabelledBatch,
+    soft: SoftAnswers | None,
+    head: AnswerHead | None = None,
+    *,
+    next_event_weight: float,
 ) -> Tensor:
     """Sum of :func:`sample_losses`, plus ``next_event_weight`` times the mean loss of each sample's prompt tokens."""
     states = hidden_states(model, batch)
-    logits = _label_logits(model, batch, states)
-    answers = mean_answer_losses(logits, batch.label_targets, batch.label_rows, len(batch), soft).sum()
+    answers = _answer_losses(model, batch, states, soft, head).sum()
     return answers + next_event_weight * next_tokens_of_batch(batch).summed_loss(model, states)
+
+
+def _answer_losses(
+    model: PreTrainedModel, batch: LabelledBatch, states: Tensor, soft: SoftAnswers | None, head: AnswerHead | None
+) -> Tensor:
+    hidden, logits = label_outputs(model, batch, states)
+    answers = logits if head is None else head.answered(logits, hidden, batch.label_rows)
+    return mean_answer_losses(answers, batch.label_targets, batch.label_rows, len(batch), soft)
 
 
 def mean_answer_losses(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
@@ -18,6 +20,33 @@ from zigong.training.base import load_model
 from zigong.training.folders import refuse_pickles
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterManifest:
+    """Description of an adapter and of its training cost.
+
+    Attributes:
+        adapter_digest: SHA-256 over weights and config.
+        base_digest: digest of its base model.
+        samples: number of distinct samples, each trained ``epochs`` times.
+        steps: number of optimiser steps.
+        tokens: number of tokens of prompts and completions over all epochs.
+        seconds: wall time.
+        final_loss: mean loss over the last twentieth of the steps.
+        seed: seed of the adapter and of the order.
+        settings: the recipe's section.
+    """
+
+    adapter_digest: str
+    base_digest: str
+    samples: int
+    steps: int
+    tokens: int
+    seconds: float
+    final_loss: float
+    seed: int
+    settings: dict[str, Any]
 
 
 def model_name(digest: str) -> str:

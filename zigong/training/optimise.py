@@ -109,7 +109,7 @@ def take_steps(
 
     Args:
         steps: batches and learning rates, in order.
-        optimizer: optimiser of the parameters.
+        optimizer: optimiser of the parameters; a group's ``rate`` multiplies the rate of a step.
         summed_loss: indices of a batch -> sum of its losses.
         weight: indices of a batch -> divisor of its sum: number of samples or of label tokens.
         clip: largest gradient norm; None: no clipping.
@@ -126,7 +126,7 @@ def take_steps(
         if clip is not None:
             nn.utils.clip_grad_norm_(parameters, clip)
         for group in optimizer.param_groups:
-            group["lr"] = step.rate
+            group["lr"] = step.rate * group.get("rate", 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         report(mean)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from zigong.errors import ConfigError
+from zigong.errors import ConfigError, DataError
 from zigong.recipe import Training
+from zigong.tokens.answer_head import AnswerHead
 from zigong.tokens.batches import branch_losses, summed_tree_losses, tree_batch
 from zigong.tokens.losses import sample_losses, summed_losses
 from zigong.tokens.samples import Indices, Samples, batch_of, sample_lengths
@@ -35,6 +36,7 @@ class Units:
         periods: units of each period.
         trees: [U] tree of each unit; None: every unit is one sample.
         soft: a teacher's answers to the N samples; None: only the hard labels count.
+        head: what else than the model determines the answers to the N samples; None: the model alone.
         next_event_weight: weight of the mean loss of a sample's prompt tokens; 0: they bear no loss.
         weights: [N] weight of each sample's loss, only with ``next_event_weight`` 0; None: all weigh 1.
     """
@@ -45,6 +47,7 @@ class Units:
     periods: Sequence[Indices]
     trees: Sequence[Tree] | None
     soft: SoftAnswers | None = None
+    head: AnswerHead | None = None
     next_event_weight: float = 0.0
     weights: npt.NDArray[np.float64] | None = None
 
@@ -57,23 +60,45 @@ class Units:
         """Indices of the samples of a batch of units."""
         return np.concatenate([self.members[unit] for unit in batch])
 
+    def require_trained(self, trained: Indices, epochs: int) -> None:
+        """Requires that every sample was trained in every epoch.
+
+        Args:
+            trained: [N] how often each sample was trained.
+            epochs: number of epochs.
+
+        Raises:
+            DataError: a sample was trained more or less often.
+        """
+        wrong = np.flatnonzero(trained != epochs)
+        if len(wrong):
+            raise DataError(
+                f"expected {len(trained)} samples to be trained {epochs} times, found {len(wrong)} that were not, "
+                f"first {self.samples.sample_id[wrong[0]]} ({trained[wrong[0]]} times)",
+                action="report this with the recipe; the batches do not cover the samples",
+            )
+
     def summed_loss(self, model: PreTrainedModel, batch: Indices) -> Tensor:
         """Sum of the sample losses of a batch of units."""
         members = self.among(batch)
         soft = None if self.soft is None else self.soft.take(members)
+        head = None if self.head is None else self.head.take(members)
         if self.next_event_weight:
-            return self._summed_with_next_events(model, batch, soft)
+            return self._summed_with_next_events(model, batch, soft, head)
         if self.trees is None:
-            losses = sample_losses(model, batch_of(self.samples, members), soft)
+            losses = sample_losses(model, batch_of(self.samples, members), soft, head)
         else:
-            losses = branch_losses(model, tree_batch(self._trees_of(batch)), soft)
+            losses = branch_losses(model, tree_batch(self._trees_of(batch)), soft, head)
         return losses.sum() if self.weights is None else losses @ torch.from_numpy(self.weights[members]).to(losses)
 
-    def _summed_with_next_events(self, model: PreTrainedModel, batch: Indices, soft: SoftAnswers | None) -> Tensor:
+    def _summed_with_next_events(
+        self, model: PreTrainedModel, batch: Indices, soft: SoftAnswers | None, head: AnswerHead | None
+    ) -> Tensor:
+        weight = self.next_event_weight
         if self.trees is None:
             rows = batch_of(self.samples, self.among(batch))
-            return summed_losses(model, rows, soft, next_event_weight=self.next_event_weight)
-        return summed_tree_losses(model, self._trees_of(batch), soft, next_event_weight=self.next_event_weight)
+            return summed_losses(model, rows, soft, head, next_event_weight=weight)
+        return summed_tree_losses(model, self._trees_of(batch), soft, head, next_event_weight=weight)
 
     def _trees_of(self, batch: Indices) -> list[TokenTree]:
         return [] if self.trees is None else [self.trees[unit][1] for unit in batch]

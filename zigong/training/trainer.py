@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from zigong.errors import ConfigError, DataError
 from zigong.files.atomic import promoted_folder, write_json
 from zigong.recipe import AgentTraining, FinalTraining, Training
 from zigong.tokens.samples import NO_LABEL, Indices, Samples, sample_lengths, trainable
-from zigong.training.adapters import new_adapter, save_adapter, trained_weights
+from zigong.training.adapters import AdapterManifest, new_adapter, save_adapter, trained_weights
 from zigong.training.base import MANIFEST, base_digest
 from zigong.training.checkpoints import (
     Checkpoint,
@@ -31,33 +31,7 @@ from zigong.training.checkpoints import (
 from zigong.training.optimise import ADAM_BETAS, ADAM_EPS, OptimiserStep, Progress, second_moments, take_steps
 from zigong.training.plan import Units, plan_steps, sample_periods, single_units, tree_units
 from zigong.training.teacher import Teacher
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdapterManifest:
-    """Description of an adapter and of its training cost.
-
-    Attributes:
-        adapter_digest: SHA-256 over weights and config.
-        base_digest: digest of its base model.
-        samples: number of distinct samples, each trained ``epochs`` times.
-        steps: number of optimiser steps.
-        tokens: number of tokens of prompts and completions over all epochs.
-        seconds: wall time.
-        final_loss: mean loss over the last twentieth of the steps.
-        seed: seed of the adapter and of the order.
-        settings: the recipe's section.
-    """
-
-    adapter_digest: str
-    base_digest: str
-    samples: int
-    steps: int
-    tokens: int
-    seconds: float
-    final_loss: float
-    seed: int
-    settings: dict[str, Any]
+from zigong.training.tower import Tower, TowerTraining, save_tower
 
 
 def train_adapter(
@@ -70,6 +44,7 @@ def train_adapter(
     folder: Path,
     teacher: Teacher | None = None,
     weights: Mapping[str, float] | None = None,
+    joint: TowerTraining | None = None,
     progress: Progress | None = None,
 ) -> AdapterManifest:
     """Trains the final model's adapter on samples in random order.
@@ -85,11 +60,12 @@ def train_adapter(
         folder: folder of the adapter and its manifest; written atomically.
         teacher: answers that ``settings.distil`` mixes with the hard labels; None: only the hard labels count.
         weights: weight of each sample's loss by sample_id, for ``next_event_weight: 0``; None: all weigh 1.
+        joint: a tower that is trained with the adapter and saved beside it; None: the adapter alone.
         progress: called with step, steps and loss.
 
     Raises:
-        DataError: a sample is too long or has no token in the loss, not every sample was trained, or the teacher's
-            answers do not fit the samples, or are missing for samples without a label.
+        DataError: a sample is too long or has no token in the loss, not every sample was trained, or the answers of
+            teacher or tower do not fit the samples, or are missing for samples without a label.
         ConfigError: base or adapter settings do not fit, or weights meet a next-event loss.
     """
     if weights is not None and settings.next_event_weight:
@@ -110,12 +86,23 @@ def train_adapter(
         units = replace(units, soft=teacher.soft_answers(ordered, weight=settings.distil.weight))
     if weights is not None:
         units = replace(units, weights=np.array([weights[key] for key in ordered.sample_id]))
-    plan = plan_steps(units, settings, seed=seed)
-    clip = settings.max_grad_norm
+    tower = None if joint is None else joint.new_tower(adapted.config.hidden_size, seed=seed)
+    if joint is not None and tower is not None:
+        units = replace(units, head=joint.head(tower, ordered))
     losses = _train(
-        adapted, units, plan, settings, seed=seed, torch_threads=torch_threads, progress=progress, clip=clip
+        adapted,
+        units,
+        plan_steps(units, settings, seed=seed),
+        settings,
+        seed=seed,
+        torch_threads=torch_threads,
+        progress=progress,
+        clip=settings.max_grad_norm,
+        tower=tower,
     )
     with promoted_folder(folder) as place:
+        if joint is not None and tower is not None:
+            save_tower(tower, joint.columns, place)
         manifest = AdapterManifest(
             adapter_digest=save_adapter(adapted, place),
             base_digest=base_digest(base_folder),
@@ -228,6 +215,7 @@ def _train(
     torch_threads: int,
     progress: Progress | None,
     clip: float | None = None,
+    tower: Tower | None = None,
     after_period: Callable[[int, torch.optim.Optimizer], None] = lambda *_: None,
 ) -> list[float]:
     """Takes all steps with one optimiser and returns their losses; requires that every epoch trains every sample."""
@@ -252,6 +240,8 @@ def _train(
     optimizer = torch.optim.AdamW(
         parameters, lr=settings.learning_rate, betas=ADAM_BETAS, eps=ADAM_EPS, weight_decay=settings.weight_decay
     )
+    if tower is not None:
+        optimizer.add_param_group(tower.parameter_group())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # dropout
         adapted.train()
@@ -259,18 +249,8 @@ def _train(
             take_steps(steps, optimizer=optimizer, summed_loss=summed_loss, weight=samples_in, clip=clip, report=report)
             after_period(number, optimizer)
     adapted.eval()
-    _require_all_trained(units.samples, trained, settings.epochs)
+    units.require_trained(trained, settings.epochs)
     return losses
-
-
-def _require_all_trained(samples: Samples, trained: Indices, epochs: int) -> None:
-    wrong = np.flatnonzero(trained != epochs)
-    if len(wrong):
-        raise DataError(
-            f"expected {len(samples)} samples to be trained {epochs} times, found {len(wrong)} that were not, "
-            f"first {samples.sample_id[wrong[0]]} ({trained[wrong[0]]} times)",
-            action="report this with the recipe; the batches do not cover the samples",
-        )
 
 
 def _save_checkpoint(
