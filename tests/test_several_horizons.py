@@ -16,7 +16,8 @@ from zigong.release.registry import champion
 from zigong.release.scaling import card_scores
 from zigong.release.serving import registry_of
 from zigong.report.collect import write_run_report
-from zigong.runs.handover import FinalModel, FusedCard, TrainingMix
+from zigong.runs.card_values import FusedCard
+from zigong.runs.handover import FinalModel, TrainingMix
 
 pytestmark = pytest.mark.soak
 

@@ -6,10 +6,10 @@ import json
 
 import numpy as np
 import pandas as pd
-from zigong.evaluation.features import baseline_features
 
 from tests.support.sequence_rows import OUTCOMES, SHANGHAI, random_rows, sequence_table
 from zigong.evaluation.feature_words import FIRST, MISSING, RAREST, ZERO, FeatureWords
+from zigong.features.baseline import baseline_features
 
 TRAIN = pd.DataFrame({"gap_days": [1.0, 2.0, 3.0, 4.0, 5.0, 0.0, np.nan], "count_a_1m": [0.0] * 5 + [2.0, 2.0]})
 

@@ -51,7 +51,7 @@ def outcome(user: int, horizon: Horizon) -> str:
 
 def sequence(user: int, day: date) -> tuple[Any, ...]:
     at, name = midnight(day) - timedelta(days=1), f"u{user:02d}"
-    events = [("login", at, at, None, None, None, {})]
+    events: list[tuple[Any, ...]] = [("login", at, at, None, None, None, {})]
     return (f"{name}|{day}", name, name, midnight(day), {"job": "baker"}, events, (1, 1, 0), day, user % 2)
 
 

@@ -156,7 +156,12 @@ def test_a_released_joint_card_scores_as_it_was_evaluated(
     scores = rows(root, "behavior_card_scores", model_id=joint.model_id)
     members = job.sample_source().members(SPLITS)
     again = asked.answers(
-        SamplePrompts(source=job.sample_source(), template=run.recipe.instructions.template, splits=SPLITS),
+        SamplePrompts(
+            source=job.sample_source(),
+            template=run.recipe.instructions.template,
+            horizon=run.recipe.labels.horizons[0].name,
+            splits=SPLITS,
+        ),
         members,
         recipe=run.recipe,
         stage=tmp_path / "again",
