@@ -234,6 +234,11 @@ class Refit(Section):
     """
 
     epochs: Positive | None = Field(None, description="passes over the samples; null: those of finetune")
+    backtest: bool = Field(
+        True,
+        description="whether the same refit is first tried without the final split and answers that one: a refit that "
+        "is worse there than the judged model is not released",
+    )
 
 
 class Reasons(Section):

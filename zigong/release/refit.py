@@ -8,7 +8,7 @@ model, and the card says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -18,22 +18,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from zigong.dataset.members import SPLITS
 from zigong.dataset.samples import SampleSource, of_task
-from zigong.errors import DataError
+from zigong.errors import ConfigError, DataError
 from zigong.evaluation.asked_model import AskedModel, ModelFolders
 from zigong.evaluation.baselines import SEEDS, bad_members, columns_of_trees, features_of_members
 from zigong.evaluation.boosting import Labelled, boosted_trees
-from zigong.evaluation.boosting_teacher import folds_of
+from zigong.evaluation.boosting_teacher import folds_of, teacher_of
 from zigong.evaluation.feature_space import feature_space
-from zigong.evaluation.final_training import with_unlabelled
+from zigong.evaluation.final_training import train_on_ray, with_unlabelled
 from zigong.evaluation.fusion import Fusion, card_name
 from zigong.evaluation.joint import Joint
+from zigong.evaluation.joint_training import tower_training
 from zigong.instructions.tasks import main_task
 from zigong.recipe import Head, Recipe
 from zigong.release.registry import Candidate, Champion
 from zigong.runs.card_values import EvaluatedCard, FusedCard
-from zigong.runs.handover import RefittedModel
+from zigong.runs.handover import FinalModel, RefittedModel
 from zigong.runs.job import Job
 from zigong.training.adapters import model_name
 from zigong.training.file_digests import FileDigests
@@ -56,20 +56,55 @@ def judged_champion(champion: Champion, card: EvaluatedCard) -> Champion:
     return champion
 
 
+def refitted(
+    job: Job, judged: Champion, base: Path, folder: Path, *, head: Head, splits: Sequence[str], name: str
+) -> Refit:
+    """Trains the judged model again, with all its parts.
+
+    Args:
+        job: the job that reads the tables.
+        judged: the champion that is refitted.
+        base: folder of its base.
+        folder: folder of the new adapter.
+        head: head of the card.
+        splits: the splits to train on, ``train`` among them; of ``train`` only the samples of the mix.
+        name: name of the training.
+    """
+    recipe = job.recipe
+    if recipe.refit is None:
+        raise ConfigError("the recipe has no section refit", action="add refit: {} to the recipe")
+    trained_on = ds.field("mix_id") == job.take(FinalModel).trained_on
+    mix = job.arrow("training_mix", ["sample_id"], where=trained_on)["sample_id"].combine_chunks()
+    teacher, _ = teacher_of(job, base, splits)
+    trained = train_on_ray(
+        job,
+        base,
+        folder,
+        settings=recipe.finetune.model_copy(update={"epochs": recipe.refit.epochs or recipe.finetune.epochs}),
+        chosen=all_samples(job.sample_source(), mix, recipe, teacher, splits),
+        teacher=teacher,
+        joint=tower_training(job, base, splits) if head == "joint" else None,
+        name=name,
+    )
+    folders = ModelFolders(base=base, adapter=folder, added=_refit_added(job, head, folder, splits))
+    return refit_of(judged, folders, adapter_digest=trained["digest"], trained=trained)
+
+
 def all_samples(
-    source: SampleSource, mix: pa.Array, recipe: Recipe, teacher: Teacher | None
+    source: SampleSource, mix: pa.Array, recipe: Recipe, teacher: Teacher | None, splits: Sequence[str]
 ) -> Callable[[], tuple[pa.Table, dict[str, Any]]]:
-    """Reads the samples of the mix and of all splits but ``train``, with their number and newest date.
+    """Reads the samples of the mix and of the splits but ``train``, with their number and newest date.
 
     Args:
         source: the samples of the dataset.
         mix: sample_ids of the mix that the judged model was trained on.
         recipe: recipe of the run.
         teacher: the teacher of the refit, which alone answers the samples of split ``unlabelled``.
+        splits: the splits to train on, ``train`` among them.
     """
 
     def read() -> tuple[pa.Table, dict[str, Any]]:
-        members = source.members(SPLITS)
+        members = source.members(splits)
         mixed = pc.is_in(members["sample_id"], mix)
         chosen = members.filter(pc.or_(mixed, pc.not_equal(members["split"], "train")))
         newest: date = pc.max(chosen["observation_date"]).as_py()
@@ -79,25 +114,26 @@ def all_samples(
     return read
 
 
-def refit_added(job: Job, head: Head, folder: Path) -> Path | None:
+def _refit_added(job: Job, head: Head, folder: Path, splits: Sequence[str]) -> Path | None:
     """The folder of what the refitted card adds to its language model; None where that alone is the card.
 
-    A tower was trained with its adapter. The trees of a fused card are fitted on the main question's members of all
+    A tower was trained with its adapter. The trees of a fused card are fitted on the main question's members of the
     splits; one of ``STOPPING_FOLDS`` folds of persons chooses their number and is not fitted on.
 
     Args:
         job: the job that reads the tables.
         head: head of the card.
         folder: folder of the refitted adapter.
+        splits: the splits to fit on.
     """
     if head == "lm":
         return None
-    return folder if head == "joint" else _refit_trees(job, folder.with_name("refit_trees"))
+    return folder if head == "joint" else _refit_trees(job, folder.with_name(f"{folder.name}_trees"), splits)
 
 
-def _refit_trees(job: Job, folder: Path) -> Path:
+def _refit_trees(job: Job, folder: Path, splits: Sequence[str]) -> Path:
     recipe, fused = job.recipe, job.take(FusedCard)
-    members = of_task(job.sample_source().members(SPLITS), main_task(recipe))
+    members = of_task(job.sample_source().members(splits), main_task(recipe))
     features, bad = features_of_members(job, members), bad_members(members)
     stops = folds_of(members[recipe.split.unit].to_pylist(), STOPPING_FOLDS, recipe.seed) == 0
     train, stop = (Labelled(features=features[chosen], bad=bad[chosen]) for chosen in (~stops, stops))
@@ -119,6 +155,15 @@ class Refit:
 
     candidate: Candidate
     left: RefittedModel
+
+    def with_backtest(self, sentence: str) -> Refit:
+        """The refit whose card and value tell how its backtest ended."""
+        card = f"{self.candidate.model_card}\n{sentence}\n"
+        return replace(
+            self,
+            candidate=replace(self.candidate, model_card=card),
+            left=replace(self.left, backtest=sentence),
+        )
 
 
 def refit_of(judged: Champion, folders: ModelFolders, *, adapter_digest: str, trained: dict[str, Any]) -> Refit:
@@ -149,7 +194,7 @@ def refit_of(judged: Champion, folders: ModelFolders, *, adapter_digest: str, tr
         folders=folders,
         model_card=_card(card, model.model_id, judged_id, samples, trained["trained_until"]),
         params={"refit_of": judged_id, "recipe_digest": model.recipe_digest},
-        metrics={"refit.samples": float(trained["samples"])},
+        metrics={f"refit.{name}": float(trained[name]) for name in ("samples", "final_loss")},
     )
     left = RefittedModel(
         model_id=model.model_id,

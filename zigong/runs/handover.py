@@ -218,6 +218,7 @@ class RefittedModel(Artefact):
         refit_of: model_id of the model that the gate judged.
         samples: number of distinct samples, as text for the report.
         trained_until: newest observation date among them, as text for the report.
+        backtest: how a refit at an earlier date would have ended; None: it was not tried.
     """
 
     SUBFOLDER = "artifacts/refit"
@@ -229,6 +230,7 @@ class RefittedModel(Artefact):
     refit_of: Name
     samples: Name
     trained_until: Name
+    backtest: Name | None = None
 
 
 VALUES: tuple[type[Value], ...] = (
