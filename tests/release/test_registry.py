@@ -206,7 +206,7 @@ def test_a_registry_of_an_earlier_version_is_rejected_with_the_next_action(
     released = release(models, _candidate(tmp_path))
     former = {"model_id": "model-1", "base": str(tmp_path / "base"), "threshold": 0.1}
     (released.folders.adapter.parent / "serving.json").write_text(json.dumps(former))
-    with pytest.raises(DataError, match=r"version 1, .*serving\.json: expected schema version 4, found none") as error:
+    with pytest.raises(DataError, match=r"version 1, .*serving\.json: expected schema version 5, found none") as error:
         champion(models)
     assert "registry.model_name" in error.value.action
 
