@@ -146,7 +146,7 @@ def test_a_profile_answer_is_formatted_as_in_a_profile_line() -> None:
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_only_the_prompt_that_asks_about_a_profile_field_omits_it(language: str) -> None:
     template = load_template("behavior_card@1", language)
-    visible = VisibleHistory(last=date(2024, 4, 28), folded=0, read=list)
+    visible = VisibleHistory(last=date(2024, 4, 28), folded=0, read=list, recall=lambda *_: [])
     profile = {"income": "middling", "job": "baker"}
 
     def lines(name: str, given: dict[str, str] = profile) -> tuple[str, ...]:

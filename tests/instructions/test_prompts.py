@@ -41,7 +41,7 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {"time": "both", "season": "weekday"},
     {"time": "date", "gap_unit": "month", "event_fields": ("amount",), "repeat_time": False},
     {"currency": "CNY", "repeat_time": False},
-    {"gap_unit": "month", "season": "month", "language": "zh"},
+    {"gap_unit": "month", "season": "month", "language": "zh", "recall": 3},
     {"season": "weekday", "event_fields": (), "profile": False},
 )
 

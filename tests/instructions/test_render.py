@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Unpack
 from zoneinfo import ZoneInfo
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.support.prompt_oracle import ATTACKS
 from tests.support.prompts import Rendered, encoded_prompt, render_prompt
 from zigong.instructions.encode import LineEncoder
-from zigong.instructions.render import Event, loan_word, round_number, word
+from zigong.instructions.render import Event, loan_word, render_branch, round_number, word
 from zigong.instructions.templates import load_template
 from zigong.recipe import Horizon, Instructions
 from zigong.training.tokenizer import END, PAD, UNKNOWN, train_tokenizer
@@ -88,6 +88,18 @@ def test_an_event_without_a_gap_does_not_repeat_the_time(settings: Instructions,
     found = rendered(events, datetime(2024, 2, 19, tzinfo=UTC), brief)
     assert found.lines[:4] == tuple(expected)
     assert "repeat_time" not in settings.model_dump()  # so that digests made before the setting stay
+
+
+def test_the_line_of_the_asked_loan_repeats_its_newest_events_without_times() -> None:
+    settings = Instructions(event_fields=("loan", "days_past_due"), recall=2, profile=False)
+    recalled = [event("late", 2024, 1, 1, days_past_due=30, loan=2), event("paid", 2024, 2, 1, loan=2)]
+    branch = render_branch(
+        None, date(2024, 3, 1), 0, {}, "Question?", template=TEMPLATE, settings=settings, loan=2, recalled=recalled
+    )
+    assert branch[-2:] == ("asked loan_b late dpd30 paid", "Question?")
+    with pytest.raises(ValueError, match="add loan to event_fields"):
+        Instructions(event_fields=("amount",), recall=2)
+    assert "recall" not in Instructions().model_dump()
 
 
 def test_the_gap_to_t_is_written_as_the_next_event_would_begin() -> None:

@@ -214,7 +214,19 @@ def naive_branch(row: dict[str, Any], question: Question, events: list[Event], f
     line = question.ask(HORIZON, question.phrasing_of(row["sequence_id"]))
     on = local_date(row["observation_at"], zone)
     settings, loan = wanted.settings, row["asked_loan"]
-    return render_branch(last, on, folded, profile, line, template=wanted.template, settings=settings, loan=loan)
+    recalled = [event for event in events if loan is not None and event.get("loan") == loan]
+    return render_branch(
+        last,
+        on,
+        folded,
+        profile,
+        line,
+        template=wanted.template,
+        settings=settings,
+        loan=loan,
+        recalled=recalled[len(recalled) - min(settings.recall, len(recalled)) :],
+        numbers=wanted.numbers,
+    )
 
 
 def naive_profile(row: dict[str, Any], wanted: RenderPlan) -> Any:

@@ -110,7 +110,7 @@ def _most_words(recipe: Recipe, tasks: Tasks) -> int:
     time = {"gap": 1, "date": dated, "both": 1 + dated}[settings.time] + (settings.season != "none")
     event = time + 1 + sum(of_fields[name] for name in settings.event_fields)
     profile = len(tasks.main.profile.split()) + attributes if settings.profile else 0
-    asked = len(asked_line(1).split()) if recipe.observations.unit == "loan" else 0
+    asked = len(asked_line(1).split()) + settings.recall * event if recipe.observations.unit == "loan" else 0
     return settings.max_events * event + time + len(tasks.main.summary.split()) + profile + asked + 3
 
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from zoneinfo import ZoneInfo
 
 from zigong.instructions.computed import Computed, event_answer, profile_answer
+from zigong.instructions.numbers import NumberWords
 from zigong.instructions.render import Event, render_branch
 from zigong.instructions.template_files import EventAnswer, LabelAnswer, ProfileAnswer
 from zigong.instructions.templates import Question, Template
@@ -41,11 +42,13 @@ class VisibleHistory:
         last: local date of the newest event; None: no event is shown.
         folded: number of older events omitted so that the main prompt fits the context.
         read: returns the visible events, with the fields that answers are computed from.
+        recall: returns the newest visible events of a loan, oldest first: number of the loan, largest number of events.
     """
 
     last: date | None
     folded: int
     read: Callable[[], Sequence[Event]]
+    recall: Callable[[int, int], Sequence[Event]]
 
     @cached_property
     def events(self) -> Sequence[Event]:
@@ -80,11 +83,13 @@ def branch_of(
     settings: Instructions,
     horizon: Horizon,
     zone: ZoneInfo,
+    numbers: NumberWords | None = None,
 ) -> Branch:
     """The branch of a question; the profile line omits a profile field that the question asks about.
 
     Args:
         template: the main template, which provides the lines around every question.
+        numbers: bins of numbers; None: numbers are rounded.
     """
     profile, folded = observed.profile, observed.folded + visible.folded
     match question.answer:
@@ -105,7 +110,17 @@ def branch_of(
             computed = None
     phrasing = question.phrasing_of(observed.sequence_id)
     line = question.ask(horizon, phrasing)
+    recalled = observed.loan is not None and settings.recall > 0
     lines = render_branch(
-        visible.last, observed.on, folded, profile, line, template=template, settings=settings, loan=observed.loan
+        visible.last,
+        observed.on,
+        folded,
+        profile,
+        line,
+        template=template,
+        settings=settings,
+        loan=observed.loan,
+        recalled=visible.recall(observed.loan or 0, settings.recall) if recalled else (),
+        numbers=numbers,
     )
     return Branch(question=question, horizon=horizon, phrasing=phrasing, lines=lines, computed=computed)

@@ -208,6 +208,7 @@ def _branch(
         settings=plan.settings,
         horizon=horizon or plan.horizon,
         zone=zone,
+        numbers=plan.numbers,
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -60,6 +60,24 @@ class Events:
         columns = self.columns if fields is None else self.columns.select(list(fields))
         events: list[Event] = columns.slice(start, end - start).to_pylist()
         return events
+
+    def newest_of_loan(self, start: int, end: int, loan: int, most: int) -> list[Event]:
+        """The newest events of a loan in an interval, oldest first.
+
+        Args:
+            start: first event of the interval.
+            end: event after the last one.
+            loan: number of the loan.
+            most: largest number of events.
+        """
+        own = start + np.flatnonzero(self._loans[start:end] == loan)[-most:]
+        events: list[Event] = self.columns.take(pa.array(own)).to_pylist()
+        return events
+
+    @cached_property
+    def _loans(self) -> Integers:
+        loans: Integers = self.columns["loan"].fill_null(0).to_numpy().astype(np.int64)
+        return loans
 
 
 @dataclass(frozen=True, kw_only=True)

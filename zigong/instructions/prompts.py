@@ -157,6 +157,7 @@ class Prompts:
             last=local_date_of(int(days[end - 1])) if end > start else None,
             folded=kept - start,
             read=lambda: events.rows(kept, end, ANSWERED_FROM),
+            recall=lambda loan, most: events.newest_of_loan(kept, end, loan, most),
         )
         shared = int(self._tokens_before[end] - self._tokens_before[kept + len(own_lines)])
         branch = ask(visible)
@@ -203,6 +204,7 @@ class Prompts:
                 last=local_date_of(int(self.histories.days[start + positions[-1]])),
                 folded=len(events) - len(kept),
                 read=lambda: kept,
+                recall=lambda loan, most: [event for event in kept if event.get("loan") == loan][-most:],
             )
             branch = ask(visible)
             return Prompt(

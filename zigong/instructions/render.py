@@ -52,6 +52,8 @@ def render_branch(
     template: Template,
     settings: Instructions,
     loan: int | None = None,
+    recalled: Sequence[Event] = (),
+    numbers: NumberWords | None = None,
 ) -> tuple[str, ...]:
     """The lines that follow a history: the gap to T, the number of folded events, the profile, the loan, one question.
 
@@ -61,6 +63,8 @@ def render_branch(
         last: local date of the newest event of the history; None: it has no event.
         on: local date of T.
         loan: number of the loan that the question is about; None where the client is, or has no other loan.
+        recalled: newest events of this loan, which its line repeats without time and loan.
+        numbers: bins of numbers; None: numbers are rounded.
     """
     branch = [render_time(last, on, template=template, settings=settings)]
     if folded:
@@ -69,7 +73,8 @@ def render_branch(
         words = " ".join(f"{word(key, template)}={word(profile[key], template)}" for key in sorted(profile))
         branch.append(template.profile.format(words=words))
     if loan is not None:
-        branch.append(asked_line(loan))
+        again = [_without_time({**event, "loan": None}, template, settings, numbers) for event in recalled]
+        branch.append(" ".join((asked_line(loan), *again)))
     return (*branch, question)
 
 
@@ -108,7 +113,11 @@ def render_line(
     """
     known = not settings.repeat_time and previous is not None and _gap(previous, day, settings.gap_unit)[:2] == "+0"
     when = [] if known else [render_time(previous, day, template=template, settings=settings)]
-    return " ".join((*when, word(event["event_type"], template), *_fields(event, template, settings, numbers)))
+    return " ".join((*when, _without_time(event, template, settings, numbers)))
+
+
+def _without_time(event: Event, template: Template, settings: Instructions, numbers: NumberWords | None) -> str:
+    return " ".join((word(event["event_type"], template), *_fields(event, template, settings, numbers)))
 
 
 def render_time(previous: date | None, day: date, *, template: Template, settings: Instructions) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from zigong.recipe.sections import EventField, Positive, Section
 
@@ -47,8 +47,21 @@ class Instructions(Section):
         description="bins of each number: amounts, days past due and numeric attributes and profile fields become the "
         "word of their bin; null: amounts are rounded to 1, 2 and 5",
     )
+    recall: int = Field(
+        0,
+        ge=0,
+        exclude_if=lambda value: value == 0,
+        description="newest events of the asked loan that the line before the question repeats, without times; needs "
+        "loan in event_fields",
+    )
     profile: bool = Field(True, description="whether the profile is rendered before the question")
     max_events: Positive = Field(120, description="newest events kept; older complete calendar months are folded")
+
+    @model_validator(mode="after")
+    def _loan_to_recall(self) -> Self:
+        if self.recall and "loan" not in self.event_fields:
+            raise ValueError("recall repeats events of a loan: add loan to event_fields")
+        return self
 
     @field_validator("auxiliary", mode="before")
     @classmethod
