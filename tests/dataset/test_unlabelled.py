@@ -62,9 +62,10 @@ def test_only_train_persons_before_validation_are_unlabelled_and_show_no_outcome
     assert all(row[name] is None for row in unlabelled for name in answers)
     assert all(row[name] is not None for row in labelled for name in answers)
     assert {row["observation_date"] for row in unlabelled} <= {MARCH, APRIL}
-    held_out = {row["person_id"] for row in labelled if row["split"] == "test"}
+    unit = recipe.split.unit
+    held_out = {row[unit] for row in labelled if row["split"] == "test"}
     assert held_out
-    assert not held_out & {row["person_id"] for row in unlabelled}
+    assert not held_out & {row[unit] for row in unlabelled}
 
     samples, _ = tables(tiny_run)
     asked = samples.where(samples.task == main_task(recipe)).select("sample_id", "observation_date", "user_id")

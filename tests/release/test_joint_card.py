@@ -144,12 +144,19 @@ def test_a_released_joint_card_scores_as_it_was_evaluated(
         return
     assert card.card == joint.model_id
     step(run, "release_model")
-    step(run, "score_users")
     current = champion(registry_of(run.recipe))
     assert current is not None
+    assert current.folders.added is not None
+    file = current.folders.added / TOWER
+    tower = file.read_bytes()
+    file.write_bytes(tower[:-1] + bytes([tower[-1] ^ 1]))
+    done = run_step("score_users", score_users, run)
+    assert (done.kind, done.code) == ("data", 3)
+    assert f"{file}: expected SHA-256" in done.message
+    file.write_bytes(tower)
+    step(run, "score_users")
     assert current.model.model_id == joint.model_id
     assert isinstance(current.model.fusion, Joint)
-    assert current.folders.added is not None
     job = Job(step="test", run=run, paths=LakehousePaths.at(str(root)))
     _, asked = asked_cards(job, run.take(TrainedBase).folder, current.model.asked.prompts, published_sequences(job))
     assert asked is not None
@@ -172,9 +179,3 @@ def test_a_released_joint_card_scores_as_it_was_evaluated(
     calibration = current.model.calibration
     assert scores["p_bad"].between(*calibrated(calibration, np.array([1e-6, 1 - 1e-6]))).all()
     assert scores["reasons"].notna().any()
-
-    file = current.folders.added / TOWER
-    file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\0")
-    done = run_step("score_users", score_users, run)
-    assert (done.kind, done.code) == ("data", 3)
-    assert f"{file}: expected SHA-256" in done.message

@@ -80,7 +80,7 @@ def test_limits_of_engines_may_differ_and_unknown_keys_may_not(tmp_path: Path) -
 
 
 def test_an_unfinished_or_unknown_run_or_step_is_refused_by_name(tmp_path: Path) -> None:
-    former_at(tmp_path, finished=3)
+    former_at(tmp_path, finished=4)
     recipe = recipe_at(tmp_path)
     assert former_run(recipe, "former", "build_base")
     with pytest.raises(ConfigError, match="has not finished build_base"):
