@@ -95,7 +95,16 @@ def run_checks(folder: Path, chosen: str, *, skips: str = "") -> Checked:
 
 
 def compile_plan(file: Path, root: Path) -> None:
-    smallest = ["--set", "source.simulation.users=40", "--set", "refit={}", "--set", f"lakehouse.root={root}"]
+    smallest = [
+        "--set",
+        "source.simulation.users=40",
+        "--set",
+        "refit={}",
+        "--set",
+        "instructions.quantiles=8",
+        "--set",
+        f"lakehouse.root={root}",
+    ]
     command = [
         str(Path(sys.executable).with_name("zigong")),
         "compile",
