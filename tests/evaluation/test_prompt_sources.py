@@ -12,7 +12,8 @@ import pytest
 from deltalake import write_deltalake
 
 from tests.support.number_words import FITTED, bins, with_numbers
-from tests.support.prompt_oracle import EVENT, SEQUENCE, encoder, naive_row, naive_visible, plan, random_sequences
+from tests.support.prompt_cases import EVENT, SEQUENCE, encoder, random_sequences
+from tests.support.prompt_oracle import naive_row, naive_visible, plan
 from zigong.dataset.samples import PromptSource, SampleSource, partition_shards
 from zigong.evaluation.asked_model import AskedModel
 from zigong.evaluation.prompt_sources import SamplePrompts, SequencePrompts, prompts_of_members

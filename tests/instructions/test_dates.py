@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
 from tests.support.finished import TINY
-from tests.support.prompt_oracle import single_event
+from tests.support.prompt_cases import single_event
 from zigong.instructions.corpus import known_answers, vocabulary_lines
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.render import render_history, render_time, words_of_dates

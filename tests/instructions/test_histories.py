@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from tests.support.prompt_oracle import AROUND, batch_of, plan, random_sequences, single_event
+from tests.support.prompt_cases import AROUND, random_sequences, single_event
+from tests.support.prompt_oracle import batch_of, plan
 from zigong.errors import DataError, InfraError
 from zigong.instructions.histories import events_in, local_date_of, local_days, render_histories
 from zigong.instructions.render import local_date, round_number

@@ -13,9 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from schemas.contracts import table_contract
 from tests.support.finished import TINY
 from tests.support.number_words import QUANTILES, bins, expected_bounds
-from tests.support.prompt_oracle import (
-    single_event,
-)
+from tests.support.prompt_cases import single_event
 from zigong.dataset.members import split_column
 from zigong.dataset.train_numbers import train_numbers
 from zigong.instructions.corpus import known_answers, vocabulary_lines
@@ -88,8 +86,11 @@ def test_bounds_are_the_exact_quantiles_of_each_field_and_independent_of_partiti
         values = wanted[field.kind, field.name]
         assert [float(bound) for bound in field.above] == expected_bounds(values[values > 0], 8)
         assert [float(bound) for bound in field.below] == expected_bounds(-values[values < 0], 8)
-    assert len(found.bins("amount", "tied").above) < 7  # type: ignore[union-attr]
-    assert [str(bound) for bound in found.bins("amount", "fee").above] == ["5", "7.5"]  # type: ignore[union-attr]
+    tied, fee = found.bins("amount", "tied"), found.bins("amount", "fee")
+    assert tied is not None
+    assert len(tied.above) < 7
+    assert fee is not None
+    assert [str(bound) for bound in fee.above] == ["5", "7.5"]
     assert found.bins("attribute", "code") is None
 
 

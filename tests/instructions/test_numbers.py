@@ -13,17 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.number_words import FITTED, QUANTILES, expected_bounds, with_numbers
-from tests.support.prompt_oracle import (
-    AROUND,
-    batch_of,
-    encoder,
-    in_batch,
-    naive_row,
-    naive_visible,
-    plan,
-    random_sequences,
-    single_event,
-)
+from tests.support.prompt_cases import AROUND, encoder, random_sequences, single_event
+from tests.support.prompt_oracle import batch_of, in_batch, naive_row, naive_visible, plan
 from zigong.errors import ConfigError, DataError
 from zigong.instructions.histories import events_in, render_histories
 from zigong.instructions.numbers import FieldBins, words_as_text, words_from_text

@@ -14,19 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.prompt_oracle import (
-    AROUND,
-    batch_of,
-    encoder,
-    in_batch,
-    naive,
-    naive_row,
-    naive_visible,
-    plan,
-    random_events,
-    random_sequences,
-    single_event,
-)
+from tests.support.prompt_cases import AROUND, encoder, random_events, random_sequences, single_event
+from tests.support.prompt_oracle import batch_of, in_batch, naive, naive_row, naive_visible, plan
 from tests.support.prompts import encoded_prompt
 from zigong.errors import DataError
 from zigong.instructions import prompts

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.prompt_oracle import ATTACKS
+from tests.support.prompt_cases import ATTACKS
 from tests.support.prompts import Rendered, encoded_prompt, render_prompt
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.render import Event, loan_word, render_branch, round_number, word
