@@ -25,7 +25,7 @@ def refit_model(job: Job) -> None:
     judged, base = judged_champion(required_champion(recipe), card), serving_base(job)
     folder, sentence = job.artefact_folder(RefittedModel), None
     if recipe.refit.backtest:
-        backtest = backtest_of(job, judged, base, folder.with_name("backtest"), head=card.head)
+        backtest = backtest_of(job, judged, base, head=card.head)
         sentence = backtest.sentence
         job.run.add_metrics(backtest.figures())
         if backtest.is_worse:

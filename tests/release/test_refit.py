@@ -110,6 +110,8 @@ def _check_backtest(run: Run, left: RefittedModel, card: str, judged: str) -> No
     assert figures["refit.backtest_auc"] - figures["refit.backtest_auc_lead"] == pytest.approx(auc)
     assert figures["refit.backtest_auc_lead_low"] < figures["refit.backtest_auc_lead"]
     assert left.backtest is not None
+    adapters = {file.parent.name for file in run.folder.rglob("adapter_model.safetensors")}
+    assert not {name for name in adapters if "backtest" in name or name == "adapter"}
     assert card.endswith(f"{left.backtest}\n")
     found = re.search(r"on ([\d,]+) samples until 2023-05-01", left.backtest)  # the first date of validation
     assert found is not None

@@ -6,6 +6,7 @@ old as it is at its release. So the final split shows what newer samples are wor
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -67,16 +68,23 @@ class Backtest:
         return {"refit.backtest_auc": self.auc.value, "refit.backtest_auc_lead": self.lead.value, **ends}
 
 
-def backtest_of(job: Job, judged: Champion, base: Path, folder: Path, *, head: Head) -> Backtest:
-    """Refits the judged model without the final split and compares both there.
+def backtest_of(job: Job, judged: Champion, base: Path, *, head: Head) -> Backtest:
+    """Refits the judged model without the final split and compares both there; nothing of the trial is kept.
 
     Args:
         job: the job that refits the model.
         judged: the champion.
         base: folder of its base.
-        folder: folder of the trial's adapter, a sibling of which holds its trees.
         head: head of the card.
     """
+    trial = job.scratch / "backtest"
+    try:
+        return _tried(job, judged, base, trial / "adapter", head=head)
+    finally:
+        shutil.rmtree(trial, ignore_errors=True)  # an unregistered model of clients, which an erasure would not find
+
+
+def _tried(job: Job, judged: Champion, base: Path, folder: Path, *, head: Head) -> Backtest:
     recipe, source, final = job.recipe, job.sample_source(), final_split(job.recipe)
     earlier = [split for split in SPLITS if split != final]
     trial = refitted(job, judged, base, folder, head=head, splits=earlier, name="backtest of the refit")
