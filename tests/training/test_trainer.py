@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from tests.support.tiny_models import LORA, make_agent_settings, make_base, make_samples
 from zigong.errors import ConfigError, DataError
 from zigong.recipe import FinalTraining
-from zigong.tokens.samples import Samples
+from zigong.tokens.samples import Samples, sample_lengths
 from zigong.training.adapters import adapter_digest, load_adapted, new_adapter, read_adapter
 from zigong.training.base import load_model
 from zigong.training.checkpoints import months_per_period, read_checkpoints
@@ -102,7 +102,8 @@ def test_every_step_has_the_same_samples_and_loss_however_it_is_divided(
         )
         progress = partial(_keep, seen)
         folder = tmp_path / f"{batch_size}"
-        train_adapter(base, samples, settings, seed=3, torch_threads=1, folder=folder, progress=progress)
+        manifest = train_adapter(base, samples, settings, seed=3, torch_threads=1, folder=folder, progress=progress)
+        assert manifest.tokens_per_second * manifest.seconds == pytest.approx(2 * sample_lengths(samples).sum())
         losses.append(seen)
     whole, *divided = losses
     assert len(whole) >= 4

@@ -98,7 +98,7 @@ def train_on_ray(
                 "digest": manifest.adapter_digest,
                 "samples": manifest.samples,
                 "final_loss": manifest.final_loss,
-                "tokens_per_second": manifest.tokens * settings.epochs / manifest.seconds,
+                "tokens_per_second": manifest.tokens_per_second,
                 **facts,
             }
 

@@ -48,6 +48,11 @@ class AdapterManifest:
     seed: int
     settings: dict[str, Any]
 
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens trained in a second, those of every epoch counted."""
+        return self.tokens / self.seconds
+
 
 def model_name(digest: str) -> str:
     """The model_id of an adapter, or of a card made of an adapter and other parts.
