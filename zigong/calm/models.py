@@ -19,7 +19,7 @@ from zigong.evaluation.generation import generated_texts
 from zigong.instructions.encode import LineEncoder
 from zigong.recipe import FinalTraining, Lora, TinyBase
 from zigong.tokens.samples import Samples, TokenIds, sample_lengths
-from zigong.training.adapters import load_adapted
+from zigong.training.adapters import load_merged
 from zigong.training.base import train_base
 from zigong.training.optimise import Progress
 from zigong.training.tokenizer import train_tokenizer
@@ -112,7 +112,7 @@ def training_samples(tasks: Sequence[Prepared], encoder: LineEncoder) -> Samples
 def answers_of(model: TunedModel, prepared: Prepared, records: Sequence[Record]) -> dict[str, Answers]:
     """Answers by the likeliest choice (``choices``, with probabilities) and by free generation (``generated``)."""
     encoder, choices = LineEncoder.of(model.base), prepared.task.bad_first
-    loaded = load_adapted(model.base, model.adapter).get_base_model()
+    loaded = load_merged(model.base, model.adapter)
     prompts = [encoded(encoder, prepared.form.prompt(record.values)) for record in records]
     found = answer_prompts(
         loaded,

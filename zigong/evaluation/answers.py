@@ -18,7 +18,7 @@ from zigong.evaluation.scored import Scored, States
 from zigong.evaluation.trees import score_trees
 from zigong.tokens.losses import hidden_states, label_outputs
 from zigong.tokens.samples import Indices, TokenIds, labelled_batch, token_budget_batches
-from zigong.training.adapters import load_adapted
+from zigong.training.adapters import load_merged
 
 ANSWERS = pa.schema([("sample_id", pa.string()), ("p_bad", pa.float64()), ("answer", pa.int32()), ("miss", pa.bool_())])
 STATE = "state"
@@ -42,7 +42,7 @@ def answer_samples(
         ConfigError: a file is missing or pickled, or the choices are not usable.
         DataError: the adapter does not have the digest ``digest``, or a prompt is empty.
     """
-    model = load_adapted(base_folder, adapter_folder, digest=digest).get_base_model()
+    model = load_merged(base_folder, adapter_folder, digest=digest)
     torch.set_num_threads(torch_threads)
     return answer_prompts(model, sample_ids, input_ids, choice_ids, batch_tokens=batch_tokens, owners=owners)
 

@@ -19,7 +19,7 @@ from zigong.evaluation.horizons import further_prompts, horizon_lists
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.recipe import Horizon, Unit
-from zigong.training.adapters import load_adapted
+from zigong.training.adapters import load_merged
 from zigong.training.file_digests import TOKENIZER, FileDigests, adapter_digests, base_digests
 
 MOST_GENERATED = 8  # tokens of an answer in free text
@@ -130,7 +130,7 @@ class OpenedModel:
         asked.adapter.verify(folders.adapter)
         self.asked = asked
         self.encoder = LineEncoder.of(folders.base)
-        self._model = load_adapted(folders.base, folders.adapter).get_base_model()
+        self._model = load_merged(folders.base, folders.adapter)
 
     def answers(
         self,

@@ -62,7 +62,6 @@ class Training(Section):
     engine: Literal["samples", "trees"] = Field(
         "samples", description="trees: batches of complete users of a period, whose shared history is processed once"
     )
-    lora: Lora = Lora()
     epochs: Positive = Field(1, description="passes over the samples")
     learning_rate: Rate = Field(3e-3, description="learning rate after warm-up")
     schedule: Literal["constant", "cosine"] = Field("cosine", description="learning rate after warm-up, over the steps")
@@ -83,6 +82,10 @@ class Training(Section):
 class FinalTraining(Training):
     """The final model: trained in random order on the mix; completion-only loss, AdamW 0.9/0.999."""
 
+    lora: Lora | None = Field(
+        Lora(),
+        description="null: all weight matrices of the base are trained, and saved as an adapter of full rank",
+    )
     distil: Distil = Distil()
     next_event_weight: float = Field(
         0.0,
@@ -101,6 +104,7 @@ class AgentTraining(Training):
     schedule: Literal["constant"] = Field(
         "constant", description="constant, so that no period has a larger weight than another"
     )
+    lora: Lora = Lora()
     checkpoints: Positive = Field(
         3, description="number of periods into which the train dates are divided; one checkpoint per period"
     )

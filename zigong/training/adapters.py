@@ -11,6 +11,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn, zeros_like
+from transformers import PreTrainedModel
 
 from zigong.errors import ConfigError, DataError
 from zigong.files.atomic import write_json
@@ -162,6 +163,16 @@ def read_adapter(folder: Path, *, digest: str | None) -> dict[str, Tensor]:
     return weights
 
 
+def load_merged(base_folder: Path, adapter_folder: Path, *, digest: str | None = None) -> PreTrainedModel:
+    """The model that base and adapter make, for inference: the adapter is added to the weights.
+
+    Raises:
+        ConfigError, DataError: as in :func:`load_adapted`.
+    """
+    merged: PreTrainedModel = load_adapted(base_folder, adapter_folder, digest=digest).merge_and_unload()
+    return merged
+
+
 def load_adapted(base_folder: Path, adapter_folder: Path, *, digest: str | None = None) -> PeftModel:
     """The base model with a saved adapter, frozen, without dropout.
 
@@ -183,7 +194,8 @@ def set_weights(adapted: PeftModel, weights: dict[str, Tensor]) -> None:
     Raises:
         ConfigError: names or shapes differ: the adapter belongs to another base model.
     """
-    present = {name: tensor.shape for name, tensor in get_peft_model_state_dict(adapted).items()}
+    state = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    present = {name: tensor.shape for name, tensor in state.items()}
     saved = {name: tensor.shape for name, tensor in weights.items()}
     if present != saved:
         wrong = sorted(set(present.items()) ^ set(saved.items()))[:2]

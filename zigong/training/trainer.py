@@ -1,4 +1,4 @@
-"""LoRA training with loss on completions only: the final model in random order, the agent in time order."""
+"""Training with loss on completions only: the final model in random order, the agent in time order."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from zigong.training.optimise import ADAM_BETAS, ADAM_EPS, OptimiserStep, Progre
 from zigong.training.plan import Units, plan_steps, sample_periods, single_units, tree_units
 from zigong.training.teacher import Teacher
 from zigong.training.tower import Tower, TowerTraining, save_tower
+from zigong.training.whole import full_rank_adapter, trainable_base
 
 
 def train_adapter(
@@ -71,8 +72,9 @@ def train_adapter(
     if weights is not None and settings.next_event_weight:
         raise ConfigError("samples with weights need finetune.next_event_weight: 0", action="set it to 0")
     started = time.monotonic()
-    adapted = new_adapter(base_folder, settings.lora, seed=seed)
-    ordered = _ordered(adapted, samples, settings)
+    adapted = None if settings.lora is None else new_adapter(base_folder, settings.lora, seed=seed)
+    model = trainable_base(base_folder) if adapted is None else adapted.get_base_model()
+    ordered = _ordered(model, samples, settings)
     taught = teacher is not None and settings.distil.weight > 0
     if not taught and (ordered.label == NO_LABEL).any():
         raise DataError(
@@ -86,11 +88,11 @@ def train_adapter(
         units = replace(units, soft=teacher.soft_answers(ordered, weight=settings.distil.weight))
     if weights is not None:
         units = replace(units, weights=np.array([weights[key] for key in ordered.sample_id]))
-    tower = None if joint is None else joint.new_tower(adapted.config.hidden_size, seed=seed)
+    tower = None if joint is None else joint.new_tower(model.config.hidden_size, seed=seed)
     if joint is not None and tower is not None:
         units = replace(units, head=joint.head(tower, ordered))
     losses = _train(
-        adapted,
+        model,
         units,
         plan_steps(units, settings, seed=seed),
         settings,
@@ -104,7 +106,7 @@ def train_adapter(
         if joint is not None and tower is not None:
             save_tower(tower, joint.columns, place)
         manifest = AdapterManifest(
-            adapter_digest=save_adapter(adapted, place),
+            adapter_digest=save_adapter(adapted or full_rank_adapter(base_folder, model), place),
             base_digest=base_digest(base_folder),
             samples=len(ordered),
             steps=len(losses),
@@ -151,8 +153,9 @@ def train_agent(
         ConfigError: there are fewer dates (or, with one date, samples) than checkpoints.
     """
     adapted = new_adapter(base_folder, settings.lora, seed=seed)
-    inspect(adapted.get_base_model())
-    ordered = _ordered(adapted, samples, settings)
+    model = adapted.get_base_model()
+    inspect(model)
+    ordered = _ordered(model, samples, settings)
     periods = sample_periods(ordered, settings.checkpoints, seed=seed)
     units = _units(ordered, periods, settings)
     plan = plan_steps(units, settings, seed=seed)
@@ -166,7 +169,7 @@ def train_agent(
             )
 
         _train(
-            adapted,
+            model,
             units,
             plan,
             settings,
@@ -189,11 +192,11 @@ def train_agent(
     return manifest
 
 
-def _ordered(adapted: PeftModel, samples: Samples, settings: Training) -> Samples:
+def _ordered(model: PreTrainedModel, samples: Samples, settings: Training) -> Samples:
     """The samples with the completions that bear loss, sorted by date and key, independent of the table's order."""
     known = trainable(
         samples,
-        eos_id=adapted.config.eos_token_id,
+        eos_id=model.config.eos_token_id,
         count_eos=settings.count_eos,
         context_length=settings.context_length,
     )
@@ -206,7 +209,7 @@ def _units(samples: Samples, periods: Sequence[Indices], settings: Training) -> 
 
 
 def _train(
-    adapted: PeftModel,
+    model: PreTrainedModel,
     units: Units,
     plan: Sequence[Sequence[OptimiserStep]],
     settings: Training,
@@ -222,7 +225,6 @@ def _train(
     torch.set_num_threads(torch_threads)
     total, losses = sum(len(steps) for steps in plan), list[float]()
     trained = np.zeros(len(units.samples), dtype=np.int64)
-    model = adapted.get_base_model()
 
     def summed_loss(batch: Indices) -> Tensor:
         np.add.at(trained, units.among(batch), 1)
@@ -236,7 +238,7 @@ def _train(
         if progress is not None:
             progress(len(losses), total, loss)
 
-    parameters = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
         parameters, lr=settings.learning_rate, betas=ADAM_BETAS, eps=ADAM_EPS, weight_decay=settings.weight_decay
     )
@@ -244,11 +246,11 @@ def _train(
         optimizer.add_param_group(tower.parameter_group())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # dropout
-        adapted.train()
+        model.train()
         for number, steps in enumerate(plan):
             take_steps(steps, optimizer=optimizer, summed_loss=summed_loss, weight=samples_in, clip=clip, report=report)
             after_period(number, optimizer)
-    adapted.eval()
+    model.eval()
     units.require_trained(trained, settings.epochs)
     return losses
 

@@ -31,7 +31,7 @@ from zigong.tokens.samples import (
     trainable,
 )
 from zigong.training import trainer
-from zigong.training.adapters import load_adapted
+from zigong.training.adapters import load_merged
 from zigong.training.checkpoints import read_checkpoints
 
 Floats = NDArray[np.float64]
@@ -138,7 +138,7 @@ class StudySetting:
         """Loss of every target under the last checkpoint of an agent."""
         manifest = read_checkpoints(agent_folder)
         adapter = agent_folder / manifest.checkpoints[-1].adapter
-        model = load_adapted(self.base, adapter).get_base_model()
+        model = load_merged(self.base, adapter)
         known = trainable(
             self.targets,
             eos_id=int(model.config.eos_token_id),
