@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from zigong.report.influence_section import merged, other_settings, selected_shares
+from pathlib import Path
+
+from zigong.report.influence_section import merged, other_settings, selected_shares, unused_mix
 from zigong.report.run_report import Share
 from zigong.report.study_section import selection_study
+from zigong.runs.handover import FinalModel, TrainingMix
 
 
 def test_one_warning_of_several_checkpoints_is_shown_once() -> None:
@@ -23,6 +26,19 @@ def test_one_warning_of_several_checkpoints_is_shown_once() -> None:
         "signs flip between checkpoint 1 and checkpoint 2: -0.31",
         "halves of the target disagree at checkpoint 3 (+0.10), 4 (+0.12)",
     )
+
+
+def test_a_mix_that_random_samples_replaced_is_not_described_as_the_one_that_was_trained_on() -> None:
+    mix = TrainingMix(mix_id="mix", random_mix_id="random")
+
+    def trained_on(name: str) -> FinalModel:
+        return FinalModel(
+            model_id="zigong", folder=Path(), adapter_digest="0" * 64, trained_on=name, mix_against_random="It is worse"
+        )
+
+    assert unused_mix(mix, None) == unused_mix(mix, trained_on("mix")) == ()
+    (warning,) = unused_mix(mix, trained_on("random"))
+    assert warning == "The final model was not trained on this mix. It is worse."
 
 
 def test_settings_and_kinds_have_plain_names() -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow.dataset as ds
 
 from zigong.report.run_report import CheckpointRow, InfluenceSection, SelectionGroup, Share
-from zigong.runs.handover import Dataset, InfluenceScores, TrainingMix
+from zigong.runs.handover import Dataset, FinalModel, InfluenceScores, TrainingMix
 from zigong.runs.job import Job
 
 _CHECKPOINT = re.compile(r"period_(\d+)")
@@ -44,7 +44,7 @@ def influence(job: Job, members: pd.DataFrame) -> InfluenceSection:
     return InfluenceSection(
         labels=scored["label"].to_numpy(),
         scores=scored["score"].to_numpy(dtype=np.float64),
-        warnings=merged(made.warnings),
+        warnings=merged(made.warnings) + unused_mix(mix, job.run.find(FinalModel)),
         checkpoints=_checkpoints(figures),
         agreements=tuple(_agreement(row) for row in tables.get("influence_agreement", [])),
         groups=tuple(_group(row) for row in tables.get("selection_groups", [])),
@@ -66,6 +66,13 @@ def merged(warnings: Sequence[str]) -> tuple[str, ...]:
         _numbered(words.replace("at CHECKPOINTS", f"at checkpoint {', '.join(where)}"))
         for words, where in found.items()
     )
+
+
+def unused_mix(mix: TrainingMix, final: FinalModel | None) -> tuple[str, ...]:
+    """That random samples replaced the mix in the training of the final model, if they did."""
+    if final is None or final.trained_on == mix.mix_id:
+        return ()
+    return (f"The final model was not trained on this mix. {final.mix_against_random}.",)
 
 
 def other_settings(rows: Sequence[Mapping[str, str]]) -> tuple[Share, ...]:
