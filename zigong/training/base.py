@@ -191,13 +191,14 @@ def _pretrain(
         OptimiserStep(
             batches=(batch,),
             rate=learning_rate(step, total, peak=tiny.learning_rate, warmup=int(total * WARMUP_SHARE)),
+            total=int(labels[batch].sum()),
         )
         for step, batch in enumerate(batches)
     ]
     losses: list[tuple[int, float]] = []
 
     def report(loss: float) -> None:
-        losses.append((int(labels[batches[len(losses)]].sum()), loss))
+        losses.append((steps[len(losses)].total, loss))
         if progress is not None:
             progress(len(losses), total, loss)
 
@@ -210,7 +211,6 @@ def _pretrain(
         steps,
         optimizer=torch.optim.AdamW(model.parameters(), lr=tiny.learning_rate, weight_decay=0.01),
         summed_loss=summed_loss,
-        weight=lambda batch: int(labels[batch].sum()),
         clip=GRADIENT_NORM,
         report=report,
     )
