@@ -40,8 +40,8 @@ def generated_texts(
             ids[row, width - len(prompts[index]) :] = prompts[index]
             mask[row, width - len(prompts[index]) :] = 1
         found = model.generate(
-            torch.from_numpy(ids).long(),
-            attention_mask=torch.from_numpy(mask),
+            torch.from_numpy(ids).long().to(model.device),
+            attention_mask=torch.from_numpy(mask).to(model.device),
             max_new_tokens=most_tokens,
             do_sample=False,
             eos_token_id=end,

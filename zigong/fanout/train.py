@@ -14,7 +14,7 @@ from typing import Any
 
 import ray
 from ray.train import FailureConfig, Result, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from zigong.errors import ConfigError, InfraError
@@ -70,6 +70,7 @@ def run_on_ray(
     fewest = min(most, engine.training_min_workers or most)
     trainer = TorchTrainer(
         train,
+        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if engine.ray_gpus_per_actor else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=most if fewest == most else (fewest, most),
             use_gpu=engine.ray_gpus_per_actor > 0,

@@ -56,6 +56,7 @@ _EXAMPLES: dict[str, object] = {
     "lakehouse.root": "/lake/consumer_loans",
     "engine.spark_java_options": "-XX:TieredStopAtLevel=1",
     "engine.ray_actors": 4,
+    "engine.training_min_workers": 2,
     "refit.epochs": 3,
     "source.mapping": "mappings/consumer_loans.yaml",
     "source.further": ["mappings/card_payments.yaml"],

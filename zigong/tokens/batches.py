@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -41,6 +42,11 @@ class TreeBatch:
     label_targets: Tensor
     label_samples: Tensor
     samples: int
+
+    def to(self, device: torch.device) -> Self:
+        """The batch on another device."""
+        tensors = {name: value.to(device) for name, value in vars(self).items() if name != "samples"}
+        return type(self)(**tensors, samples=self.samples)
 
 
 def tree_batch(trees: Sequence[TokenTree]) -> TreeBatch:
@@ -122,10 +128,10 @@ def summed_tree_losses(
     next_event_weight: float,
 ) -> Tensor:
     """Equals :func:`zigong.tokens.losses.summed_losses` on the separate samples of the trees."""
-    batch = tree_batch(trees)
+    batch = tree_batch(trees).to(model.device)
     states = tree_states(model, batch)
     answers = _answer_losses(model, batch, states, soft, head).sum()
-    return answers + next_event_weight * next_tokens_of_trees(trees).summed_loss(model, states)
+    return answers + next_event_weight * next_tokens_of_trees(trees).to(model.device).summed_loss(model, states)
 
 
 def _answer_losses(

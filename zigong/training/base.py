@@ -27,6 +27,7 @@ from zigong.recipe import TinyBase
 from zigong.tokens.losses import token_losses
 from zigong.tokens.samples import Indices, TokenIds, labelled_batch, token_budget_batches
 from zigong.training.answer_rows import separate_answer_rows
+from zigong.training.devices import device_here
 from zigong.training.folders import refuse_pickles
 from zigong.training.optimise import OptimiserStep, Progress, learning_rate, shuffled_batches, take_steps
 from zigong.training.tokenizer import tokenizer_digest
@@ -125,7 +126,7 @@ def train_base(
     torch.set_num_threads(torch_threads)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = MistralForCausalLM(tiny_config(tiny, tokenizer))
+        model = MistralForCausalLM(tiny_config(tiny, tokenizer)).to(device_here())
     losses = _pretrain(model, pieces, tiny, seed=seed, progress=progress)
     model.eval()
     separate_answer_rows(model, answers, _state_before_answers(model, pieces, answers), seed=seed)
@@ -204,7 +205,7 @@ def _pretrain(
 
     def summed_loss(batch: Indices) -> Tensor:
         firsts, rests = [pieces[i][:1] for i in batch], [pieces[i][1:] for i in batch]
-        return token_losses(model, labelled_batch(firsts, rests)).sum()
+        return token_losses(model, labelled_batch(firsts, rests).to(model.device)).sum()
 
     model.train()
     take_steps(
@@ -225,9 +226,9 @@ def _state_before_answers(
     choices = [token for group in answers for token in group]
     answered = [piece for piece in pieces if piece[-1] in choices] or pieces
     lengths = np.array([len(piece) - 1 for piece in answered[:MAX_ANSWER_STATES]])
-    total = torch.zeros(model.config.hidden_size)
+    total = torch.zeros(model.config.hidden_size, device=model.device)
     for batch in token_budget_batches(lengths, STATE_BATCH_TOKENS):
-        inputs = labelled_batch([answered[i][:-1] for i in batch], [answered[i][-1:] for i in batch])
+        inputs = labelled_batch([answered[i][:-1] for i in batch], [answered[i][-1:] for i in batch]).to(model.device)
         hidden = model.base_model(inputs.input_ids, attention_mask=inputs.attention_mask).last_hidden_state
         total += hidden[inputs.label_rows, inputs.label_positions].sum(0)
     return total / len(lengths)

@@ -87,9 +87,9 @@ class Units:
         if self.next_event_weight:
             return self._summed_with_next_events(model, batch, soft, head)
         if self.trees is None:
-            losses = sample_losses(model, batch_of(self.samples, members), soft, head)
+            losses = sample_losses(model, batch_of(self.samples, members).to(model.device), soft, head)
         else:
-            losses = branch_losses(model, tree_batch(self._trees_of(batch)), soft, head)
+            losses = branch_losses(model, tree_batch(self._trees_of(batch)).to(model.device), soft, head)
         return losses.sum() if self.weights is None else losses @ torch.from_numpy(self.weights[members]).to(losses)
 
     def _summed_with_next_events(

@@ -63,6 +63,10 @@ class Course:
     trained: Indices
     losses: list[float]
 
+    @property
+    def _device(self) -> torch.device:
+        return next(iter(self.parameters.values())).device
+
     def save(self, folder: Path, team: Team) -> None:
         """Process 0 writes the state, completely or not at all.
 
@@ -74,7 +78,7 @@ class Course:
         if not team.leads:
             return
         tensors: dict[str, Tensor] = {
-            "generator": torch.get_rng_state(),
+            "generator": _generator(self._device),
             "losses": torch.tensor(self.losses, dtype=torch.float64),
             "trained": torch.from_numpy(trained.copy()),
         }
@@ -102,7 +106,7 @@ class Course:
                 self.optimizer.state[parameter] = {
                     key: value if key == "step" else value.to(parameter.device) for key, value in moments.items()
                 }
-        torch.set_rng_state(tensors["generator"])
+        _set_generator(self._device, tensors["generator"])
         self.losses[:] = tensors["losses"].tolist()
         if leads:
             self.trained[:] = tensors["trained"].numpy()
@@ -120,6 +124,17 @@ class Clock:
             return False
         self._last = time.monotonic()
         return True
+
+
+def _generator(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _set_generator(device: torch.device, state: Tensor) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)
 
 
 def _identity(file: Path) -> str:

@@ -30,6 +30,7 @@ from zigong.training.checkpoints import (
     save_second_moments,
     write_checkpoints,
 )
+from zigong.training.devices import device_here
 from zigong.training.folders import read_json
 from zigong.training.loop import run_steps
 from zigong.training.optimise import OptimiserStep, Progress, second_moments
@@ -82,7 +83,7 @@ def train_adapter(
         raise ConfigError("samples with weights need finetune.next_event_weight: 0", action="set it to 0")
     started = time.monotonic()
     adapted = None if settings.lora is None else new_adapter(base_folder, settings.lora, seed=seed)
-    model = trainable_base(base_folder) if adapted is None else adapted.get_base_model()
+    model = (trainable_base(base_folder) if adapted is None else adapted.get_base_model()).to(device_here())
     ordered = _ordered(model, samples, settings)
     taught = teacher is not None and settings.distil.weight > 0
     if not taught and (ordered.label == NO_LABEL).any():
@@ -97,7 +98,7 @@ def train_adapter(
         units = replace(units, soft=teacher.soft_answers(ordered, weight=settings.distil.weight))
     if weights is not None:
         units = replace(units, weights=np.array([weights[key] for key in ordered.sample_id]))
-    tower = None if joint is None else joint.new_tower(model.config.hidden_size, seed=seed)
+    tower = None if joint is None else joint.new_tower(model.config.hidden_size, seed=seed).to(model.device)
     if joint is not None and tower is not None:
         units = replace(units, head=joint.head(tower, ordered))
     team = Team.present()
@@ -169,7 +170,7 @@ def train_agent(
         ConfigError: there are fewer dates (or, with one date, samples) than checkpoints.
     """
     adapted = new_adapter(base_folder, settings.lora, seed=seed)
-    model = adapted.get_base_model()
+    model = adapted.get_base_model().to(device_here())
     inspect(model)
     ordered = _ordered(model, samples, settings)
     periods = sample_periods(ordered, settings.checkpoints, seed=seed)
