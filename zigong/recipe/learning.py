@@ -14,6 +14,11 @@ Baseline = Literal[
 ]
 
 
+def _is_none(value: object) -> bool:
+    """For keys that a recipe's digest holds only where they are used."""
+    return value is None
+
+
 class TinyBase(Section):
     """A Mistral-architecture model trained in the run."""
 
@@ -31,7 +36,14 @@ class TinyBase(Section):
 class Base(Section):
     """The base model: a local folder in Hugging Face format, or a tiny one trained here."""
 
-    path: str | None = Field(None, description="folder of a model in Hugging Face format; needs tiny: null")
+    path: str | None = Field(
+        None,
+        description="folder of a model in Hugging Face format, or the id of one in the local cache of the hub; needs "
+        "tiny: null. docs/models.md lists the families",
+    )
+    revision: str | None = Field(
+        None, description="branch, tag or commit of a path in the cache of the hub; null: main", exclude_if=_is_none
+    )
     tiny: TinyBase | None = Field(TinyBase(), description="a small model trained in the run; null with path")
     parameters: Positive | None = Field(
         None, description="number of parameters of the model at path, for the estimate of zigong plan"
@@ -41,6 +53,8 @@ class Base(Section):
     def _one_of(self) -> Self:
         if (self.path is None) == (self.tiny is None):
             raise ValueError("set exactly one of path and tiny")
+        if self.revision is not None and self.path is None:
+            raise ValueError("revision belongs to path")
         return self
 
 

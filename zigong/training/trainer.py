@@ -30,6 +30,7 @@ from zigong.training.checkpoints import (
 )
 from zigong.training.optimise import ADAM_BETAS, ADAM_EPS, OptimiserStep, Progress, second_moments, take_steps
 from zigong.training.plan import Units, plan_steps, sample_periods, single_units, tree_units
+from zigong.training.pretrained import end_ids
 from zigong.training.teacher import Teacher
 from zigong.training.tower import Tower, TowerTraining, save_tower
 from zigong.training.whole import full_rank_adapter, trainable_base
@@ -196,7 +197,7 @@ def _ordered(model: PreTrainedModel, samples: Samples, settings: Training) -> Sa
     """The samples with the completions that bear loss, sorted by date and key, independent of the table's order."""
     known = trainable(
         samples,
-        eos_id=model.config.eos_token_id,
+        ends=end_ids(model.config),
         count_eos=settings.count_eos,
         context_length=settings.context_length,
     )
