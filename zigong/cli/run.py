@@ -42,7 +42,7 @@ def run_recipe(
     """Run a recipe from raw behaviour to a released Behavior Card, or resume one with --run-id."""
     with named_errors():
         loaded = load_recipe(recipe, overrides or [])
-        if loaded.base.path is not None:
+        if loaded.base.tiny is None:
             _require_base(loaded)
         opened = _opened(loaded, run_id, from_step=from_step, like=like)
         say(f"[bold]{loaded.name}[/]  run [cyan]{opened.run_id}[/]  recipe digest {loaded.digest()[:12]}")
@@ -92,7 +92,7 @@ def plan_recipe(recipe: RecipeFile, overrides: Overrides = None) -> None:
         for step in steps_of(loaded):
             table.add_row(step.name, step.engine, ", ".join(step.reads), ", ".join(step.writes))
         CONSOLE.print(table)
-        if loaded.base.path is not None:
+        if loaded.base.tiny is None:
             _require_base_if_here(loaded)
         CONSOLE.print(estimate_run(loaded).as_table())
         if loaded.source.path is not None and not Path(loaded.source.path).expanduser().is_dir():
@@ -101,14 +101,17 @@ def plan_recipe(recipe: RecipeFile, overrides: Overrides = None) -> None:
 
 def _require_base_if_here(recipe: Recipe) -> None:
     """The same where the base is on this machine; a plan may be made elsewhere."""
-    from zigong.training.pretrained import located
+    from zigong.training.pretrained import gguf_file, located
 
     try:
-        located(recipe.base)
+        here = gguf_file(recipe.base) if recipe.base.gguf is not None else located(recipe.base)
     except ConfigError as absent:
         say(f"[yellow]{escape(absent.message)}[/]")
-    else:
+        return
+    if here.exists():
         _require_base(recipe)
+    else:
+        say(f"[yellow]base.gguf {escape(str(here))} is not a file on this machine[/]")
 
 
 def compile_recipe(

@@ -37,21 +37,37 @@ HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
 
 def require_usable(recipe: Recipe) -> Path | None:
-    """The folder of the base that a recipe names, after every check that needs no weights; None if it names none.
+    """The folder of ``base.path`` of a recipe, after every check that needs no weights; None if it names none.
+
+    The header of a GGUF file is checked in the same way.
 
     Raises:
         ConfigError: the base is not on this machine, lacks files, is of another family, has fewer positions than a
             ``context_length`` of the recipe, or its tokenizer has more tokens than its embeddings.
     """
+    if recipe.base.gguf is not None:
+        from zigong.training.gguf_files import open_gguf
+
+        _require_contexts(recipe, open_gguf(gguf_file(recipe.base)))
+        return None
     if recipe.base.path is None:
         return None
     folder = located(recipe.base)
     weight_files(folder)
     config = open_config(folder)
-    for section in ("agent", "finetune"):
-        require_context(config, getattr(recipe, section).context_length, name=f"{section}.context_length")
+    _require_contexts(recipe, config)
     require_tokens(folder, config)
     return folder
+
+
+def _require_contexts(recipe: Recipe, config: PretrainedConfig) -> None:
+    for section in ("agent", "finetune"):
+        require_context(config, getattr(recipe, section).context_length, name=f"{section}.context_length")
+
+
+def gguf_file(base: Base) -> Path:
+    """The path of ``base.gguf``."""
+    return Path(str(base.gguf)).expanduser().resolve()
 
 
 def located(base: Base) -> Path:
