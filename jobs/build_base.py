@@ -23,11 +23,12 @@ from zigong.training.tokenizer import tokenizer_digest, train_tokenizer
 
 def build_base(job: Job) -> None:
     """A trained base never sees held-out users, nor anything known at or after the last training date."""
-    if job.recipe.base.gguf is not None:
-        _convert(job, gguf_file(job.recipe.base))
-    if job.recipe.base.tiny is None:
+    recipe = job.recipe
+    if recipe.base.gguf is not None:
+        _convert(job, gguf_file(recipe.base))
+    if recipe.base.tiny is None:
         return
-    recipe, profiles = job.recipe, of_source(job.read("user_profiles"), job)
+    profiles = of_source(job.read("user_profiles"), job)
     cutoff, zone = recipe.observations.train.last, recipe.business_timezone
     timelines = timelines_before(known_timelines(job), profiles, cutoff=cutoff, timezone=zone)
     numbers = fitted_numbers(job)

@@ -92,13 +92,13 @@ def make_family(name: str, folder: Path, **changes: Any) -> Path:
     return folder
 
 
-def byte_level_tokenizer() -> Tokenizer:
+def byte_level_tokenizer(words: int = WORDS) -> Tokenizer:
     """A byte-level BPE, as of Llama 3, Qwen and SmolLM2; without a token at the beginning."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=WORDS,
+        vocab_size=words,
         special_tokens=[END, SECOND_END, BEGIN],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
