@@ -21,7 +21,8 @@ from zigong.instructions.prompt_spec import PromptSpec
 from zigong.recipe import Horizon, Unit
 from zigong.training.adapters import load_merged
 from zigong.training.devices import device_here
-from zigong.training.file_digests import TOKENIZER, FileDigests, adapter_digests, base_digests
+from zigong.training.file_digests import FileDigests, adapter_digests, base_digests
+from zigong.training.pretrained import TOKENIZER
 
 MOST_GENERATED = 8  # tokens of an answer in free text
 

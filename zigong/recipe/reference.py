@@ -75,6 +75,8 @@ _EXAMPLES: dict[str, object] = {
     "instructions.currency": "EUR",
     "instructions.quantiles": 16,
     "base.path": "models/mistral-7b",
+    "base.gguf": "models/mistral-7b-q8_0.gguf",
+    "base.revision": "caa1feb0e54d415e2df31207e5f4e273e33509b1",
     "base.parameters": 7248023552,
     "base.tiny.max_tokens": 2000000,
     "mix.max_per_user": 4,

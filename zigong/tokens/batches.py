@@ -16,6 +16,7 @@ from zigong.tokens.losses import mean_answer_losses
 from zigong.tokens.next_events import next_tokens_of_trees
 from zigong.tokens.soft_answers import SoftAnswers
 from zigong.tokens.tree import TokenTree, path_mask
+from zigong.tokens.windows import windowed_masks
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,8 +26,8 @@ class TreeBatch:
     Attributes:
         input_ids: [B, T] int64.
         position_ids: [B, T] int64; they continue along each path.
-        attention_mask: [B, 1, T, T] bool, True where the token of a row attends to that of a column. A pad attends
-            only to itself.
+        attention_mask: [B, 1, T, T] bool, True where the token of a row attends to that of a column, before any sliding
+            window. A pad attends only to itself.
         label_trees: [M] tree of each label.
         label_tokens: [M] token within the tree whose hidden state predicts it.
         label_targets: [M] token ids.
@@ -78,10 +79,13 @@ def counted_samples(trees: Sequence[TokenTree]) -> np.ndarray[tuple[int], np.dty
 
 
 def tree_states(model: PreTrainedModel, batch: TreeBatch) -> Tensor:
-    """Last hidden states [B, T, H] of all tokens, for every model whose attention accepts a mask."""
+    """Last hidden states [B, T, H] of all tokens, for every model whose attention accepts a mask.
+
+    Sliding windows count the tokens of a path, as they do in a separate sample.
+    """
     backbone = model.base_model(
         input_ids=batch.input_ids,
-        attention_mask=batch.attention_mask,
+        attention_mask=windowed_masks(model.config, batch.attention_mask, batch.position_ids),
         position_ids=batch.position_ids,
         use_cache=False,
     )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
+    GenerationConfig,
     MistralConfig,
     MistralForCausalLM,
     PreTrainedModel,
@@ -28,8 +29,8 @@ from zigong.tokens.losses import token_losses
 from zigong.tokens.samples import Indices, TokenIds, labelled_batch, token_budget_batches
 from zigong.training.answer_rows import separate_answer_rows
 from zigong.training.devices import device_here
-from zigong.training.folders import refuse_pickles
 from zigong.training.optimise import OptimiserStep, Progress, learning_rate, shuffled_batches, take_steps
+from zigong.training.pretrained import open_config, weight_files
 from zigong.training.tokenizer import tokenizer_digest
 
 MANIFEST = "manifest.json"
@@ -82,10 +83,7 @@ def base_digest(folder: Path) -> str:
     Raises:
         ConfigError: there are no safetensors weights, or there are pickled ones.
     """
-    refuse_pickles(folder)
-    weights = {file.name: file for file in folder.glob("*.safetensors")}
-    if not weights:
-        raise ConfigError(f"{folder} holds no *.safetensors weights", action="give base.path a Hugging Face folder")
+    weights = {file.name: file for file in weight_files(folder)}
     return files_digest({**weights, **{name: folder / name for name in ("config.json", "tokenizer.json")}})
 
 
@@ -258,18 +256,18 @@ def load_model(folder: Path) -> PreTrainedModel:
     """Loads a base model in fp32 for evaluation; only safetensors, never remote code.
 
     Raises:
-        ConfigError: the folder has no safetensors weights, or has pickled ones.
+        ConfigError: the folder has no safetensors weights, or has pickled ones, or its family is not supported.
     """
-    refuse_pickles(folder)
-    if not any(folder.glob("*.safetensors")):
-        raise ConfigError(f"{folder} holds no *.safetensors weights", action="give base.path a Hugging Face folder")
+    weight_files(folder)
     disable_progress_bar()
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         folder,
+        config=open_config(folder),
         use_safetensors=True,
         trust_remote_code=False,
         local_files_only=True,
         dtype=torch.float32,
         attn_implementation="sdpa",
     )
+    model.generation_config = GenerationConfig()  # a folder's may hold a temperature or a repetition penalty
     return model.eval()

@@ -35,6 +35,7 @@ from zigong.training.folders import read_json
 from zigong.training.loop import run_steps
 from zigong.training.optimise import OptimiserStep, Progress, second_moments
 from zigong.training.plan import Units, plan_steps, sample_periods, single_units, tree_units
+from zigong.training.pretrained import end_ids
 from zigong.training.snapshots import PERIODS, Snapshots
 from zigong.training.teacher import Teacher
 from zigong.training.team import Team
@@ -224,7 +225,7 @@ def _ordered(model: PreTrainedModel, samples: Samples, settings: Training) -> Sa
     """The samples with the completions that bear loss, sorted by date and key, independent of the table's order."""
     known = trainable(
         samples,
-        eos_id=model.config.eos_token_id,
+        ends=end_ids(model.config),
         count_eos=settings.count_eos,
         context_length=settings.context_length,
     )
