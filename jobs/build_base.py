@@ -1,4 +1,6 @@
-"""Trains tokenizer and tiny base on event lines known before the train cut-off: behavior_events -> a model folder."""
+"""Trains tokenizer and tiny base on events known before the train cut-off, or converts a GGUF file -> a base folder."""
+
+from pathlib import Path
 
 from zigong.behavior.sequences import timelines_before
 from zigong.console import progress
@@ -13,15 +15,20 @@ from zigong.release.serving import fitted_numbers
 from zigong.runs.handover import FittedNumbers, TrainedBase
 from zigong.runs.job import Job
 from zigong.runs.launch import main
-from zigong.training.base import BaseManifest, train_base
-from zigong.training.tokenizer import train_tokenizer
+from zigong.training.base import BaseManifest, base_digest, train_base
+from zigong.training.gguf_files import convert_gguf
+from zigong.training.pretrained import gguf_file
+from zigong.training.tokenizer import tokenizer_digest, train_tokenizer
 
 
 def build_base(job: Job) -> None:
-    """The base never sees held-out users, nor anything known at or after the last training date."""
-    recipe, profiles = job.recipe, of_source(job.read("user_profiles"), job)
+    """A trained base never sees held-out users, nor anything known at or after the last training date."""
+    recipe = job.recipe
+    if recipe.base.gguf is not None:
+        _convert(job, gguf_file(recipe.base))
     if recipe.base.tiny is None:
         return
+    profiles = of_source(job.read("user_profiles"), job)
     cutoff, zone = recipe.observations.train.last, recipe.business_timezone
     timelines = timelines_before(known_timelines(job), profiles, cutoff=cutoff, timezone=zone)
     numbers = fitted_numbers(job)
@@ -30,6 +37,13 @@ def build_base(job: Job) -> None:
     text = base_text(timelines.where(may_pretrain(recipe)), profiles, recipe, numbers=numbers, scratch=job.scratch)
     manifest = _train(job, recipe.base.tiny, text)
     job.run.add_metrics(manifest.figures())
+
+
+def _convert(job: Job, file: Path) -> None:
+    folder = job.artefact_folder(TrainedBase)
+    parameters = convert_gguf(file, folder)
+    job.leave(TrainedBase(folder=folder, base_digest=base_digest(folder), tokenizer_digest=tokenizer_digest(folder)))
+    job.run.add_metrics({"base.parameters": parameters})
 
 
 def _train(job: Job, tiny: TinyBase, text: BaseText) -> BaseManifest:

@@ -12,6 +12,7 @@ from zigong.tokens.samples import Samples
 from zigong.training import trainer
 from zigong.training.answer_rows import AnswerRange, require_attainable
 from zigong.training.checkpoints import checkpoints_digest
+from zigong.training.snapshots import Snapshots
 
 
 def train_agent(job: Job) -> None:
@@ -34,6 +35,7 @@ def train_agent(job: Job) -> None:
                 folder=folder,
                 data={"dataset_id": source.dataset_id, "members_version": source.members_version},
                 progress=lambda step, steps, loss: report(step, steps, f"loss {loss:.3f}"),
+                snapshots=Snapshots.of(job.scratch / "snapshots" / folder.name, recipe.engine),
                 inspect=lambda model: attained.append(require_attainable(model, choices, bad_rate=bad_rate)),
             )
             low, high = attained[0].p_bad

@@ -16,7 +16,7 @@ class Step:
         writes: tables.
         takes: values (``zigong.runs.handover``) that earlier steps of the run left, or an earlier attempt of this one.
         leaves: values for later steps and for the report.
-        only_with: field of the recipe, such as ``base.tiny``; the step is skipped in recipes without it.
+        only_with: fields of the recipe, such as ``base.tiny``; the step is skipped in recipes that set none of them.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Step:
     writes: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
     leaves: tuple[str, ...] = ()
-    only_with: str | None = None
+    only_with: tuple[str, ...] = ()
 
 
 STEPS: tuple[Step, ...] = (
@@ -58,7 +58,7 @@ STEPS: tuple[Step, ...] = (
         engine=SPARK,
         reads=("user_sequences",),
         leaves=("FittedNumbers",),
-        only_with="instructions.quantiles",
+        only_with=("instructions.quantiles",),
     ),
     Step(
         name="build_base",
@@ -66,7 +66,7 @@ STEPS: tuple[Step, ...] = (
         reads=("behavior_events", "user_profiles"),
         takes=("FittedNumbers",),
         leaves=("TrainedBase",),
-        only_with="base.tiny",
+        only_with=("base.tiny", "base.gguf"),
     ),
     Step(
         name="build_instructions",
@@ -160,7 +160,7 @@ STEPS: tuple[Step, ...] = (
         writes=("releases",),
         takes=("TrainedBase", "Dataset", "FinalModel", "JointModel", "FusedCard", "EvaluatedCard", "GateDecision"),
         leaves=("RefittedModel",),
-        only_with="refit",
+        only_with=("refit",),
     ),
     Step(
         name="score_users",
@@ -168,7 +168,7 @@ STEPS: tuple[Step, ...] = (
         reads=("instruction_samples", "user_sequences", "behavior_features", "evaluation_answers"),
         writes=("behavior_card_scores",),
         takes=("FittedNumbers", "TrainedBase", "GateDecision"),
-        only_with="observations.score",
+        only_with=("observations.score",),
     ),
 )
 

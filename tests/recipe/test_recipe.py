@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.families import byte_level_tokenizer, make_family
 from tests.support.finished import FinishedRun
 from zigong.cli.estimate import START_SECONDS, estimate_run
 from zigong.errors import ConfigError
+from zigong.instructions.encode import LineEncoder
+from zigong.instructions.tasks import load_tasks
 from zigong.lakehouse.tables import arrow_pinned
 from zigong.recipe import DateRange, load_recipe
 
@@ -89,6 +92,25 @@ def test_a_plan_bounds_the_words_of_a_tiny_base_and_reads_the_size_of_a_given_on
     given = load_recipe(DEMO, ["base.tiny=null", f"base.path={tmp_path}"])
     assert estimate_run(given).parameters == 22
     assert estimate_run(given).tokens == given.finetune.context_length
+
+
+def test_a_plan_counts_the_tokens_of_a_named_base_by_its_own_tokenizer(tmp_path: Path) -> None:
+    folder = make_family("llama_3", tmp_path / "base")
+    named = ["base.tiny=null", f"base.path={folder}", "agent.context_length=4096", "finetune.context_length=4096"]
+    few, many = (estimate_run(load_recipe(DEMO, [*named, f"instructions.max_events={size}"])) for size in (10, 30))
+    assert few.event_tokens is not None
+    assert many.tokens - few.tokens == pytest.approx(20 * few.event_tokens, abs=1)
+    encoder, template = LineEncoder.of(folder), load_tasks(load_recipe(DEMO).instructions).main
+    line = "+31d statement dpd30"
+    assert 0.7 * len(encoder.line(line)) < few.event_tokens < 1.5 * len(encoder.line(line))
+    prompt = [*encoder.history([line] * 10), *encoder.branch([template.ask(load_recipe(DEMO).labels.horizons[0])])]
+    assert few.tokens > 0.7 * len(prompt)
+    assert estimate_run(load_recipe(DEMO, [*named, "instructions.max_events=1500"])).tokens == 4096
+    by_bytes = byte_level_tokenizer(words=259)
+    by_bytes.save(str(folder / "tokenizer.json"))
+    longer = estimate_run(load_recipe(DEMO, [*named, "instructions.max_events=10"])).event_tokens
+    assert longer is not None
+    assert longer > few.event_tokens
 
 
 def test_a_plan_counts_auxiliary_samples_and_refuses_an_invalid_question() -> None:

@@ -15,17 +15,18 @@ from zigong.runs.launch import main
 from zigong.runs.steps import steps_of
 
 
-def without(recipe: Recipe, field: str) -> Recipe:
-    """The recipe with a field, such as ``base.tiny`` or ``refit``, not set."""
-    section, _, name = field.partition(".")
-    part = getattr(recipe, section).model_copy(update={name: None}) if name else None
-    return recipe.model_copy(update={section: part})
+def without(recipe: Recipe, fields: tuple[str, ...]) -> Recipe:
+    """The recipe with fields, such as ``base.tiny`` or ``refit``, not set."""
+    for field in fields:
+        section, _, name = field.partition(".")
+        part = getattr(recipe, section).model_copy(update={name: None}) if name else None
+        recipe = recipe.model_copy(update={section: part})
+    return recipe
 
 
 @pytest.mark.parametrize("step", [step for step in STEPS if step.only_with], ids=lambda step: step.name)
 def test_a_step_is_skipped_exactly_if_its_recipe_field_is_not_set(step: Step) -> None:
     recipe = load_recipe(TINY, ["refit={}", "instructions.quantiles=8"])
-    assert step.only_with is not None
     assert steps_of(recipe) == STEPS
     assert steps_of(without(recipe, step.only_with)) == tuple(other for other in STEPS if other != step)
 

@@ -34,21 +34,29 @@ class Setting:
         train_agent(self.base, self.samples, settings, seed=1, torch_threads=1, folder=folder / "agent", data={})
         self.manifest = read_checkpoints(folder / "agent")
         self.agent = open_agent(self.base, self.manifest, torch_threads=1)
+        end = 2 if count_eos else None
         folders = [self.manifest.folder / item.adapter for item in self.manifest.checkpoints]
-        self.sample_gradients = [naive_gradients(self.base, one, self.samples, count_eos) for one in folders]
-        self.target_gradients = [naive_gradients(self.base, one, self.targets, count_eos) for one in folders]
+        self.sample_gradients = [naive_gradients(self.base, one, self.samples, end) for one in folders]
+        self.target_gradients = [naive_gradients(self.base, one, self.targets, end) for one in folders]
         self.adam_factors = [adam_factors(self.base, one) for one in folders]
 
 
-def naive_gradients(base: Path, adapter: Path, samples: Samples, count_eos: bool = False) -> list[Tensor]:
-    """[N] flat gradients with respect to A and B of every layer, in the order of the model's parameters."""
+def naive_gradients(base: Path, adapter: Path, samples: Samples, end: int | None = None) -> list[Tensor]:
+    """[N] flat gradients with respect to A and B of every layer, in the order of the model's parameters.
+
+    Args:
+        base: folder of the base model.
+        adapter: folder of the adapter.
+        samples: N samples.
+        end: end token that bears loss after each answer; None: none does.
+    """
     plain = AutoModelForCausalLM.from_pretrained(base)
     model = PeftModel.from_pretrained(plain, adapter, is_trainable=True)
     model.double().eval()
     weights = [weight for name, weight in model.named_parameters() if "lora_" in name]
     rows = []
     for prompt, answer in zip(samples.input_ids, samples.completion_ids, strict=True):
-        ids = torch.tensor([*prompt, *answer, *([2] if count_eos else [])]).long()
+        ids = torch.tensor([*prompt, *answer, *([] if end is None else [end])]).long()
         logits = model(input_ids=ids[None]).logits[0, len(prompt) - 1 : -1]
         loss = cross_entropy(logits, ids[len(prompt) :])
         rows.append(torch.cat([part.flatten() for part in torch.autograd.grad(loss, weights)]))

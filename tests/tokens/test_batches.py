@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -19,9 +21,19 @@ def _trees(users: tuple[Samples, ...]) -> list[TokenTree]:
     return [token_tree(samples, splits=["train"] * len(samples)) for samples in users]
 
 
-@pytest.mark.parametrize("kind", ["mistral", "llama", "qwen2"])
-def test_branch_losses_equal_the_losses_of_separate_samples(kind: str) -> None:
-    model, pairs = make_decoder(kind, dtype=torch.float32)
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("mistral", {}),
+        ("llama", {}),
+        ("qwen2", {}),
+        ("mistral", {"sliding_window": 5}),
+        ("qwen2", {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}),
+        ("qwen2", {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 0}),
+    ],
+)
+def test_branch_losses_equal_the_losses_of_separate_samples(kind: str, changes: dict[str, Any]) -> None:
+    model, pairs = make_decoder(kind, dtype=torch.float32, **changes)
     expected = torch.cat([one_by_one(model, pairs, samples)[0] for samples in USERS])
     found = branch_losses(model, tree_batch(_trees(USERS)))
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)

@@ -77,16 +77,16 @@ def test_labels_are_the_completion_tokens_and_are_predicted_one_position_earlier
 @pytest.mark.parametrize("given_ids", [[7], [7, 2]])
 def test_the_end_token_is_in_the_loss_exactly_when_it_counts(given_ids: list[int]) -> None:
     completion = np.array(given_ids, np.int32)
-    assert answer_ids(completion, eos_id=2, count_eos=False).tolist() == [7]
-    assert answer_ids(completion, eos_id=2, count_eos=True).tolist() == [7, 2]
+    assert answer_ids(completion, ends=(2,), count_eos=False).tolist() == [7]
+    assert answer_ids(completion, ends=(2,), count_eos=True).tolist() == [7, 2]
 
 
 def test_an_overlong_sample_is_rejected_by_name_and_never_truncated() -> None:
     samples = make_samples(6)
     sizes = [len(p) + len(c) for p, c in zip(samples.input_ids, samples.completion_ids, strict=True)]
     longest = samples.sample_id[int(np.argmax(sizes))]
-    assert len(trainable(samples, eos_id=2, count_eos=False, context_length=max(sizes))) == 6
+    assert len(trainable(samples, ends=(2,), count_eos=False, context_length=max(sizes))) == 6
     with pytest.raises(DataError, match=longest):
-        trainable(samples, eos_id=2, count_eos=False, context_length=max(sizes) - 1)
+        trainable(samples, ends=(2,), count_eos=False, context_length=max(sizes) - 1)
     with pytest.raises(DataError, match="context_length"):
-        trainable(samples, eos_id=2, count_eos=True, context_length=max(sizes))
+        trainable(samples, ends=(2,), count_eos=True, context_length=max(sizes))

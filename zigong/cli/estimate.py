@@ -1,6 +1,7 @@
 """The estimate of ``zigong plan``: samples x checkpoints x tokens, memory and time, before anything runs.
 
 The counts are upper bounds from the recipe: every client is observed at every date, with a history of ``max_events``.
+Event lines of a pretrained base are drawn and encoded by its own tokenizer.
 The times are those of these bounds, so real runs are shorter where histories are. The rate on a CPU is that of the
 demo's and the credit_record run on 2 cores (docs/results.md), the one on a GPU is assumed.
 """
@@ -14,6 +15,8 @@ from pathlib import Path
 
 from rich.table import Table
 
+from zigong.cli.sampled_tokens import SampledTokens, sampled_tokens
+from zigong.errors import ConfigError
 from zigong.instructions.render import asked_line
 from zigong.instructions.tasks import Tasks, load_tasks
 from zigong.recipe import Recipe, TinyBase
@@ -35,6 +38,8 @@ class Estimate:
     Attributes:
         samples: upper bound of train samples; None when it depends on the data.
         tokens: upper bound for one sample, question and answer included.
+        event_tokens: mean tokens of a drawn event line by the tokenizer of a pretrained base; None: it is not here, or
+            the base is tiny, whose tokens are words.
         parameters: upper bound; None if the base is neither here nor has its size in the recipe.
         memory_gib: weights, adapter, optimiser state and activations of one batch of the longest samples.
         seconds: by stage, on ``device``, for these bounds.
@@ -43,6 +48,7 @@ class Estimate:
     samples: int | None
     checkpoints: int
     tokens: int
+    event_tokens: float | None
     parameters: int | None
     memory_gib: float
     seconds: dict[str, float]
@@ -55,6 +61,8 @@ class Estimate:
         table.add_column("value", justify="right")
         samples = "by data" if self.samples is None else f"{self.samples:,}"
         table.add_row("train samples x checkpoints x tokens", f"{samples} x {self.checkpoints} x {self.tokens}")
+        if self.event_tokens is not None:
+            table.add_row("tokens of an event line with every field", f"{self.event_tokens:.1f}")
         table.add_row("model parameters", "set base.parameters" if self.parameters is None else f"{self.parameters:,}")
         table.add_row("memory of model and batch", f"{self.memory_gib:.1f} GiB")
         for stage, seconds in self.seconds.items():
@@ -68,7 +76,8 @@ def estimate_run(recipe: Recipe) -> Estimate:
     questions = len(recipe.labels.horizons) + sum(share for _, share in load_tasks(recipe.instructions).auxiliary)
     samples = None if sequences is None else math.ceil(sequences * questions)
     assumed = samples or math.ceil(1_000_000 * questions)
-    tokens, parameters = most_tokens(recipe), _parameters(recipe)
+    sampled = _sampled(recipe)
+    tokens, parameters = most_tokens(recipe, sampled), _parameters(recipe)
     large = (parameters or 0) >= LARGE_MODEL
     rate = FLOP_PER_GPU_SECOND if large else FLOP_PER_CPU_SECOND
     of_sample = PASS_FLOP * tokens * _multiplied_weights(recipe, parameters or 0) / rate
@@ -83,6 +92,7 @@ def estimate_run(recipe: Recipe) -> Estimate:
         samples=samples,
         checkpoints=recipe.agent.checkpoints,
         tokens=tokens,
+        event_tokens=None if sampled is None else sampled.event,
         parameters=parameters,
         memory_gib=_memory_gib(recipe, parameters or 0, tokens, large=large),
         seconds={stage: START_SECONDS + of_sample * count for stage, count in passes.items()},
@@ -90,14 +100,36 @@ def estimate_run(recipe: Recipe) -> Estimate:
     )
 
 
-def most_tokens(recipe: Recipe) -> int:
+def most_tokens(recipe: Recipe, sampled: SampledTokens | None) -> int:
     """Upper bound of the tokens of one sample.
 
     Prompts are folded to fit ``context_length``. The tokenizer of a tiny base has one token per word, so the words of
-    the longest lines are a bound, too.
+    the longest lines are a bound, too; for a pretrained one, ``sampled`` tells what ``max_events`` lines take.
     """
     context = min(recipe.agent.context_length, recipe.finetune.context_length)
+    if sampled is not None:
+        return min(context, sampled.of_prompt(recipe.instructions.max_events))
     return min(context, _most_words(recipe, load_tasks(recipe.instructions))) if recipe.base.tiny else context
+
+
+def _sampled(recipe: Recipe) -> SampledTokens | None:
+    """Sampled tokens of a pretrained base; None if the recipe has none or its tokenizer is not on this machine."""
+    folder = _base_folder(recipe)
+    return sampled_tokens(recipe, folder) if folder is not None and (folder / "tokenizer.json").is_file() else None
+
+
+def _base_folder(recipe: Recipe) -> Path | None:
+    """The folder of a pretrained base, or of its GGUF file; None if there is none on this machine."""
+    if recipe.base.tiny is not None:
+        return None
+    from zigong.training.pretrained import gguf_file, located
+
+    if recipe.base.gguf is not None:
+        return gguf_file(recipe.base).parent
+    try:
+        return located(recipe.base)
+    except ConfigError:
+        return None
 
 
 def _most_words(recipe: Recipe, tasks: Tasks) -> int:
@@ -126,8 +158,12 @@ def _parameters(recipe: Recipe) -> int | None:
         return tiny_parameters(recipe.base.tiny, VOCABULARY)
     if recipe.base.parameters is not None:
         return recipe.base.parameters
-    files = sorted(Path(str(recipe.base.path)).expanduser().glob("*.safetensors"))
-    return sum(_weights_in(file) for file in files) or None
+    folder = _base_folder(recipe)
+    if folder is None or recipe.base.gguf is not None:
+        return None
+    from zigong.training.pretrained import weight_files
+
+    return sum(_weights_in(file) for file in weight_files(folder))
 
 
 def _weights_in(file: Path) -> int:

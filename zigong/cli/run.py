@@ -42,6 +42,8 @@ def run_recipe(
     """Run a recipe from raw behaviour to a released Behavior Card, or resume one with --run-id."""
     with named_errors():
         loaded = load_recipe(recipe, overrides or [])
+        if loaded.base.tiny is None:
+            _require_base(loaded)
         opened = _opened(loaded, run_id, from_step=from_step, like=like)
         say(f"[bold]{loaded.name}[/]  run [cyan]{opened.run_id}[/]  recipe digest {loaded.digest()[:12]}")
         again = shlex.join(["zigong", "run", str(recipe), *_sets(overrides), "--run-id", opened.run_id])
@@ -54,6 +56,13 @@ def run_recipe(
         say(f"report   {page}\nmetrics  {opened.folder / 'metrics.json'}")
         if last is not None and last.code:
             raise typer.Exit(last.code)
+
+
+def _require_base(recipe: Recipe) -> None:
+    """Checks the base that a recipe names; its library takes seconds to import, which other recipes need not wait."""
+    from zigong.training.pretrained import require_usable
+
+    require_usable(recipe)
 
 
 def _opened(recipe: Recipe, run_id: str | None, *, from_step: str | None, like: str | None) -> Run:
@@ -83,9 +92,26 @@ def plan_recipe(recipe: RecipeFile, overrides: Overrides = None) -> None:
         for step in steps_of(loaded):
             table.add_row(step.name, step.engine, ", ".join(step.reads), ", ".join(step.writes))
         CONSOLE.print(table)
+        if loaded.base.tiny is None:
+            _require_base_if_here(loaded)
         CONSOLE.print(estimate_run(loaded).as_table())
         if loaded.source.path is not None and not Path(loaded.source.path).expanduser().is_dir():
             say(f"[yellow]source.path {escape(loaded.source.path)} is not a folder on this machine[/]")
+
+
+def _require_base_if_here(recipe: Recipe) -> None:
+    """The same where the base is on this machine; a plan may be made elsewhere."""
+    from zigong.training.pretrained import gguf_file, located
+
+    try:
+        here = gguf_file(recipe.base) if recipe.base.gguf is not None else located(recipe.base)
+    except ConfigError as absent:
+        say(f"[yellow]{escape(absent.message)}[/]")
+        return
+    if here.exists():
+        _require_base(recipe)
+    else:
+        say(f"[yellow]base.gguf {escape(str(here))} is not a file on this machine[/]")
 
 
 def compile_recipe(

@@ -19,6 +19,7 @@ from zigong.evaluation.trees import score_trees
 from zigong.tokens.losses import hidden_states, label_outputs
 from zigong.tokens.samples import Indices, TokenIds, labelled_batch, token_budget_batches
 from zigong.training.adapters import load_merged
+from zigong.training.devices import device_here
 
 ANSWERS = pa.schema([("sample_id", pa.string()), ("p_bad", pa.float64()), ("answer", pa.int32()), ("miss", pa.bool_())])
 STATE = "state"
@@ -42,7 +43,7 @@ def answer_samples(
         ConfigError: a file is missing or pickled, or the choices are not usable.
         DataError: the adapter does not have the digest ``digest``, or a prompt is empty.
     """
-    model = load_merged(base_folder, adapter_folder, digest=digest)
+    model = load_merged(base_folder, adapter_folder, digest=digest).to(device_here())
     torch.set_num_threads(torch_threads)
     return answer_prompts(model, sample_ids, input_ids, choice_ids, batch_tokens=batch_tokens, owners=owners)
 
@@ -149,10 +150,10 @@ def _choice_scores(
     for stem, indices in stems.items():
         states, logits = _outputs_after(model, prompts, stem)
         logs = logits.double().log_softmax(-1)
-        path = logs[:, torch.arange(len(stem)), list(stem)].sum(1)
+        path = logs[:, list(range(len(stem))), list(stem)].sum(1)
         for index in indices:
-            scores[:, index] = (path + logs[:, len(stem), choices[index][-1]]).numpy()
-        greedy = logits[:, 0].argmax(-1).numpy()
+            scores[:, index] = (path + logs[:, len(stem), choices[index][-1]]).cpu().numpy()
+        greedy = logits[:, 0].argmax(-1).cpu().numpy()
     return scores, greedy, states
 
 
@@ -160,6 +161,6 @@ def _outputs_after(model: PreTrainedModel, prompts: list[TokenIds], stem: tuple[
     """States [N, H] after each prompt; logits [N, len(stem) + 1, V] there and after each token of the stem."""
     # The last label is a placeholder: only the logits at its position, after the complete stem, are read.
     labels = np.array([*stem, 0], dtype=np.int32)
-    batch = labelled_batch(prompts, [labels] * len(prompts))
+    batch = labelled_batch(prompts, [labels] * len(prompts)).to(model.device)
     hidden, logits = label_outputs(model, batch, hidden_states(model, batch))
     return hidden[:: len(labels)], logits.view(len(prompts), len(labels), -1)

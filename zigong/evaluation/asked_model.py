@@ -20,7 +20,9 @@ from zigong.instructions.encode import LineEncoder
 from zigong.instructions.prompt_spec import PromptSpec
 from zigong.recipe import Horizon, Unit
 from zigong.training.adapters import load_merged
-from zigong.training.file_digests import TOKENIZER, FileDigests, adapter_digests, base_digests
+from zigong.training.devices import device_here
+from zigong.training.file_digests import FileDigests, adapter_digests, base_digests
+from zigong.training.pretrained import TOKENIZER
 
 MOST_GENERATED = 8  # tokens of an answer in free text
 
@@ -130,7 +132,7 @@ class OpenedModel:
         asked.adapter.verify(folders.adapter)
         self.asked = asked
         self.encoder = LineEncoder.of(folders.base)
-        self._model = load_merged(folders.base, folders.adapter)
+        self._model = load_merged(folders.base, folders.adapter).to(device_here())
 
     def answers(
         self,

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from zigong.console import followed
+from zigong.console import Advance, followed
 from zigong.dataset.samples import SampleSource, of_task
 from zigong.evaluation.ensemble import ensemble_teacher
 from zigong.fanout.train import run_on_ray
+from zigong.files.atomic import promoted_file
 from zigong.instructions.tasks import main_task
 from zigong.recipe import FinalTraining, Recipe
 from zigong.runs.job import Job
 from zigong.tokens.samples import Samples
 from zigong.training import trainer
 from zigong.training.adapters import AdapterManifest
+from zigong.training.snapshots import Snapshots
 from zigong.training.teacher import Teacher
 from zigong.training.tower import TowerTraining
+
+_TAUGHT = "p_bad_of_teacher"
 
 Chosen = Callable[[], tuple[pa.Table, dict[str, Any]]]
 
@@ -63,21 +69,17 @@ def train_on_ray(
         ``digest`` of the adapter, ``samples``, ``final_loss``, ``tokens_per_second``, the facts, and those of the
         ensemble.
     """
-    recipe, source = job.recipe.model_copy(update={"finetune": settings}), job.sample_source()
+    recipe = job.recipe.model_copy(update={"finetune": settings})
     with followed(job.scratch / "progress.json", f"{name} (steps)") as report:
+        prepared = _Prepared(
+            recipe=recipe, base=base, source=job.sample_source(), teacher=teacher, measured=tuple(measured),
+            file=job.scratch / f"{name}.arrow", report=report,
+        )  # fmt: skip
 
-        def work() -> dict[str, Any]:
-            members, facts = chosen()
-            taught_by = teacher
-            if teacher is not None and settings.distil.ensemble is not None:
-                held_out = of_task(source.members(measured), main_task(recipe)) if measured else None
-                asked = None if held_out is None else source.with_prompts(held_out)
-                found = ensemble_teacher(base, recipe, members, teacher, held_out=asked, advance=report)
-                taught_by = found.teacher
-                facts |= {f"ensemble.{name}": value for name, value in found.figures.items()}
-            samples = Samples.from_arrow(members)
+        def trained(facts: dict[str, Any]) -> dict[str, Any]:
+            samples, taught_by = prepared.read()
 
-            def trained(place: Path, tower: TowerTraining | None) -> AdapterManifest:
+            def one(place: Path, tower: TowerTraining | None) -> AdapterManifest:
                 return trainer.train_adapter(
                     base,
                     samples,
@@ -88,11 +90,12 @@ def train_on_ray(
                     teacher=taught_by,
                     joint=tower,
                     progress=lambda step, steps, loss: report(step, steps, f"loss {loss:.3f}"),
+                    snapshots=Snapshots.of(job.scratch / "snapshots" / place.name, recipe.engine),
                 )
 
-            manifest = trained(folder, joint)
+            manifest = one(folder, joint)
             if beside is not None:
-                of_joint = trained(*beside)
+                of_joint = one(*beside)
                 facts |= {"joint.digest": of_joint.adapter_digest, "joint.final_loss": of_joint.final_loss}
             return {
                 "digest": manifest.adapter_digest,
@@ -102,4 +105,48 @@ def train_on_ray(
                 **facts,
             }
 
-        return run_on_ray(work, engine=recipe.engine, name=name, storage=job.scratch / "ray")
+        ray = partial(run_on_ray, engine=recipe.engine, storage=job.scratch / "ray")
+        if recipe.engine.training_workers == 1:
+            return ray(lambda: trained(prepared.write(chosen)), name=name)
+        facts = ray(lambda: prepared.write(chosen), name=f"{name} samples", alone=True)
+        return ray(lambda: trained(facts), name=name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Prepared:
+    """The samples of a training, which one worker chooses and all read."""
+
+    recipe: Recipe
+    base: Path
+    source: SampleSource
+    teacher: Teacher | None
+    measured: tuple[str, ...]
+    file: Path
+    report: Advance
+
+    def write(self, chosen: Chosen) -> dict[str, Any]:
+        """Writes the samples and the teacher's answers to them, and returns the facts about them."""
+        members, facts = chosen()
+        teacher = self.teacher
+        if teacher is not None and self.recipe.finetune.distil.ensemble is not None:
+            held_out = of_task(self.source.members(self.measured), main_task(self.recipe)) if self.measured else None
+            asked = None if held_out is None else self.source.with_prompts(held_out)
+            found = ensemble_teacher(self.base, self.recipe, members, teacher, held_out=asked, advance=self.report)
+            teacher = found.teacher
+            facts |= {f"ensemble.{name}": value for name, value in found.figures.items()}
+        answers = {} if teacher is None else teacher.p_bad
+        taught = pa.array([answers.get(key) for key in members["sample_id"].to_pylist()], pa.float64())
+        with promoted_file(self.file) as partial_file, pa.OSFile(str(partial_file), "wb") as sink:
+            table = members.append_column(_TAUGHT, taught)
+            with pa.ipc.new_file(sink, table.schema) as writer:
+                writer.write_table(table)
+        return facts
+
+    def read(self) -> tuple[Samples, Teacher | None]:
+        """The samples, and the teacher of them."""
+        with pa.memory_map(str(self.file)) as source:
+            table = pa.ipc.open_file(source).read_all()
+            samples = Samples.from_arrow(table)
+            taught = zip(table["sample_id"].to_pylist(), table[_TAUGHT].to_pylist(), strict=True)
+            answers = {key: value for key, value in taught if value is not None}
+        return samples, None if self.teacher is None else replace(self.teacher, p_bad=answers)

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
 from zigong.tokens.samples import TokenIds, token_budget_batches
+from zigong.training.pretrained import end_ids
 
 
 @torch.inference_mode()
@@ -30,7 +31,7 @@ def generated_texts(
         most_tokens: largest number of generated tokens.
         batch_tokens: padded tokens of one batch.
     """
-    end = model.config.eos_token_id
+    ends = end_ids(model.config)
     pad = 0 if model.config.pad_token_id is None else model.config.pad_token_id
     texts = [""] * len(prompts)
     for batch in token_budget_batches([len(prompt) + most_tokens for prompt in prompts], batch_tokens):
@@ -40,15 +41,15 @@ def generated_texts(
             ids[row, width - len(prompts[index]) :] = prompts[index]
             mask[row, width - len(prompts[index]) :] = 1
         found = model.generate(
-            torch.from_numpy(ids).long(),
-            attention_mask=torch.from_numpy(mask),
+            torch.from_numpy(ids).long().to(model.device),
+            attention_mask=torch.from_numpy(mask).to(model.device),
             max_new_tokens=most_tokens,
             do_sample=False,
-            eos_token_id=end,
+            eos_token_id=list(ends) or None,
             pad_token_id=pad,
         )
         for index, tokens in zip(batch, found[:, width:].tolist(), strict=True):
-            texts[index] = tokenizer.decode(_before_end(tokens, end), skip_special_tokens=True)
+            texts[index] = tokenizer.decode(_before_end(tokens, ends), skip_special_tokens=True)
     return texts
 
 
@@ -58,6 +59,5 @@ def parsed_choice(text: str, choices: Sequence[str]) -> int | None:
     return next((index for index, choice in enumerate(choices) if choice.lower() in lowered), None)
 
 
-def _before_end(tokens: list[int], end: int | list[int] | None) -> list[int]:
-    ends = set(end) if isinstance(end, list) else {end}
+def _before_end(tokens: list[int], ends: Sequence[int]) -> list[int]:
     return next((tokens[:place] for place, token in enumerate(tokens) if token in ends), tokens)

@@ -37,4 +37,4 @@ class Scored:
     def put(self, indices: Indices, scores: NDArray[np.float64], greedy: Indices, states: Tensor) -> None:
         """Fills in the prompts at ``indices``: scores [n, C], greedy [n], states [n, H]."""
         self.scores[indices], self.greedy[indices] = scores, greedy
-        self.states[indices] = states[:, : self.states.shape[1]].float().numpy()
+        self.states[indices] = states[:, : self.states.shape[1]].float().cpu().numpy()

@@ -38,10 +38,10 @@ def score_trees(
     trees = [_tree_of_choices(prompts, members, answers) for members in families(owners, prompts)]
     for batch in token_budget_batches([len(tree) for _, tree in trees], batch_tokens):
         members = np.concatenate([trees[index][0] for index in batch])
-        found = tree_batch([trees[index][1] for index in batch])
+        found = tree_batch([trees[index][1] for index in batch]).to(model.device)
         likelihoods, first, states = _likelihoods(model, found)
-        scores = likelihoods.view(len(members), len(answers)).numpy()
-        scored.put(members, scores, first[:: len(answers)].numpy(), states[:: len(answers)])
+        scores = likelihoods.view(len(members), len(answers)).cpu().numpy()
+        scored.put(members, scores, first[:: len(answers)].cpu().numpy(), states[:: len(answers)])
 
 
 def _tree_of_choices(prompts: Sequence[TokenIds], members: Indices, answers: Sequence[TokenIds]) -> Tree:
@@ -55,7 +55,7 @@ def _likelihoods(model: PreTrainedModel, batch: TreeBatch) -> tuple[Tensor, Tens
     """Summed log-likelihood of each sample's answer, greedy token and state [H] after its prompt: [samples] each."""
     hidden, logits = branch_outputs(model, batch, tree_states(model, batch))
     logs = logits.double().log_softmax(-1)
-    of_labels = logs[torch.arange(len(logs)), batch.label_targets]
+    of_labels = logs.gather(1, batch.label_targets[:, None])[:, 0]
     totals = of_labels.new_zeros(batch.samples).index_add(0, batch.label_samples, of_labels)
-    firsts = torch.searchsorted(batch.label_samples, torch.arange(batch.samples))
+    firsts = torch.searchsorted(batch.label_samples, torch.arange(batch.samples, device=logs.device))
     return totals, logits[firsts].argmax(-1), hidden[firsts]

@@ -82,7 +82,7 @@ def branch_products(
         weights = layer_weights(opened, [vectors[index] for index in needed])
         for batch in tree_batches(group, batch_tokens):
             members = np.concatenate([part for part, _ in batch])
-            blocks = tree_blocks([tree for _, tree in batch])
+            blocks = tree_blocks([tree for _, tree in batch], window=opened.window)
             values, derivatives = branch_derivatives(opened, weights, blocks, vectors=len(needed))
             losses[members] = values.numpy()
             along = derivatives.numpy()

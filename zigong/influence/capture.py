@@ -23,6 +23,7 @@ from zigong.training.adapters import CONFIG, load_adapted
 from zigong.training.base import base_digest
 from zigong.training.checkpoints import CheckpointManifest
 from zigong.training.folders import read_json
+from zigong.training.pretrained import end_ids
 
 Precision = Literal["fp32", "bf16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -61,9 +62,9 @@ class OpenAgent:
         return open_forward_mode(self.model, [(pair.a, pair.b) for pair in self.pairs])
 
     @property
-    def eos_id(self) -> int:
-        """Id of the end token."""
-        return int(self.model.config.eos_token_id)
+    def ends(self) -> tuple[int, ...]:
+        """Ids of the end tokens; the one that training appends is first."""
+        return end_ids(self.model.config)
 
 
 def open_agent(

@@ -14,9 +14,10 @@ from transformers import PreTrainedModel
 from zigong.errors import ConfigError
 from zigong.influence.dual import DualLinear
 from zigong.influence.factorised import Matrices
+from zigong.tokens.windows import layer_windows
+from zigong.training.pretrained import ROTARY_TYPES
 
 ARCHITECTURES = ("mistral", "llama")
-ROTARY_TYPES = ("default", "linear", "llama3", "yarn")  # types whose angles do not depend on the length of the batch
 PROJECTIONS = {"self_attn": ("q_proj", "k_proj", "v_proj", "o_proj"), "mlp": ("gate_proj", "up_proj", "down_proj")}
 
 
@@ -74,6 +75,12 @@ class ForwardMode:
     model: PreTrainedModel
     layers: tuple[_Layer, ...]
 
+    @property
+    def window(self) -> int | None:
+        """The sliding window of all layers; None: a token attends to its complete path."""
+        (window,) = set(layer_windows(self.model.config))
+        return window
+
 
 def open_forward_mode(model: PreTrainedModel, pairs: Sequence[tuple[nn.Linear, nn.Linear]]) -> ForwardMode:
     """Checks that the pass supports the model, and folds norms, scales and the order of rotary halves into its weights.
@@ -100,8 +107,6 @@ def _require_supported_form(model: PreTrainedModel) -> None:
         raise _unsupported(f"the architecture {config.model_type}")
     if config.hidden_act != "silu":
         raise _unsupported(f"the activation {config.hidden_act}")
-    if getattr(config, "sliding_window", None) is not None:
-        raise _unsupported(f"a sliding window of {config.sliding_window}")
     if config.rope_parameters["rope_type"] not in ROTARY_TYPES:
         raise _unsupported(f"rotary positions of type {config.rope_parameters['rope_type']}")
     if model.dtype not in (torch.float32, torch.float64):

@@ -98,9 +98,7 @@ def score_samples(
         raise DataError(
             "target gradients belong to another agent or other settings", action="compute them with this recipe"
         )
-    known = trainable(
-        samples, eos_id=agent.eos_id, count_eos=manifest.count_eos, context_length=manifest.context_length
-    )
+    known = trainable(samples, ends=agent.ends, count_eos=manifest.count_eos, context_length=manifest.context_length)
     tests = [_tests_of(known, index, targets, agent, settings) for index in range(len(known))]
     parts, losses = np.zeros((len(known), len(agent.adapters))), np.full(len(known), np.nan)
     divided = partial(_batches, settings=settings, by_length_class=by_length_class)

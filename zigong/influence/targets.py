@@ -133,9 +133,7 @@ def target_gradients(
     if not len(targets):
         raise DataError("there are no target samples to score against", action="check the split: target is empty")
     manifest = agent.manifest
-    known = trainable(
-        targets, eos_id=agent.eos_id, count_eos=manifest.count_eos, context_length=manifest.context_length
-    )
+    known = trainable(targets, ends=agent.ends, count_eos=manifest.count_eos, context_length=manifest.context_length)
     zone = ZoneInfo(business_timezone)
     members = _grouped(known, settings)
     place = np.empty(len(known), dtype=np.int64)

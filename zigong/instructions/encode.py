@@ -29,11 +29,13 @@ class LineEncoder:
 
     Attributes:
         begin: ids at the beginning of every prompt.
+        spaced: whether the tokenizer puts a space before a text itself (Llama 2, Mistral).
     """
 
     def __init__(self, tokenizer: Tokenizer, digest: str = "") -> None:
         self.tokenizer = tokenizer
         self.begin: list[int] = tokenizer.encode("", add_special_tokens=True).ids
+        self.spaced = "▁" in "".join(tokenizer.encode("a", add_special_tokens=False).tokens[:1])
         self._line = lru_cache(maxsize=CACHED_LINES)(self._encode)
         self.digest = digest
 
@@ -47,7 +49,10 @@ class LineEncoder:
         file = Path(folder) / "tokenizer.json"
         if not file.is_file():
             raise ConfigError(f"{file} does not exist", action="give base.path a folder with a fast tokenizer")
-        return cls(Tokenizer.from_file(str(file)), file_digest(file))
+        tokenizer = Tokenizer.from_file(str(file))
+        tokenizer.no_truncation()  # some files hold the lengths of their training
+        tokenizer.no_padding()
+        return cls(tokenizer, file_digest(file))
 
     def line(self, line: str) -> tuple[int, ...]:
         """Ids of one history line with its newline."""
@@ -63,8 +68,8 @@ class LineEncoder:
         return [*(token for line in before for token in self._line(line + "\n")), *self._line(question)]
 
     def completion(self, answer: str) -> list[int]:
-        """Ids of an answer after the question."""
-        return list(self._line(" " + answer))
+        """Ids of an answer after the question, from which one space separates it."""
+        return list(self._line(answer if self.spaced else " " + answer))
 
     def knows(self, text: str) -> bool:
         """Whether a text encodes without the unknown token; byte-level tokenizers encode any text."""

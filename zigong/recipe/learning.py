@@ -14,6 +14,11 @@ Baseline = Literal[
 ]
 
 
+def _is_none(value: object) -> bool:
+    """For keys that a recipe's digest holds only where they are used."""
+    return value is None
+
+
 class TinyBase(Section):
     """A Mistral-architecture model trained in the run."""
 
@@ -29,18 +34,32 @@ class TinyBase(Section):
 
 
 class Base(Section):
-    """The base model: a local folder in Hugging Face format, or a tiny one trained here."""
+    """The base model: a pretrained one in Hugging Face format or in a GGUF file, or a tiny one trained here."""
 
-    path: str | None = Field(None, description="folder of a model in Hugging Face format; needs tiny: null")
-    tiny: TinyBase | None = Field(TinyBase(), description="a small model trained in the run; null with path")
+    path: str | None = Field(
+        None,
+        description="folder of a model in Hugging Face format, or the id of one in the local cache of the hub; needs "
+        "tiny: null. docs/models.md lists the families",
+    )
+    revision: str | None = Field(
+        None, description="branch, tag or commit of a path in the cache of the hub; null: main", exclude_if=_is_none
+    )
+    gguf: str | None = Field(
+        None,
+        description="GGUF file with the tokenizer.json of the model beside it, converted in the run; needs tiny: null",
+        exclude_if=_is_none,
+    )
+    tiny: TinyBase | None = Field(TinyBase(), description="a small model trained in the run; null with path or gguf")
     parameters: Positive | None = Field(
-        None, description="number of parameters of the model at path, for the estimate of zigong plan"
+        None, description="number of parameters of a pretrained model, for the estimate of zigong plan"
     )
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
-        if (self.path is None) == (self.tiny is None):
-            raise ValueError("set exactly one of path and tiny")
+        if sum(given is not None for given in (self.path, self.gguf, self.tiny)) != 1:
+            raise ValueError("set exactly one of path, gguf and tiny")
+        if self.revision is not None and self.path is None:
+            raise ValueError("revision belongs to path")
         return self
 
 

@@ -49,6 +49,18 @@ class Engine(Section):
     ray_actors: Positive | None = Field(None, description="actors of a step; default: one per GPU share or CPU group")
     ray_cpus_per_actor: Positive = Field(1, description="CPUs that an actor reserves")
     ray_gpus_per_actor: float = Field(0, ge=0, description="GPUs that an actor reserves; 0: actors compute on CPUs")
+    training_workers: Positive = Field(
+        1,
+        description="workers of a training; each takes a share of every step, with ray_cpus_per_actor and a GPU if "
+        "ray_gpus_per_actor is above 0",
+    )
+    training_min_workers: Positive | None = Field(
+        None, description="fewest workers with which a training begins, or goes on after a lost node; null: all"
+    )
+    training_max_failures: int = Field(
+        2, ge=0, description="how often a training goes on from its last snapshot after it has lost a worker"
+    )
+    training_snapshot_s: Positive = Field(600, description="seconds between two snapshots of a training")
     ray_worker_timeout_s: Positive = Field(
         7200, description="seconds that a worker may take to load a model or to compute one shard; then it is ended"
     )

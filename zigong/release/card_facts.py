@@ -31,7 +31,9 @@ def model_card_of(model: Model, decision: Decision, measured: ModelFigures, held
     return model_card(
         CardFacts(
             model_id=model.model_id,
-            base=recipe.base.path or f"tiny Mistral architecture, {figures.get('base.parameters', 0):,.0f} parameters",
+            base=recipe.base.path
+            or recipe.base.gguf
+            or f"tiny Mistral architecture, {figures.get('base.parameters', 0):,.0f} parameters",
             question=model.asked.question[0],
             dataset_id=model.dataset_id,
             data={

@@ -18,7 +18,7 @@ from zigong.recipe import Recipe
 from zigong.release.registry import Champion, ModelRegistry, champion
 from zigong.runs.handover import FittedNumbers, TrainedBase
 from zigong.runs.job import Job
-from zigong.training.file_digests import TOKENIZER
+from zigong.training.pretrained import TOKENIZER, require_usable
 
 
 def registry_of(recipe: Recipe) -> ModelRegistry:
@@ -98,13 +98,14 @@ def serving_base(job: Job) -> Path:
     The base trained in this run, or the base of the recipe, or, in a run that only scores, the base of the champion.
 
     Raises:
-        ConfigError: none of the three exists, or the trained base was changed later.
+        ConfigError: none of the three exists, the trained base was changed later, or that of the recipe is not usable.
         DataError: the champion's tokenizer differs from the registered one.
     """
     if job.find(TrainedBase) is not None:
         return job.take(TrainedBase).folder
-    if job.recipe.base.path is not None:
-        return Path(job.recipe.base.path).resolve()
+    named = require_usable(job.recipe)
+    if named is not None:
+        return named
     serving = champion(registry_of(job.recipe))
     if serving is None:
         raise ConfigError(

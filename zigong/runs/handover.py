@@ -61,7 +61,7 @@ class FittedNumbers(Artefact):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedBase(Artefact):
-    """The base model this run trained.
+    """The base model that this run trained, or converted from a GGUF file.
 
     Attributes:
         base_digest: SHA-256 over weights, model config and tokenizer file.

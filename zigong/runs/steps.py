@@ -10,4 +10,8 @@ from zigong.recipe import Recipe
 
 def steps_of(recipe: Recipe) -> tuple[Step, ...]:
     """The steps a recipe needs: no base is trained if it names one, no scoring without a score date."""
-    return tuple(step for step in STEPS if step.only_with is None or attrgetter(step.only_with)(recipe) is not None)
+    return tuple(
+        step
+        for step in STEPS
+        if not step.only_with or any(attrgetter(field)(recipe) is not None for field in step.only_with)
+    )

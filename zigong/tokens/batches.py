@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from zigong.tokens.losses import mean_answer_losses
 from zigong.tokens.next_events import next_tokens_of_trees
 from zigong.tokens.soft_answers import SoftAnswers
 from zigong.tokens.tree import TokenTree, path_mask
+from zigong.tokens.windows import windowed_masks
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,8 +26,8 @@ class TreeBatch:
     Attributes:
         input_ids: [B, T] int64.
         position_ids: [B, T] int64; they continue along each path.
-        attention_mask: [B, 1, T, T] bool, True where the token of a row attends to that of a column. A pad attends
-            only to itself.
+        attention_mask: [B, 1, T, T] bool, True where the token of a row attends to that of a column, before any sliding
+            window. A pad attends only to itself.
         label_trees: [M] tree of each label.
         label_tokens: [M] token within the tree whose hidden state predicts it.
         label_targets: [M] token ids.
@@ -41,6 +43,11 @@ class TreeBatch:
     label_targets: Tensor
     label_samples: Tensor
     samples: int
+
+    def to(self, device: torch.device) -> Self:
+        """The batch on another device."""
+        tensors = {name: value.to(device) for name, value in vars(self).items() if name != "samples"}
+        return type(self)(**tensors, samples=self.samples)
 
 
 def tree_batch(trees: Sequence[TokenTree]) -> TreeBatch:
@@ -72,10 +79,13 @@ def counted_samples(trees: Sequence[TokenTree]) -> np.ndarray[tuple[int], np.dty
 
 
 def tree_states(model: PreTrainedModel, batch: TreeBatch) -> Tensor:
-    """Last hidden states [B, T, H] of all tokens, for every model whose attention accepts a mask."""
+    """Last hidden states [B, T, H] of all tokens, for every model whose attention accepts a mask.
+
+    Sliding windows count the tokens of a path, as they do in a separate sample.
+    """
     backbone = model.base_model(
         input_ids=batch.input_ids,
-        attention_mask=batch.attention_mask,
+        attention_mask=windowed_masks(model.config, batch.attention_mask, batch.position_ids),
         position_ids=batch.position_ids,
         use_cache=False,
     )
@@ -122,10 +132,10 @@ def summed_tree_losses(
     next_event_weight: float,
 ) -> Tensor:
     """Equals :func:`zigong.tokens.losses.summed_losses` on the separate samples of the trees."""
-    batch = tree_batch(trees)
+    batch = tree_batch(trees).to(model.device)
     states = tree_states(model, batch)
     answers = _answer_losses(model, batch, states, soft, head).sum()
-    return answers + next_event_weight * next_tokens_of_trees(trees).summed_loss(model, states)
+    return answers + next_event_weight * next_tokens_of_trees(trees).to(model.device).summed_loss(model, states)
 
 
 def _answer_losses(

@@ -31,7 +31,7 @@ class TreeBlocks:
         slots_of_tokens: [T] slot of each token in the flattened blocks.
         trunk: L.
         branches: C.
-        trunk_bias: [L, L] 0 or -inf; causal, so no token of a trunk attends to the pads after it.
+        trunk_bias: [L, L] 0 or -inf; causal and within the window, so no token of a trunk attends to the pads after it.
         branch_bias: [B, C W, L + W] 0 or -inf: the trunk before the fork, then the branch's own path. A pad attends to
             the first column of its branch, so that no row is empty.
         label_tokens: [M] packed token whose hidden state predicts each label.
@@ -60,8 +60,13 @@ class TreeBlocks:
     samples: int
 
 
-def tree_blocks(trees: Sequence[TokenTree]) -> TreeBlocks:
-    """Arranges trees in blocks; trees with trunks and branches of similar sizes need little padding."""
+def tree_blocks(trees: Sequence[TokenTree], *, window: int | None = None) -> TreeBlocks:
+    """Arranges trees in blocks; trees with trunks and branches of similar sizes need little padding.
+
+    Args:
+        trees: one or more.
+        window: number of the nearest tokens of its path, itself included, that a token attends to; None: all.
+    """
     trunk = max(tree.trunk for tree in trees)
     branches = max(len(tree.forks) for tree in trees)
     width = max((int(tree.branch_sizes.max()) for tree in trees if len(tree.forks)), default=0)
@@ -71,7 +76,7 @@ def tree_blocks(trees: Sequence[TokenTree]) -> TreeBlocks:
     tokens_of_slots = np.zeros((len(trees), rows), dtype=np.int64)
     for row, (own, first) in enumerate(zip(slots, firsts, strict=False)):
         tokens_of_slots[row, own] = first + np.arange(len(own))
-    masks = [path_mask(tree) for tree in trees]
+    masks = [path_mask(tree, window) for tree in trees]
     branch_open = [_branch_open(tree, mask, trunk, branches, width) for tree, mask in zip(trees, masks, strict=True)]
     label_slots, label_places, label_open = _labels(trees, masks, slots, rows)
     return TreeBlocks(
@@ -81,7 +86,7 @@ def tree_blocks(trees: Sequence[TokenTree]) -> TreeBlocks:
         slots_of_tokens=torch.from_numpy(np.concatenate([own + row * rows for row, own in enumerate(slots)])),
         trunk=trunk,
         branches=branches,
-        trunk_bias=_bias(np.tri(trunk, dtype=bool)),
+        trunk_bias=_bias(_trunk_open(trunk, window)),
         branch_bias=_bias(np.stack(branch_open)),
         label_tokens=torch.from_numpy(
             np.concatenate([tree.label_tokens + first for tree, first in zip(trees, firsts, strict=False)])
@@ -100,6 +105,12 @@ def _slots(tree: TokenTree, trunk: int, width: int) -> np.ndarray[tuple[int], np
     sizes = tree.branch_sizes
     within = np.arange(len(tree) - tree.trunk) - np.repeat(tree.branch_starts - tree.trunk, sizes)
     return np.concatenate([np.arange(tree.trunk), trunk + np.repeat(np.arange(len(sizes)), sizes) * width + within])
+
+
+def _trunk_open(trunk: int, window: int | None) -> Mask:
+    """[L, L]."""
+    causal = np.tri(trunk, dtype=bool)
+    return causal if window is None else causal & ~np.tri(trunk, k=-window, dtype=bool)
 
 
 def _branch_open(tree: TokenTree, mask: Mask, trunk: int, branches: int, width: int) -> Mask:

@@ -76,9 +76,10 @@ def summed_losses(
     next_event_weight: float,
 ) -> Tensor:
     """Sum of :func:`sample_losses`, plus ``next_event_weight`` times the mean loss of each sample's prompt tokens."""
-    states = hidden_states(model, batch)
-    answers = _answer_losses(model, batch, states, soft, head).sum()
-    return answers + next_event_weight * next_tokens_of_batch(batch).summed_loss(model, states)
+    placed, next_tokens = batch.to(model.device), next_tokens_of_batch(batch).to(model.device)
+    states = hidden_states(model, placed)
+    answers = _answer_losses(model, placed, states, soft, head).sum()
+    return answers + next_event_weight * next_tokens.summed_loss(model, states)
 
 
 def _answer_losses(

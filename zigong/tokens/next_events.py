@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,10 @@ class NextTokens:
     positions: Tensor
     targets: Tensor
     weights: Tensor
+
+    def to(self, device: torch.device) -> Self:
+        """The same on another device."""
+        return type(self)(**{name: value.to(device) for name, value in vars(self).items()})
 
     def summed_loss(self, model: PreTrainedModel, hidden: Tensor) -> Tensor:
         """Sum over samples of the mean loss of their prompt tokens.

@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from zigong.errors import DataError
+from zigong.errors import ConfigError, DataError
 from zigong.files.digests import complete_groups
 
 TokenIds = npt.NDArray[np.int32]
@@ -208,20 +208,23 @@ def length_class_batches(lengths: npt.ArrayLike, budget: int, *, step: int = LEN
     return batches
 
 
-def answer_ids(completion: TokenIds, *, eos_id: int, count_eos: bool) -> TokenIds:
-    """The completion tokens that bear loss: with exactly one end token if it counts, else with none."""
-    bare = completion[:-1] if completion[-1] == eos_id else completion
-    return np.append(bare, np.int32(eos_id)) if count_eos else bare
+def answer_ids(completion: TokenIds, *, ends: Sequence[int], count_eos: bool) -> TokenIds:
+    """The completion tokens that bear loss: with exactly one end token, the first one, if it counts, else with none."""
+    bare = completion[:-1] if int(completion[-1]) in ends else completion
+    return np.append(bare, np.int32(ends[0])) if count_eos else bare
 
 
-def trainable(samples: Samples, *, eos_id: int, count_eos: bool, context_length: int) -> Samples:
+def trainable(samples: Samples, *, ends: Sequence[int], count_eos: bool, context_length: int) -> Samples:
     """The samples, with their completions reduced to the tokens that bear loss.
 
     Raises:
+        ConfigError: the end token counts, but the base has none.
         DataError: a sample is longer than ``context_length`` (samples are never truncated), or its completion is only
             the end token and that does not count.
     """
-    answers = tuple(answer_ids(ids, eos_id=eos_id, count_eos=count_eos) for ids in samples.completion_ids)
+    if count_eos and not ends:
+        raise ConfigError("count_eos is true, but the base has no end token", action="set count_eos: false")
+    answers = tuple(answer_ids(ids, ends=ends, count_eos=count_eos) for ids in samples.completion_ids)
     for key, prompt, answer in zip(samples.sample_id, samples.input_ids, answers, strict=True):
         if len(prompt) + len(answer) > context_length:
             raise DataError(

@@ -185,14 +185,19 @@ def _block_order(chains: _Chains) -> Indices:
     return np.lexsort((np.arange(len(head)), head, fork, ~on_trunk))
 
 
-def path_mask(tree: TokenTree) -> Mask:
-    """[T, T]: whether the token of a row attends to that of a column: to itself and to its ancestors."""
+def path_mask(tree: TokenTree, window: int | None = None) -> Mask:
+    """[T, T]: whether the token of a row attends to that of a column: to itself and to its ancestors.
+
+    Args:
+        tree: T tokens.
+        window: number of the nearest ones, itself included, that it attends to; None: all.
+    """
     mask = np.zeros((len(tree), len(tree)), dtype=bool)
     for token, parent in enumerate(tree.parents):
         if parent >= 0:
             mask[token] = mask[parent]
         mask[token, token] = True
-    return mask
+    return mask if window is None else mask & (tree.positions[:, None] - tree.positions < window)
 
 
 def user_trees(samples: Samples, *, splits: Sequence[str]) -> list[Tree]:

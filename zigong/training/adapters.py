@@ -119,7 +119,7 @@ def save_neutral_adapter(source: Path, folder: Path) -> None:
 def adapter_weights(adapted: PeftModel) -> dict[str, Tensor]:
     """A copy of the adapter's weights under PEFT's names."""
     state = get_peft_model_state_dict(adapted, save_embedding_layers=False)
-    return {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
+    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
 
 
 def trained_weights(adapted: PeftModel) -> dict[str, nn.Parameter]:

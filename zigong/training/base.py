@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
+    GenerationConfig,
     MistralConfig,
     MistralForCausalLM,
     PreTrainedModel,
@@ -27,8 +28,9 @@ from zigong.recipe import TinyBase
 from zigong.tokens.losses import token_losses
 from zigong.tokens.samples import Indices, TokenIds, labelled_batch, token_budget_batches
 from zigong.training.answer_rows import separate_answer_rows
-from zigong.training.folders import refuse_pickles
+from zigong.training.devices import device_here
 from zigong.training.optimise import OptimiserStep, Progress, learning_rate, shuffled_batches, take_steps
+from zigong.training.pretrained import open_config, weight_files
 from zigong.training.tokenizer import tokenizer_digest
 
 MANIFEST = "manifest.json"
@@ -81,10 +83,7 @@ def base_digest(folder: Path) -> str:
     Raises:
         ConfigError: there are no safetensors weights, or there are pickled ones.
     """
-    refuse_pickles(folder)
-    weights = {file.name: file for file in folder.glob("*.safetensors")}
-    if not weights:
-        raise ConfigError(f"{folder} holds no *.safetensors weights", action="give base.path a Hugging Face folder")
+    weights = {file.name: file for file in weight_files(folder)}
     return files_digest({**weights, **{name: folder / name for name in ("config.json", "tokenizer.json")}})
 
 
@@ -125,7 +124,7 @@ def train_base(
     torch.set_num_threads(torch_threads)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = MistralForCausalLM(tiny_config(tiny, tokenizer))
+        model = MistralForCausalLM(tiny_config(tiny, tokenizer)).to(device_here())
     losses = _pretrain(model, pieces, tiny, seed=seed, progress=progress)
     model.eval()
     separate_answer_rows(model, answers, _state_before_answers(model, pieces, answers), seed=seed)
@@ -191,26 +190,26 @@ def _pretrain(
         OptimiserStep(
             batches=(batch,),
             rate=learning_rate(step, total, peak=tiny.learning_rate, warmup=int(total * WARMUP_SHARE)),
+            total=int(labels[batch].sum()),
         )
         for step, batch in enumerate(batches)
     ]
     losses: list[tuple[int, float]] = []
 
     def report(loss: float) -> None:
-        losses.append((int(labels[batches[len(losses)]].sum()), loss))
+        losses.append((steps[len(losses)].total, loss))
         if progress is not None:
             progress(len(losses), total, loss)
 
     def summed_loss(batch: Indices) -> Tensor:
         firsts, rests = [pieces[i][:1] for i in batch], [pieces[i][1:] for i in batch]
-        return token_losses(model, labelled_batch(firsts, rests)).sum()
+        return token_losses(model, labelled_batch(firsts, rests).to(model.device)).sum()
 
     model.train()
     take_steps(
         steps,
         optimizer=torch.optim.AdamW(model.parameters(), lr=tiny.learning_rate, weight_decay=0.01),
         summed_loss=summed_loss,
-        weight=lambda batch: int(labels[batch].sum()),
         clip=GRADIENT_NORM,
         report=report,
     )
@@ -225,9 +224,9 @@ def _state_before_answers(
     choices = [token for group in answers for token in group]
     answered = [piece for piece in pieces if piece[-1] in choices] or pieces
     lengths = np.array([len(piece) - 1 for piece in answered[:MAX_ANSWER_STATES]])
-    total = torch.zeros(model.config.hidden_size)
+    total = torch.zeros(model.config.hidden_size, device=model.device)
     for batch in token_budget_batches(lengths, STATE_BATCH_TOKENS):
-        inputs = labelled_batch([answered[i][:-1] for i in batch], [answered[i][-1:] for i in batch])
+        inputs = labelled_batch([answered[i][:-1] for i in batch], [answered[i][-1:] for i in batch]).to(model.device)
         hidden = model.base_model(inputs.input_ids, attention_mask=inputs.attention_mask).last_hidden_state
         total += hidden[inputs.label_rows, inputs.label_positions].sum(0)
     return total / len(lengths)
@@ -257,18 +256,18 @@ def load_model(folder: Path) -> PreTrainedModel:
     """Loads a base model in fp32 for evaluation; only safetensors, never remote code.
 
     Raises:
-        ConfigError: the folder has no safetensors weights, or has pickled ones.
+        ConfigError: the folder has no safetensors weights, or has pickled ones, or its family is not supported.
     """
-    refuse_pickles(folder)
-    if not any(folder.glob("*.safetensors")):
-        raise ConfigError(f"{folder} holds no *.safetensors weights", action="give base.path a Hugging Face folder")
+    weight_files(folder)
     disable_progress_bar()
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         folder,
+        config=open_config(folder),
         use_safetensors=True,
         trust_remote_code=False,
         local_files_only=True,
         dtype=torch.float32,
         attn_implementation="sdpa",
     )
+    model.generation_config = GenerationConfig()  # a folder's may hold a temperature or a repetition penalty
     return model.eval()

@@ -104,11 +104,14 @@ class CheckpointManifest:
         return moments
 
 
-def save_second_moments(moments: Mapping[str, Tensor], adapter_folder: Path) -> str:
-    """Writes second moments into an adapter's folder and returns their digest."""
-    file = adapter_folder / SECOND_MOMENTS
-    save_file(dict(moments), file, metadata={"format": "pt"})
-    return files_digest({SECOND_MOMENTS: file})
+def period_name(number: int) -> str:
+    """The name of a period's checkpoint and of its folder."""
+    return f"period_{number:02d}"
+
+
+def save_second_moments(moments: Mapping[str, Tensor], adapter_folder: Path) -> None:
+    """Writes second moments into an adapter's folder."""
+    save_file(dict(moments), adapter_folder / SECOND_MOMENTS, metadata={"format": "pt"})
 
 
 def checkpoints_digest(folder: Path) -> str:

@@ -11,11 +11,10 @@ from zigong.errors import ConfigError, DataError
 from zigong.files.digests import combined_digest, file_digest
 from zigong.training.adapters import CONFIG, WEIGHTS
 from zigong.training.folders import refuse_pickles
+from zigong.training.pretrained import CONFIG as BASE_CONFIG
+from zigong.training.pretrained import INDEX, TOKENIZER, weight_files
 
-TOKENIZER = "tokenizer.json"
-_BASE_REQUIRED = ("config.json", TOKENIZER)
-_BASE_OPTIONAL = ("generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
-_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+_BASE_OPTIONAL = (INDEX, "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,12 +84,9 @@ def base_digests(folder: Path) -> FileDigests:
     Raises:
         ConfigError: one of them is missing, or the folder has pickled weights.
     """
-    refuse_pickles(folder)
-    weights = [file.name for pattern in _WEIGHTS for file in folder.glob(pattern)]
-    if not any(name.endswith(".safetensors") for name in weights):
-        raise ConfigError(f"{folder} holds no *.safetensors weights", action="give base.path a Hugging Face folder")
+    weights = [file.name for file in weight_files(folder)]
     optional = [name for name in _BASE_OPTIONAL if (folder / name).is_file()]
-    return FileDigests.of(folder, [*weights, *_BASE_REQUIRED, *optional])
+    return FileDigests.of(folder, [*weights, BASE_CONFIG, TOKENIZER, *optional])
 
 
 def adapter_digests(folder: Path) -> FileDigests:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from zigong.tokens.samples import Indices
+from zigong.training.team import ALONE, Team
 
 ADAM_BETAS, ADAM_EPS = (0.9, 0.999), 1e-8
 
@@ -21,10 +22,17 @@ Divide = Callable[[Indices], list[Indices]]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OptimiserStep:
-    """One optimiser step: its batches, whose gradients add up, and its learning rate."""
+    """One optimiser step.
+
+    Attributes:
+        batches: the batches of this process, whose gradients add up.
+        rate: learning rate.
+        total: divisor of the sum of losses: samples or label tokens of the step in all processes.
+    """
 
     batches: tuple[Indices, ...]
     rate: float
+    total: int
 
 
 def learning_rate(
@@ -101,28 +109,28 @@ def take_steps(
     *,
     optimizer: torch.optim.Optimizer,
     summed_loss: Callable[[Indices], Tensor],
-    weight: Callable[[Indices], int],
     clip: float | None,
     report: Callable[[float], None],
+    team: Team = ALONE,
 ) -> None:
-    """Takes all steps; each uses the gradient of (sum of losses) / (sum of weights) over the batches of the step.
+    """Takes all steps; each uses the gradient of (sum of losses) / total over the batches of all processes.
 
     Args:
-        steps: batches and learning rates, in order.
+        steps: batches of this process and learning rates, in order.
         optimizer: optimiser of the parameters; a group's ``rate`` multiplies the rate of a step.
         summed_loss: indices of a batch -> sum of its losses.
-        weight: indices of a batch -> divisor of its sum: number of samples or of label tokens.
         clip: largest gradient norm; None: no clipping.
         report: called after each step with its mean loss.
+        team: the processes that take each step together.
     """
     parameters: list[nn.Parameter] = [item for group in optimizer.param_groups for item in group["params"]]
     for step in steps:
-        total = sum(weight(batch) for batch in step.batches)
         mean = 0.0
         for batch in step.batches:
-            loss = summed_loss(batch) / total
+            loss = summed_loss(batch) / step.total
             loss.backward()  # type: ignore[no-untyped-call]
             mean += float(loss.detach())
+        mean = team.add_up(parameters, mean)
         if clip is not None:
             nn.utils.clip_grad_norm_(parameters, clip)
         for group in optimizer.param_groups:

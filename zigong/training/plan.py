@@ -21,6 +21,7 @@ from zigong.tokens.samples import Indices, Samples, batch_of, sample_lengths
 from zigong.tokens.soft_answers import SoftAnswers
 from zigong.tokens.tree import TokenTree, Tree, user_trees
 from zigong.training.optimise import OptimiserStep, counted_batches, learning_rate, shuffled_batches
+from zigong.training.team import ALONE, Team
 
 WINDOW_STEPS = 16  # number of steps whose units are sorted by length together
 
@@ -86,9 +87,9 @@ class Units:
         if self.next_event_weight:
             return self._summed_with_next_events(model, batch, soft, head)
         if self.trees is None:
-            losses = sample_losses(model, batch_of(self.samples, members), soft, head)
+            losses = sample_losses(model, batch_of(self.samples, members).to(model.device), soft, head)
         else:
-            losses = branch_losses(model, tree_batch(self._trees_of(batch)), soft, head)
+            losses = branch_losses(model, tree_batch(self._trees_of(batch)).to(model.device), soft, head)
         return losses.sum() if self.weights is None else losses @ torch.from_numpy(self.weights[members]).to(losses)
 
     def _summed_with_next_events(
@@ -130,25 +131,28 @@ def tree_units(samples: Samples, periods: Sequence[Indices]) -> Units:
     )
 
 
-def plan_steps(units: Units, settings: Training, *, seed: int) -> list[list[OptimiserStep]]:
-    """The steps of each period, reshuffled in every epoch.
+def plan_steps(units: Units, settings: Training, *, seed: int, team: Team = ALONE) -> list[list[OptimiserStep]]:
+    """The steps of each period, reshuffled in every epoch, with the batches of this process.
 
     ``batch_size * accumulation`` alone chooses the units of a step; ``batch_size`` only divides them into batches, so a
     smaller batch with more accumulation trains the same model in less memory.
     """
     generator = np.random.default_rng(seed)
-    plans = [
-        [_batches(units, step, settings.batch_size) for step in _period_steps(units, period, settings, generator)]
-        for period in units.periods
-    ]
-    total = sum(len(plan) for plan in plans)
+    plans = [list(_period_steps(units, period, settings, generator)) for period in units.periods]
+    counts, total = units.counts, sum(len(plan) for plan in plans)
     rates = iter(
         learning_rate(
             step, total, peak=settings.learning_rate, warmup=settings.warmup_steps, schedule=settings.schedule
         )
         for step in range(total)
     )
-    return [[OptimiserStep(batches=batches, rate=next(rates)) for batches in plan] for plan in plans]
+
+    def planned(step: Indices) -> OptimiserStep:
+        own = team.share(step, units.lengths[step])
+        batches = _batches(units, own, settings.batch_size)
+        return OptimiserStep(batches=batches, rate=next(rates), total=int(counts[step].sum()))
+
+    return [[planned(step) for step in plan] for plan in plans]
 
 
 def _period_steps(units: Units, period: Indices, settings: Training, generator: np.random.Generator) -> list[Indices]:

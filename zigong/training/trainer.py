@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from peft import PeftModel
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from zigong.errors import ConfigError, DataError
 from zigong.files.atomic import promoted_folder, write_json
+from zigong.files.digests import files_digest
 from zigong.recipe import AgentTraining, FinalTraining, Training
 from zigong.tokens.samples import NO_LABEL, Indices, Samples, sample_lengths, trainable
-from zigong.training.adapters import AdapterManifest, new_adapter, save_adapter, trained_weights
+from zigong.training.adapters import AdapterManifest, adapter_digest, new_adapter, save_adapter, trained_weights
 from zigong.training.base import MANIFEST, base_digest
 from zigong.training.checkpoints import (
+    SECOND_MOMENTS,
     Checkpoint,
     CheckpointManifest,
     months_per_period,
+    period_name,
+    read_checkpoints,
     save_second_moments,
     write_checkpoints,
 )
-from zigong.training.optimise import ADAM_BETAS, ADAM_EPS, OptimiserStep, Progress, second_moments, take_steps
+from zigong.training.devices import device_here
+from zigong.training.folders import read_json
+from zigong.training.loop import run_steps
+from zigong.training.optimise import OptimiserStep, Progress, second_moments
 from zigong.training.plan import Units, plan_steps, sample_periods, single_units, tree_units
+from zigong.training.pretrained import end_ids
+from zigong.training.snapshots import PERIODS, Snapshots
 from zigong.training.teacher import Teacher
-from zigong.training.tower import Tower, TowerTraining, save_tower
+from zigong.training.team import Team
+from zigong.training.tower import TowerTraining, save_tower
 from zigong.training.whole import full_rank_adapter, trainable_base
 
 
@@ -47,10 +55,12 @@ def train_adapter(
     weights: Mapping[str, float] | None = None,
     joint: TowerTraining | None = None,
     progress: Progress | None = None,
+    snapshots: Snapshots | None = None,
 ) -> AdapterManifest:
     """Trains the final model's adapter on samples in random order.
 
-    The result depends on the samples, not on their order in the table.
+    The result depends on the samples, not on their order in the table. In a process group of torch all processes train
+    it together, each with the same arguments, and the first one writes the files.
 
     Args:
         base_folder: folder of the base model.
@@ -63,6 +73,7 @@ def train_adapter(
         weights: weight of each sample's loss by sample_id, for ``next_event_weight: 0``; None: all weigh 1.
         joint: a tower that is trained with the adapter and saved beside it; None: the adapter alone.
         progress: called with step, steps and loss.
+        snapshots: where the state is saved in mid-run, and a killed training goes on; None: nowhere.
 
     Raises:
         DataError: a sample is too long or has no token in the loss, not every sample was trained, or the answers of
@@ -73,7 +84,7 @@ def train_adapter(
         raise ConfigError("samples with weights need finetune.next_event_weight: 0", action="set it to 0")
     started = time.monotonic()
     adapted = None if settings.lora is None else new_adapter(base_folder, settings.lora, seed=seed)
-    model = trainable_base(base_folder) if adapted is None else adapted.get_base_model()
+    model = (trainable_base(base_folder) if adapted is None else adapted.get_base_model()).to(device_here())
     ordered = _ordered(model, samples, settings)
     taught = teacher is not None and settings.distil.weight > 0
     if not taught and (ordered.label == NO_LABEL).any():
@@ -88,36 +99,41 @@ def train_adapter(
         units = replace(units, soft=teacher.soft_answers(ordered, weight=settings.distil.weight))
     if weights is not None:
         units = replace(units, weights=np.array([weights[key] for key in ordered.sample_id]))
-    tower = None if joint is None else joint.new_tower(model.config.hidden_size, seed=seed)
+    tower = None if joint is None else joint.new_tower(model.config.hidden_size, seed=seed).to(model.device)
     if joint is not None and tower is not None:
         units = replace(units, head=joint.head(tower, ordered))
-    losses = _train(
+    team = Team.present()
+    losses = run_steps(
         model,
         units,
-        plan_steps(units, settings, seed=seed),
+        plan_steps(units, settings, seed=seed, team=team),
         settings,
         seed=seed,
         torch_threads=torch_threads,
         progress=progress,
         clip=settings.max_grad_norm,
         tower=tower,
+        team=team,
+        snapshots=snapshots,
     )
-    with promoted_folder(folder) as place:
-        if joint is not None and tower is not None:
-            save_tower(tower, joint.columns, place)
-        manifest = AdapterManifest(
-            adapter_digest=save_adapter(adapted or full_rank_adapter(base_folder, model), place),
-            base_digest=base_digest(base_folder),
-            samples=len(ordered),
-            steps=len(losses),
-            tokens=int(sample_lengths(ordered).sum()) * settings.epochs,
-            seconds=round(time.monotonic() - started, 3),
-            final_loss=float(np.mean(losses[-max(1, len(losses) // 20) :])),
-            seed=seed,
-            settings=settings.model_dump(mode="json"),
-        )
-        write_json(place / MANIFEST, asdict(manifest))
-    return manifest
+    if team.leads:
+        with promoted_folder(folder) as place:
+            if joint is not None and tower is not None:
+                save_tower(tower, joint.columns, place)
+            manifest = AdapterManifest(
+                adapter_digest=save_adapter(adapted or full_rank_adapter(base_folder, model), place),
+                base_digest=base_digest(base_folder),
+                samples=len(ordered),
+                steps=len(losses),
+                tokens=int(sample_lengths(ordered).sum()) * settings.epochs,
+                seconds=round(time.monotonic() - started, 3),
+                final_loss=float(np.mean(losses[-max(1, len(losses) // 20) :])),
+                seed=seed,
+                settings=settings.model_dump(mode="json"),
+            )
+            write_json(place / MANIFEST, asdict(manifest))
+    team.wait()
+    return AdapterManifest(**read_json(folder / MANIFEST))
 
 
 def train_agent(
@@ -130,6 +146,7 @@ def train_agent(
     folder: Path,
     data: Mapping[str, Any],
     progress: Progress | None = None,
+    snapshots: Snapshots | None = None,
     inspect: Callable[[PreTrainedModel], None] = lambda _: None,
 ) -> CheckpointManifest:
     """Trains the lightweight scorer period by period, in time order, and saves one adapter per period.
@@ -146,6 +163,7 @@ def train_agent(
         folder: folder of adapters and manifest; written atomically.
         data: names and versions of the training data, recorded in the manifest.
         progress: called with step, steps and loss.
+        snapshots: as in :func:`train_adapter`.
         inspect: called with the base before the first step; what it raises ends the training.
 
     Raises:
@@ -153,50 +171,61 @@ def train_agent(
         ConfigError: there are fewer dates (or, with one date, samples) than checkpoints.
     """
     adapted = new_adapter(base_folder, settings.lora, seed=seed)
-    model = adapted.get_base_model()
+    model = adapted.get_base_model().to(device_here())
     inspect(model)
     ordered = _ordered(model, samples, settings)
     periods = sample_periods(ordered, settings.checkpoints, seed=seed)
     units = _units(ordered, periods, settings)
-    plan = plan_steps(units, settings, seed=seed)
-    checkpoints: list[Checkpoint] = []
-    with promoted_folder(folder) as place:
+    team = Team.present()
+    plan = plan_steps(units, settings, seed=seed, team=team)
+    kept = folder.with_name(f".{folder.name}.periods") if snapshots is None else snapshots.folder / PERIODS
 
-        def keep(number: int, optimizer: torch.optim.Optimizer) -> None:
-            dates = [ordered.observation_date[index] for index in periods[number]]
-            checkpoints.append(
-                _save_checkpoint(adapted, optimizer, place, number, max(dates), plan[number], samples=len(dates))
+    def keep(number: int, optimizer: torch.optim.Optimizer) -> None:
+        if team.leads:
+            save_adapter(adapted, kept / period_name(number))
+            save_second_moments(second_moments(optimizer, trained_weights(adapted)), kept / period_name(number))
+
+    run_steps(
+        model,
+        units,
+        plan,
+        settings,
+        seed=seed,
+        torch_threads=torch_threads,
+        progress=progress,
+        after_period=keep,
+        team=team,
+        snapshots=snapshots,
+    )
+    if team.leads:
+        with promoted_folder(folder) as place:
+            for number in range(len(periods)):
+                shutil.move(kept / period_name(number), place)
+            checkpoints = [
+                _checkpoint(ordered, period, steps, place, number)
+                for number, (period, steps) in enumerate(zip(periods, plan, strict=True))
+            ]
+            manifest = CheckpointManifest(
+                folder=folder,
+                checkpoints=tuple(checkpoints),
+                base_digest=base_digest(base_folder),
+                lora=settings.lora,
+                count_eos=settings.count_eos,
+                context_length=settings.context_length,
+                months_per_period=months_per_period(ordered.observation_date, settings.checkpoints),
+                data=dict(data),
             )
-
-        _train(
-            model,
-            units,
-            plan,
-            settings,
-            seed=seed,
-            torch_threads=torch_threads,
-            progress=progress,
-            after_period=keep,
-        )
-        manifest = CheckpointManifest(
-            folder=folder,
-            checkpoints=tuple(checkpoints),
-            base_digest=base_digest(base_folder),
-            lora=settings.lora,
-            count_eos=settings.count_eos,
-            context_length=settings.context_length,
-            months_per_period=months_per_period(ordered.observation_date, settings.checkpoints),
-            data=dict(data),
-        )
-        write_checkpoints(manifest, place)
-    return manifest
+            write_checkpoints(manifest, place)
+        shutil.rmtree(kept, ignore_errors=True)
+    team.wait()
+    return read_checkpoints(folder)
 
 
 def _ordered(model: PreTrainedModel, samples: Samples, settings: Training) -> Samples:
     """The samples with the completions that bear loss, sorted by date and key, independent of the table's order."""
     known = trainable(
         samples,
-        eos_id=model.config.eos_token_id,
+        ends=end_ids(model.config),
         count_eos=settings.count_eos,
         context_length=settings.context_length,
     )
@@ -208,74 +237,19 @@ def _units(samples: Samples, periods: Sequence[Indices], settings: Training) -> 
     return divided(samples, periods)
 
 
-def _train(
-    model: PreTrainedModel,
-    units: Units,
-    plan: Sequence[Sequence[OptimiserStep]],
-    settings: Training,
-    *,
-    seed: int,
-    torch_threads: int,
-    progress: Progress | None,
-    clip: float | None = None,
-    tower: Tower | None = None,
-    after_period: Callable[[int, torch.optim.Optimizer], None] = lambda *_: None,
-) -> list[float]:
-    """Takes all steps with one optimiser and returns their losses; requires that every epoch trains every sample."""
-    torch.set_num_threads(torch_threads)
-    total, losses = sum(len(steps) for steps in plan), list[float]()
-    trained = np.zeros(len(units.samples), dtype=np.int64)
-
-    def summed_loss(batch: Indices) -> Tensor:
-        np.add.at(trained, units.among(batch), 1)
-        return units.summed_loss(model, batch)
-
-    def samples_in(batch: Indices) -> int:
-        return len(units.among(batch))
-
-    def report(loss: float) -> None:
-        losses.append(loss)
-        if progress is not None:
-            progress(len(losses), total, loss)
-
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=settings.learning_rate, betas=ADAM_BETAS, eps=ADAM_EPS, weight_decay=settings.weight_decay
-    )
-    if tower is not None:
-        optimizer.add_param_group(tower.parameter_group())
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # dropout
-        model.train()
-        for number, steps in enumerate(plan):
-            take_steps(steps, optimizer=optimizer, summed_loss=summed_loss, weight=samples_in, clip=clip, report=report)
-            after_period(number, optimizer)
-    model.eval()
-    units.require_trained(trained, settings.epochs)
-    return losses
-
-
-def _save_checkpoint(
-    adapted: PeftModel,
-    optimizer: torch.optim.Optimizer,
-    place: Path,
-    number: int,
-    last_date: date,
-    steps: Sequence[OptimiserStep],
-    *,
-    samples: int,
+def _checkpoint(
+    samples: Samples, period: Indices, steps: Sequence[OptimiserStep], place: Path, number: int
 ) -> Checkpoint:
-    name = f"period_{number:02d}"
-    digest = save_adapter(adapted, place / name)
-    moments = second_moments(optimizer, trained_weights(adapted))
+    """The description of the checkpoint of a period, whose files are in ``place``."""
+    name = period_name(number)
     return Checkpoint(
         name=name,
         period=number,
-        last_observation_date=last_date,
+        last_observation_date=max(samples.observation_date[index] for index in period),
         eta=float(sum(step.rate for step in steps)),
         adapter=name,
-        adapter_digest=digest,
-        second_moments_digest=save_second_moments(moments, place / name),
-        samples=samples,
+        adapter_digest=adapter_digest(place / name),
+        second_moments_digest=files_digest({SECOND_MOMENTS: place / name / SECOND_MOMENTS}),
+        samples=len(period),
         steps=len(steps),
     )

@@ -61,7 +61,7 @@ def full_rank_adapter(base_folder: Path, trained: PreTrainedModel) -> PeftModel:
     adapted.peft_config["default"].base_model_name_or_path = None  # a saved adapter contains no local path
     modules = dict(adapted.get_base_model().named_modules())
     for name, layer in layers.items():
-        change = layer.weight - modules[name].base_layer.weight
+        change = layer.weight.cpu() - modules[name].base_layer.weight
         if isinstance(layer, nn.Embedding):
             first, second = modules[name].lora_embedding_A["default"], modules[name].lora_embedding_B["default"]
             change = change.T  # PEFT keeps the factors of an embedding as [r, words] and [width, r]

@@ -33,6 +33,7 @@ from zigong.tokens.samples import (
 from zigong.training import trainer
 from zigong.training.adapters import load_merged
 from zigong.training.checkpoints import read_checkpoints
+from zigong.training.pretrained import end_ids
 
 Floats = NDArray[np.float64]
 GOOD, BAD = 0, 1
@@ -141,7 +142,7 @@ class StudySetting:
         model = load_merged(self.base, adapter)
         known = trainable(
             self.targets,
-            eos_id=int(model.config.eos_token_id),
+            ends=end_ids(model.config),
             count_eos=manifest.count_eos,
             context_length=manifest.context_length,
         )

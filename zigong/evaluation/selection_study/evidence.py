@@ -67,7 +67,7 @@ def gradient_products(
     """
     manifest = agent.manifest
     known, asked = (
-        trainable(part, eos_id=agent.eos_id, count_eos=manifest.count_eos, context_length=manifest.context_length)
+        trainable(part, ends=agent.ends, count_eos=manifest.count_eos, context_length=manifest.context_length)
         for part in (pool, targets)
     )
     products, own = np.zeros((len(known), len(asked)), dtype=np.float32), np.zeros(len(known))
