@@ -19,7 +19,7 @@ def train_agent(job: Job) -> None:
     """One checkpoint per period; the worker reads the pinned samples itself."""
     recipe = job.recipe
     base, source, folder = serving_base(job), job.sample_source(), job.artefact_folder(Agent)
-    encoder = LineEncoder.of(base)
+    encoder, snapshots = LineEncoder.of(base), Snapshots.of(job.scratch / "snapshots", recipe.engine)
     choices = [encoder.completion(choice) for choice in load_tasks(recipe.instructions).main.choices]
     with followed(job.scratch / "progress.json", "agent (steps)") as report:
 
@@ -35,7 +35,7 @@ def train_agent(job: Job) -> None:
                 folder=folder,
                 data={"dataset_id": source.dataset_id, "members_version": source.members_version},
                 progress=lambda step, steps, loss: report(step, steps, f"loss {loss:.3f}"),
-                snapshots=Snapshots.of(job.scratch / "snapshots" / folder.name, recipe.engine),
+                snapshots=snapshots,
                 inspect=lambda model: attained.append(require_attainable(model, choices, bad_rate=bad_rate)),
             )
             low, high = attained[0].p_bad

@@ -1,4 +1,4 @@
-"""Every tensor of a training or an answer goes where the model is: shown with the shapes of a GPU that is not there.
+"""Every tensor of a training, a score or an answer goes where the model is, shown on a GPU that is not there.
 
 A fake tensor has a device and a shape, and no content; an operation over two devices raises.
 """
@@ -16,9 +16,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from tests.support.tiny_models import make_base, make_samples
 from zigong.evaluation import answers, trees
+from zigong.influence.decoder import layer_weights, open_forward_mode
+from zigong.influence.factorised import on_device
+from zigong.influence.forward import branch_derivatives
 from zigong.recipe import JointTraining
 from zigong.tokens.answer_head import AnswerHead
 from zigong.tokens.batches import tree_batch
+from zigong.tokens.blocks import tree_blocks
 from zigong.tokens.samples import Samples
 from zigong.tokens.soft_answers import SoftAnswers
 from zigong.tokens.tree import prompt_tree
@@ -77,6 +81,13 @@ def test_answers_are_computed_where_the_model_is(on_gpu: PreTrainedModel) -> Non
     tree = prompt_tree(SAMPLES.input_ids, SAMPLES.completion_ids)
     found = trees._likelihoods(on_gpu, tree_batch([tree]).to(on_gpu.device))
     assert {item.device for item in (states, logits, *found)} == {GPU}
+
+
+def test_forward_mode_over_trees_is_computed_where_the_model_is(on_gpu: PreTrainedModel) -> None:
+    opened = open_forward_mode(on_gpu, [])
+    blocks = tree_blocks([prompt_tree(SAMPLES.input_ids, SAMPLES.completion_ids)]).to(GPU)
+    found = branch_derivatives(opened, layer_weights(opened, [on_device((), GPU)]), blocks, vectors=1)
+    assert [item.device for item in found] == [GPU, GPU]
 
 
 def test_a_batch_that_stays_behind_is_noticed(on_gpu: PreTrainedModel) -> None:

@@ -69,7 +69,7 @@ def train_on_ray(
         ``digest`` of the adapter, ``samples``, ``final_loss``, ``tokens_per_second``, the facts, and those of the
         ensemble.
     """
-    recipe = job.recipe.model_copy(update={"finetune": settings})
+    recipe, snapshots = job.recipe.model_copy(update={"finetune": settings}), job.scratch / "snapshots"
     with followed(job.scratch / "progress.json", f"{name} (steps)") as report:
         prepared = _Prepared(
             recipe=recipe, base=base, source=job.sample_source(), teacher=teacher, measured=tuple(measured),
@@ -90,7 +90,7 @@ def train_on_ray(
                     teacher=taught_by,
                     joint=tower,
                     progress=lambda step, steps, loss: report(step, steps, f"loss {loss:.3f}"),
-                    snapshots=Snapshots.of(job.scratch / "snapshots" / place.name, recipe.engine),
+                    snapshots=Snapshots.of(snapshots / place.name, recipe.engine),
                 )
 
             manifest = one(folder, joint)

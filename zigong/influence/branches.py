@@ -10,7 +10,7 @@ import numpy.typing as npt
 from zigong.influence.capture import OpenAgent, use_checkpoint
 from zigong.influence.decay import sample_weight
 from zigong.influence.decoder import ForwardMode, layer_weights
-from zigong.influence.factorised import Matrices
+from zigong.influence.factorised import Matrices, on_device
 from zigong.influence.forward import branch_derivatives
 from zigong.influence.targets import TargetGradients, folded_vector
 from zigong.recipe import Influence
@@ -45,7 +45,10 @@ def tree_parts(
     for checkpoint in checkpoints:
         use_checkpoint(agent, checkpoint)
         vectors = [
-            folded_vector(targets, agent.manifest, settings, first_date=int(first), checkpoint=checkpoint)
+            on_device(
+                folded_vector(targets, agent.manifest, settings, first_date=int(first), checkpoint=checkpoint),
+                agent.model.device,
+            )
             for first in firsts
         ]
         parts[:, checkpoint], losses = branch_products(
@@ -82,10 +85,10 @@ def branch_products(
         weights = layer_weights(opened, [vectors[index] for index in needed])
         for batch in tree_batches(group, batch_tokens):
             members = np.concatenate([part for part, _ in batch])
-            blocks = tree_blocks([tree for _, tree in batch], window=opened.window)
+            blocks = tree_blocks([tree for _, tree in batch], window=opened.window).to(opened.model.device)
             values, derivatives = branch_derivatives(opened, weights, blocks, vectors=len(needed))
-            losses[members] = values.numpy()
-            along = derivatives.numpy()
+            losses[members] = values.cpu().numpy()
+            along = derivatives.cpu().numpy()
             products[members] = along[np.searchsorted(needed, chosen[members]), np.arange(len(members))]
     return products, losses
 

@@ -26,6 +26,7 @@ from zigong.training.folders import read_json
 from zigong.training.pretrained import end_ids
 
 Precision = Literal["fp32", "bf16"]
+CPU = torch.device("cpu")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -74,7 +75,7 @@ def open_agent(
     torch_threads: int,
     precision: Precision = "fp32",
     gradient_checkpointing: bool = False,
-    device: str = "cpu",
+    device: torch.device = CPU,
 ) -> OpenAgent:
     """Loads the base model once and the adapters of all checkpoints.
 

@@ -153,10 +153,10 @@ def _opened_projection(
     if type(base) is not nn.Linear or biased:
         raise _unsupported(f"{name} of type {type(base).__name__}" + (" with a bias" if biased else ""))
     outputs, inputs = base.weight.shape
-    rows = torch.arange(outputs)
+    rows = torch.arange(outputs, device=base.weight.device)
     if head is not None:  # x_i and x_(i + d/2), which rotate together, become adjacent: one complex number
         rows = rows.view(-1, 2, head // 2).transpose(1, 2).flatten()
-    scale = torch.ones(inputs, dtype=base.weight.dtype) if norm is None else norm.detach()
+    scale = base.weight.new_ones(inputs) if norm is None else norm.detach()
     return _Projection(
         weight=(base.weight.detach() * scale)[rows] * factor,
         norm=scale,

@@ -30,6 +30,11 @@ from zigong.influence.lora import LoraPair
 Matrices = tuple[tuple[Tensor, Tensor], ...]  # one (A [r, D], B [O, r]) for each LoRA pair, in the order of the pairs
 
 
+def on_device(matrices: Matrices, device: torch.device) -> Matrices:
+    """The same matrices on another device."""
+    return tuple((a.to(device), b.to(device)) for a, b in matrices)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Factors:
     """Factors of one pair in a backward pass: gA = left^T x and gB = dy^T (s h) for each sample.

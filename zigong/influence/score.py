@@ -23,7 +23,7 @@ from zigong.errors import DataError
 from zigong.influence.branches import tree_parts
 from zigong.influence.capture import OpenAgent, pass_through, use_checkpoint
 from zigong.influence.decay import Bucket, bucket_of, sample_weight, target_weight
-from zigong.influence.factorised import Matrices
+from zigong.influence.factorised import Matrices, on_device
 from zigong.influence.sinks import Contraction, Matched
 from zigong.influence.targets import TargetGradients, folded_vector, target_fingerprint, weighted_sums
 from zigong.recipe import Influence
@@ -178,8 +178,11 @@ def _bucket_parts(
     manifest, first_target = agent.manifest, targets.dates[bucket.first_date]
     vectors: dict[int, Matrices] = {
         checkpoint: tuple(
-            (a[None].to(agent.model.device), b[None].to(agent.model.device))
-            for a, b in folded_vector(targets, manifest, settings, first_date=bucket.first_date, checkpoint=checkpoint)
+            (a[None], b[None])
+            for a, b in on_device(
+                folded_vector(targets, manifest, settings, first_date=bucket.first_date, checkpoint=checkpoint),
+                agent.model.device,
+            )
         )
         for checkpoint in bucket.checkpoints
     }

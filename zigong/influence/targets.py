@@ -190,10 +190,10 @@ def _group_sums(
         gradients = sample_gradients(agent, batch_of(targets, indices))
         if factors is not None:
             gradients = _zipped(torch.mul, gradients, factors[checkpoint])
-        scale = 1 / _norms(gradients) if settings.normalise == "cosine" else torch.ones(len(indices))
+        scale = (1 / _norms(gradients)).cpu() if settings.normalise == "cosine" else torch.ones(len(indices))
         rows = torch.from_numpy(place[indices])
         for total, part in zip(_flat(sums), _flat(gradients), strict=True):
-            total.index_add_(0, rows, (part.cpu() * scale.cpu()[:, None, None]))
+            total.index_add_(0, rows, part.cpu() * scale[:, None, None])
     return sums
 
 

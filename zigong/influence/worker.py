@@ -16,6 +16,7 @@ from zigong.influence.target_file import read_targets
 from zigong.recipe import Influence
 from zigong.tokens.samples import Samples
 from zigong.training.checkpoints import read_checkpoints
+from zigong.training.devices import device_here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class ScoringTask:
             self.base_folder,
             read_checkpoints(self.agent_folder),
             torch_threads=self.torch_threads,
+            device=device_here(),
             precision=self.settings.precision,
             gradient_checkpointing=self.settings.gradient_checkpointing,
         )

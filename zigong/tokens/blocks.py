@@ -8,7 +8,8 @@ B trees with trunks of up to L tokens and up to C branches of up to W tokens the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -58,6 +59,11 @@ class TreeBlocks:
     label_targets: Tensor
     label_samples: Tensor
     samples: int
+
+    def to(self, device: torch.device) -> Self:
+        """The blocks on another device."""
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **moved)  # type: ignore[arg-type]  # mypy does not know which fields these are
 
 
 def tree_blocks(trees: Sequence[TokenTree], *, window: int | None = None) -> TreeBlocks:
