@@ -96,6 +96,16 @@ class Training(Section):
         0.0, ge=0, description="decay of the adapter's weights per step, times the learning rate"
     )
     count_eos: bool = Field(False, description="whether the end token counts for the loss, here and in scoring")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32",
+        exclude_if=lambda value: value == "fp32",
+        description="numbers of the passes; bf16: frozen weights are held in it, too, trained ones stay in fp32",
+    )
+    gradient_checkpointing: bool = Field(
+        False,
+        exclude_if=lambda value: not value,
+        description="less memory, a third more time, the same model",
+    )
 
 
 class FinalTraining(Training):

@@ -59,6 +59,7 @@ def run_steps(
         DataError: a sample was not trained once in every epoch.
     """
     torch.set_num_threads(torch_threads)
+    _prepare(model, settings)
     steps = [step for period in plan for step in period]
     ends = {int(end): number for number, end in enumerate(np.cumsum([len(period) for period in plan]))}
     parameters = {name: item for name, item in model.named_parameters() if item.requires_grad}
@@ -84,7 +85,8 @@ def run_steps(
 
     def summed_loss(batch: Indices) -> Tensor:
         np.add.at(trained, units.among(batch), 1)
-        return units.summed_loss(model, batch)
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            return units.summed_loss(model, batch)
 
     def report(loss: float) -> None:
         course.losses.append(loss)
@@ -104,8 +106,19 @@ def run_steps(
         rest = steps[len(course.losses) :]
         take_steps(rest, optimizer=optimizer, summed_loss=summed_loss, clip=clip, report=report, team=team)
     model.eval()
+    model.gradient_checkpointing_disable()
     units.require_trained(team.summed(trained), settings.epochs)
     return course.losses
+
+
+def _prepare(model: PreTrainedModel, settings: Training) -> None:
+    """Holds the frozen weights in the precision of the passes, and sets gradient checkpointing."""
+    if settings.precision == "bf16":
+        for parameter in model.parameters():
+            if not parameter.requires_grad:
+                parameter.data = parameter.data.to(torch.bfloat16)
+    if settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 def _identity(
@@ -128,5 +141,5 @@ def _identity(
     for column in [*columns, *([] if units.weights is None else [units.weights])]:
         found.update(column.tobytes())
     for name, parameter in parameters.items():
-        found.update(name.encode() + parameter.detach().cpu().numpy().tobytes())
+        found.update(name.encode() + parameter.detach().float().cpu().numpy().tobytes())
     return found.hexdigest()
