@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import date
 from pathlib import Path
 
@@ -113,10 +114,20 @@ def test_a_plan_counts_the_tokens_of_a_named_base_by_its_own_tokenizer(tmp_path:
     assert longer > few.event_tokens
 
 
+def test_a_plan_counts_the_small_trainings_that_test_the_mix() -> None:
+    untested, tested = (estimate_run(load_recipe(DEMO, [f"mix.proxy_samples={size}"])) for size in (0, 300))
+    samples = untested.samples
+    assert samples is not None
+    mix = math.floor(load_recipe(DEMO).mix.fraction * samples)
+    longer = (tested.seconds["fine-tune"] - START_SECONDS) / (untested.seconds["fine-tune"] - START_SECONDS)
+    assert longer == pytest.approx((mix + 6 * 300) / mix)
+
+
 def test_a_plan_counts_auxiliary_samples_and_refuses_an_invalid_question() -> None:
-    alone = estimate_run(load_recipe(DEMO))
+    untested = "mix.proxy_samples=0"
+    alone = estimate_run(load_recipe(DEMO, [untested]))
     asked = estimate_run(
-        load_recipe(DEMO, ["instructions.auxiliary=[sentiment@1, {template: login_count@1, share: 0.5}]"])
+        load_recipe(DEMO, [untested, "instructions.auxiliary=[sentiment@1, {template: login_count@1, share: 0.5}]"])
     )
     assert alone.samples is not None
     assert asked.samples == 2.5 * alone.samples

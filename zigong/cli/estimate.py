@@ -86,7 +86,8 @@ def estimate_run(recipe: Recipe) -> Estimate:
     passes = {
         "train agent": assumed * recipe.agent.epochs,
         "score influence": assumed * recipe.agent.checkpoints,
-        "fine-tune": mix * recipe.finetune.epochs * trainings,
+        "fine-tune": (mix * trainings + min(mix, recipe.mix.proxy_samples) * recipe.mix.proxy_trainings)
+        * recipe.finetune.epochs,
     }
     return Estimate(
         samples=samples,

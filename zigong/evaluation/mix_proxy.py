@@ -18,12 +18,12 @@ from zigong.evaluation.retraining import Floats, retrained_answers
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.tasks import load_tasks
 from zigong.recipe import Recipe
+from zigong.recipe.learning import PROXY_SEEDS
 from zigong.runs.handover import TrainingMix
 from zigong.runs.job import Job
 from zigong.tokens.samples import Samples
 
 SELECT = "select"
-SEEDS = 3
 REPLICATES, CONFIDENCE = 1000, 0.95
 
 
@@ -96,7 +96,7 @@ def mix_proxy(source: SampleSource, recipe: Recipe, base: Path, *, mix: pa.Array
     """Trains the final model on up to ``mix.proxy_samples`` samples of each, with the recipe's settings, for each seed.
 
     Complete users of the main question are trained on, all samples of ``select`` are answered, and the probabilities of
-    the ``SEEDS`` seeds are averaged, since one training of a small model says little.
+    the ``PROXY_SEEDS`` seeds are averaged, since one training of a small model says little.
 
     Args:
         source: the samples of the dataset.
@@ -143,7 +143,7 @@ def _mean_answers(base: Path, recipe: Recipe, samples: Samples, asked: Samples) 
     bad, good = (np.array(encoder.completion(choice), dtype=np.int32) for choice in choices)
     answers = []
     with tempfile.TemporaryDirectory(prefix="zigong-proxy-") as scratch:
-        for number in range(SEEDS):
+        for number in range(PROXY_SEEDS):
             folder, seed = Path(scratch, str(number)), recipe.seed + number
             answers.append(
                 retrained_answers(base, recipe, samples, asked, completions=(good, bad), seed=seed, folder=folder)

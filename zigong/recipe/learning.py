@@ -19,6 +19,9 @@ def _is_none(value: object) -> bool:
     return value is None
 
 
+PROXY_SEEDS = 3  # one small training says little
+
+
 class TinyBase(Section):
     """A Mistral-architecture model trained in the run."""
 
@@ -197,6 +200,11 @@ class Mix(Section):
         description="largest number of samples of the small trainings on the mix and on random samples; the random "
         "ones replace a mix that is worse on select; 0: no test of the mix",
     )
+
+    @property
+    def proxy_trainings(self) -> int:
+        """Number of the small trainings that test the mix: one for each seed, on the mix and on random samples."""
+        return 2 * PROXY_SEEDS if self.proxy_samples and self.influence_share else 0
 
 
 class Evaluation(Section):
