@@ -60,6 +60,9 @@ def _forward(
             ("v_proj", "gate_proj"),
             {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}},
         ),
+        ("qwen2", EVERY, {}),
+        ("qwen3", EVERY, {"head_dim": 12}),
+        ("llama", EVERY, {"attention_bias": True}),
         ("mistral", QKV, {"sliding_window": 1}),
         ("mistral", EVERY, {"sliding_window": 5}),
     ],
@@ -143,9 +146,12 @@ def test_the_weights_are_those_of_the_loaded_checkpoint() -> None:
 @pytest.mark.parametrize(
     ("kind", "changes", "named"),
     [
-        ("qwen2", {}, "architecture qwen2"),
+        (
+            "qwen2",
+            {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
+            "sliding windows in some of its layers",
+        ),
         ("mistral", {"hidden_act": "gelu"}, "activation gelu"),
-        ("llama", {"attention_bias": True}, "q_proj of type Linear with a bias"),
         ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "type dynamic"),
         ("mistral", {"dora": True}, "not a plain LoRA pair"),
         ("mistral", {"targets": ("q_proj", "lm_head")}, "1 LoRA pairs outside"),

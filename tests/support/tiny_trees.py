@@ -20,6 +20,8 @@ from transformers import (
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 from zigong.influence.factorised import Matrices
@@ -33,6 +35,7 @@ DECODERS = {
     "mistral": (MistralConfig, MistralForCausalLM),
     "llama": (LlamaConfig, LlamaForCausalLM),
     "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM),
 }
 SIZES = {
     "vocab_size": WORDS,
@@ -63,7 +66,7 @@ def make_decoder(
         settings = LoraConfig(r=3, lora_alpha=5, target_modules=list(targets), use_dora=dora)
         adapted = get_peft_model(make_model(config), settings)
         for name, parameter in adapted.named_parameters():
-            if "norm" in name or "lora_B" in name:
+            if "norm" in name or "lora_B" in name or name.endswith("bias"):
                 parameter.data += 0.2 * torch.randn_like(parameter)
     adapted = adapted.to(dtype).eval().requires_grad_(False)
     layers = [layer for layer in adapted.modules() if isinstance(layer, LoraLayer)]

@@ -1,4 +1,4 @@
-"""Prepares the weights of a Mistral- or Llama-like decoder for the explicit forward-mode pass."""
+"""Prepares the weights of a Llama-like decoder for the explicit forward-mode pass."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zigong.influence.factorised import Matrices
 from zigong.tokens.windows import layer_windows
 from zigong.training.pretrained import ROTARY_TYPES
 
-ARCHITECTURES = ("mistral", "llama")
+ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
 PROJECTIONS = {"self_attn": ("q_proj", "k_proj", "v_proj", "o_proj"), "mlp": ("gate_proj", "up_proj", "down_proj")}
 
 
@@ -39,6 +39,7 @@ class _Projection:
         weight: [O, D]; columns times the weight of the preceding norm, rows times ``factor`` and reordered by ``rows``.
         norm: [D], 1 if no norm precedes it.
         rows: [O] order of the output.
+        bias: [O] as the pass uses it; None if it has none.
         factor: factor of the output.
         lora: its LoRA pair; None if it has none.
     """
@@ -46,6 +47,7 @@ class _Projection:
     weight: Tensor
     norm: Tensor
     rows: Tensor
+    bias: Tensor | None
     factor: float
     lora: _Lora | None
 
@@ -107,6 +109,8 @@ def _require_supported_form(model: PreTrainedModel) -> None:
         raise _unsupported(f"the architecture {config.model_type}")
     if config.hidden_act != "silu":
         raise _unsupported(f"the activation {config.hidden_act}")
+    if len(set(layer_windows(config))) > 1:
+        raise _unsupported("sliding windows in some of its layers")
     if config.rope_parameters["rope_type"] not in ROTARY_TYPES:
         raise _unsupported(f"rotary positions of type {config.rope_parameters['rope_type']}")
     if model.dtype not in (torch.float32, torch.float64):
@@ -115,13 +119,23 @@ def _require_supported_form(model: PreTrainedModel) -> None:
 
 def _unsupported(found: str) -> ConfigError:
     return ConfigError(
-        f"forward mode supports {' and '.join(ARCHITECTURES)} in fp32, found {found}",
+        f"forward mode supports {', '.join(ARCHITECTURES)} in fp32, found {found}",
         action="score sample by sample (influence.engine: samples), which supports every LoRA model",
     )
 
 
 def _decoder_layers(model: PreTrainedModel) -> Any:
     return model.base_model.layers
+
+
+def has_head_norms(layer: Any) -> bool:
+    """Whether a layer norms each head of its queries and keys; the queries are then scaled after their norm."""
+    return hasattr(layer.self_attn, "q_norm")
+
+
+def rotary_order(size: int) -> Tensor:
+    """Order of the components of a head: x_i and x_(i + d/2), which rotate together, become one complex number."""
+    return torch.arange(size).view(2, size // 2).T.flatten()
 
 
 def _opened_layer(layer: Any, places: dict[int, int]) -> _Layer:
@@ -134,7 +148,7 @@ def _opened_layer(layer: Any, places: dict[int, int]) -> _Layer:
 
     return _Layer(
         qkv=(
-            opened("q_proj", attention, rotary=True, factor=size**-0.5),
+            opened("q_proj", attention, rotary=True, factor=1.0 if has_head_norms(layer) else size**-0.5),
             opened("k_proj", attention, rotary=True),
             opened("v_proj", attention),
         ),
@@ -149,18 +163,18 @@ def _opened_projection(
 ) -> _Projection:
     adapted: bool = isinstance(module, LoraLayer)
     base: Any = module.get_base_layer() if adapted else module
-    biased = getattr(base, "bias", None) is not None
-    if type(base) is not nn.Linear or biased:
-        raise _unsupported(f"{name} of type {type(base).__name__}" + (" with a bias" if biased else ""))
+    if type(base) is not nn.Linear:
+        raise _unsupported(f"{name} of type {type(base).__name__}")
     outputs, inputs = base.weight.shape
     rows = torch.arange(outputs, device=base.weight.device)
-    if head is not None:  # x_i and x_(i + d/2), which rotate together, become adjacent: one complex number
-        rows = rows.view(-1, 2, head // 2).transpose(1, 2).flatten()
+    if head is not None:
+        rows = rows.view(-1, head)[:, rotary_order(head)].flatten()
     scale = base.weight.new_ones(inputs) if norm is None else norm.detach()
     return _Projection(
         weight=(base.weight.detach() * scale)[rows] * factor,
         norm=scale,
         rows=rows,
+        bias=None if base.bias is None else base.bias.detach()[rows] * factor,
         factor=factor,
         lora=_lora(name, module, places) if adapted else None,
     )
@@ -212,8 +226,16 @@ def _joined(group: Sequence[_Projection], vectors: Sequence[Matrices]) -> DualLi
         up = torch.stack([torch.cat([one, b], dim=1).T for one in moved_b])
         ups.append(nn.functional.pad(up, (sum(outputs[:index]), sum(outputs[index + 1 :]))))
     weight = torch.cat(weights) if len(weights) > 1 else weights[0]
-    return (
-        DualLinear(weight=weight, down=torch.cat(downs, 1), up=torch.cat(ups, 1))
-        if downs
-        else DualLinear(weight=weight)
+    return DualLinear(
+        weight=weight,
+        bias=_joined_bias(group),
+        down=torch.cat(downs, 1) if downs else None,
+        up=torch.cat(ups, 1) if ups else None,
     )
+
+
+def _joined_bias(group: Sequence[_Projection]) -> Tensor | None:
+    """The stacked biases of a group, 0 where a projection has none; None if none has one."""
+    if all(part.bias is None for part in group):
+        return None
+    return torch.cat([part.weight.new_zeros(len(part.rows)) if part.bias is None else part.bias for part in group])

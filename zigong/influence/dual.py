@@ -22,11 +22,13 @@ class DualLinear:
 
     Attributes:
         weight: W [O, D].
+        bias: [O], added to the value; it is constant, so that no derivative has it. None: there is none.
         down: [K, r', D]; None if the weight is constant.
         up: [K, r', O]; the derivative of W along vector k is (down_k^T up_k)^T.
     """
 
     weight: Tensor
+    bias: Tensor | None = None
     down: Tensor | None = None
     up: Tensor | None = None
 
@@ -34,6 +36,8 @@ class DualLinear:
 def dual_linear(x: Tensor, layer: DualLinear) -> Tensor:
     """[1 + K, T, D] -> [1 + K, T, O]."""
     y = x @ layer.weight.T
+    if layer.bias is not None:
+        y[0] += layer.bias
     if layer.down is not None and layer.up is not None:
         y[1:].baddbmm_(x[0] @ layer.down.mT, layer.up)
     return y

@@ -1,8 +1,8 @@
 """Forward mode over token trees: the derivative of every branch's loss along given vectors, in one pass.
 
 Reverse mode gives the gradient of a sum and cannot separate the branches of a tree; forward mode gives one number per
-branch and vector, at the cost of one more forward pass per vector. Implemented for Mistral- and Llama-like decoders:
-pre-norm, rotary positions, causal attention, SwiGLU, no biases.
+branch and vector, at the cost of one more forward pass per vector. Implemented for Llama-like decoders (Llama, Mistral,
+Qwen 2 and 3): pre-norm, rotary positions, causal attention, SwiGLU, with or without biases and norms of heads.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zigong.influence.decoder import ForwardMode, LayerWeights
+from zigong.influence.decoder import ForwardMode, LayerWeights, has_head_norms, rotary_order
 from zigong.influence.dual import (
     dual_attention,
     dual_cross_entropy,
@@ -68,6 +68,8 @@ def _attended(layer: Any, weight: LayerWeights, x: Tensor, turns: Tensor, blocks
     joined = dual_linear(dual_normed(x, layer.input_layernorm.variance_epsilon), weight.qkv)
     joined = joined.view(*joined.shape[:2], -1, size)
     keys = joined.shape[2] // (groups + 2)
+    if has_head_norms(layer):
+        joined = _head_normed(attention, joined, keys * groups, keys)
     turned = joined[:, :, : keys * (groups + 1)]
     torch.view_as_complex(turned.view(*turned.shape[:-1], -1, 2)).mul_(turns)
     q, k, v = torch.split(joined, [keys * groups, keys, keys], dim=2)
@@ -79,6 +81,15 @@ def _attended(layer: Any, weight: LayerWeights, x: Tensor, turns: Tensor, blocks
         return mixed.transpose(2, 3).flatten(1, 2)[:, blocks.label_places].flatten(2)
     mixed = _mixed_in_blocks(_in_blocks(q, blocks.tokens_of_slots), k, v, blocks)
     return mixed.transpose(2, 3).flatten(1, 2)[:, blocks.slots_of_tokens].flatten(2)
+
+
+def _head_normed(attention: Any, joined: Tensor, queries: int, keys: int) -> Tensor:
+    """Queries, keys and values [1 + K, T, heads, d], the first two normed per head, and queries scaled."""
+    order, size = rotary_order(attention.head_dim), attention.head_dim
+    q, k, v = torch.split(joined, [queries, keys, keys], dim=2)
+    q = dual_normed(q, attention.q_norm.variance_epsilon) * (attention.q_norm.weight[order] * size**-0.5)
+    k = dual_normed(k, attention.k_norm.variance_epsilon) * attention.k_norm.weight[order]
+    return torch.cat([q, k, v], dim=2)
 
 
 def _in_blocks(x: Tensor, slots: Tensor) -> Tensor:
