@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from zigong.console import followed
 from zigong.dataset.samples import SampleSource, of_task
-from zigong.evaluation.ensemble import ensemble_teacher
+from zigong.evaluation.boosted_training import BoostedInputs, fit_boosted
+from zigong.evaluation.ensemble import taught_by
 from zigong.fanout.train import run_on_ray
 from zigong.instructions.tasks import main_task
 from zigong.recipe import FinalTraining, Recipe
@@ -41,10 +42,11 @@ def train_on_ray(
     teacher: Teacher | None,
     joint: TowerTraining | None = None,
     beside: tuple[Path, TowerTraining] | None = None,
+    boosted: BoostedInputs | None = None,
     name: str,
     measured: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Trains an adapter on a worker, and a joint model beside it if there is one.
+    """Trains an adapter on a worker, and fits what is asked for beside it.
 
     Args:
         job: the job that asks for it.
@@ -56,25 +58,24 @@ def train_on_ray(
         teacher: see ``trainer.train_adapter``; ``settings.distil.ensemble`` adds an ensemble's answers to it.
         joint: see ``trainer.train_adapter``.
         beside: folder and tower of a joint model that is trained on the same samples, with the same teacher.
+        boosted: what a boosted card is fitted on, after the training; None: there is none.
         name: name of the training and of its folder under the job's scratch.
         measured: held-out splits on which the ensemble is measured.
 
     Returns:
         ``digest`` of the adapter, ``samples``, ``final_loss``, ``tokens_per_second``, the facts, and those of the
-        ensemble.
+        ensemble, the joint model and the boosted card.
     """
     recipe, source = job.recipe.model_copy(update={"finetune": settings}), job.sample_source()
     with followed(job.scratch / "progress.json", f"{name} (steps)") as report:
 
         def work() -> dict[str, Any]:
             members, facts = chosen()
-            taught_by = teacher
-            if teacher is not None and settings.distil.ensemble is not None:
-                held_out = of_task(source.members(measured), main_task(recipe)) if measured else None
-                asked = None if held_out is None else source.with_prompts(held_out)
-                found = ensemble_teacher(base, recipe, members, teacher, held_out=asked, advance=report)
-                taught_by = found.teacher
-                facts |= {f"ensemble.{name}": value for name, value in found.figures.items()}
+            asked = None
+            if measured and settings.distil.ensemble is not None:
+                asked = source.with_prompts(of_task(source.members(measured), main_task(recipe)))
+            taught, figures = taught_by(base, recipe, members, teacher, held_out=asked, advance=report)
+            facts |= figures
             samples = Samples.from_arrow(members)
 
             def trained(place: Path, tower: TowerTraining | None) -> AdapterManifest:
@@ -85,7 +86,7 @@ def train_on_ray(
                     seed=recipe.seed,
                     torch_threads=recipe.engine.torch_threads,
                     folder=place,
-                    teacher=taught_by,
+                    teacher=taught,
                     joint=tower,
                     progress=lambda step, steps, loss: report(step, steps, f"loss {loss:.3f}"),
                 )
@@ -94,6 +95,9 @@ def train_on_ray(
             if beside is not None:
                 of_joint = trained(*beside)
                 facts |= {"joint.digest": of_joint.adapter_digest, "joint.final_loss": of_joint.final_loss}
+            if boosted is not None:
+                trees, figures = fit_boosted(base, recipe, members, folder, boosted, source, advance=report)
+                facts |= {"boosted.trees": trees, **{f"boosted.{name}": value for name, value in figures.items()}}
             return {
                 "digest": manifest.adapter_digest,
                 "samples": manifest.samples,
