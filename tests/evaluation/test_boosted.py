@@ -10,7 +10,6 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from scipy.special import expit
-from scipy.stats import ortho_group
 from sklearn.metrics import roc_auc_score
 
 from tests.support.studied import studied_setting, table_of
@@ -66,16 +65,27 @@ def test_a_readout_is_the_scaled_log_odds_and_principal_components() -> None:
     np.testing.assert_allclose(1 / (found.axes**2).sum(axis=0), widths[:3], rtol=1e-4)
 
 
-def test_a_model_that_says_the_same_in_other_axes_is_turned_to_say_it_in_the_served_ones() -> None:
-    """Axes turned, mirrored and in another order, another centre and scale, log-odds half as large."""
-    states = drawn_states(400)
-    turn = ortho_group.rvs(6, random_state=2)
-    served, other = answers_of(states), answers_of(3 * states[:, ::-1] @ turn - 1, expit((states[:, 0] - 7) / 6 - 4))
-    readout, of_other = Readout.fitted(served, 3), Readout.fitted(other, 3)
-    turned = of_other.turned(of_other.of(other), readout.of(served))
-    assert np.abs(of_other.of(other) - readout.of(served)).max() > 1
-    np.testing.assert_allclose(turned.of(other), readout.of(served), atol=1e-3)
-    np.testing.assert_allclose(agreement(turned.of(other), readout.of(served)), 1, atol=1e-5)
+def test_a_model_that_says_the_same_in_other_axes_is_translated_into_the_served_ones() -> None:
+    """Axes mixed and in another order, another centre and scale, log-odds half as large."""
+    states, mixed = drawn_states(400), RNG.normal(size=(6, 6)) + np.eye(6)
+    served, other = answers_of(states), answers_of(states @ mixed - 1, expit((states[:, 0] - 7) / 6 - 4))
+    readout, of_other = Readout.fitted(served, 3), Readout.fitted(other, 3, spare=9)
+    assert of_other.axes.shape == (6, 6)
+    assert np.abs(of_other.of(other)[:, :4] - readout.of(served)).max() > 1
+    translated = of_other.translated(of_other.of(other), readout.of(served))
+    np.testing.assert_allclose(translated.of(other), readout.of(served), atol=1e-3)
+    np.testing.assert_allclose(agreement(translated.of(other), readout.of(served)), 1, atol=1e-5)
+
+
+def test_what_a_model_does_not_tell_has_variance_1_and_a_small_correlation() -> None:
+    """The other model's states have the first direction, half of the second, and nothing of the third."""
+    states, noise = drawn_states(2000), RNG.normal(size=(2000, 6))
+    known = np.column_stack([states[:, 0], states[:, 1] - 7 + 3 * noise[:, 1], *noise[:, 2:].T])
+    readout, of_other = Readout.fitted(answers_of(states), 3), Readout.fitted(answers_of(known), 3, spare=3)
+    told = readout.of(answers_of(states))
+    said = of_other.translated(of_other.of(answers_of(known)), told).of(answers_of(known))
+    np.testing.assert_allclose(said.std(axis=0), 1, atol=1e-4)
+    np.testing.assert_allclose(agreement(said, told), [1, 1, 0.5**0.5, 0], atol=0.1)
 
 
 def test_more_components_than_directions_are_refused() -> None:
@@ -88,46 +98,38 @@ def test_more_components_than_directions_are_refused() -> None:
     assert Readout.fitted(answers_of(flat), 0).of(answers_of(flat)).shape == (50, 1)
 
 
-def told(setting: StudySetting, train: Samples, folder: Path) -> tuple[OutOfFold, Floats]:
-    """What is said of train out of fold, and of held-out samples by the served model, trained on all of train."""
-    recipe, held_out = recipe_of(setting), setting.held_out
-    retrain(setting.base, recipe, train, seed=recipe.seed, folder=folder)
-    answers = adapter_answers(
-        setting.base, recipe, held_out, completions=setting.completions, folder=folder, states=True
-    )
-    served = Readout.fitted(answers, COMPONENTS).of(answers)
+def out_of_fold(setting: StudySetting, train: Samples, served: Floats) -> OutOfFold:
+    """What is said of train out of fold, in the terms of what the served model says of the held-out samples."""
+    members, held_out = table_of(train), table_of(setting.held_out, "select")
     inputs = BoostedInputs(
-        folder=folder,
-        train=table_of(train),
-        held_out=table_of(held_out, "select"),
+        folder=setting.scratch,
+        train=members,
+        held_out=held_out,
         features=pd.DataFrame(),
         teachers=[None] * FOLDS,
         completions=setting.completions,
     )
-    found = out_of_fold_readout(setting.base, recipe, inputs.train, inputs.train, inputs.held_out, served, inputs)
-    return found, served
+    return out_of_fold_readout(setting.base, recipe_of(setting), members, members, held_out, served, inputs)
+
+
+def answers_after(setting: StudySetting, train: Samples, asked: Samples, folder: Path) -> pa.Table:
+    recipe = recipe_of(setting)
+    if not folder.exists():
+        retrain(setting.base, recipe, train, seed=recipe.seed, folder=folder)
+    return adapter_answers(setting.base, recipe, asked, completions=setting.completions, folder=folder, states=True)
 
 
 def test_no_sample_is_answered_by_a_training_that_saw_its_person(setting: StudySetting, tmp_path: Path) -> None:
     """By hand for one fold; and labels of a person change nothing that is said of it, but what is said of others."""
-    train, recipe = setting.train, recipe_of(setting)
-    found, served = told(setting, train, tmp_path / "served")
-    fold = card_folds([f"p{user}" for user in train.user_id], recipe)
+    train, held_out = setting.train, setting.held_out
+    answers = answers_after(setting, train, held_out, tmp_path / "served")
+    served = Readout.fitted(answers, COMPONENTS).of(answers)
+    found = out_of_fold(setting, train, served)
+    fold = card_folds([f"p{user}" for user in train.user_id], recipe_of(setting))
     others, asked = train.take(np.flatnonzero(fold != 0)), train.take(np.flatnonzero(fold == 0))
-    retrain(setting.base, recipe, others, seed=recipe.seed, folder=tmp_path / "others")
-    of_fold, of_held_out = (
-        adapter_answers(
-            setting.base,
-            recipe,
-            samples,
-            completions=setting.completions,
-            folder=tmp_path / "others",
-            states=True,
-        )
-        for samples in (asked, setting.held_out)
-    )
-    readout = Readout.fitted(of_held_out, COMPONENTS)
-    readout = readout.turned(readout.of(of_held_out), served)
+    of_fold, of_held_out = (answers_after(setting, others, one, tmp_path / "others") for one in (asked, held_out))
+    readout = Readout.fitted(of_held_out, COMPONENTS, spare=3 * COMPONENTS)
+    readout = readout.translated(readout.of(of_held_out), served)
     np.testing.assert_allclose(found.told[fold == 0], readout.of(of_fold), atol=1e-3)
     assert found.agreement.shape == (1 + COMPONENTS,)
 
@@ -135,10 +137,9 @@ def test_no_sample_is_answered_by_a_training_that_saw_its_person(setting: StudyS
     good, bad = setting.completions
     label = np.where(own, 1 - train.label, train.label)
     flipped = replace(train, label=label, completion_ids=tuple(bad if one else good for one in label))
-    # The served model learns the labels of all, so its axes may turn: only the log-odds are free of them altogether.
-    after, _ = told(setting, flipped, tmp_path / "flipped")
-    np.testing.assert_array_equal(after.told[own, 0], found.told[own, 0])
-    assert not np.array_equal(after.told[fold != fold[own][0], 0], found.told[fold != fold[own][0], 0])
+    after, same = out_of_fold(setting, flipped, served).told, fold == fold[own][0]
+    np.testing.assert_array_equal(after[same], found.told[same])
+    assert (after[~same] != found.told[~same]).all()
 
 
 def made(size: int) -> tuple[pd.DataFrame, Floats, Floats, np.ndarray[tuple[int], np.dtype[np.bool_]]]:

@@ -24,7 +24,7 @@ from zigong.evaluation.boosting_teacher import folds_of, require_folds
 from zigong.evaluation.ensemble import Advance, taught_by
 from zigong.evaluation.feature_space import feature_space
 from zigong.evaluation.metrics import auc, log_loss
-from zigong.evaluation.readout import Floats, Readout, agreement, with_readout
+from zigong.evaluation.readout import SPARE, Floats, Readout, agreement, with_readout
 from zigong.evaluation.retraining import adapter_answers, retrain
 from zigong.recipe import BoostedTraining, Recipe
 from zigong.tokens.samples import Samples, TokenIds
@@ -40,7 +40,7 @@ class BoostedInputs:
     Attributes:
         folder: folder of its files.
         train: members of the main question whose labels the trees are fitted on; [N].
-        held_out: such members that neither trees nor language model are fitted on; they scale and turn what the
+        held_out: such members that neither trees nor language model are fitted on; they scale and translate what the
             language models say, and choose the number of trees; [M].
         features: baseline features of both, in this order; [N + M] rows.
         teachers: teacher of the training without each fold, which knows no person of the fold.
@@ -181,8 +181,8 @@ def out_of_fold_readout(
         )
         of_fold = int((fold == own).sum())
         of_held_out = answers.slice(of_fold)
-        readout = Readout.fitted(of_held_out, components)
-        readout = readout.turned(readout.of(of_held_out), told)
+        readout = Readout.fitted(of_held_out, components, spare=SPARE * components)
+        readout = readout.translated(readout.of(of_held_out), told)
         found[fold == own] = readout.of(answers.slice(0, of_fold))
         correlations.append(agreement(readout.of(of_held_out), told))
     return OutOfFold(told=found, agreement=np.mean(correlations, axis=0))

@@ -1,8 +1,8 @@
 """What a language model says of a prompt, as a few numbers: its log-odds and principal components of its last state.
 
 Models that were trained apart have other axes and other scales. Their numbers become comparable on prompts that none of
-them was trained on: there every number has mean 0 and variance 1, and the components of one model are turned to those
-of another (orthogonal Procrustes, Schoenemann 1966). No label is read.
+them was trained on: there every number has mean 0 and variance 1, and the components of one model are what its states
+tell of another's by least squares. No label is read.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ Floats = NDArray[np.float64]
 
 READOUT = "readout.safetensors"
 LOG_ODDS, COMPONENT = "language_model_log_odds", "language_model_component_{}"
+SPARE = 3  # components of a model that is translated, for each component that it is translated into, beside the first
 _FLAT = 1e-6  # of the largest deviation: a direction with less is rounding
 
 
@@ -44,12 +45,13 @@ class Readout:
     axes: Floats
 
     @classmethod
-    def fitted(cls, answers: pa.Table, components: int) -> Self:
-        """The readout of a model with K components.
+    def fitted(cls, answers: pa.Table, components: int, *, spare: int = 0) -> Self:
+        """The readout of a model.
 
         Args:
             answers: its answers with states to prompts that it was not trained on.
-            components: K, 0 or more.
+            components: number of components, 0 or more.
+            spare: further components, as far as the states have them.
 
         Raises:
             DataError: the states differ in fewer than K directions.
@@ -65,7 +67,8 @@ class Readout:
                 f"{known} directions",
                 action="lower card.boosted.components, or hold out more samples",
             )
-        axes = directions[:components].T * np.sqrt(len(states)) / deviations[:components]
+        kept = min(components + spare, known)
+        axes = directions[:kept].T * np.sqrt(len(states)) / deviations[:kept]
         return cls(log_odds=np.array([odds.mean(), odds.std() or 1.0]), centre=centre, axes=axes)
 
     def __call__(self, p_bad: Floats, states: States | None) -> Floats:
@@ -84,15 +87,18 @@ class Readout:
         """The same for a table of answers with states."""
         return self(answers["p_bad"].to_numpy(), states_of(answers))
 
-    def turned(self, own: Floats, other: Floats) -> Self:
-        """This readout with its components turned, as a rigid body, to those of another model.
+    def translated(self, own: Floats, other: Floats) -> Self:
+        """This readout with the components of another model, as far as its own tell them; their variance is 1 as well.
+
+        Its own are uncorrelated and scaled where they were fitted, so the weights of least squares are correlations.
 
         Args:
-            own: what it says of some prompts; shape [prompts, 1 + K].
+            own: what it says of the prompts that it was fitted on; shape [prompts, 1 + own components].
             other: what the other model's readout says of the same prompts; shape [prompts, 1 + K].
         """
-        left, _, right = np.linalg.svd(own[:, 1:].T @ other[:, 1:])
-        return replace(self, axes=self.axes @ left @ right)
+        weights = own[:, 1:].T @ other[:, 1:] / len(own)
+        deviations = np.sqrt((weights**2).sum(axis=0))
+        return replace(self, axes=self.axes @ (weights / np.where(deviations > 0, deviations, 1.0)))
 
     def save(self, folder: Path) -> None:
         """Writes READOUT into an existing folder."""
