@@ -20,7 +20,8 @@ from tests.support.later import copied_lake, later_run
 from zigong.cli.estimate import estimate_run
 from zigong.errors import ConfigError
 from zigong.evaluation.boosted import Boosted
-from zigong.evaluation.boosted_card import persons_apart
+from zigong.evaluation.boosted_card import boosted_beside, persons_apart, refit_inputs
+from zigong.evaluation.boosted_training import card_folds
 from zigong.evaluation.held_out_answers import model_answers
 from zigong.evaluation.prompt_sources import SamplePrompts
 from zigong.evaluation.readout import READOUT
@@ -29,7 +30,7 @@ from zigong.recipe import load_recipe
 from zigong.release.registry import Champion, champion
 from zigong.release.serving import fused_part, published_sequences, registry_of
 from zigong.runs.card_values import BoostedCard, EvaluatedCard, JointModel
-from zigong.runs.handover import FinalModel, RefittedModel
+from zigong.runs.handover import FinalModel, RefittedModel, TrainedBase
 from zigong.runs.job import Job
 from zigong.runs.launch import run_step
 from zigong.runs.run import Run
@@ -42,7 +43,7 @@ BODIES = {
     "score_users": score_users,
     "refit_model": refit_model,
 }
-FURTHER = ("card={head: boosted, boosted: {components: 2}}", "finetune.distil={weight: 0.3}", "refit={}")
+FURTHER = ("card={head: boosted, boosted: {components: 2}}", "finetune.distil={weight: 0.3}", "refit={backtest: false}")
 
 
 def rows(root: str | Path, table: str, **wanted: object) -> pd.DataFrame:
@@ -100,6 +101,7 @@ def test_a_released_boosted_card_scores_as_it_was_evaluated_and_is_refitted(
     for kind in (FinalModel, JointModel):
         shutil.rmtree(run.artefact_folder(kind))
     step(run, "finetune_zigong")
+    _check_teachers(run)
     step(run, "evaluate_model")
     card, boosted, flat = run.take(EvaluatedCard), run.take(BoostedCard), run.metrics()
     assert (card.head, card.card) == ("boosted", boosted.model_id)
@@ -130,13 +132,29 @@ def test_a_released_boosted_card_scores_as_it_was_evaluated_and_is_refitted(
     _check_refit(run, current)
 
 
+def job_of(run: Run) -> Job:
+    return Job(step="test", run=run, paths=LakehousePaths.at(run.recipe.lakehouse.root))
+
+
+def _check_teachers(run: Run) -> None:
+    """The teacher of the training without a fold answers every other train sample, and knows no person of the fold."""
+    inputs = boosted_beside(job_of(run), run.take(TrainedBase).folder)
+    assert inputs is not None
+    train = inputs.train.to_pandas()
+    fold = card_folds(train["person_id"].tolist(), run.recipe)
+    assert len(inputs.teachers) == 2
+    for own, teacher in enumerate(inputs.teachers):
+        assert teacher is not None
+        assert teacher.p_bad.keys() == set(train["sample_id"][fold != own])
+
+
 def answers_again(run: Run, current: Champion, stage: Path) -> pd.DataFrame:
     """The registered card's answers to the evaluated members, from sequences instead of features; and the stored."""
-    job = Job(step="test", run=run, paths=LakehousePaths.at(run.recipe.lakehouse.root))
+    job = job_of(run)
     source, recipe = job.sample_source(), run.recipe
     members = source.members(SPLITS)
     template, horizon = recipe.instructions.template, recipe.labels.horizons[0].name
-    found = model_answers(
+    found: pd.DataFrame = model_answers(
         current.model.model_id,
         current.model.asked,
         current.folders,
@@ -147,7 +165,8 @@ def answers_again(run: Run, current: Champion, stage: Path) -> pd.DataFrame:
         fused=fused_part(current, published_sequences(job)),
     ).to_pandas()
     stored = rows(recipe.lakehouse.root, "evaluation_answers", model_id=current.model.model_id)
-    return found.assign(stored=stored.set_index("sample_id")["p_bad"].loc[found["sample_id"]].to_numpy())
+    found["stored"] = stored.set_index("sample_id")["p_bad"].loc[found["sample_id"]].to_numpy()
+    return found
 
 
 def _check_refit(run: Run, judged: Champion) -> None:
@@ -158,11 +177,18 @@ def _check_refit(run: Run, judged: Champion) -> None:
     assert isinstance(current.model.fusion, Boosted)
     assert current.model.fusion != judged.model.fusion
     assert current.model.calibration == judged.model.calibration
-    job = Job(step="test", run=run, paths=LakehousePaths.at(run.recipe.lakehouse.root))
-    mix = set(rows(run.recipe.lakehouse.root, "training_mix")["sample_id"])
+    job = job_of(run)
+    inputs = refit_inputs(job, run.take(TrainedBase).folder, left.folder, ("train", *SPLITS))
+    held_out, fitted_on = (set(part["person_id"].to_pylist()) for part in (inputs.held_out, inputs.train))
+    assert held_out and not held_out & fitted_on
+    assert all(
+        teacher and not teacher.p_bad.keys() & set(inputs.held_out["sample_id"].to_pylist())
+        for teacher in inputs.teachers
+    )
+    mix_id = run.take(FinalModel).trained_on
+    mix = set(rows(run.recipe.lakehouse.root, "training_mix", mix_id=mix_id)["sample_id"])
     members = job.sample_source().members(("train", *SPLITS)).to_pandas()
     trained = members[(members["split"] != "train") | members["sample_id"].isin(mix)]
     apart = persons_apart(run.recipe)(trained["person_id"].tolist())
     assert 0 < apart.mean() < 0.3
     assert int(left.samples.replace(",", "")) == int((~apart).sum())
-    assert "refit.backtest_auc" in run.metrics()

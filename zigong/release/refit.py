@@ -112,7 +112,7 @@ def all_samples(
     """
 
     def read() -> tuple[pa.Table, dict[str, Any]]:
-        members = members_without(source.members(splits), without)
+        members = source.members(splits)
         mixed = pc.is_in(members["sample_id"], mix)
         chosen = members.filter(pc.or_(mixed, pc.not_equal(members["split"], "train")))
         newest: date = pc.max(chosen["observation_date"]).as_py()
