@@ -60,7 +60,7 @@ def recipe_of(*changes: str) -> tuple[tuple[str, ...], int | None, bool]:
 
 def test_a_boosted_card_is_fitted_where_a_head_or_a_candidate_needs_it() -> None:
     assert recipe_of() == (("lm",), None, False)
-    assert recipe_of("card.head=boosted") == (("boosted",), 4, False)
+    assert recipe_of("card.head=boosted") == (("boosted",), 2, False)
     assert recipe_of("card.boosted={components: 0}") == (("lm",), 0, False)
     assert recipe_of("card.head=select") == (("lm", "fused", "joint"), None, True)
     both = recipe_of("card.head=select", "card.candidates=[fused, boosted]", "card.boosted={components: 3}")

@@ -34,7 +34,7 @@ class BoostedTraining(Section):
         description="parts of the train persons; the final model's training is repeated without each, and answers it",
     )
     components: int = Field(
-        4,
+        2,
         ge=0,
         description="principal components of the last hidden state that LightGBM reads beside the log-odds; 0: none",
     )
