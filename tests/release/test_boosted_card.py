@@ -18,6 +18,7 @@ from jobs.score_users import score_users
 from tests.support.finished import TINY, FinishedRun
 from tests.support.later import copied_lake, later_run
 from zigong.cli.estimate import estimate_run
+from zigong.dataset.members import SPLITS as EVERY_SPLIT
 from zigong.errors import ConfigError
 from zigong.evaluation.boosted import Boosted
 from zigong.evaluation.boosted_card import boosted_beside, persons_apart, refit_inputs
@@ -178,7 +179,7 @@ def _check_refit(run: Run, judged: Champion) -> None:
     assert current.model.fusion != judged.model.fusion
     assert current.model.calibration == judged.model.calibration
     job = job_of(run)
-    inputs = refit_inputs(job, run.take(TrainedBase).folder, left.folder, ("train", *SPLITS))
+    inputs = refit_inputs(job, run.take(TrainedBase).folder, left.folder, EVERY_SPLIT)
     held_out, fitted_on = (set(part["person_id"].to_pylist()) for part in (inputs.held_out, inputs.train))
     assert held_out and not held_out & fitted_on
     assert all(
@@ -187,7 +188,7 @@ def _check_refit(run: Run, judged: Champion) -> None:
     )
     mix_id = run.take(FinalModel).trained_on
     mix = set(rows(run.recipe.lakehouse.root, "training_mix", mix_id=mix_id)["sample_id"])
-    members = job.sample_source().members(("train", *SPLITS)).to_pandas()
+    members = job.sample_source().members(EVERY_SPLIT).to_pandas()
     trained = members[(members["split"] != "train") | members["sample_id"].isin(mix)]
     apart = persons_apart(run.recipe)(trained["person_id"].tolist())
     assert 0 < apart.mean() < 0.3
