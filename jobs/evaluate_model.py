@@ -21,19 +21,21 @@ SPLITS = ("select", "test", "oot")
 
 
 def evaluate_model(job: Job) -> None:
-    """Final model, joint model and champion answer on Ray, the baselines are fitted on the same training samples."""
+    """Final model, other cards and champion answer on Ray, the baselines are fitted on the same training samples."""
     recipe, source, base = job.recipe, job.sample_source(), serving_base(job)
     members, spec = source.members(SPLITS), run_prompts(job)
     prompts = SamplePrompts(
         source=source, template=recipe.instructions.template, horizon=recipe.labels.horizons[0].name, splits=SPLITS
     )
-    final, joint = asked_cards(job, base, spec, published_sequences(job), published_features(job))
+    final, others = asked_cards(job, base, spec, published_sequences(job), published_features(job))
     generated, stage = recipe.evaluation.generated, job.stage("evaluation_answers")
     own = final.answers(prompts, members, recipe=recipe, stage=stage, generated=generated)
-    stage = job.stage("evaluation_answers_of_joint")
-    of_joint = joint and joint.answers(prompts, members, recipe=recipe, stage=stage)
+    of_others = {
+        head: card.answers(prompts, members, recipe=recipe, stage=job.stage(f"evaluation_answers_of_{head}"))
+        for head, card in others.items()
+    }
     baselines, choices = baselines_of(job, members), final.asked.choices
-    found = card_answers(job, own, of_joint, baselines, members, choices)
+    found = card_answers(job, own, of_others, baselines, members, choices)
     card, scores = found.card.card, found.scores
     answers = {
         **found.rows,
@@ -45,7 +47,7 @@ def evaluate_model(job: Job) -> None:
     published = Published.of(members, {**scores, **baselines.p_bad}, found.missed)
     figures = evaluation_figures(members, published, baselines, final=card, splits=SPLITS, recipe=recipe)
     figures += points_figures(members, scores[card], model_id=card, splits=SPLITS, card=recipe.card)
-    adapted = joint if joint is not None and joint.model_id == card else final
+    adapted = others["joint"] if found.card.head == "joint" else final
     figures.append(change_from_base(job, card, adapted, prompts, found.rows[adapted.model_id]))
     figures += evaluated_horizons(job, members, found.rows[card], published.scores[card], splits=SPLITS)
     rows, cells = metric_rows(figures, source.dataset_id)

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zigong.dataset.members import final_split
+from zigong.evaluation.boosted_card import boosted_beside, leave_boosted
 from zigong.evaluation.boosting_teacher import teacher_of
 from zigong.evaluation.final_training import train_on_ray, with_unlabelled
 from zigong.evaluation.joint_training import joint_beside, leave_joint
@@ -18,7 +19,7 @@ from zigong.training.adapters import model_name
 
 
 def finetune_zigong(job: Job) -> None:
-    """LoRA on the mix, or on random samples if a small training shows that the mix is worse; then a joint model."""
+    """LoRA on the mix, or on random samples if a small training shows that the mix is worse; then the other cards."""
     recipe = job.recipe
     base, source, folder = serving_base(job), job.sample_source(), job.artefact_folder(FinalModel)
     mixes = mix_members(job, job.take(TrainingMix))
@@ -41,15 +42,18 @@ def finetune_zigong(job: Job) -> None:
         base,
         folder,
         settings=recipe.finetune,
-        chosen=chosen,
+        choose=chosen,
         teacher=teacher,
         beside=joint_beside(job, base),
+        boosted=boosted_beside(job, base),
         name="fine-tune",
         measured=(SELECT, final_split(recipe)),
     )
     if recipe.card.joint is not None:
         leave_joint(job, trained.pop("joint.digest"))
     digest, mix_id = trained.pop("digest"), trained.pop("trained_on")
+    if recipe.card.boosted is not None:
+        leave_boosted(job, digest, trained.pop("boosted.trees"))
     if mix_id != next(iter(mixes)):
         job.warn(f"the mix is not used: {trained['test']}")
     job.leave(

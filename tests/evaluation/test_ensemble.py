@@ -5,17 +5,15 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from jobs.finetune_zigong import finetune_zigong
 from tests.support.finished import FinishedRun
 from tests.support.later import copied_lake, later_run
-from tests.support.studied import studied_setting
+from tests.support.studied import studied_setting, table_of
 from zigong.errors import ConfigError, DataError
 from zigong.evaluation.boosting_teacher import folds_of
 from zigong.evaluation.ensemble import EnsembleTeacher, ensemble_teacher
@@ -41,13 +39,6 @@ def recipe_of(setting: StudySetting, **changes: object) -> Recipe:
     finetune = setting.recipe.finetune.model_dump()
     finetune |= {"epochs": 1, "distil": {"weight": 0.5, "ensemble": {**known, **changes}}}
     return Recipe.model_validate({**setting.recipe.model_dump(), "finetune": finetune})
-
-
-def table_of(samples: Samples, split: str = "train") -> pa.Table:
-    columns: dict[str, Any] = {name: list(getattr(samples, name)) for name in samples.__dataclass_fields__}
-    lists = {name: [item.tolist() for item in columns[name]] for name in ("input_ids", "completion_ids")}
-    named = {"person_id": [f"p{user}" for user in samples.user_id], "split": [split] * len(samples)}
-    return pa.table({**columns, **lists, **named})
 
 
 def teacher_of(setting: StudySetting, answered: int) -> Teacher:

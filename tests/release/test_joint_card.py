@@ -88,8 +88,8 @@ def test_the_joint_answers_are_the_models_odds_plus_the_tower(tiny_run: Finished
     source = job.sample_source()
     members = source.members(SPLITS).slice(0, 40)
     folders = ModelFolders(base=base, adapter=joint.folder, added=joint.folder)
-    _, card = asked_cards(job, base, PromptSpec.of_recipe(job.recipe), published_sequences(job))
-    assert card is not None
+    _, cards = asked_cards(job, base, PromptSpec.of_recipe(job.recipe), published_sequences(job))
+    card = cards["joint"]
     prompts = source.with_prompts(members)
     model = OpenedModel(card.asked, folders)
     by_engine = []
@@ -158,8 +158,8 @@ def test_a_released_joint_card_scores_as_it_was_evaluated(
     assert current.model.model_id == joint.model_id
     assert isinstance(current.model.fusion, Joint)
     job = Job(step="test", run=run, paths=LakehousePaths.at(str(root)))
-    _, asked = asked_cards(job, run.take(TrainedBase).folder, current.model.asked.prompts, published_sequences(job))
-    assert asked is not None
+    _, cards = asked_cards(job, run.take(TrainedBase).folder, current.model.asked.prompts, published_sequences(job))
+    asked = cards["joint"]
     scores = rows(root, "behavior_card_scores", model_id=joint.model_id)
     members = job.sample_source().members(SPLITS)
     again = asked.answers(

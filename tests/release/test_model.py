@@ -12,8 +12,9 @@ import pytest
 
 from zigong.errors import ConfigError, DataError
 from zigong.evaluation.asked_model import AskedModel
+from zigong.evaluation.boosted import Boosted
 from zigong.evaluation.calibration import Calibration
-from zigong.evaluation.fusion import Fusion, Stack
+from zigong.evaluation.fusion import Added, Fusion, Stack
 from zigong.evaluation.horizons import AskedHorizon
 from zigong.evaluation.joint import Joint
 from zigong.instructions.numbers import FieldBins, NumberWords
@@ -79,10 +80,11 @@ def test_a_model_read_back_equals_the_written_one_to_the_last_digit() -> None:
     [
         Fusion(trees=TREES, outcome_events=("late",), stack=Stack(intercept=0.1 + 0.2, model=1.0, trees=1 / 3)),
         Joint(tower=FileDigests(files={"tower.safetensors": "f" * 64}), outcome_events=("late", "paid")),
+        Boosted(boosted=TREES, outcome_events=("late",)),
     ],
-    ids=["fused", "joint"],
+    ids=["fused", "joint", "boosted"],
 )
-def test_what_a_card_adds_to_its_language_model_is_read_back_as_what_it_is(added: Fusion | Joint) -> None:
+def test_what_a_card_adds_to_its_language_model_is_read_back_as_what_it_is(added: Added) -> None:
     found = model_from_text(model_as_text(replace(MODEL, fusion=added)), origin="x")
     assert found.fusion == added
     assert type(found.fusion) is type(added)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from tests.support.finished import TINY
 from tests.support.tiny_models import make_agent_settings, make_base, make_samples
@@ -23,6 +25,14 @@ def studied_samples(size: int, *, seed: int, dates: tuple[date, ...], prefix: st
     users = tuple(f"{prefix}{index // 3}" for index in range(size))
     answers = tuple(np.array([23 + label], dtype=np.int32) for label in samples.label)
     return replace(samples, user_id=users, completion_ids=answers)
+
+
+def table_of(samples: Samples, split: str = "train") -> pa.Table:
+    """The samples as members with prompts; every user is a person."""
+    columns: dict[str, Any] = {name: list(getattr(samples, name)) for name in samples.__dataclass_fields__}
+    lists = {name: [item.tolist() for item in columns[name]] for name in ("input_ids", "completion_ids")}
+    named = {"person_id": [f"p{user}" for user in samples.user_id], "split": [split] * len(samples)}
+    return pa.table({**columns, **lists, **named})
 
 
 def studied_setting(home: Path) -> StudySetting:

@@ -82,7 +82,10 @@ def estimate_run(recipe: Recipe) -> Estimate:
     rate = FLOP_PER_GPU_SECOND if large else FLOP_PER_CPU_SECOND
     of_sample = PASS_FLOP * tokens * _multiplied_weights(recipe, parameters or 0) / rate
     mix = math.floor(recipe.mix.fraction * assumed)
+    # Without a fold of persons, the ensemble is trained again, too; a joint model is trained once.
     trainings = recipe.finetune.distil.trainings + (recipe.card.joint is not None)
+    if recipe.card.boosted is not None:
+        trainings += recipe.finetune.distil.trainings * (recipe.card.boosted.folds - 1)
     passes = {
         "train agent": assumed * recipe.agent.epochs,
         "score influence": assumed * recipe.agent.checkpoints,

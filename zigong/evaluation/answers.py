@@ -36,6 +36,7 @@ def answer_samples(
     torch_threads: int,
     digest: str | None = None,
     owners: Sequence[str] | None = None,
+    states: bool = False,
 ) -> pa.Table:
     """Loads a model with its adapter and answers; see :func:`answer_prompts`.
 
@@ -45,7 +46,9 @@ def answer_samples(
     """
     model = load_merged(base_folder, adapter_folder, digest=digest).to(device_here())
     torch.set_num_threads(torch_threads)
-    return answer_prompts(model, sample_ids, input_ids, choice_ids, batch_tokens=batch_tokens, owners=owners)
+    return answer_prompts(
+        model, sample_ids, input_ids, choice_ids, batch_tokens=batch_tokens, owners=owners, states=states
+    )
 
 
 def answer_prompts(

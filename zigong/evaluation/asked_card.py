@@ -8,15 +8,16 @@ from pathlib import Path
 import pyarrow as pa
 
 from zigong.evaluation.asked_model import AskedModel, ModelFolders
-from zigong.evaluation.fusion import FusedPart
+from zigong.evaluation.boosted import Boosted
+from zigong.evaluation.fusion import Added, FusedPart
 from zigong.evaluation.held_out_answers import model_answers
 from zigong.evaluation.joint import Joint
 from zigong.evaluation.prompt_sources import ModelPrompts
 from zigong.evaluation.published_features import PublishedFeatures
 from zigong.evaluation.published_sequences import PublishedSequences
 from zigong.instructions.prompt_spec import PromptSpec
-from zigong.recipe import Recipe
-from zigong.runs.card_values import JointModel
+from zigong.recipe import Head, Recipe
+from zigong.runs.card_values import BoostedCard, JointModel
 from zigong.runs.handover import FinalModel
 from zigong.runs.job import Job
 
@@ -61,28 +62,29 @@ def asked_cards(
     prompts: PromptSpec,
     sequences: PublishedSequences,
     features: PublishedFeatures | None = None,
-) -> tuple[AskedCard, AskedCard | None]:
-    """The final model of a run, and its joint model if the recipe asks for one.
+) -> tuple[AskedCard, dict[Head, AskedCard]]:
+    """The final model of a run, and the cards that the recipe had trained beside it, by head.
 
     Args:
         job: a job of the run.
         base: folder of their base.
         prompts: settings that their prompts are rendered with.
-        sequences: the sequences of the features of a joint model.
+        sequences: the sequences of the features of the other cards.
         features: these features, if the run has published them.
     """
     final = job.take(FinalModel)
-    folders = ModelFolders(base=base, adapter=final.folder)
-    language_model = AskedCard(model_id=final.model_id, asked=AskedModel.of(prompts, folders), folders=folders)
-    if job.recipe.card.joint is None:
-        return language_model, None
-    joint = job.take(JointModel)
-    folders = ModelFolders(base=base, adapter=joint.folder, added=joint.folder)
-    return language_model, AskedCard(
-        model_id=joint.model_id,
-        asked=AskedModel.of(prompts, folders),
-        folders=folders,
-        fused=FusedPart(
-            fusion=Joint.of(joint), folder=joint.folder, prompts=prompts, sequences=sequences, features=features
-        ),
-    )
+
+    def asked(model_id: str, adapter: Path, added: Added | None = None, files: Path | None = None) -> AskedCard:
+        folders, part = ModelFolders(base=base, adapter=adapter, added=files), None
+        if added is not None and files is not None:
+            part = FusedPart(fusion=added, folder=files, prompts=prompts, sequences=sequences, features=features)
+        return AskedCard(model_id=model_id, asked=AskedModel.of(prompts, folders), folders=folders, fused=part)
+
+    others: dict[Head, AskedCard] = {}
+    if job.recipe.card.joint is not None:
+        joint = job.take(JointModel)
+        others["joint"] = asked(joint.model_id, joint.folder, Joint.of(joint), joint.folder)
+    if job.recipe.card.boosted is not None:
+        boosted = job.take(BoostedCard)
+        others["boosted"] = asked(boosted.model_id, final.folder, Boosted.of(boosted), boosted.folder)
+    return asked(final.model_id, final.folder), others

@@ -30,6 +30,7 @@ from zigong.tokens.samples import Samples
 Floats = NDArray[np.float64]
 
 SEEDS = 3  # of LightGBM, whose log-odds are averaged
+TREES_OF_A_CARD = ("lightgbm", "lightgbm_no_profile")  # the better ones on ``select`` are the card's
 STOPPED_ON = "select"  # the split on which the number of trees is chosen
 _ARREARS_STEP_DAYS = 30
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from zigong.dataset.samples import UNLABELLED, of_task
@@ -22,8 +23,13 @@ from zigong.recipe import Recipe
 from zigong.runs.job import Job
 from zigong.training.teacher import Teacher
 
+STOPPING_FOLDS = 10  # where no split is left, one of them chooses the number of trees
+Persons = Callable[[Sequence[str]], NDArray[np.bool_]]  # which of some persons belong to a set
 
-def teacher_of(job: Job, base: Path, splits: Sequence[str]) -> tuple[Teacher | None, dict[str, float]]:
+
+def teacher_of(
+    job: Job, base: Path, splits: Sequence[str], *, without: Persons | None = None
+) -> tuple[Teacher | None, dict[str, float]]:
     """The teacher that ``finetune.distil`` asks for, and its figures: none with weight 0.
 
     It answers every member of the main question, not only those of the mix: with more samples it is better. Those of
@@ -33,6 +39,7 @@ def teacher_of(job: Job, base: Path, splits: Sequence[str]) -> tuple[Teacher | N
         job: the job that reads the tables.
         base: folder of the base model, whose tokenizer encodes the choices.
         splits: the splits whose members it learns from and answers.
+        without: persons that it neither learns from nor answers; None: there are none.
 
     Raises:
         DataError: the samples that a fold's trees are fitted on have only one class.
@@ -41,6 +48,7 @@ def teacher_of(job: Job, base: Path, splits: Sequence[str]) -> tuple[Teacher | N
     if not recipe.finetune.distil.weight:
         return None, {}
     members = of_task(job.sample_source().members(answered_splits(recipe, splits)), main_task(recipe))
+    members = members_without(members, without)
     train = Labelled(features=features_of_members(job, members), bad=bad_members(members))
     known, persons = members["label"].is_valid().to_numpy(), members["person_id"].to_pylist()
     p_bad = out_of_fold(train, persons, folds=recipe.finetune.distil.folds, seed=recipe.seed, known=known)
@@ -49,6 +57,11 @@ def teacher_of(job: Job, base: Path, splits: Sequence[str]) -> tuple[Teacher | N
     answers = dict(zip(members["sample_id"].to_pylist(), p_bad.tolist(), strict=True))
     figures = {"teacher_auc": auc(train.bad[known].astype(np.int64), p_bad[known])}
     return Teacher(p_bad=answers, choices=(bad, good)), figures
+
+
+def members_without(members: pa.Table, persons: Persons | None) -> pa.Table:
+    """The members of all other persons; None: all members."""
+    return members if persons is None else members.filter(~persons(members["person_id"].to_pylist()))
 
 
 def answered_splits(recipe: Recipe, splits: Sequence[str]) -> list[str]:
@@ -93,10 +106,29 @@ def out_of_fold(
     return p_bad
 
 
-def folds_of(persons: Sequence[str], folds: int, seed: int) -> NDArray[np.int64]:
-    """The fold of each person, by hash; shape [samples]."""
-    drawn = (hashlib.sha256(f"fold|{seed}|{person}".encode()).digest() for person in persons)
+def folds_of(persons: Sequence[str], folds: int, seed: int, *, name: str = "fold") -> NDArray[np.int64]:
+    """The fold of each person, by hash; shape [samples]. Divisions of different names are independent."""
+    drawn = (hashlib.sha256(f"{name}|{seed}|{person}".encode()).digest() for person in persons)
     return np.array([int.from_bytes(digest[:8]) % folds for digest in drawn], dtype=np.int64)
+
+
+def require_folds(fold: NDArray[np.int64], folds: int, section: str) -> None:
+    """Requires samples in each fold.
+
+    Args:
+        fold: fold of each sample; shape [samples].
+        folds: number of folds.
+        section: the section of the recipe with the key ``folds``.
+
+    Raises:
+        DataError: a fold has no sample.
+    """
+    sizes = np.bincount(fold, minlength=folds)
+    if not sizes.all():
+        raise DataError(
+            f"{section}: expected persons in each of {folds} folds, found {sizes.tolist()} samples",
+            action=f"lower {section}.folds, or give the recipe more train persons",
+        )
 
 
 def _part(train: Labelled, chosen: NDArray[np.bool_]) -> Labelled:

@@ -1,4 +1,4 @@
-"""The answers that a run evaluates as its card: those of the final model, of model and trees, or of a joint model."""
+"""The answers that a run evaluates as its card: those of the final model, or of it with what a card adds to it."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from zigong.evaluation.asked_model import ModelFolders
-from zigong.evaluation.baselines import SEEDS, Baselines, bad_members
+from zigong.evaluation.baselines import SEEDS, TREES_OF_A_CARD, Baselines, bad_members
+from zigong.evaluation.boosted import Boosted
 from zigong.evaluation.boosting import BoostedTrees, tree_files
 from zigong.evaluation.calibration import calibrated, fit_calibration
-from zigong.evaluation.fusion import Floats, Fusion, Stack, card_name, fit_stack, fused_answers, stacked
+from zigong.evaluation.fusion import Added, Floats, Fusion, Stack, card_name, fit_stack, fused_answers, stacked
 from zigong.evaluation.joint import Joint
 from zigong.evaluation.metrics import log_loss
 from zigong.recipe import Head
 from zigong.recipe.source import source_mapping
-from zigong.runs.card_values import EvaluatedCard, FusedCard, JointModel
+from zigong.runs.card_values import BoostedCard, EvaluatedCard, FusedCard, JointModel
 from zigong.runs.handover import FinalModel
 from zigong.runs.job import Job
 from zigong.training.file_digests import FileDigests
 
 SELECT = "select"
-TREES_OF_A_CARD = ("lightgbm", "lightgbm_no_profile")  # the better ones on ``select`` are the card's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,21 +55,24 @@ class CardAnswers:
 
 
 def card_answers(
-    job: Job, own: pa.Table, of_joint: pa.Table | None, baselines: Baselines, members: pa.Table, choices: Sequence[str]
+    job: Job,
+    own: pa.Table,
+    others: Mapping[Head, pa.Table],
+    baselines: Baselines,
+    members: pa.Table,
+    choices: Sequence[str],
 ) -> CardAnswers:
     """The answers of the card that ``card.head`` asks for; the card is left for the release.
 
     Args:
         job: the job that evaluates the card.
         own: answers of the final model.
-        of_joint: answers of the joint model; None if there is none.
+        others: answers of the cards that were trained beside it, by head.
         baselines: the baselines; the trees of one of them become part of a fused card.
         members: the held-out members; those of ``select`` choose the head, and the weights of a fused card.
         choices: possible answers, the bad one first.
     """
-    settings, found = job.recipe.card, dict[Head, pa.Table](lm=own)
-    if of_joint is not None:
-        found["joint"] = of_joint
+    settings, found = job.recipe.card, dict[Head, pa.Table](lm=own) | dict(others)
     if "fused" in settings.compared:
         found["fused"] = _fused(job, own, baselines, members, choices)
     compared = settings.candidates if settings.head == "select" else ()
@@ -119,7 +122,7 @@ class CardParts:
     """The files of a run's card and what it adds to its language model; None where that alone is the card."""
 
     folders: ModelFolders
-    added: Fusion | Joint | None
+    added: Added | None
 
 
 def parts_of_card(job: Job, base: Path) -> CardParts:
@@ -134,6 +137,10 @@ def parts_of_card(job: Job, base: Path) -> CardParts:
         joint = job.take(JointModel)
         folders = ModelFolders(base=base, adapter=joint.folder, added=joint.folder)
         return CardParts(folders=folders, added=Joint.of(joint))
+    if head == "boosted":
+        boosted = job.take(BoostedCard)
+        folders = ModelFolders(base=base, adapter=final.folder, added=boosted.folder)
+        return CardParts(folders=folders, added=Boosted.of(boosted))
     if head == "fused":
         fused = job.take(FusedCard)
         folders = ModelFolders(base=base, adapter=final.folder, added=fused.folder)

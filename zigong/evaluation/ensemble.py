@@ -9,16 +9,17 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from zigong.errors import ConfigError, DataError
-from zigong.evaluation.boosting_teacher import folds_of
+from zigong.errors import ConfigError
+from zigong.evaluation.boosting_teacher import folds_of, require_folds
 from zigong.evaluation.calibration import averaged
 from zigong.evaluation.metrics import auc
 from zigong.evaluation.retraining import Floats, retrained_answers
 from zigong.recipe import Recipe
 from zigong.tokens.samples import Samples
 from zigong.training.teacher import Teacher
+
+Advance = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,25 @@ class EnsembleTeacher:
     figures: dict[str, float]
 
 
+def taught_by(
+    base: Path,
+    recipe: Recipe,
+    train: pa.Table,
+    teacher: Teacher | None,
+    *,
+    held_out: pa.Table | None = None,
+    advance: Advance = lambda *_: None,
+) -> tuple[Teacher | None, dict[str, float]]:
+    """The teacher of a training: with the answers of an ensemble if the recipe has one; and its figures.
+
+    See :func:`ensemble_teacher`.
+    """
+    if teacher is None or recipe.finetune.distil.ensemble is None:
+        return teacher, {}
+    found = ensemble_teacher(base, recipe, train, teacher, held_out=held_out, advance=advance)
+    return found.teacher, {f"ensemble.{name}": value for name, value in found.figures.items()}
+
+
 def ensemble_teacher(
     base: Path,
     recipe: Recipe,
@@ -43,7 +63,7 @@ def ensemble_teacher(
     teacher: Teacher,
     *,
     held_out: pa.Table | None = None,
-    advance: Callable[[int, int, str], None] = lambda *_: None,
+    advance: Advance = lambda *_: None,
 ) -> EnsembleTeacher:
     """Trains the ensemble of ``finetune.distil.ensemble`` and adds its answers to those of a teacher.
 
@@ -67,7 +87,7 @@ def ensemble_teacher(
     if settings is None:
         raise ConfigError("the recipe has no ensemble", action="set finetune.distil.ensemble: {}")
     fold = folds_of(train["person_id"].to_pylist(), settings.folds, recipe.seed)
-    _require_folds(fold, settings.folds)
+    require_folds(fold, settings.folds, "finetune.distil.ensemble")
     taught = np.array([key in teacher.p_bad for key in train["sample_id"].to_pylist()])
     answers, of_held_out = np.full((settings.seeds, len(train)), np.nan), list[Floats]()
     total = settings.seeds * settings.folds
@@ -91,15 +111,6 @@ def ensemble_teacher(
     keys = train.filter(taught)["sample_id"].to_pylist()
     taught_answers = dict(zip(keys, both.tolist(), strict=True))
     return EnsembleTeacher(teacher=replace(teacher, p_bad=taught_answers), figures=figures)
-
-
-def _require_folds(fold: NDArray[np.int64], folds: int) -> None:
-    sizes = np.bincount(fold, minlength=folds)
-    if not sizes.all():
-        raise DataError(
-            f"finetune.distil.ensemble: expected persons in each of {folds} folds, found {sizes.tolist()} samples",
-            action="lower finetune.distil.ensemble.folds, or give the recipe more train persons",
-        )
 
 
 def _joined(asked: pa.Table, held_out: pa.Table | None) -> Samples:

@@ -1,33 +1,26 @@
-"""The training of the final model on a Ray Train worker, which reads the pinned samples itself."""
+"""The training of the final model on the workers of Ray Train, which read the pinned samples themselves."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from zigong.console import Advance, followed
-from zigong.dataset.samples import SampleSource, of_task
-from zigong.evaluation.ensemble import ensemble_teacher
+from zigong.console import followed
+from zigong.dataset.samples import SampleSource
+from zigong.evaluation.boosted_training import BoostedInputs, fit_boosted
+from zigong.evaluation.chosen_samples import Choose, ChosenSamples
 from zigong.fanout.train import run_on_ray
-from zigong.files.atomic import promoted_file
-from zigong.instructions.tasks import main_task
 from zigong.recipe import FinalTraining, Recipe
 from zigong.runs.job import Job
-from zigong.tokens.samples import Samples
 from zigong.training import trainer
 from zigong.training.adapters import AdapterManifest
 from zigong.training.snapshots import Snapshots
 from zigong.training.teacher import Teacher
 from zigong.training.tower import TowerTraining
-
-_TAUGHT = "p_bad_of_teacher"
-
-Chosen = Callable[[], tuple[pa.Table, dict[str, Any]]]
 
 
 def with_unlabelled(members: pa.Table, source: SampleSource, recipe: Recipe, teacher: Teacher | None) -> pa.Table:
@@ -43,41 +36,50 @@ def train_on_ray(
     folder: Path,
     *,
     settings: FinalTraining,
-    chosen: Chosen,
+    choose: Choose,
     teacher: Teacher | None,
     joint: TowerTraining | None = None,
     beside: tuple[Path, TowerTraining] | None = None,
+    boosted: BoostedInputs | None = None,
     name: str,
     measured: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Trains an adapter on a worker, and a joint model beside it if there is one.
+    """Trains an adapter on a worker, and fits what is asked for beside it.
 
     Args:
         job: the job that asks for it.
         base: folder of the base model.
         folder: folder of the adapter.
         settings: the settings of the training.
-        chosen: called on the worker; the members to train on with ``input_ids``, and JSON-serialisable facts about
+        choose: called on the worker; the members to train on with ``input_ids``, and JSON-serialisable facts about
             them.
         teacher: see ``trainer.train_adapter``; ``settings.distil.ensemble`` adds an ensemble's answers to it.
         joint: see ``trainer.train_adapter``.
         beside: folder and tower of a joint model that is trained on the same samples, with the same teacher.
+        boosted: what a boosted card is fitted on, after the training; None: there is none.
         name: name of the training and of its folder under the job's scratch.
         measured: held-out splits on which the ensemble is measured.
 
     Returns:
         ``digest`` of the adapter, ``samples``, ``final_loss``, ``tokens_per_second``, the facts, and those of the
-        ensemble.
+        ensemble, the joint model and the boosted card.
     """
+    source = job.sample_source()
     recipe, snapshots = job.recipe.model_copy(update={"finetune": settings}), job.scratch / "snapshots"
     with followed(job.scratch / "progress.json", f"{name} (steps)") as report:
-        prepared = _Prepared(
-            recipe=recipe, base=base, source=job.sample_source(), teacher=teacher, measured=tuple(measured),
-            file=job.scratch / f"{name}.arrow", report=report,
-        )  # fmt: skip
+        chosen = ChosenSamples(
+            recipe=recipe,
+            base=base,
+            source=source,
+            choose=choose,
+            teacher=teacher,
+            measured=tuple(measured),
+            file=job.scratch / f"{name}.arrow",
+            advance=report,
+        )
 
         def trained(facts: dict[str, Any]) -> dict[str, Any]:
-            samples, taught_by = prepared.read()
+            samples, taught = chosen.samples()
 
             def one(place: Path, tower: TowerTraining | None) -> AdapterManifest:
                 return trainer.train_adapter(
@@ -87,7 +89,7 @@ def train_on_ray(
                     seed=recipe.seed,
                     torch_threads=recipe.engine.torch_threads,
                     folder=place,
-                    teacher=taught_by,
+                    teacher=taught,
                     joint=tower,
                     progress=lambda step, steps, loss: report(step, steps, f"loss {loss:.3f}"),
                     snapshots=Snapshots.of(snapshots / place.name, recipe.engine),
@@ -105,48 +107,16 @@ def train_on_ray(
                 **facts,
             }
 
+        def added(facts: dict[str, Any]) -> dict[str, Any]:
+            if boosted is None:
+                return facts
+            trees, figures = fit_boosted(base, recipe, chosen.members(), folder, boosted, source, advance=report)
+            return facts | {"boosted.trees": trees, **{f"boosted.{name}": value for name, value in figures.items()}}
+
         ray = partial(run_on_ray, engine=recipe.engine, storage=job.scratch / "ray")
         if recipe.engine.training_workers == 1:
-            return ray(lambda: trained(prepared.write(chosen)), name=name)
-        facts = ray(lambda: prepared.write(chosen), name=f"{name} samples", alone=True)
-        return ray(lambda: trained(facts), name=name)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Prepared:
-    """The samples of a training, which one worker chooses and all read."""
-
-    recipe: Recipe
-    base: Path
-    source: SampleSource
-    teacher: Teacher | None
-    measured: tuple[str, ...]
-    file: Path
-    report: Advance
-
-    def write(self, chosen: Chosen) -> dict[str, Any]:
-        """Writes the samples and the teacher's answers to them, and returns the facts about them."""
-        members, facts = chosen()
-        teacher = self.teacher
-        if teacher is not None and self.recipe.finetune.distil.ensemble is not None:
-            held_out = of_task(self.source.members(self.measured), main_task(self.recipe)) if self.measured else None
-            asked = None if held_out is None else self.source.with_prompts(held_out)
-            found = ensemble_teacher(self.base, self.recipe, members, teacher, held_out=asked, advance=self.report)
-            teacher = found.teacher
-            facts |= {f"ensemble.{name}": value for name, value in found.figures.items()}
-        answers = {} if teacher is None else teacher.p_bad
-        taught = pa.array([answers.get(key) for key in members["sample_id"].to_pylist()], pa.float64())
-        with promoted_file(self.file) as partial_file, pa.OSFile(str(partial_file), "wb") as sink:
-            table = members.append_column(_TAUGHT, taught)
-            with pa.ipc.new_file(sink, table.schema) as writer:
-                writer.write_table(table)
-        return facts
-
-    def read(self) -> tuple[Samples, Teacher | None]:
-        """The samples, and the teacher of them."""
-        with pa.memory_map(str(self.file)) as source:
-            table = pa.ipc.open_file(source).read_all()
-            samples = Samples.from_arrow(table)
-            taught = zip(table["sample_id"].to_pylist(), table[_TAUGHT].to_pylist(), strict=True)
-            answers = {key: value for key, value in taught if value is not None}
-        return samples, None if self.teacher is None else replace(self.teacher, p_bad=answers)
+            return ray(lambda: added(trained(chosen.write())), name=name)
+        # What trains several models, or writes files of its own, is the work of one worker.
+        chosen_facts = ray(chosen.write, name=f"{name} samples", alone=True)
+        facts = ray(lambda: trained(chosen_facts), name=name)
+        return facts if boosted is None else ray(lambda: added(facts), name=f"{name} trees", alone=True)

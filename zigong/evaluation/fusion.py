@@ -1,6 +1,7 @@
 """A card of two parts: a language model and boosted trees on baseline features, whose log-odds are added with weights.
 
-What a card adds to its language model, these trees or the tower of a joint model, is registered, opened and asked here.
+What a card adds to its language model, these trees, those of a boosted card or the tower of a joint model, is
+registered, opened and asked here.
 
 The sum of weighted log-odds is late fusion, or stacking (Wolpert 1992). The weights are fitted on ``select``, which
 trains neither part, and are 0 or more: a part without value gets 0 and cannot invert the ranking of the other.
@@ -23,6 +24,7 @@ from scipy.special import expit
 
 from zigong.errors import DataError
 from zigong.evaluation.answers import states_of, without_states
+from zigong.evaluation.boosted import Boosted
 from zigong.evaluation.boosting import BoostedTrees
 from zigong.evaluation.calibration import log_odds
 from zigong.evaluation.joint import Joint
@@ -85,6 +87,9 @@ class Fusion:
         return lambda p_model, _, features: stacked(self.stack, p_model, trees(features))
 
 
+Added = Fusion | Joint | Boosted
+
+
 class Combined(Protocol):
     """Probabilities of a language model and of what is added to it; shape [rows]."""
 
@@ -92,7 +97,7 @@ class Combined(Protocol):
         """Combines probabilities [rows], last states [rows, width] and baseline features of the same rows."""
 
 
-def card_name(added: Fusion | Joint, adapter_digest: str) -> str:
+def card_name(added: Added, adapter_digest: str) -> str:
     """The model_id of a card of a language model with this adapter and of what is added to it."""
     return model_name(combined_digest({"fusion": added.digest, "adapter": adapter_digest}))
 
@@ -159,7 +164,7 @@ class FusedPart:
     """What an answering worker needs to add trees or a tower to the answers of a language model.
 
     Attributes:
-        fusion: trees and weights, or the tower.
+        fusion: trees with their weights or readout, or the tower.
         folder: the folder of its files.
         prompts: settings of the language model, whose history, time zone and currency the features share.
         sequences: the sequences of the features.
@@ -167,7 +172,7 @@ class FusedPart:
             compute them from the sequences.
     """
 
-    fusion: Fusion | Joint
+    fusion: Added
     folder: Path
     prompts: PromptSpec
     sequences: PublishedSequences

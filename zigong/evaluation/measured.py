@@ -11,7 +11,7 @@ import pyarrow.dataset as ds
 from zigong.errors import DataError
 from zigong.evaluation.bootstrap import Interval
 from zigong.evaluation.held_out import FINAL, LEAD, WHOLE, Figure, shown_names
-from zigong.runs.card_values import EvaluatedCard, FusedCard, JointModel
+from zigong.runs.card_values import BoostedCard, EvaluatedCard, FusedCard, JointModel
 from zigong.runs.handover import Dataset, FinalModel
 from zigong.runs.job import Job
 from zigong.runs.run import Run
@@ -123,8 +123,9 @@ def evaluated_model(run: Run) -> str | None:
 
 def models_by_head(job: Job) -> dict[str, str]:
     """The model_id of each head that the run of a job has trained or fitted, the language model alone first."""
-    final, joint, fused = job.find(FinalModel), job.find(JointModel), job.find(FusedCard)
-    found = {"lm": final, "joint": joint, "fused": fused}
+    final, joint = job.find(FinalModel), job.find(JointModel)
+    boosted, fused = job.find(BoostedCard), job.find(FusedCard)
+    found = {"lm": final, "joint": joint, "boosted": boosted, "fused": fused}
     return {head: model.model_id for head, model in found.items() if model is not None}
 
 

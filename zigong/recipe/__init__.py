@@ -1,6 +1,6 @@
 """The recipe: one YAML file that describes one complete run. Each package receives only its own section."""
 
-from zigong.recipe.card import HEADS, Card, Head, JointTraining
+from zigong.recipe.card import BoostedTraining, Card, Head, JointTraining
 from zigong.recipe.learning import (
     AgentTraining,
     Evaluation,
@@ -27,9 +27,9 @@ from zigong.recipe.sections import (
 from zigong.recipe.text import Auxiliary, Instructions
 
 __all__ = [
-    "HEADS",
     "AgentTraining",
     "Auxiliary",
+    "BoostedTraining",
     "Card",
     "Cohort",
     "DateRange",

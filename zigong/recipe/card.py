@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from zigong.recipe.sections import Positive, Section
 
-Head = Literal["lm", "fused", "joint"]
-HEADS: tuple[Head, ...] = ("lm", "fused", "joint")
+Head = Literal["lm", "fused", "joint", "boosted"]
+CANDIDATES: tuple[Head, ...] = ("lm", "fused", "joint")
 
 
 class JointTraining(Section):
@@ -25,25 +25,46 @@ class JointTraining(Section):
     weight_decay: float = Field(1.0, ge=0, description="decay of the tower's weights per step, times its rate")
 
 
+class BoostedTraining(Section):
+    """LightGBM on the baseline features and on what the language model says of a prompt, on train out of fold."""
+
+    folds: int = Field(
+        2,
+        ge=2,
+        description="parts of the train persons; the final model's training is repeated without each, and answers it",
+    )
+    components: int = Field(
+        2,
+        ge=0,
+        description="principal components of the last hidden state that LightGBM reads beside the log-odds; 0: none",
+    )
+
+
 class Card(Section):
     """Parts and points of the Behavior Card: ``base_score`` at ``base_odds`` good to bad, ``pdo`` to double them."""
 
-    head: Literal["lm", "fused", "joint", "select"] = Field(
+    head: Literal["lm", "fused", "joint", "boosted", "select"] = Field(
         "lm",
         description="lm: the language model is the card; fused: its log-odds and those of LightGBM on the baseline "
         "features are added, with weights fitted on select; joint: a language model and a tower on these features, "
-        "trained together; select: the candidate with the smallest log-loss on select",
+        "trained together; boosted: LightGBM on these features, the language model's log-odds and components of its "
+        "last state; select: the candidate with the smallest log-loss on select",
     )
     candidates: tuple[Head, ...] = Field(
-        HEADS,
+        CANDIDATES,
         min_length=2,
-        exclude_if=lambda heads: heads == HEADS,
+        exclude_if=lambda heads: heads == CANDIDATES,
         description="heads among which head: select chooses",
     )
     joint: JointTraining | None = Field(
         None,
         exclude_if=lambda joint: joint is None,
         description="a joint model that is trained and measured; null: none, unless head or candidates need one",
+    )
+    boosted: BoostedTraining | None = Field(
+        None,
+        exclude_if=lambda boosted: boosted is None,
+        description="a boosted card that is fitted and measured; null: none, unless head or candidates need one",
     )
     base_score: Positive = Field(600, description="points at base_odds")
     base_odds: float = Field(20.0, gt=0, description="good clients per bad one at base_score")
@@ -56,16 +77,17 @@ class Card(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _joint_if_needed(cls, content: Any) -> Any:
-        if not isinstance(content, dict) or content.get("joint") is not None:
+    def _sections_if_needed(cls, content: Any) -> Any:
+        if not isinstance(content, dict):
             return content
-        selects = content.get("head") == "select" and "joint" in content.get("candidates", HEADS)
-        return {**content, "joint": {}} if selects or content.get("head") == "joint" else content
+        head, candidates = content.get("head"), content.get("candidates", CANDIDATES)
+        needed = (name for name in ("joint", "boosted") if name in (candidates if head == "select" else (head,)))
+        return {**content, **{name: {} for name in needed if content.get(name) is None}}
 
     @model_validator(mode="after")
     def _candidates_fit(self) -> Self:
         if len(set(self.candidates)) < len(self.candidates):
             raise ValueError("candidates names a head twice")
-        if self.head != "select" and self.candidates != HEADS:
+        if self.head != "select" and self.candidates != CANDIDATES:
             raise ValueError("candidates needs head: select")
         return self

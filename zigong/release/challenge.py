@@ -11,10 +11,9 @@ import pyarrow as pa
 from zigong.dataset.members import final_split
 from zigong.evaluation.asked_model import AskedModel, ModelFolders
 from zigong.evaluation.calibration import Calibration, calibrated, fit_calibration
-from zigong.evaluation.fusion import Fusion
+from zigong.evaluation.fusion import Added
 from zigong.evaluation.held_out import flat_figures
 from zigong.evaluation.horizons import AskedHorizon
-from zigong.evaluation.joint import Joint
 from zigong.evaluation.measured import ModelFigures
 from zigong.evaluation.slice_figures import fairness_warnings
 from zigong.evaluation.unadapted import CHANGE
@@ -130,7 +129,7 @@ def candidate_of(
     prompts: PromptSpec,
     dataset_id: str,
     mix_id: str,
-    fusion: Fusion | Joint | None,
+    fusion: Added | None,
     further: Sequence[AskedHorizon] = (),
 ) -> Candidate:
     """The challenger in the form in which it is registered.

@@ -15,9 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 from zigong.errors import ConfigError, DataError
 from zigong.evaluation.asked_model import AskedModel
 from zigong.evaluation.calibration import Calibration
-from zigong.evaluation.fusion import Fusion
+from zigong.evaluation.fusion import Added
 from zigong.evaluation.horizons import AskedHorizon
-from zigong.evaluation.joint import Joint
 from zigong.recipe import Card, Split
 
 SCHEMA_VERSION = 5  # 4 had no bins of numbers and nothing further, 3 no trained_until, 2 no fusion, 1 no split and unit
@@ -40,7 +39,8 @@ class Model:
         parents: the model whose release it repeats on more samples; empty if the gate judged the model itself.
         trained_until: newest observation date of its training samples; None: registered before this was recorded.
         asked: digests of its files, the question, and how prompts are rendered.
-        fusion: trees and weights, or the tower, that it adds to the language model; None: that alone is the card.
+        fusion: trees with weights or readout, or the tower, that it adds to the language model; None: that alone is
+            the card.
         further: horizons that it is also asked about; see ``evaluation.horizons``.
         calibration: maps p_bad to the probability that is scaled to points.
         threshold: calibrated probability at or above which a client is classified as bad; chosen on ``select``.
@@ -56,7 +56,7 @@ class Model:
     parents: tuple[str, ...] = ()
     trained_until: date | None = None
     asked: AskedModel
-    fusion: Fusion | Joint | None = None
+    fusion: Added | None = None
     further: tuple[AskedHorizon, ...] = ()
     calibration: Calibration
     threshold: float

@@ -3,7 +3,7 @@
 A model that is judged out of time has seen no sample after its train dates: when it is released, its newest one is as
 old as the label windows of validation and OOT together. The refit repeats its training on everything that is mature.
 Nothing is left to judge it on, so calibration, threshold and the weights of a fused card stay those of the judged
-model, and the card says so.
+model, and the card says so. A boosted card needs samples that its language model has not seen: a tenth of the persons.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from zigong.dataset.samples import SampleSource, of_task
 from zigong.errors import ConfigError, DataError
 from zigong.evaluation.asked_model import AskedModel, ModelFolders
 from zigong.evaluation.baselines import SEEDS, bad_members, columns_of_trees, features_of_members
+from zigong.evaluation.boosted_card import persons_apart, refit_inputs
 from zigong.evaluation.boosting import Labelled, boosted_trees
-from zigong.evaluation.boosting_teacher import folds_of, teacher_of
+from zigong.evaluation.boosting_teacher import STOPPING_FOLDS, Persons, folds_of, members_without, teacher_of
 from zigong.evaluation.feature_space import feature_space
 from zigong.evaluation.final_training import train_on_ray, with_unlabelled
-from zigong.evaluation.fusion import Fusion, card_name
-from zigong.evaluation.joint import Joint
+from zigong.evaluation.fusion import Added, card_name
 from zigong.evaluation.joint_training import tower_training
 from zigong.instructions.tasks import main_task
 from zigong.recipe import Head, Recipe
@@ -38,8 +38,6 @@ from zigong.runs.job import Job
 from zigong.training.adapters import model_name
 from zigong.training.file_digests import FileDigests
 from zigong.training.teacher import Teacher
-
-STOPPING_FOLDS = 10  # one of them chooses the number of trees
 
 
 def judged_champion(champion: Champion, card: EvaluatedCard) -> Champion:
@@ -75,23 +73,32 @@ def refitted(
         raise ConfigError("the recipe has no section refit", action="add refit: {} to the recipe")
     trained_on = ds.field("mix_id") == job.take(FinalModel).trained_on
     mix = job.arrow("training_mix", ["sample_id"], where=trained_on)["sample_id"].combine_chunks()
-    teacher, _ = teacher_of(job, base, splits)
+    apart = persons_apart(recipe) if head == "boosted" else None
+    teacher, _ = teacher_of(job, base, splits, without=apart)
+    added = _refit_added(job, head, folder, splits)
     trained = train_on_ray(
         job,
         base,
         folder,
         settings=recipe.finetune.model_copy(update={"epochs": recipe.refit.epochs or recipe.finetune.epochs}),
-        chosen=all_samples(job.sample_source(), mix, recipe, teacher, splits),
+        choose=all_samples(job.sample_source(), mix, recipe, teacher, splits, without=apart),
         teacher=teacher,
         joint=tower_training(job, base, splits) if head == "joint" else None,
+        boosted=refit_inputs(job, base, added, splits) if head == "boosted" and added is not None else None,
         name=name,
     )
-    folders = ModelFolders(base=base, adapter=folder, added=_refit_added(job, head, folder, splits))
+    folders = ModelFolders(base=base, adapter=folder, added=added)
     return refit_of(judged, folders, adapter_digest=trained["digest"], trained=trained)
 
 
 def all_samples(
-    source: SampleSource, mix: pa.Array, recipe: Recipe, teacher: Teacher | None, splits: Sequence[str]
+    source: SampleSource,
+    mix: pa.Array,
+    recipe: Recipe,
+    teacher: Teacher | None,
+    splits: Sequence[str],
+    *,
+    without: Persons | None = None,
 ) -> Callable[[], tuple[pa.Table, dict[str, Any]]]:
     """Reads the samples of the mix and of the splits but ``train``, with their number and newest date.
 
@@ -101,6 +108,7 @@ def all_samples(
         recipe: recipe of the run.
         teacher: the teacher of the refit, which alone answers the samples of split ``unlabelled``.
         splits: the splits to train on, ``train`` among them.
+        without: persons that it is not trained on; None: there are none.
     """
 
     def read() -> tuple[pa.Table, dict[str, Any]]:
@@ -108,7 +116,7 @@ def all_samples(
         mixed = pc.is_in(members["sample_id"], mix)
         chosen = members.filter(pc.or_(mixed, pc.not_equal(members["split"], "train")))
         newest: date = pc.max(chosen["observation_date"]).as_py()
-        chosen = with_unlabelled(chosen, source, recipe, teacher)
+        chosen = members_without(with_unlabelled(chosen, source, recipe, teacher), without)
         return source.with_prompts(chosen), {"trained_until": newest.isoformat()}
 
     return read
@@ -117,8 +125,9 @@ def all_samples(
 def _refit_added(job: Job, head: Head, folder: Path, splits: Sequence[str]) -> Path | None:
     """The folder of what the refitted card adds to its language model; None where that alone is the card.
 
-    A tower was trained with its adapter. The trees of a fused card are fitted on the main question's members of the
-    splits; one of ``STOPPING_FOLDS`` folds of persons chooses their number and is not fitted on.
+    A tower is trained with its adapter, and the trees of a boosted card are fitted after it, in a folder of their own.
+    Those of a fused card are fitted here on the main question's members of the splits; one of ``STOPPING_FOLDS`` folds
+    of persons chooses their number and is not fitted on.
 
     Args:
         job: the job that reads the tables.
@@ -128,7 +137,10 @@ def _refit_added(job: Job, head: Head, folder: Path, splits: Sequence[str]) -> P
     """
     if head == "lm":
         return None
-    return folder if head == "joint" else _refit_trees(job, folder.with_name(f"{folder.name}_trees"), splits)
+    if head == "joint":
+        return folder
+    beside = folder.with_name(f"{folder.name}_trees")
+    return beside if head == "boosted" else _refit_trees(job, beside, splits)
 
 
 def _refit_trees(job: Job, folder: Path, splits: Sequence[str]) -> Path:
@@ -225,7 +237,7 @@ def release_rows(job: Job, refit: Refit, version: str) -> pa.Table:
     return pa.concat_tables([kept.select(added.column_names), added.cast(kept.select(added.column_names).schema)])
 
 
-def _name(adapter_digest: str, fusion: Fusion | Joint | None) -> str:
+def _name(adapter_digest: str, fusion: Added | None) -> str:
     return model_name(adapter_digest) if fusion is None else card_name(fusion, adapter_digest)
 
 

@@ -55,6 +55,28 @@ class FusedCard(Artefact):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BoostedCard(Artefact):
+    """A card whose boosted trees read the final model's answers and states; absent where none was asked for.
+
+    Attributes:
+        language_model: model_id of the final model that it contains.
+        trees: name of the baseline whose features the trees read, too.
+        boosted_digest: SHA-256 over the files of the trees and of the readout.
+        outcome_events: event types that state a repayment status, an input of the features.
+    """
+
+    SUBFOLDER = "artifacts/boosted"
+    DIGEST_FIELD = "boosted_digest"
+    FILES = ("trees_*.txt", "columns.json", "readout.safetensors")
+
+    model_id: Name
+    language_model: Name
+    trees: Name
+    boosted_digest: Digest
+    outcome_events: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluatedCard(Value):
     """The card that evaluate_model measured.
 

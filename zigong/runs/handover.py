@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 from pydantic import ConfigDict
 
-from zigong.runs.card_values import EvaluatedCard, FusedCard, JointModel
+from zigong.runs.card_values import BoostedCard, EvaluatedCard, FusedCard, JointModel
 from zigong.runs.value import Artefact, Digest, Name, Value
 
 
@@ -248,6 +248,7 @@ VALUES: tuple[type[Value], ...] = (
     TrainingMix,
     FinalModel,
     JointModel,
+    BoostedCard,
     FusedCard,
     EvaluatedCard,
     GateDecision,

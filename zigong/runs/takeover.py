@@ -45,6 +45,7 @@ FIRST_READERS: dict[str, str] = {
     "evaluation": "evaluate_model",
     "card": "evaluate_model",
     "card.joint": "finetune_zigong",
+    "card.boosted": "finetune_zigong",
     "gate": "release_model",
     "refit": "refit_model",
 }
