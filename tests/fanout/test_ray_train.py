@@ -76,7 +76,10 @@ def test_a_training_goes_on_after_its_worker_was_killed(tmp_path: Path, workers:
 
     def train(folder: Path, after: Callable[[int], None] = lambda _: None) -> dict[str, Any]:
         often = Snapshots(folder=tmp_path / "snapshots" / folder.name, every_s=0)
-        progress = lambda done, *_: after(done)  # noqa: E731
+
+        def progress(done: int, _steps: int, _loss: float) -> None:
+            after(done)
+
         samples = make_samples(64)
         train_adapter(
             base, samples, settings, seed=3, torch_threads=1, folder=folder, progress=progress, snapshots=often

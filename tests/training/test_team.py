@@ -154,4 +154,5 @@ def test_a_killed_agent_keeps_the_checkpoints_of_its_finished_periods(base: Path
         train("resumed", snapshots=often, progress=_killed_after(step))
     got = train("resumed", snapshots=often)
     assert got.checkpoints == expected.checkpoints
+    assert train("again", snapshots=often).checkpoints == expected.checkpoints
     assert read_checkpoints(tmp_path / "resumed").checkpoints == expected.checkpoints

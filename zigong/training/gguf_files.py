@@ -87,9 +87,8 @@ def convert_gguf(file: Path, folder: Path) -> int:
     read = AutoModelForCausalLM.from_pretrained(
         file.parent, gguf_file=file.name, config=config, dtype=torch.float32, local_files_only=True
     )
-    with torch.device(
-        "meta"
-    ):  # the same model without transformers' marks of a quantised one, which it refuses to save
+    # The same model without transformers' marks of a quantised one, which it refuses to save.
+    with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     model.load_state_dict(read.state_dict(), assign=True)
     model.tie_weights()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -137,7 +139,9 @@ def _identity(
     ):
         found.update(key.encode())
         found.update(np.asarray(prompt, dtype=np.int64).tobytes() + b"|" + np.asarray(answer, dtype=np.int64).tobytes())
-    columns = [] if units.soft is None else [units.soft.p_bad, units.soft.weight]
+    columns: list[npt.NDArray[Any]] = [] if units.soft is None else [units.soft.p_bad, units.soft.weight]
+    if units.head is not None:
+        columns += [units.head.inputs, units.head.asked]
     for column in [*columns, *([] if units.weights is None else [units.weights])]:
         found.update(column.tobytes())
     for name, parameter in parameters.items():

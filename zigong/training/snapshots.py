@@ -44,6 +44,10 @@ class Snapshots:
         """In a folder, as often as the recipe says."""
         return cls(folder=folder, every_s=engine.training_snapshot_s)
 
+    def end(self) -> None:
+        """Removes the state of a training that has ended, so that a later one does not go on without its files."""
+        (self.folder / STATE).unlink(missing_ok=True)
+
 
 @dataclass(kw_only=True)
 class Course:

@@ -200,7 +200,7 @@ def train_agent(
     if team.leads:
         with promoted_folder(folder) as place:
             for number in range(len(periods)):
-                shutil.move(kept / period_name(number), place)
+                shutil.copytree(kept / period_name(number), place / period_name(number))
             checkpoints = [
                 _checkpoint(ordered, period, steps, place, number)
                 for number, (period, steps) in enumerate(zip(periods, plan, strict=True))
@@ -216,6 +216,8 @@ def train_agent(
                 data=dict(data),
             )
             write_checkpoints(manifest, place)
+        if snapshots is not None:
+            snapshots.end()
         shutil.rmtree(kept, ignore_errors=True)
     team.wait()
     return read_checkpoints(folder)
