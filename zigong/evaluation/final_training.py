@@ -115,8 +115,12 @@ def train_on_ray(
 
         ray = partial(run_on_ray, engine=recipe.engine, storage=job.scratch / "ray")
         if recipe.engine.training_workers == 1:
-            return ray(lambda: added(trained(chosen.write())), name=name)
-        # What trains several models, or writes files of its own, is the work of one worker.
-        chosen_facts = ray(chosen.write, name=f"{name} samples", alone=True)
-        facts = ray(lambda: trained(chosen_facts), name=name)
-        return facts if boosted is None else ray(lambda: added(facts), name=f"{name} trees", alone=True)
+            facts = ray(lambda: added(trained(chosen.write())), name=name)
+        else:  # what trains several models, or writes files of its own, is the work of one worker
+            of_samples = ray(chosen.write, name=f"{name}-samples", alone=True)
+            facts = ray(lambda: trained(of_samples), name=name)
+            if boosted is not None:
+                of_model = facts
+                facts = ray(lambda: added(of_model), name=f"{name}-trees", alone=True)
+    chosen.file.unlink()  # texts of clients, which an erasure would not find
+    return facts

@@ -6,6 +6,7 @@ safetensors file: nothing is pickled.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,8 +46,9 @@ class Snapshots:
         return cls(folder=folder, every_s=engine.training_snapshot_s)
 
     def end(self) -> None:
-        """Removes the state of a training that has ended, so that a later one does not go on without its files."""
-        (self.folder / STATE).unlink(missing_ok=True)
+        """Removes the files of a training that has ended: they are a model of clients that no erasure would find."""
+        (self.folder / STATE).unlink(missing_ok=True)  # first: a state without its periods could not go on
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @dataclass(kw_only=True)

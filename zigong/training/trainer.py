@@ -132,6 +132,8 @@ def train_adapter(
                 settings=settings.model_dump(mode="json"),
             )
             write_json(place / MANIFEST, asdict(manifest))
+        if snapshots is not None:
+            snapshots.end()
     team.wait()
     return AdapterManifest(**read_json(folder / MANIFEST))
 
