@@ -14,11 +14,15 @@ from typer.testing import CliRunner
 from schemas.contracts import table_contract
 from tests.support.finished import FinishedRun, finish
 from zigong.cli import app
+from zigong.errors import ConfigError
+from zigong.evaluation.training_study.figures import study_table
+from zigong.evaluation.training_study.finished import finished_answers, groups_of
 from zigong.lakehouse.audit_log import audit_entries
 from zigong.lakehouse.tables import arrow_pinned
 from zigong.lakehouse.verify_audit_log import verify_audit_log
 from zigong.pipeline import STEPS
 from zigong.runs.handover import GateDecision, TrainingMix
+from zigong.runs.job import Job
 from zigong.runs.steps import steps_of
 
 MODELS = ("zigong", "lightgbm", "lightgbm_no_profile", "logistic", "last_status", "majority")
@@ -163,3 +167,24 @@ def test_runs_are_listed_with_outcome_and_the_path_of_their_metrics(tiny_run: Fi
     (row,) = [row for row in json.loads(answer.stdout) if row["run_id"] == tiny_run.run_id]
     assert row["outcome"] == "ok"
     assert Path(row["metrics"]).is_file()
+
+
+def test_finished_runs_are_compared_by_their_settings(tiny_run: FinishedRun) -> None:
+    job = Job(step="study", run=tiny_run.run, paths=tiny_run.paths)
+    held_out, answered = finished_answers({"as it is": [job, job], "the same": [job, job]}, "card")
+    table = study_table(held_out, answered, choose_on="select", resamples=10, confidence=0.95, seed=1)
+    oot = table[table["split"] == "oot"].set_index("settings")
+    metrics = tiny_run.run.metrics()
+    for figure in ("auc", "log_loss"):
+        assert oot[figure]["the same"] == pytest.approx(metrics[f"oot.{figure}.zigong"])
+    assert set(oot["lead"]) == {0.0}
+    assert list(oot["trainings"]) == [2, 2, 2]  # the third row: seeds averaged
+    with pytest.raises(ConfigError, match="has no model joint"):
+        finished_answers({"as it is": [job]}, "joint")
+
+
+@pytest.mark.parametrize("groups", [["a=1"], ["a=1", "b"], ["a=1,2", "b=3"], ["a=1", "a=2"], ["=1", "b=2"]])
+def test_groups_of_runs_have_a_name_each_and_equally_many_seeds(groups: list[str]) -> None:
+    with pytest.raises(ConfigError, match="expected"):
+        groups_of(groups)
+    assert groups_of(["a=1,2", "b = 2=3,4"]) == {"a": ["1", "2"], "b ": [" 2=3", "4"]}

@@ -12,8 +12,8 @@ from tests.support.studied import studied_setting
 from zigong.errors import ConfigError
 from zigong.evaluation.calibration import averaged
 from zigong.evaluation.influence_study.setting import StudySetting
-from zigong.evaluation.training_study.figures import AVERAGED, flat_figures, readable, study_table
-from zigong.evaluation.training_study.trials import RECIPE, run_variants, variants_of
+from zigong.evaluation.training_study.figures import averaged_name, flat_figures, readable, study_table
+from zigong.evaluation.training_study.trials import RECIPE, held_out_of, run_variants, variants_of
 from zigong.evaluation.trial_store import trial_store
 from zigong.training.teacher import Teacher
 
@@ -68,18 +68,18 @@ def test_a_study_compares_settings_with_the_recipe_and_goes_on(setting: StudySet
     answered = run_variants(setting, variants, store, seeds=(1, 2), teacher=teacher, advance=lambda *_: None)
     assert len(kept) == 2
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
-    table = study_table(setting, answered, choose_on="select", resamples=50, seed=1)
+    table = study_table(held_out_of(setting), answered, choose_on="select", resamples=50, confidence=0.95, seed=1)
     by_name = table[table["split"] == "oot"].set_index("settings")
     oot = {name: {figure: float(by_name[figure][name]) for figure in FIGURES} for name in by_name.index}
     labels = setting.held_out.label[30:]
     by_hand = [float(roc_auc_score(labels, p[30:])) for p in answered[RECIPE]]
     assert oot[RECIPE]["auc"] == pytest.approx(np.mean(by_hand))
     assert oot[RECIPE]["log_loss"] == pytest.approx(np.mean([log_loss(labels, p[30:]) for p in answered[RECIPE]]))
-    assert oot[AVERAGED]["auc"] == pytest.approx(roc_auc_score(labels, averaged(answered[RECIPE])[30:]))
+    assert oot[averaged_name(RECIPE)]["auc"] == pytest.approx(roc_auc_score(labels, averaged(answered[RECIPE])[30:]))
     assert oot[TAUGHT]["auc"] < 0.5 < oot[RECIPE]["auc"]  # the teacher is always wrong, and nothing else counts
     assert oot[TAUGHT]["lead_high"] < 0
     assert oot[RECIPE]["lead"] == 0
     chosen = set(table[table["chosen"]]["settings"])
     assert chosen <= {RECIPE, LESS}
     assert len(readable(table)) == len(table) == 8
-    assert flat_figures(table)[f"training.oot.auc.{LESS}"] == oot[LESS]["auc"]
+    assert flat_figures(table, "training.")[f"training.oot.auc.{LESS}"] == oot[LESS]["auc"]

@@ -51,7 +51,8 @@ def influence(
             tables = influence_study(
                 setting, Sizes(seeds=seeds, subsets=subsets), seed=run.recipe.seed, advance=advance
             )
-        _keep(run, setting, tables, flat_figures(tables), prefix="study.")
+        _keep(run, tables, flat_figures(tables), prefix="study.")
+        _say_sizes(setting)
 
 
 def selection(
@@ -89,7 +90,8 @@ def selection(
                 setting, plan, store_of(setting, run.folder / "study_selection"), advance=advance, seed=run.recipe.seed
             )
             table = study_table(setting, answered, choose_on="select", resamples=resamples, seed=run.recipe.seed)
-        _keep(run, setting, {"study_selection": table}, flat_figures(table), prefix="selection.", shown=readable)
+        _keep(run, {"study_selection": table}, flat_figures(table), prefix="selection.", shown=readable)
+        _say_sizes(setting)
 
 
 def training(
@@ -109,7 +111,7 @@ def training(
     from zigong.evaluation.boosting_teacher import teacher_of
     from zigong.evaluation.influence_study.setting import Caps
     from zigong.evaluation.training_study.figures import flat_figures, readable, study_table
-    from zigong.evaluation.training_study.trials import run_variants, variants_of
+    from zigong.evaluation.training_study.trials import held_out_of, run_variants, variants_of
     from zigong.evaluation.trial_store import trial_store
 
     with named_errors():
@@ -130,8 +132,51 @@ def training(
                 teacher=teacher,
                 advance=advance,
             )
-            table = study_table(setting, answered, choose_on="select", resamples=resamples, seed=run.recipe.seed)
-        _keep(run, setting, {"study_training": table}, flat_figures(table), prefix="training.", shown=readable)
+            table = study_table(
+                held_out_of(setting),
+                answered,
+                choose_on="select",
+                resamples=resamples,
+                confidence=run.recipe.evaluation.confidence,
+                seed=run.recipe.seed,
+            )
+        _keep(run, {"study_training": table}, flat_figures(table, "training."), prefix="training.", shown=readable)
+        _say_sizes(setting)
+
+
+def runs(
+    groups: Annotated[
+        list[str],
+        typer.Argument(help="settings and their runs, one per seed: NAME=RUN,RUN,RUN", metavar="GROUP..."),
+    ],
+    recipe: OnlyRecipe = None,
+    root: Root = None,
+    head: Annotated[str, typer.Option(help="card, or one of lm, fused, joint and boosted")] = "card",
+    resamples: Resamples = 500,
+) -> None:
+    """Compare the models of finished runs with several seeds: which settings are better than those of the first group?
+
+    The runs have equal observations, labels and split. The table is kept with the first run.
+    """
+    from zigong.evaluation.training_study.figures import flat_figures, readable, study_table
+    from zigong.evaluation.training_study.finished import finished_answers, groups_of
+
+    with named_errors():
+        named = {name: [named_run(run, recipe, root) for run in ids] for name, ids in groups_of(groups).items()}
+        held_out, answered = finished_answers(
+            {name: [_job(run) for run in found] for name, found in named.items()}, head
+        )
+        first = next(iter(named.values()))[0]
+        table = study_table(
+            held_out,
+            answered,
+            choose_on="select",
+            resamples=resamples,
+            confidence=first.recipe.evaluation.confidence,
+            seed=first.recipe.seed,
+        )
+        figures = flat_figures(table, f"runs.{head}.")
+        _keep(first, {f"study_runs_{head}": table}, figures, prefix=f"runs.{head}.", shown=readable)
 
 
 def _job(run: Run) -> Job:
@@ -162,7 +207,6 @@ def _setting(run: Run, caps: Caps, *, splits: Sequence[str]) -> Iterator[StudySe
 
 def _keep(
     run: Run,
-    setting: StudySetting,
     tables: Mapping[str, pd.DataFrame],
     figures: Mapping[str, float],
     *,
@@ -174,10 +218,11 @@ def _keep(
         run.write_table(name, table.to_dict("records"))
         _show(name, shown(table))
     run.replace_metrics(prefix, figures)
-    say(
-        f"{len(setting.train):,} train samples, {len(setting.targets):,} targets, "
-        f"{len(setting.held_out):,} held out; tables under {run.folder / 'tables'}"
-    )
+    say(f"tables under {run.folder / 'tables'}")
+
+
+def _say_sizes(setting: StudySetting) -> None:
+    say(f"{len(setting.train):,} train samples, {len(setting.targets):,} targets, {len(setting.held_out):,} held out")
 
 
 def _show(name: str, frame: pd.DataFrame) -> None:

@@ -11,17 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from zigong.dataset.members import SPLITS, final_split
 from zigong.dataset.samples import of_task
-from zigong.errors import DataError
 from zigong.evaluation.baselines import bad_members
 from zigong.evaluation.bootstrap import Interval, clustered_bootstrap
 from zigong.evaluation.held_out_answers import model_answers
 from zigong.evaluation.prompt_sources import SamplePrompts
+from zigong.evaluation.stored_answers import stored_answers
 from zigong.instructions.tasks import main_task
 from zigong.recipe import Head
 from zigong.release.refit import refitted
@@ -107,7 +104,7 @@ def _tried(job: Job, judged: Champion, base: Path, folder: Path, *, head: Head) 
     )
     result = clustered_bootstrap(
         bad_members(members).astype(np.int64),
-        {REFIT: answers["p_bad"].to_numpy(), JUDGED: _judged_answers(job, model.parents[0], members)},
+        {REFIT: answers["p_bad"].to_numpy(), JUDGED: stored_answers(job, model.parents[0], members)},
         np.array(members[recipe.split.unit].to_pylist()),
         replicates=recipe.evaluation.bootstrap,
         confidence=recipe.evaluation.confidence,
@@ -120,20 +117,3 @@ def _tried(job: Job, judged: Champion, base: Path, folder: Path, *, head: Head) 
         auc=result.auc[REFIT],
         lead=result.auc_differences[JUDGED],
     )
-
-
-def _judged_answers(job: Job, model_id: str, members: pa.Table) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Probabilities of bad of the judged model, in the order of the members.
-
-    Raises:
-        DataError: a member has no answer.
-    """
-    own = (ds.field("dataset_id") == job.sample_source().dataset_id) & (ds.field("model_id") == model_id)
-    rows = job.arrow("evaluation_answers", ["sample_id", "p_bad"], where=own)
-    places = pc.index_in(members["sample_id"], rows["sample_id"])
-    if places.null_count:
-        raise DataError(
-            f"{places.null_count} of {len(members)} members have no answer of {model_id}",
-            action="start evaluate_model again with this run id",
-        )
-    return np.asarray(rows["p_bad"].take(places).to_numpy())

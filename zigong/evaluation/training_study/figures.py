@@ -1,63 +1,90 @@
-"""The table of the study: AUC and KS under each setting, and their lead over the recipe's, with paired intervals."""
+"""The table of a study of settings: AUC and KS under each, and their lead over the first, with paired intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from zigong.evaluation.calibration import averaged
-from zigong.evaluation.compared_trainings import compared_trainings, with_ends
-from zigong.evaluation.influence_study.setting import Floats, StudySetting
+from zigong.evaluation.compared_trainings import Floats, compared_trainings, with_ends
 from zigong.evaluation.metrics import log_loss, rank_scores
-from zigong.evaluation.training_study.trials import RECIPE
-
-AVERAGED = "recipe, seeds averaged"  # p_bad of the recipe's trainings, averaged in log-odds
 
 COLUMNS = ("settings", "split", "trainings", *with_ends(), "log_loss", "chosen")
 
 
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """The held-out samples that every training answers, in one order.
+
+    Attributes:
+        labels: 1 for bad; shape [samples].
+        splits: split of each sample; shape [samples].
+        persons: cluster of each sample; shape [samples].
+    """
+
+    labels: NDArray[np.integer]
+    splits: NDArray[np.str_]
+    persons: NDArray[np.str_]
+
+
 def study_table(
-    setting: StudySetting, answered: Mapping[str, Sequence[Floats]], *, choose_on: str, resamples: int, seed: int
+    held_out: HeldOut,
+    answered: Mapping[str, Sequence[Floats]],
+    *,
+    choose_on: str,
+    resamples: int,
+    confidence: float,
+    seed: int,
 ) -> pd.DataFrame:
     """One row per setting and split.
 
     Args:
-        setting: the held-out samples.
-        answered: their p_bad under each setting, ``RECIPE`` among them, one array per seed.
+        held_out: the held-out samples.
+        answered: their p_bad under each setting, one array per seed; the others are compared with the first setting.
         choose_on: split on which the best single setting is ``chosen``, by AUC.
         resamples: number of resamples of persons and trainings.
+        confidence: coverage of the intervals.
         seed: seed of the resamples.
 
     Returns:
-        Columns of ``COLUMNS``; ``lead`` is AUC minus that of the recipe; ``log_loss`` that of answers not calibrated.
+        Columns of ``COLUMNS``; ``lead`` is AUC minus that of the first setting; ``log_loss`` that of the answers as
+        they are.
     """
     answers = {name: list(p_bad) for name, p_bad in answered.items()}
-    seeds = len(answers[RECIPE])
+    first = next(iter(answers))
+    seeds, together = len(answers[first]), averaged_name(first)
     if seeds > 1:
-        answers[AVERAGED] = [averaged(answers[RECIPE])] * seeds
-    splits, labels = np.array(setting.splits), setting.held_out.label
+        answers[together] = [averaged(answers[first])] * seeds
     rows: list[dict[str, object]] = []
-    for split in dict.fromkeys(setting.splits):
-        part = splits == split
+    for split in dict.fromkeys(held_out.splits.tolist()):
+        part = held_out.splits == split
+        labels = held_out.labels[part]
         figures = compared_trainings(
-            {name: [rank_scores(labels[part], p[part]) for p in p_bad] for name, p_bad in answers.items()},
-            np.array(setting.persons)[part],
+            {name: [rank_scores(labels, p[part]) for p in p_bad] for name, p_bad in answers.items()},
+            held_out.persons[part],
             [np.array([number]) for number in range(seeds)],
-            reference=RECIPE,
+            reference=first,
             resamples=resamples,
             seed=seed,
-            confidence=setting.recipe.evaluation.confidence,
+            confidence=confidence,
         )
         for name, values in figures.items():
-            loss = float(np.mean([log_loss(labels[part], p[part]) for p in answers[name]]))
+            loss = float(np.mean([log_loss(labels, p[part]) for p in answers[name]]))
             rows.append({"settings": name, "split": split, **values, "log_loss": loss})
     best = max(
-        (row for row in rows if row["split"] == choose_on and row["settings"] != AVERAGED),
+        (row for row in rows if row["split"] == choose_on and row["settings"] != together),
         key=lambda row: float(str(row["auc"])),
     )["settings"]
     return pd.DataFrame([{**row, "chosen": row["settings"] == best} for row in rows], columns=list(COLUMNS))
+
+
+def averaged_name(settings: str) -> str:
+    """The name of the mean of all trainings of some settings, in log-odds."""
+    return f"{settings}, seeds averaged"
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
@@ -68,7 +95,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             "settings": [f"{row['settings']}{' *' if row['chosen'] else ''}" for row in rows],
             "split": [row["split"] for row in rows],
             "AUC": [f"{row['auc']:.4f}" for row in rows],
-            "lead over the recipe": [
+            "lead over the first": [
                 f"{row['lead']:+.4f} ({row['lead_low']:+.4f} to {row['lead_high']:+.4f})" for row in rows
             ],
             "log-loss": [f"{row['log_loss']:.4f}" for row in rows],
@@ -76,10 +103,10 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def flat_figures(table: pd.DataFrame) -> dict[str, float]:
+def flat_figures(table: pd.DataFrame, prefix: str) -> dict[str, float]:
     """AUC, KS, lead and log-loss of every row by name, such as ``training.oot.lead.finetune.epochs=1``."""
     return {
-        f"training.{row['split']}.{name}.{row['settings']}": float(row[name])
+        f"{prefix}{row['split']}.{name}.{row['settings']}": float(row[name])
         for row in table.to_dict("records")
         for name in (*with_ends(), "log_loss")
     }

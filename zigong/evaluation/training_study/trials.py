@@ -6,9 +6,12 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from zigong.errors import ConfigError
 from zigong.evaluation.influence_study.setting import Floats, StudySetting
 from zigong.evaluation.retraining import retrained_answers
+from zigong.evaluation.training_study.figures import HeldOut
 from zigong.evaluation.trial_store import TrialStore
 from zigong.files.digests import json_digest
 from zigong.recipe import Recipe
@@ -71,6 +74,11 @@ def _require_only_training(recipe: Recipe, changed: Recipe, change: str) -> None
         raise ConfigError(
             f"the change {change!r} needs another teacher", action="of finetune.distil change only the weight"
         )
+
+
+def held_out_of(setting: StudySetting) -> HeldOut:
+    """The held-out samples of a setting."""
+    return HeldOut(labels=setting.held_out.label, splits=np.array(setting.splits), persons=np.array(setting.persons))
 
 
 def run_variants(
