@@ -10,7 +10,7 @@ from zigong.evaluation.further import evaluated_horizons
 from zigong.evaluation.held_out import Published, exported, metric_rows, shown_names
 from zigong.evaluation.held_out_answers import answer_rows, baseline_answers
 from zigong.evaluation.prompt_sources import SamplePrompts
-from zigong.evaluation.unadapted import change_from_base
+from zigong.evaluation.unadapted import ZERO_SHOT, base_answers, change_from_base
 from zigong.release.champion_answers import champion_answers
 from zigong.release.points import points_figures
 from zigong.release.serving import published_features, published_sequences, run_prompts, serving_base
@@ -37,18 +37,22 @@ def evaluate_model(job: Job) -> None:
     baselines, choices = baselines_of(job, members), final.asked.choices
     found = card_answers(job, own, of_others, baselines, members, choices)
     card, scores = found.card.card, found.scores
+    adapted = others["joint"] if found.card.head == "joint" else final
+    base_only = base_answers(job, adapted, prompts, members)
+    of_baselines = dict(baselines.p_bad)
+    if recipe.evaluation.zero_shot:
+        of_baselines[ZERO_SHOT] = base_only["p_bad"].to_numpy()
     answers = {
         **found.rows,
         **champion_answers(job, final.asked, members, splits=SPLITS, challenger_id=card),
-        **{name: baseline_answers(name, members, p_bad, choices) for name, p_bad in baselines.p_bad.items()},
+        **{name: baseline_answers(name, members, p_bad, choices) for name, p_bad in of_baselines.items()},
     }
     rows, cells = answer_rows(answers, source.dataset_id)
     job.publish("evaluation_answers", job.frame(rows), cells=cells)
-    published = Published.of(members, {**scores, **baselines.p_bad}, found.missed)
+    published = Published.of(members, {**scores, **of_baselines}, found.missed)
     figures = evaluation_figures(members, published, baselines, final=card, splits=SPLITS, recipe=recipe)
     figures += points_figures(members, scores[card], model_id=card, splits=SPLITS, card=recipe.card)
-    adapted = others["joint"] if found.card.head == "joint" else final
-    figures.append(change_from_base(job, card, adapted, prompts, found.rows[adapted.model_id]))
+    figures.append(change_from_base(card, found.rows[adapted.model_id], base_only))
     figures += evaluated_horizons(job, members, found.rows[card], published.scores[card], splits=SPLITS)
     rows, cells = metric_rows(figures, source.dataset_id)
     job.publish("evaluation_metrics", job.frame(rows), cells=cells)

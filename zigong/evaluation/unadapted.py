@@ -1,4 +1,4 @@
-"""Whether a model's answers differ from those of its base: an adapter that is trained in vain, or not served."""
+"""The answers of a model's base: a baseline, and a sign of an adapter that is trained in vain, or not served."""
 
 from __future__ import annotations
 
@@ -19,30 +19,39 @@ from zigong.training.adapters import save_neutral_adapter
 
 CHANGE = "largest_change_from_base"
 SELECT = "select"
+ZERO_SHOT = "zero_shot"  # the base as a baseline
 
 
-def change_from_base(job: Job, model_id: str, asked: AskedCard, prompts: SamplePrompts, own: pa.Table) -> Figure:
-    """The largest difference between p_bad of a model and of its base, over the largest user bucket of ``select``.
+def base_answers(job: Job, asked: AskedCard, prompts: SamplePrompts, members: pa.Table) -> pa.Table:
+    """The answers of a model's base, with sample_id and p_bad, to all members where it is a baseline.
+
+    Where it is none, only the members of ``select`` in its largest user bucket are answered.
 
     Args:
         job: the job that evaluates the model.
-        model_id: the model that the figure is of.
         asked: the model, or the language model in it; a tower stays as it is.
         prompts: its prompts.
-        own: its answers, with sample_id and p_bad.
+        members: the held-out members.
     """
     neutral = replace(asked.folders, adapter=job.scratch / "neutral_adapter")
     save_neutral_adapter(asked.folders.adapter, neutral.adapter)
-    sample = largest_bucket(job.sample_source().members([SELECT]))
+    if not job.recipe.evaluation.zero_shot:
+        prompts = replace(prompts, splits=(SELECT,))
+        members = largest_bucket(members.filter(pc.equal(members["split"], SELECT)))
     unadapted = replace(asked, model_id="base", asked=AskedModel.of(asked.asked.prompts, neutral), folders=neutral)
-    base = unadapted.answers(
-        replace(prompts, splits=(SELECT,)),
-        sample,
-        recipe=job.recipe,
-        stage=job.stage("evaluation_answers_of_base"),
-    )
+    return unadapted.answers(prompts, members, recipe=job.recipe, stage=job.stage("evaluation_answers_of_base"))
+
+
+def change_from_base(model_id: str, own: pa.Table, base: pa.Table) -> Figure:
+    """The largest difference between p_bad of a model and of its base, over the samples that both answer.
+
+    Args:
+        model_id: the model that the figure is of.
+        own: its answers, with sample_id and p_bad.
+        base: those of its base.
+    """
     value = largest_change(own, base)
-    return Figure(model_id=model_id, split=SELECT, metric=CHANGE, value=value, low=None, high=None, samples=len(sample))
+    return Figure(model_id=model_id, split=SELECT, metric=CHANGE, value=value, low=None, high=None, samples=len(base))
 
 
 def largest_bucket(members: pa.Table) -> pa.Table:

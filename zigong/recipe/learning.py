@@ -10,7 +10,14 @@ from zigong.recipe.distil import Distil
 from zigong.recipe.sections import Positive, Rate, Section, Share
 
 Baseline = Literal[
-    "majority", "last_status", "logistic", "lightgbm", "lightgbm_no_profile", "lightgbm_no_other_loans", "gru"
+    "majority",
+    "last_status",
+    "logistic",
+    "lightgbm",
+    "lightgbm_no_profile",
+    "lightgbm_no_other_loans",
+    "gru",
+    "zero_shot",
 ]
 
 
@@ -223,6 +230,11 @@ class Evaluation(Section):
         0,
         ge=0,
         description="largest number of passes in which a GRU on the same tokens is trained as a baseline; 0: none",
+    )
+    zero_shot: bool = Field(
+        False,
+        description="the base without its adapter answers all held-out samples, as a baseline",
+        exclude_if=lambda value: not value,
     )
     segments: tuple[str, ...] = Field(
         (),
