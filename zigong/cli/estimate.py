@@ -1,17 +1,15 @@
 """The estimate of ``zigong plan``: samples x checkpoints x tokens, memory and time, before anything runs.
 
 The counts are upper bounds from the recipe: every client is observed at every date, with a history of ``max_events``.
-Event lines of a pretrained base are drawn and encoded by its own tokenizer.
-The times are those of these bounds, so real runs are shorter where histories are. The rate on a CPU is that of the
-demo's and the credit_record run on 2 cores (docs/results.md), the one on a GPU is assumed.
+
+
 """
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
@@ -19,16 +17,50 @@ from zigong.cli.sampled_tokens import SampledTokens, sampled_tokens
 from zigong.errors import ConfigError
 from zigong.instructions.render import asked_line
 from zigong.instructions.tasks import Tasks, load_tasks
-from zigong.recipe import Recipe, TinyBase
+from zigong.recipe import Recipe
 from zigong.recipe.source import source_mapping
+from zigong.training.hardware import CPU, DEFAULT_GPU, Device, device_named
+from zigong.training.model_size import ModelSize, base_folder, model_size
+from zigong.training.pass_costs import training_flop, training_memory_gib
 
-VOCABULARY = 4096  # most different words of the event lines that the bound of a tiny base allows for
+if TYPE_CHECKING:
+    from zigong.runs.run import Run
+
 START_SECONDS = 10.0  # of a step: its workers start and load the model
-PASS_FLOP = 6.0  # per weight and token: forward 2, backward 4 (Kaplan 2020, section 2.1)
-FLOP_PER_CPU_SECOND = 2.0e11  # small matrices, 2 cores
-FLOP_PER_GPU_SECOND = 2.0e14  # effective bf16, one current data-centre GPU
 LARGE_MODEL = 100_000_000  # from this size on the plan assumes a GPU
-BYTES_PER_WEIGHT = {"tiny": 4, "large": 2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """What the samples of a finished run take.
+
+    Attributes:
+        samples: number of train samples.
+        tokens: mean tokens of a sample.
+        in_trees: mean tokens that a sample adds to the trees of all dates of its user.
+    """
+
+    samples: int
+    tokens: float
+    in_trees: float
+
+    @classmethod
+    def of(cls, run: Run) -> Lengths:
+        """The lengths of a run.
+
+        Raises:
+            ConfigError: it has no agent yet.
+        """
+        found, rows = run.metrics(), "rows.instruction_samples.published"
+        needed = ("agent.samples", "instructions.tokens", "instructions.tree_tokens", rows)
+        absent = [name for name in needed if name not in found]
+        if absent:
+            raise ConfigError(f"run {run.run_id} has no {', '.join(absent)}", action="name a run with an agent")
+        return cls(
+            samples=int(found["agent.samples"]),
+            tokens=found["instructions.tokens"] / found[rows],
+            in_trees=found["instructions.tree_tokens"] / found[rows],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,70 +70,125 @@ class Estimate:
     Attributes:
         samples: upper bound of train samples; None when it depends on the data.
         tokens: upper bound for one sample, question and answer included.
+        lengths: those of a finished run, which the seconds are of; None: they are of the bounds.
         event_tokens: mean tokens of a drawn event line by the tokenizer of a pretrained base; None: it is not here, or
             the base is tiny, whose tokens are words.
         parameters: upper bound; None if the base is neither here nor has its size in the recipe.
-        memory_gib: weights, adapter, optimiser state and activations of one batch of the longest samples.
-        seconds: by stage, on ``device``, for these bounds.
+        memory_gib: weights, gradients, optimiser and activations of one batch of the longest samples, of the larger
+            training; None without a size.
+        seconds: by stage, on the device.
+        device: what a worker computes on.
+        workers: of the trainings.
     """
 
     samples: int | None
     checkpoints: int
     tokens: int
+    lengths: Lengths | None
     event_tokens: float | None
     parameters: int | None
-    memory_gib: float
+    memory_gib: float | None
     seconds: dict[str, float]
-    device: str
+    device: Device
+    workers: int
+
+    def require_fit(self) -> None:
+        """Refuses a training that does not fit into the memory of its device.
+
+        Raises:
+            ConfigError: it needs more.
+        """
+        if self.memory_gib is not None and self.memory_gib > self.device.memory_gib:
+            raise ConfigError(
+                f"a worker needs {self.memory_gib:.1f} GiB for batches of {self.tokens} tokens a sample, and "
+                f"{self.device.name} has {self.device.memory_gib:.0f}",
+                action="set precision: bf16, gradient_checkpointing: true or a smaller batch_size with more "
+                "accumulation, or name another device with --device",
+            )
 
     def as_table(self) -> Table:
         """The estimate for a terminal."""
-        table = Table(title="estimate (upper bounds: full histories at every date)")
+        bounds = "upper bounds: full histories at every date" if self.lengths is None else "lengths of a finished run"
+        table = Table(title=f"estimate ({bounds})")
         table.add_column("what")
         table.add_column("value", justify="right")
         samples = "by data" if self.samples is None else f"{self.samples:,}"
         table.add_row("train samples x checkpoints x tokens", f"{samples} x {self.checkpoints} x {self.tokens}")
+        if self.lengths is not None:
+            found = f"{self.lengths.samples:,}; {self.lengths.tokens:.0f}; {self.lengths.in_trees:.0f}"
+            table.add_row("of the run: train samples; tokens of one; the same in trees", found)
         if self.event_tokens is not None:
             table.add_row("tokens of an event line with every field", f"{self.event_tokens:.1f}")
         table.add_row("model parameters", "set base.parameters" if self.parameters is None else f"{self.parameters:,}")
-        table.add_row("memory of model and batch", f"{self.memory_gib:.1f} GiB")
+        if self.memory_gib is not None:
+            table.add_row(f"memory of a training worker, of {self.device.memory_gib:.0f}", f"{self.memory_gib:.1f} GiB")
+        name = self.device.name if self.workers == 1 else f"{self.workers} x {self.device.name}"
         for stage, seconds in self.seconds.items():
-            table.add_row(f"{stage} ({self.device})", _duration(seconds))
+            table.add_row(f"{stage} ({name})", _duration(seconds))
+        rate = f"{self.device.flop_per_second / 1e12:.3g} TFLOP/s, {self.device.origin}"
+        table.add_row(f"rate of {self.device.name}", rate)
         return table
 
 
-def estimate_run(recipe: Recipe) -> Estimate:
-    """Estimates a recipe; without a cap and without a simulation one million sequences are assumed."""
+def estimate_run(recipe: Recipe, device: Device | None = None, lengths: Lengths | None = None) -> Estimate:
+    """Estimates a recipe; without a cap and without a simulation one million sequences are assumed.
+
+    Args:
+        recipe: a recipe.
+        device: what a worker computes on; None: CPUs for a small model, and one usual GPU for a large one.
+        lengths: those of a finished run; None: the bounds.
+    """
     sequences = _train_samples(recipe)
     questions = len(recipe.labels.horizons) + sum(share for _, share in load_tasks(recipe.instructions).auxiliary)
     samples = None if sequences is None else math.ceil(sequences * questions)
-    assumed = samples or math.ceil(1_000_000 * questions)
-    sampled = _sampled(recipe)
-    tokens, parameters = most_tokens(recipe, sampled), _parameters(recipe)
-    large = (parameters or 0) >= LARGE_MODEL
-    rate = FLOP_PER_GPU_SECOND if large else FLOP_PER_CPU_SECOND
-    of_sample = PASS_FLOP * tokens * _multiplied_weights(recipe, parameters or 0) / rate
-    mix = math.floor(recipe.mix.fraction * assumed)
-    # Without a fold of persons, the ensemble is trained again, too; a joint model is trained once.
-    trainings = recipe.finetune.distil.trainings + (recipe.card.joint is not None)
-    if recipe.card.boosted is not None:
-        trainings += recipe.finetune.distil.trainings * (recipe.card.boosted.folds - 1)
-    passes = {
-        "train agent": assumed * recipe.agent.epochs,
-        "score influence": assumed * recipe.agent.checkpoints,
-        "fine-tune": (mix * trainings + min(mix, recipe.mix.proxy_samples) * recipe.mix.proxy_trainings)
-        * recipe.finetune.epochs,
-    }
+    sampled, size = _sampled(recipe), model_size(recipe)
+    tokens = most_tokens(recipe, sampled)
+    large = size is not None and size.parameters >= LARGE_MODEL
+    used = device or device_named(DEFAULT_GPU if large else CPU)
+    count = samples or math.ceil(1_000_000 * questions)
     return Estimate(
         samples=samples,
         checkpoints=recipe.agent.checkpoints,
         tokens=tokens,
+        lengths=lengths,
         event_tokens=None if sampled is None else sampled.event,
-        parameters=parameters,
-        memory_gib=_memory_gib(recipe, parameters or 0, tokens, large=large),
-        seconds={stage: START_SECONDS + of_sample * count for stage, count in passes.items()},
-        device="one GPU" if large else "2 cores",
+        parameters=None if size is None else size.parameters,
+        memory_gib=None
+        if size is None
+        else max(training_memory_gib(size, part, tokens) for part in (recipe.agent, recipe.finetune)),
+        seconds={}
+        if size is None
+        else _seconds(recipe, size, used, lengths or Lengths(samples=count, tokens=tokens, in_trees=tokens)),
+        device=used,
+        workers=recipe.engine.training_workers,
     )
+
+
+def _seconds(recipe: Recipe, size: ModelSize, device: Device, lengths: Lengths) -> dict[str, float]:
+    """Seconds by stage: trainings on all workers, scores on one device."""
+    agent, final, periods = recipe.agent, recipe.finetune, recipe.agent.checkpoints
+    mix = math.floor(recipe.mix.fraction * lengths.samples)
+    # Without a fold of persons, the ensemble is trained again, too; a joint model is trained once.
+    trainings = final.distil.trainings + (recipe.card.joint is not None)
+    if recipe.card.boosted is not None:
+        trainings += final.distil.trainings * (recipe.card.boosted.folds - 1)
+    tests = min(mix, recipe.mix.proxy_samples) * recipe.mix.proxy_trainings
+
+    def flop(engine: str, trees: int, *, all_weights: bool, repeated: bool) -> float:
+        """Of one sample; its user has so many trees instead of one."""
+        passed = min(lengths.tokens, lengths.in_trees * trees) / lengths.tokens if engine == "trees" else 1.0
+        return passed * training_flop(size, lengths.tokens, all_weights=all_weights, repeated=repeated)
+
+    of_final = flop(final.engine, 1, all_weights=final.lora is None, repeated=final.gradient_checkpointing)
+    of_agent = flop(agent.engine, periods, all_weights=False, repeated=agent.gradient_checkpointing)
+    of_score = flop(recipe.influence.engine, 1, all_weights=False, repeated=recipe.influence.gradient_checkpointing)
+    workers = recipe.engine.training_workers
+    passes = {
+        "train agent": lengths.samples * agent.epochs * of_agent / workers,
+        "score influence": lengths.samples * periods * of_score,
+        "fine-tune": (mix * trainings + tests) * final.epochs * of_final / workers,
+    }
+    return {stage: START_SECONDS + found / device.flop_per_second for stage, found in passes.items()}
 
 
 def most_tokens(recipe: Recipe, sampled: SampledTokens | None) -> int:
@@ -118,22 +205,8 @@ def most_tokens(recipe: Recipe, sampled: SampledTokens | None) -> int:
 
 def _sampled(recipe: Recipe) -> SampledTokens | None:
     """Sampled tokens of a pretrained base; None if the recipe has none or its tokenizer is not on this machine."""
-    folder = _base_folder(recipe)
+    folder = base_folder(recipe)
     return sampled_tokens(recipe, folder) if folder is not None and (folder / "tokenizer.json").is_file() else None
-
-
-def _base_folder(recipe: Recipe) -> Path | None:
-    """The folder of a pretrained base, or of its GGUF file; None if there is none on this machine."""
-    if recipe.base.tiny is not None:
-        return None
-    from zigong.training.pretrained import gguf_file, located
-
-    if recipe.base.gguf is not None:
-        return gguf_file(recipe.base).parent
-    try:
-        return located(recipe.base)
-    except ConfigError:
-        return None
 
 
 def _most_words(recipe: Recipe, tasks: Tasks) -> int:
@@ -150,52 +223,12 @@ def _most_words(recipe: Recipe, tasks: Tasks) -> int:
     return settings.max_events * event + time + len(tasks.main.summary.split()) + profile + asked + 3
 
 
-def tiny_parameters(tiny: TinyBase, words: int) -> int:
-    """Weights of the tiny base: attention, gated feed-forward and norms of every layer, and two tables of its words."""
-    width = tiny.hidden_size
-    layer = 4 * width**2 + 3 * width * tiny.ffn_size + 2 * width
-    return tiny.layers * layer + width + 2 * words * width
-
-
-def _parameters(recipe: Recipe) -> int | None:
-    if recipe.base.tiny is not None:
-        return tiny_parameters(recipe.base.tiny, VOCABULARY)
-    if recipe.base.parameters is not None:
-        return recipe.base.parameters
-    folder = _base_folder(recipe)
-    if folder is None or recipe.base.gguf is not None:
-        return None
-    from zigong.training.pretrained import weight_files
-
-    return sum(_weights_in(file) for file in weight_files(folder))
-
-
-def _weights_in(file: Path) -> int:
-    """Number of weights of a safetensors file, from its header: eight bytes of length, then JSON."""
-    with file.open("rb") as content:
-        header = json.loads(content.read(int.from_bytes(content.read(8), "little")))
-    return sum(math.prod(item["shape"]) for name, item in header.items() if name != "__metadata__")
-
-
-def _multiplied_weights(recipe: Recipe, parameters: int) -> int:
-    """Weights that every token is multiplied with; the words of a tiny base are looked up instead."""
-    return tiny_parameters(recipe.base.tiny, 0) if recipe.base.tiny is not None else parameters
-
-
 def _train_samples(recipe: Recipe) -> int | None:
     if recipe.split.max_train_samples is not None:
         return recipe.split.max_train_samples
     if recipe.source.simulation is not None:
         return recipe.source.simulation.users * len(recipe.observations.train.dates())
     return None
-
-
-def _memory_gib(recipe: Recipe, parameters: int, tokens: int, *, large: bool) -> float:
-    weights = parameters * BYTES_PER_WEIGHT["large" if large else "tiny"]
-    width = int(math.sqrt(parameters / 12 / 32)) if large else (recipe.base.tiny or TinyBase()).hidden_size
-    layers = 32 if large else (recipe.base.tiny or TinyBase()).layers
-    activations = recipe.finetune.batch_size * tokens * width * layers * 16 * 2
-    return (weights + activations) / 1024**3
 
 
 def _duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""``zigong run | plan | compile | doctor | report``: the commands for a recipe."""
+"""``zigong run | compile | doctor | report``: the commands for a recipe."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from zigong.cli.doctor import examine
-from zigong.cli.estimate import estimate_run
-from zigong.cli.shared import OnlyRecipe, Overrides, RecipeFile, Root, RunId, named_errors, named_run
+from zigong.cli.shared import OnlyRecipe, Overrides, RecipeFile, Root, RunId, named_errors, named_run, require_base
 from zigong.commands import Plan, write_plan
 from zigong.console import CONSOLE, say, say_error
 from zigong.errors import ConfigError
@@ -20,7 +19,6 @@ from zigong.lakehouse.paths import LakehousePaths
 from zigong.pipeline import Step
 from zigong.recipe import Recipe, load_recipe
 from zigong.recipe.feasible import require_feasible
-from zigong.recipe.source import lakehouse_key, source_mapping
 from zigong.runs.handover import GateDecision
 from zigong.runs.job import Job
 from zigong.runs.run import Outcome, Run
@@ -43,7 +41,7 @@ def run_recipe(
     with named_errors():
         loaded = load_recipe(recipe, overrides or [])
         if loaded.base.tiny is None:
-            _require_base(loaded)
+            require_base(loaded)
         opened = _opened(loaded, run_id, from_step=from_step, like=like)
         say(f"[bold]{loaded.name}[/]  run [cyan]{opened.run_id}[/]  recipe digest {loaded.digest()[:12]}")
         again = shlex.join(["zigong", "run", str(recipe), *_sets(overrides), "--run-id", opened.run_id])
@@ -58,13 +56,6 @@ def run_recipe(
             raise typer.Exit(last.code)
 
 
-def _require_base(recipe: Recipe) -> None:
-    """Checks the base that a recipe names; its library takes seconds to import, which other recipes need not wait."""
-    from zigong.training.pretrained import require_usable
-
-    require_usable(recipe)
-
-
 def _opened(recipe: Recipe, run_id: str | None, *, from_step: str | None, like: str | None) -> Run:
     """The run, with what it takes over from another one."""
     if from_step is None and like is None:
@@ -77,41 +68,6 @@ def _opened(recipe: Recipe, run_id: str | None, *, from_step: str | None, like: 
     opened = start(recipe, run_id)
     take_over(opened, former, from_step)
     return opened
-
-
-def plan_recipe(recipe: RecipeFile, overrides: Overrides = None) -> None:
-    """Show what a run would do: steps, samples x checkpoints x tokens, memory and time. Runs nothing."""
-    with named_errors():
-        loaded = load_recipe(recipe, overrides or [])
-        source_mapping(loaded)
-        require_feasible(loaded)
-        lakehouse_key(loaded)
-        table = Table(title=f"{loaded.name}: steps")
-        for column in ("step", "engine", "reads", "writes"):
-            table.add_column(column)
-        for step in steps_of(loaded):
-            table.add_row(step.name, step.engine, ", ".join(step.reads), ", ".join(step.writes))
-        CONSOLE.print(table)
-        if loaded.base.tiny is None:
-            _require_base_if_here(loaded)
-        CONSOLE.print(estimate_run(loaded).as_table())
-        if loaded.source.path is not None and not Path(loaded.source.path).expanduser().is_dir():
-            say(f"[yellow]source.path {escape(loaded.source.path)} is not a folder on this machine[/]")
-
-
-def _require_base_if_here(recipe: Recipe) -> None:
-    """The same where the base is on this machine; a plan may be made elsewhere."""
-    from zigong.training.pretrained import gguf_file, located
-
-    try:
-        here = gguf_file(recipe.base) if recipe.base.gguf is not None else located(recipe.base)
-    except ConfigError as absent:
-        say(f"[yellow]{escape(absent.message)}[/]")
-        return
-    if here.exists():
-        _require_base(recipe)
-    else:
-        say(f"[yellow]base.gguf {escape(str(here))} is not a file on this machine[/]")
 
 
 def compile_recipe(

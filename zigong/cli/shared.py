@@ -12,7 +12,7 @@ import typer
 from zigong.console import say_error
 from zigong.errors import ConfigError, ZigongError
 from zigong.lakehouse.paths import LakehousePaths
-from zigong.recipe import load_recipe
+from zigong.recipe import Recipe, load_recipe
 from zigong.runs.job import runs_folder
 from zigong.runs.run import Run, known_run
 
@@ -50,3 +50,10 @@ def named_run(run_id: str, recipe: Path | None, root: str | None) -> Run:
     if found is None:
         raise ConfigError(f"no run {run_id}", action="`zigong runs ls` lists the runs of a lakehouse")
     return found
+
+
+def require_base(recipe: Recipe) -> None:
+    """Checks the base that a recipe names; its library takes seconds to import, which other recipes need not wait."""
+    from zigong.training.pretrained import require_usable
+
+    require_usable(recipe)

@@ -133,7 +133,7 @@ def _require_same_settings(manifest: CheckpointManifest) -> None:
 
 def _checkpoint_layers(model: PreTrainedModel) -> None:
     """Enables gradient checkpointing: only the decoder layers are in training mode, and their dropout stays off."""
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     for module in model.modules():
         if isinstance(module, GradientCheckpointingLayer):
             module.training = True

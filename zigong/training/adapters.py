@@ -65,11 +65,20 @@ def model_name(digest: str) -> str:
 
 
 def new_adapter(base_folder: Path, lora: Lora, *, seed: int) -> PeftModel:
-    """The frozen base model with a fresh adapter: A drawn from ``seed``, B zero.
+    """The frozen base model with a fresh adapter; see :func:`with_adapter`.
 
     Raises:
         ConfigError: a target is not a linear layer of the base model.
     """
+    model = load_model(base_folder)
+    absent = [target for target in lora.targets if not any(name.endswith(target) for name, _ in model.named_modules())]
+    if absent:
+        raise ConfigError(f"lora.targets {absent} are not layers of {base_folder}", action="name its linear layers")
+    return with_adapter(model, lora, seed=seed)
+
+
+def with_adapter(model: PreTrainedModel, lora: Lora, *, seed: int) -> PeftModel:
+    """A model, frozen, with a fresh adapter: A drawn from ``seed``, B zero."""
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
@@ -81,10 +90,6 @@ def new_adapter(base_folder: Path, lora: Lora, *, seed: int) -> PeftModel:
         bias="none",
         task_type="CAUSAL_LM",
     )
-    model = load_model(base_folder)
-    absent = [target for target in lora.targets if not any(name.endswith(target) for name, _ in model.named_modules())]
-    if absent:
-        raise ConfigError(f"lora.targets {absent} are not layers of {base_folder}", action="name its linear layers")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         adapted = get_peft_model(model, config)

@@ -108,7 +108,7 @@ def run_steps(
         rest = steps[len(course.losses) :]
         take_steps(rest, optimizer=optimizer, summed_loss=summed_loss, clip=clip, report=report, team=team)
     model.eval()
-    model.gradient_checkpointing_disable()
+    model.activation_checkpointing_disable()
     units.require_trained(team.summed(trained), settings.epochs)
     return course.losses
 
@@ -120,7 +120,7 @@ def _prepare(model: PreTrainedModel, settings: Training) -> None:
             if not parameter.requires_grad:
                 parameter.data = parameter.data.to(torch.bfloat16)
     if settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
 
 
 def _identity(

@@ -1,0 +1,60 @@
+"""FLOP and memory of passes of a causal language model, for ``zigong plan``.
+
+FLOP: 2 per weight and token forward, 2 for the gradients of the inputs, 2 for those of trained weights (Kaplan 2020,
+section 2.1); attention has 2 x tokens x width per token and layer forward, half of the full square, and twice that
+backward. Gradient checkpointing repeats the forward pass.
+"""
+
+from __future__ import annotations
+
+from zigong.recipe import AgentTraining, FinalTraining, Training
+from zigong.training.model_size import ModelSize
+
+GIB = 1024**3
+TRAINED_BYTES = 16  # of a trained weight in fp32: itself, its gradient, two moments of AdamW
+BYTES = {"fp32": 4, "bf16": 2}
+# Numbers that a layer keeps for its backward pass, per token: of width and of the width of the feed-forward part.
+KEPT_OF_WIDTH, KEPT_OF_FFN = 12, 5
+
+
+def training_flop(size: ModelSize, tokens: float, *, all_weights: bool, repeated: bool) -> float:
+    """FLOP of forward and backward pass of one sample.
+
+    Args:
+        size: the model.
+        tokens: tokens of the sample.
+        all_weights: whether all weights are trained; else only the gradients of inputs and of an adapter are computed.
+        repeated: whether gradient checkpointing repeats the forward pass.
+    """
+    of_weights = (6 if all_weights else 4) + 2 * repeated
+    of_attention = 2 * tokens * size.width * size.layers * (3 + repeated)
+    return tokens * (of_weights * size.of_layers + of_attention)
+
+
+def answering_flop(size: ModelSize, tokens: float) -> float:
+    """FLOP of one forward pass of a sample of so many tokens."""
+    return tokens * (2 * size.of_layers + 2 * tokens * size.width * size.layers)
+
+
+def training_memory_gib(size: ModelSize, settings: FinalTraining | AgentTraining, tokens: int) -> float:
+    """Memory of a worker that trains batches of the longest samples: weights, optimiser, gradients, activations.
+
+    Args:
+        size: the model.
+        settings: recipe section ``agent`` or ``finetune``.
+        tokens: tokens of the longest sample.
+    """
+    frozen = 0 if settings.lora is None else size.parameters * BYTES[settings.precision]
+    trained = size.adapter(settings.lora) * TRAINED_BYTES
+    logits = 0
+    if isinstance(settings, FinalTraining) and settings.next_event_weight:
+        logits = settings.batch_size * tokens * size.words * 4 * 2
+    return (frozen + trained + logits + _activations(size, settings, tokens)) / GIB
+
+
+def _activations(size: ModelSize, settings: Training, tokens: int) -> int:
+    of_layer = KEPT_OF_WIDTH * size.width + KEPT_OF_FFN * size.ffn
+    kept = size.layers * of_layer
+    if settings.gradient_checkpointing:
+        kept = size.layers * size.width + of_layer
+    return settings.batch_size * tokens * kept * BYTES[settings.precision]
