@@ -27,6 +27,7 @@ ON_CPUS = (
     "evaluation.generated=4",
     "evaluation.gru_epochs=0",
     "instructions.max_events=40",
+    "engine.torch_threads=1",
     # Some 15 bad loans out of time show nothing: the path is tested, not the model.
     "gate={max_auc_loss_to_baseline: 1, beat_last_status: false, beat_constant: false, min_calibration_slope: null, "
     "max_calibration_slope: null, max_psi: 10, min_mcc: -1}",
