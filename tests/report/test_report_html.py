@@ -199,7 +199,7 @@ def test_an_additional_metric_gets_a_column_with_its_name(full_report: RunReport
     rows = tuple(dataclasses.replace(row, further=further) for row in result.rows)
     report = dataclasses.replace(full_report, results=(dataclasses.replace(result, rows=rows),))
     text = _Page(report_html(report)).text
-    assert "log-loss gini bias" in text
+    assert "Further metrics model gini bias" in text
     assert len(re.findall(r"0\.432 0\.400 to 0\.500 -0\.0123", text)) == len(rows)
 
 

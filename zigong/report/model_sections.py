@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 
@@ -127,7 +128,13 @@ def slices(measured: ModelFigures, split: str) -> Slices | None:
         for item in found
         if item.metric == SHARE and item.model_id == measured.model_id
     ]
-    return Slices(other_model=measured.display_name(other), rows=tuple(rows))
+    return Slices(other_model=measured.display_name(other), rows=tuple(sorted(rows, key=_in_order)))
+
+
+def _in_order(row: SliceRow) -> tuple[str, bool, list[int], str]:
+    """Sorts groups of one attribute by the numbers in their names, ``under`` first: 6 to 11 stands before 12 to 23."""
+    attribute, _, group = row.name.partition("=")
+    return attribute, not group.startswith("under"), [int(number) for number in re.findall(r"\d+", group)], group
 
 
 def _interval(figure: Figure | None) -> Interval | None:

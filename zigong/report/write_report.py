@@ -41,6 +41,17 @@ _CHARTS = (
     "study_leads",
 )
 
+_METRIC_NAMES = {
+    "pr_auc": "PR-AUC",
+    "f1_macro": "F1, macro",
+    "f1_weighted": "F1, weighted",
+    "miss": "misses",
+    "bad_rate": "bad rate",
+    "calibration_slope": "calibration slope",
+    "calibration_intercept": "calibration intercept",
+    "expected_auc": "AUC expected without labels",
+    "expected_ks": "KS expected without labels",
+}
 _SPLIT_NAMES = {
     "oot": "the out-of-time split",
     "test": "held-out persons",
@@ -71,6 +82,7 @@ def report_html(report: RunReport) -> str:
         "count": _count,
         "duration": _duration,
         "figure": _figure,
+        "metric_name": lambda name: _METRIC_NAMES.get(name, name.replace("_", " ")),
         "moment": _moment,
         "percent": _percent,
         "scientific": _scientific,
