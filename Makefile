@@ -20,7 +20,7 @@ DOCS_VENV := build/venv-docs
 SOURCES := zigong schemas jobs airflow_dags tests benchmarks
 # The pages of the site: the same layout as the repository, so that links work on a forge and on the site.
 PAGES := README.md CHANGELOG.md CONTRIBUTING.md LICENSE NOTICE docs recipes schemas
-.PHONY: help env java dist demo test lint lint-style lint-types lint-imports docs hooks unit soak bench bench-influence bench-sequences bench-quality bench-model smollm2 locks release clean airflow-env bare-env docs-env bench-env scorers-env contract-env quality-env browser
+.PHONY: help env java dist demo test lint lint-style lint-types lint-imports docs hooks unit soak bench bench-influence bench-training bench-sequences bench-quality bench-model smollm2 locks release clean airflow-env bare-env docs-env bench-env scorers-env contract-env quality-env browser
 
 help: ## list every target
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -60,11 +60,14 @@ unit: env java dist airflow-env bare-env build/.doctor
 soak: env java dist contract-env browser smollm2 ## kills and long runs, contracts read by another tool
 	$(BIN)/pytest -m soak --timeout 3600
 
-bench: bench-influence bench-sequences bench-quality ## measured comparisons; tables on the terminal, figures in build/bench
+bench: bench-influence bench-training bench-sequences bench-quality ## measured comparisons; tables on the terminal, figures in build/bench
 
 bench-influence: env scorers-env ## TracSeq scoring against its floor, vmap, bergson and dattri-llm; token trees (ten minutes)
 	$(BIN)/python benchmarks/influence.py
 	$(BIN)/python benchmarks/ray_overhead.py
+
+bench-training: env scorers-env ## trainings against a bare loop, Trainer and TRL; trees, two workers, resuming (ten minutes)
+	$(BIN)/python benchmarks/training.py
 
 bench-sequences: env java bench-env ## sequences against DuckDB, Polars and textbook Spark, to 100 million events; rendering (an hour)
 	$(BIN)/python benchmarks/sequences.py

@@ -1,0 +1,1 @@
+"""Trainings of the training benchmark, each a program of its own."""
