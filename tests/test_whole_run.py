@@ -179,8 +179,8 @@ def test_finished_runs_are_compared_by_their_settings(tiny_run: FinishedRun) -> 
         assert oot[figure]["the same"] == pytest.approx(metrics[f"oot.{figure}.zigong"])
     assert set(oot["lead"]) == {0.0}
     assert list(oot["trainings"]) == [2, 2, 2]  # the third row: seeds averaged
-    with pytest.raises(ConfigError, match="has no model joint"):
-        finished_answers({"as it is": [job]}, "joint")
+    with pytest.raises(ConfigError, match="has no model nothing"):
+        finished_answers({"as it is": [job]}, "nothing")
 
 
 @pytest.mark.parametrize("groups", [["a=1"], ["a=1", "b"], ["a=1,2", "b=3"], ["a=1", "a=2"], ["=1", "b=2"]])
