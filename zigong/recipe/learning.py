@@ -7,18 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from zigong.recipe.distil import Distil
-from zigong.recipe.sections import Positive, Rate, Section, Share
-
-Baseline = Literal[
-    "majority",
-    "last_status",
-    "logistic",
-    "lightgbm",
-    "lightgbm_no_profile",
-    "lightgbm_no_other_loans",
-    "gru",
-    "zero_shot",
-]
+from zigong.recipe.sections import Baseline, Positive, Rate, Section, Share
 
 
 def _is_none(value: object) -> bool:

@@ -15,6 +15,17 @@ EventField = Literal["days_past_due", "amount", "attributes", "loan"]
 Unit = Literal["user", "loan"]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 
+Baseline = Literal[
+    "majority",
+    "last_status",
+    "logistic",
+    "lightgbm",
+    "lightgbm_no_profile",
+    "lightgbm_no_other_loans",
+    "gru",
+    "zero_shot",
+]
+
 
 class Section(Closed):
     """Base of all sections; defaults are validated like values from a file."""
