@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from zigong.runs.run import Run
 
 START_SECONDS = 10.0  # of a step: its workers start and load the model
+SCORING = "score influence"  # the stage that training workers do not share
 LARGE_MODEL = 100_000_000  # from this size on the plan assumes a GPU
 
 
@@ -122,8 +123,9 @@ class Estimate:
         table.add_row("model parameters", "set base.parameters" if self.parameters is None else f"{self.parameters:,}")
         if self.memory_gib is not None:
             table.add_row(f"memory of a training worker, of {self.device.memory_gib:.0f}", f"{self.memory_gib:.1f} GiB")
-        name = self.device.name if self.workers == 1 else f"{self.workers} x {self.device.name}"
         for stage, seconds in self.seconds.items():
+            alone = self.workers == 1 or stage == SCORING
+            name = self.device.name if alone else f"{self.workers} x {self.device.name}"
             table.add_row(f"{stage} ({name})", _duration(seconds))
         rate = f"{self.device.flop_per_second / 1e12:.3g} TFLOP/s, {self.device.origin}"
         table.add_row(f"rate of {self.device.name}", rate)
@@ -185,7 +187,7 @@ def _seconds(recipe: Recipe, size: ModelSize, device: Device, lengths: Lengths) 
     workers = recipe.engine.training_workers
     passes = {
         "train agent": lengths.samples * agent.epochs * of_agent / workers,
-        "score influence": lengths.samples * periods * of_score,
+        SCORING: lengths.samples * periods * of_score,
         "fine-tune": (mix * trainings + tests) * final.epochs * of_final / workers,
     }
     return {stage: START_SECONDS + found / device.flop_per_second for stage, found in passes.items()}
