@@ -72,6 +72,30 @@ def test_features_equal_a_loop_over_sequences_for_any_chunks() -> None:
             np.testing.assert_allclose(found[name].astype(float), naive[name].astype(float), rtol=1e-6, err_msg=name)
 
 
+def test_values_of_counted_attributes_are_counted_per_type_like_types() -> None:
+    channels = ("app", "branch", None)
+    rows = random_rows(3, users=40)
+    for place, event in enumerate(event for _, _, events in rows for event in events):
+        channel = channels[place % 3]
+        event["attributes"] = [("timing", "early"), *([("channel", channel)] if channel else [])]
+    table = sequence_table(rows)
+    found = baseline_features(table, OUTCOMES, SHANGHAI, attributes=["channel"])
+    for channel in ("app", "branch"):
+        chosen = [(t, p, [e for e in events if ("channel", channel) in e["attributes"]]) for t, p, events in rows]
+        plain = baseline_features(sequence_table(chosen), OUTCOMES, SHANGHAI)
+        for name in map(str, plain):
+            if name.startswith("count"):
+                kind, window = name.rsplit("_", 1)
+                np.testing.assert_array_equal(found[f"{kind}.channel={channel}_{window}"], plain[name], err_msg=name)
+    assert {name for name in map(str, found) if name.endswith("_6m") and "count_late" in name} == {
+        "count_late_6m",
+        "count_late.channel=app_6m",
+        "count_late.channel=branch_6m",
+    }
+    without = baseline_features(table, OUTCOMES, SHANGHAI)
+    pd.testing.assert_frame_equal(found[without.columns], without)
+
+
 def test_features_of_an_observed_loan_are_its_own_and_those_of_the_other_loans() -> None:
     t = datetime(2024, 1, 1, tzinfo=UTC)
     own = [

@@ -36,11 +36,10 @@ def test_every_shipped_recipe_is_feasible_and_only_from_its_last_observation_dat
             r"observations\.oot: no label can be mature .* is 2023-07-01",
         ),
         (["observations.oot={first: 2023-08-01, last: 2023-08-01}"], r"observations\.oot: no label .* is 2023-09-01"),
+        (["instructions.counted_attributes=[channel, note]"], r"counted_attributes: note: .* declared: age, category"),
     ],
 )
-def test_an_as_of_that_leaves_a_split_without_labels_is_refused_by_plan_and_by_run(
-    overrides: list[str], message: str, tmp_path: Path
-) -> None:
+def test_what_cannot_work_is_refused_by_plan_and_by_run(overrides: list[str], message: str, tmp_path: Path) -> None:
     settings = [f"lakehouse.root={tmp_path}", *overrides]
     with pytest.raises(ConfigError, match=message):
         start(load_recipe(TINY, settings), None)

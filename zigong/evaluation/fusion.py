@@ -222,8 +222,10 @@ class OpenedFusion:
             sequences: rows of user_sequences as the language model reads them, with SEQUENCE_COLUMNS.
         """
         part = self.part
-        currency, timezone = part.prompts.settings.currency, part.prompts.timezone
-        features = baseline_features(sequences, part.fusion.outcome_events, timezone, currency)
+        asked, timezone = part.prompts.settings, part.prompts.timezone
+        features = baseline_features(
+            sequences, part.fusion.outcome_events, timezone, asked.currency, asked.counted_attributes
+        )
         return self._of_features(answers, features)
 
     def _of_features(self, answers: pa.Table, features: pd.DataFrame) -> Floats:

@@ -36,7 +36,11 @@ Columns = dict[str, pa.Array]
 
 
 def baseline_features(
-    sequences: pa.Table, outcome_events: Sequence[str], timezone: str, currency: str | None = None
+    sequences: pa.Table,
+    outcome_events: Sequence[str],
+    timezone: str,
+    currency: str | None = None,
+    attributes: Sequence[str] = (),
 ) -> pd.DataFrame:
     """The features of each sequence as models read them, in the order of the table.
 
@@ -45,15 +49,20 @@ def baseline_features(
         outcome_events: event types that state a repayment status.
         timezone: business time zone, which determines the calendar month of an event.
         currency: main currency of amounts; None: they have one currency.
+        attributes: attributes of events whose values are counted, each value like a type of its own.
 
     Raises:
         DataError: a column is missing, the table is empty, or amounts are in several currencies and none is the main.
     """
-    return features_of(feature_rows(sequences, outcome_events, timezone, currency))
+    return features_of(feature_rows(sequences, outcome_events, timezone, currency, attributes))
 
 
 def feature_rows(
-    sequences: pa.Table, outcome_events: Sequence[str], timezone: str, currency: str | None = None
+    sequences: pa.Table,
+    outcome_events: Sequence[str],
+    timezone: str,
+    currency: str | None = None,
+    attributes: Sequence[str] = (),
 ) -> pa.Table:
     """The ``frame.FEATURE_COLUMNS`` of behavior_features of each sequence; arguments as in ``baseline_features``.
 
@@ -67,12 +76,12 @@ def feature_rows(
             f"and missing columns: {', '.join(missing) or 'none'}",
             action="read user_sequences with these columns",
         )
-    every = flattened(sequences, timezone, currency)
+    every = flattened(sequences, timezone, currency, attributes)
     events = every.where(~every.is_other)
     is_outcome = np.isin(events.type_code, [i for i, name in enumerate(events.types) if name in set(outcome_events)])
     observed = integers(utc(sequences["observation_at"]).cast(pa.int64()))
     known = integers(pc.struct_field(sequences["counts"], "events")).astype(np.float64)
-    own = _windows(events, _has_type(every))
+    own = _windows(events, _has_item(every))
     freshness = _freshness(every, events.where(is_outcome), observed)
     columns: Columns = {
         "last_outcomes": _last_outcomes(events, is_outcome),
@@ -84,9 +93,9 @@ def feature_rows(
     return pa.table(columns).append_column("profile", sequences["profile"])
 
 
-def _has_type(events: Events) -> Flags:
-    """Whether each sequence has events of each type; shape [rows, types]."""
-    return _per_type(events, np.ones(len(events.row), dtype=bool)) > 0
+def _has_item(events: Events) -> Flags:
+    """Whether each sequence has events that count as each of ``counted``; shape [rows, counted]."""
+    return _per_item(events, np.ones(len(events.row), dtype=bool)) > 0
 
 
 def _other_loans(every: Events, sequences: pa.Table) -> Columns:
@@ -95,7 +104,7 @@ def _other_loans(every: Events, sequences: pa.Table) -> Columns:
     All are null where the client is observed.
     """
     others, own = every.where(every.is_other), every.where(~every.is_other & (every.loan > 0))
-    columns = {f"{OTHER}{name}": column for name, column in _windows(others, _has_type(every)).items()}
+    columns = {f"{OTHER}{name}": column for name, column in _windows(others, _has_item(every)).items()}
     columns |= {f"{OTHER}{name}": column for name, column in _loan_states(others).items()}
     columns[LOANS] = pa.array(integers(sequences["loans"]).astype(np.float64))
     columns["months_of_loan"] = pa.array(_oldest(own))
@@ -129,9 +138,9 @@ def _last_outcomes(events: Events, is_outcome: Flags) -> pa.ListArray:
     return _lists(np.minimum(per_row, LAGS), fields)
 
 
-def _windows(events: Events, has_type: Flags) -> Columns:
+def _windows(events: Events, has_item: Flags) -> Columns:
     """Counts, arrears and amounts of the windows and of all events."""
-    return {"event_counts": _counts(events, has_type), **_arrears(events), "amounts": _amounts(events)}
+    return {"event_counts": _counts(events, has_item), **_arrears(events), "amounts": _amounts(events)}
 
 
 def _chosen_windows(events: Events) -> Iterator[tuple[str, Flags]]:
@@ -140,19 +149,19 @@ def _chosen_windows(events: Events) -> Iterator[tuple[str, Flags]]:
     yield from zip(WINDOWS, [*(events.months_back <= months for months in WINDOW_MONTHS), everything], strict=True)
 
 
-def _counts(events: Events, has_type: Flags) -> pa.ListArray:
-    """Events of each type per window; of all events per month, since a bare number grows with the calendar.
+def _counts(events: Events, has_item: Flags) -> pa.ListArray:
+    """Events of each type and value per window; of all events per month: a bare number grows with the calendar.
 
     Args:
         events: the events.
-        has_type: types that each sequence names, even if none of these events has the type; shape [rows, types].
+        has_item: what each sequence names, even if none of these events counts as it; shape [rows, counted].
     """
-    numbers = [_per_type(events, inside) for _, inside in _chosen_windows(events)]
+    numbers = [_per_item(events, inside) for _, inside in _chosen_windows(events)]
     numbers[-1] /= np.maximum(_oldest(events), 1.0)[:, None]
-    _, codes = np.nonzero(has_type)
-    fields = {"event_type": _words(events.types, codes)}
-    fields |= {name: pa.array(found[has_type].astype(np.float32)) for name, found in zip(COUNTS, numbers, strict=True)}
-    return _lists(has_type.sum(axis=1), fields)
+    _, codes = np.nonzero(has_item)
+    fields = {"event_type": _words(events.counted, codes)}
+    fields |= {name: pa.array(found[has_item].astype(np.float32)) for name, found in zip(COUNTS, numbers, strict=True)}
+    return _lists(has_item.sum(axis=1), fields)
 
 
 def _amounts(events: Events) -> pa.ListArray:
@@ -173,10 +182,11 @@ def _amounts(events: Events) -> pa.ListArray:
     return _lists(np.bincount(rows, minlength=events.rows), fields)
 
 
-def _per_type(events: Events, chosen: Flags) -> Floats:
-    """Number of the chosen events of each type; shape [rows, types]."""
-    width = len(events.types)
-    place = events.row[chosen] * width + events.type_code[chosen]
+def _per_item(events: Events, chosen: Flags) -> Floats:
+    """Number of the chosen events that count as each of ``counted``; shape [rows, counted]."""
+    width = len(events.counted)
+    codes = events.counted_code[chosen]
+    place = (events.row[chosen, None] * width + codes)[codes >= 0]
     return np.bincount(place, minlength=events.rows * width).reshape(events.rows, width).astype(np.float64)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,13 +20,15 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True)
 class Events:
-    """The concatenated events of all sequences; every array has shape [events].
+    """The concatenated events of all sequences; every array has one row per event.
 
     Attributes:
         rows: number of sequences.
         row: index of the sequence of each event, ascending.
         type_code: index into ``types``.
         types: event types, sorted.
+        counted_code: what an event counts as, indices into ``counted``, -1 for none; shape [events, 1 + attributes].
+        counted: event types, and TYPE.ATTRIBUTE=VALUE of the counted attributes, sorted.
         days_past_due: NaN if the event has none.
         amount: 0 if the event has none.
         currency: index into ``currencies``.
@@ -40,6 +43,8 @@ class Events:
     row: Ints
     type_code: Ints
     types: tuple[str, ...]
+    counted_code: Ints
+    counted: tuple[str, ...]
     days_past_due: Floats
     amount: Floats
     currency: Ints
@@ -55,13 +60,14 @@ class Events:
         return replace(self, **{name: getattr(self, name)[chosen] for name in columns})
 
 
-def flattened(sequences: pa.Table, timezone: str, currency: str | None) -> Events:
+def flattened(sequences: pa.Table, timezone: str, currency: str | None, attributes: Sequence[str]) -> Events:
     """The events of all sequences that happened, and were known, before their T.
 
     Args:
         sequences: columns observation_at, events, event_loans and loan of user_sequences.
         timezone: business time zone, which determines the calendar month of an event.
         currency: main currency of amounts; None: they have one currency.
+        attributes: attributes of events whose values are counted.
 
     Raises:
         DataError: amounts are in several currencies and none is the main.
@@ -77,7 +83,9 @@ def flattened(sequences: pa.Table, timezone: str, currency: str | None) -> Event
         return pc.struct_field(flat, name).take(kept)
 
     loan, asked = _loans(sequences)[before], integers(pc.fill_null(sequences["loan"], 0))[row]
-    codes, types = pd.factorize(field("event_type").to_pandas(), sort=True)
+    event_types = field("event_type")
+    codes, types = pd.factorize(event_types.to_pandas(), sort=True)
+    counted_code, counted = _counted(event_types, [_worded(event_types, field, name) for name in attributes])
     amount = field("amount")
     stated, currencies = _currencies(field("currency"), amount, currency)
     return Events(
@@ -85,6 +93,8 @@ def flattened(sequences: pa.Table, timezone: str, currency: str | None) -> Event
         row=row,
         type_code=codes.astype(np.int64),
         types=tuple(str(name) for name in types),
+        counted_code=counted_code,
+        counted=counted,
         days_past_due=decimals(field("days_past_due")),
         amount=np.nan_to_num(decimals(amount)),
         currency=stated,
@@ -94,6 +104,18 @@ def flattened(sequences: pa.Table, timezone: str, currency: str | None) -> Event
         loan=loan,
         is_other=(asked > 0) & (loan > 0) & (loan != asked),
     )
+
+
+def _worded(event_types: pa.ChunkedArray, field: Callable[[str], pa.ChunkedArray], name: str) -> pa.ChunkedArray:
+    """TYPE.ATTRIBUTE=VALUE of each event, null where it lacks the attribute."""
+    values = pc.map_lookup(field("attributes"), name, "first")
+    return pc.binary_join_element_wise(event_types, f".{name}=", values, "")
+
+
+def _counted(event_types: pa.ChunkedArray, worded: Sequence[pa.ChunkedArray]) -> tuple[Ints, tuple[str, ...]]:
+    columns = [column.to_pandas() for column in (event_types, *worded)]
+    codes, words = pd.factorize(pd.concat(columns), sort=True)
+    return codes.astype(np.int64).reshape(len(columns), -1).T, tuple(map(str, words))
 
 
 def row_of_items(column: pa.ChunkedArray) -> Ints:

@@ -23,6 +23,7 @@ from zigong.features.names import (
     PROFILE,
     STATES,
     STATUS,
+    VALUE_SIGN,
 )
 
 OF_LOANS = (*(f"{OTHER}{name}" for name in STATES), LOANS, "months_of_loan")
@@ -43,8 +44,8 @@ FEATURE_COLUMNS = (
 def features_of(rows: pa.Table) -> pd.DataFrame:
     """The features of each row, in the order of the rows.
 
-    A count or rate of a type, and an amount of a type and currency, is 0 for a row that does not name it; it is a
-    column if a row does. The features of other loans are columns where loans are observed.
+    A count or rate of a type or value, and an amount of a type and currency, is 0 for a row that does not name it; it
+    is a column if a row does. The features of other loans are columns where loans are observed.
 
     Args:
         rows: rows of behavior_features, with FEATURE_COLUMNS.
@@ -52,7 +53,7 @@ def features_of(rows: pa.Table) -> pd.DataFrame:
     counts = rows["event_counts"]
     codes, types = _coded(counts, "event_type")
     parts = [
-        _lags(rows["last_outcomes"], types),
+        _lags(rows["last_outcomes"], [name for name in types if VALUE_SIGN not in name]),
         _counts(counts, codes, types),
         _numbers(rows, ARREARS),
         _amounts(rows["amounts"]),

@@ -14,11 +14,13 @@ WINDOWS = (*(f"{months}m" for months in WINDOW_MONTHS), "all")
 AMOUNT_WINDOW_MONTHS = 3
 ARREARS_DAYS = (1, 30)  # days past due from which an event counts as arrears
 NO_STATUS = "-"  # not a valid name of an event type
+VALUE_SIGN = "="  # in what is counted, only of attribute values: TYPE.ATTRIBUTE=VALUE
 STATUS, PROFILE = "status_lag_", "profile_"
 OTHER = "other_"  # prefix of the features of the client's other loans
 LOANS = "loans"
 
-# Parts of a name that differ between features of a kind. CURRENCY is left out for the main one.
+# Parts of a name that differ between features of a kind. CURRENCY is left out for the main one; the EVENT of a count or
+# rate is a type, or TYPE.ATTRIBUTE=VALUE for the events of a type with that value.
 _PARTS = {
     "_CURRENCY": "(?:_(?P<CURRENCY>[A-Z]{3}))?",
     "EVENT": "(?P<EVENT>.+?)",

@@ -15,7 +15,7 @@ from zigong.features.settings import FEATURE_TABLE, FeatureSettings
 from zigong.instructions.batches import InBatches, in_batches
 
 COPIED = ("population", "sequence_id", "user_id", "loan_id", "observation_at", "observation_date", "user_bucket")
-EVENT_FIELDS = ("event_type", "event_at", "known_at", "amount", "currency", "days_past_due")  # others are not read
+EVENT_FIELDS = ("event_type", "event_at", "known_at", "amount", "currency", "days_past_due")
 
 
 def behavior_features(sequences: DataFrame, settings: FeatureSettings) -> DataFrame:
@@ -26,7 +26,8 @@ def behavior_features(sequences: DataFrame, settings: FeatureSettings) -> DataFr
         settings: those of the recipe.
     """
     contract = table_contract(FEATURE_TABLE)
-    events = F.arrays_zip(*(F.col(f"events.{name}") for name in EVENT_FIELDS)).alias("events")
+    fields = (*EVENT_FIELDS, *(["attributes"] if settings.attributes else []))  # others are not read
+    events = F.arrays_zip(*(F.col(f"events.{name}") for name in fields)).alias("events")
     needed = sequences.select(*COPIED, "profile", "counts", events, "event_loans", "loans", "loan")
     opened = _Builder(settings, list(contract.column_names))
     return needed.mapInArrow(in_batches(opened, sized_by="events"), contract.ddl)
@@ -43,7 +44,7 @@ class _Builder:
 
     def _built(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         sequences, asked = pa.Table.from_batches([batch]), self.settings
-        rows = feature_rows(sequences, asked.outcome_events, asked.timezone, asked.currency)
+        rows = feature_rows(sequences, asked.outcome_events, asked.timezone, asked.currency, asked.attributes)
         for name in COPIED:
             rows = rows.append_column(name, sequences[name])
         yield from rows.select(self.columns).combine_chunks().to_batches()

@@ -7,13 +7,15 @@ from datetime import date
 from zigong.errors import ConfigError
 from zigong.recipe.recipe import Recipe
 from zigong.recipe.sections import Horizon
+from zigong.recipe.source import counted_attributes
 
 
 def require_feasible(recipe: Recipe) -> None:
     """Checks ``as_of`` against the observation dates and the windows of their labels.
 
     Raises:
-        ConfigError: an observation date lies after ``as_of``, or no label of a split can be mature by then.
+        ConfigError: an observation date lies after ``as_of``, no label of a split can be mature by then, or as
+            ``counted_attributes``.
     """
     observed = recipe.observations
     splits = {"train": observed.train, "validation": observed.validation, "oot": observed.oot}
@@ -31,6 +33,8 @@ def require_feasible(recipe: Recipe) -> None:
         _require_mature(recipe, name, dates)
     for horizon in recipe.labels.further:
         _require_usable(recipe, horizon)
+    if recipe.instructions.counted_attributes:
+        counted_attributes(recipe)
 
 
 def _require_mature(recipe: Recipe, name: str, dates: tuple[date, ...]) -> None:

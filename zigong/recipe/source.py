@@ -28,6 +28,23 @@ def source_mapping(recipe: Recipe) -> SourceMapping:
     return mapping
 
 
+def counted_attributes(recipe: Recipe) -> tuple[str, ...]:
+    """The attributes of events whose values the features count, sorted.
+
+    Raises:
+        ConfigError: a mapping does not exist, or no mapping of the recipe's sources declares one of them as a code.
+    """
+    counted = recipe.instructions.counted_attributes
+    declared = {name for mapping in _mappings(recipe) for name in mapping.attribute_codes}
+    if unknown := [name for name in counted if name not in declared]:
+        raise ConfigError(
+            f"instructions.counted_attributes: {', '.join(unknown)}: values of an attribute are "
+            f"counted if the mapping declares it as a code; declared: {', '.join(sorted(declared)) or 'none'}",
+            action="declare it under attributes of the mapping, if no person wrote its values, or leave it out",
+        )
+    return counted
+
+
 def source_names(recipe: Recipe) -> tuple[str, ...]:
     """The sources whose events are in the histories, that of the labels first.
 
@@ -59,13 +76,18 @@ def declared_event_types(recipe: Recipe) -> frozenset[str]:
     Raises:
         ConfigError: a mapping does not exist or its content is not allowed.
     """
-    mappings = [source_mapping(recipe), *(_loaded(name, "source.further") for name in recipe.source.further)]
-    return frozenset(kind for mapping in mappings for kind in (*mapping.outcome_events, *mapping.closing_events))
+    return frozenset(
+        kind for mapping in _mappings(recipe) for kind in (*mapping.outcome_events, *mapping.closing_events)
+    )
 
 
 def outcome_source(recipe: Recipe) -> str | None:
     """The source that states the outcome events where the histories hold several; None: they hold one."""
     return source_mapping(recipe).name if recipe.source.further else None
+
+
+def _mappings(recipe: Recipe) -> list[SourceMapping]:
+    return [source_mapping(recipe), *(_loaded(name, "source.further") for name in recipe.source.further)]
 
 
 def _loaded(name: str, key: str) -> SourceMapping:

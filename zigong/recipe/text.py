@@ -35,6 +35,12 @@ class Instructions(Section):
         description="false: an event without a gap to the one before it does not write its time again",
     )
     event_fields: tuple[EventField, ...] = Field(get_args(EventField), description="fields that an event line shows")
+    counted_attributes: tuple[str, ...] = Field(
+        (),
+        exclude_if=lambda value: not value,
+        description="attributes of events whose values the features count, each value like an event type: codes with "
+        "few values, such as a channel",
+    )
     currency: str | None = Field(
         None,
         pattern="^[A-Z]{3}$",
@@ -62,6 +68,11 @@ class Instructions(Section):
         if self.recall and "loan" not in self.event_fields:
             raise ValueError("recall repeats events of a loan: add loan to event_fields")
         return self
+
+    @field_validator("counted_attributes")
+    @classmethod
+    def _sorted_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(sorted(set(names)))
 
     @field_validator("auxiliary", mode="before")
     @classmethod

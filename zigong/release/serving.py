@@ -69,6 +69,7 @@ def fused_part(
         timezone=prompts.timezone,
         currency=prompts.settings.currency,
         max_events=prompts.settings.max_events,
+        attributes=prompts.settings.counted_attributes,
     )
     usable = features if features is not None and features.settings == own else None
     return FusedPart(fusion=fusion, folder=folder, prompts=prompts, sequences=sequences, features=usable)
