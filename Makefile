@@ -74,8 +74,8 @@ bench-sequences: env java bench-env ## sequences against DuckDB, Polars and text
 	$(BIN)/python benchmarks/rendering.py
 	$(BIN)/python benchmarks/incremental.py
 
-bench-model: env java ## the card against every baseline on credit_record, taiwan, the demo and CALM, three seeds (hours; DATA=FOLDER)
-	$(BIN)/python benchmarks/model.py $(DATA)
+bench-model: env java ## the card against every baseline on credit_record, taiwan, the demo and CALM, three seeds (hours; DATA=FOLDER SET='KEY=VALUE ...')
+	$(BIN)/python benchmarks/model.py $(DATA) $(SET)
 
 bench-quality: env java quality-env ## the rules of a contract against Great Expectations on Spark and DQX, 10 million events
 	$(BIN)/python benchmarks/quality.py

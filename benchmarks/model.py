@@ -1,7 +1,8 @@
 """The card against the baselines on held-out samples: credit_record, taiwan, the demo and CALM, three seeds each.
 
-`model.py DATA [NAME ...]`: the folder of the public data sets, and the recipes to run, by default all. The seed of the
-model varies, the split stays; later seeds start on the tables of the first one's run. Prints a table per recipe and
+`model.py DATA [NAME ...] [KEY=VALUE ...]`: the folder of the public data sets, the recipes to run, by default all, and
+changes of their settings. The seed of the model varies, the split stays; later seeds start on the tables of the first
+one's run. Prints a table per recipe and
 writes build/bench/model.json. A figure is the mean over the seeds; an end of an interval is the mean of their ends.
 """
 
@@ -30,14 +31,14 @@ Figures = dict[str, float]
 CONSOLE = Console(width=110)
 
 
-def main(data: str, *names: str) -> None:
+def main(data: str, *given: str) -> None:
     """Runs, reports and writes the figures."""
-    flat = Figures()
-    for name in names or (*RECIPES, CALM):
+    flat, changes = Figures(), [item for item in given if "=" in item]
+    for name in [item for item in given if "=" not in item] or (*RECIPES, CALM):
         if name == CALM:
             flat |= calm_figures(Path(data))
             continue
-        runs = [run_of(name, seed, Path(data)) for seed in SEEDS]
+        runs = [run_of(name, seed, Path(data), changes) for seed in SEEDS]
         report(name, runs)
         flat |= {f"{name}.{key}": value for key, value in means(runs).items()}
     flat |= headline(flat)
@@ -46,13 +47,13 @@ def main(data: str, *names: str) -> None:
     CONSOLE.print(f"written to {(OUT / 'model.json').relative_to(HOME)}")
 
 
-def run_of(name: str, seed: int, data: Path) -> Figures:
+def run_of(name: str, seed: int, data: Path, changes: Sequence[str]) -> Figures:
     """The figures of a recipe under a seed; a finished run is reused."""
     root, run_id = OUT / "model" / name, f"seed-{seed}"
     metrics = root / "_runs" / run_id / "metrics.json"
     if not metrics.is_file() or "gate.auc" not in json.loads(metrics.read_text()):
         command = [str(ZIGONG), "run", f"recipes/{name}.yaml", "--run-id", run_id]
-        settings = [f"lakehouse.root={root}", f"seed={seed}"]
+        settings = [f"lakehouse.root={root}", f"seed={seed}", *changes]
         settings += [] if name == "demo" else [f"source.path={data / name}"]
         command += [part for setting in settings for part in ("--set", setting)]
         if seed != SEEDS[0]:

@@ -105,6 +105,23 @@ class Training(Section):
         exclude_if=lambda value: not value,
         description="less memory, a third more time, the same model",
     )
+    quantise: Literal["nf4"] | None = Field(
+        None,
+        exclude_if=_is_none,
+        description="holds the frozen matrices of the layers in 4 bits in the training (QLoRA); answers and scores use "
+        "the base as it is. Needs lora and the package bitsandbytes",
+    )
+    attention: Literal["sdpa", "flash"] = Field(
+        "sdpa",
+        exclude_if=lambda value: value == "sdpa",
+        description="kernel of the attention in a training; flash needs flash-attn, precision bf16 and engine samples",
+    )
+
+    @model_validator(mode="after")
+    def _flash_can_compute_it(self) -> Self:
+        if self.attention == "flash" and (self.precision, self.engine) != ("bf16", "samples"):
+            raise ValueError("attention: flash needs precision: bf16 and engine: samples; it has no masks of trees")
+        return self
 
 
 class FinalTraining(Training):
@@ -124,6 +141,12 @@ class FinalTraining(Training):
     max_grad_norm: float | None = Field(
         None, gt=0, description="longer gradients are scaled to this norm in each step; null: never"
     )
+
+    @model_validator(mode="after")
+    def _quantised_weights_are_frozen(self) -> Self:
+        if self.quantise is not None and self.lora is None:
+            raise ValueError("quantise holds frozen weights in 4 bits, and lora: null trains all of them")
+        return self
 
 
 class AgentTraining(Training):

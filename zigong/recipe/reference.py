@@ -81,6 +81,8 @@ _EXAMPLES: dict[str, object] = {
     "base.tiny.max_tokens": 2000000,
     "mix.max_per_user": 4,
     "finetune.max_grad_norm": 1.0,
+    "finetune.quantise": "nf4",
+    "agent.quantise": "nf4",
     "registry.uri": "http://mlflow:5000",
 }
 _NUMBERS = {int: "whole number", float: "number"}

@@ -64,13 +64,19 @@ def model_name(digest: str) -> str:
     return f"zigong-{digest[:16]}"
 
 
-def new_adapter(base_folder: Path, lora: Lora, *, seed: int) -> PeftModel:
+def new_adapter(base_folder: Path, lora: Lora, *, seed: int, **options: Any) -> PeftModel:
     """The frozen base model with a fresh adapter; see :func:`with_adapter`.
+
+    Args:
+        base_folder: folder of the base model.
+        lora: form of the adapter.
+        seed: seed of its first weights.
+        options: how the base is held, see ``loading.frozen_options``.
 
     Raises:
         ConfigError: a target is not a linear layer of the base model.
     """
-    model = load_model(base_folder)
+    model = load_model(base_folder, **options)
     absent = [target for target in lora.targets if not any(name.endswith(target) for name, _ in model.named_modules())]
     if absent:
         raise ConfigError(f"lora.targets {absent} are not layers of {base_folder}", action="name its linear layers")

@@ -252,8 +252,12 @@ def _pretraining_batches(labels: Indices, tiny: TinyBase, seed: int) -> list[Ind
     return batches[: int(np.searchsorted(reached, tiny.max_tokens)) + 1]
 
 
-def load_model(folder: Path) -> PreTrainedModel:
+def load_model(folder: Path, **options: Any) -> PreTrainedModel:
     """Loads a base model in fp32 for evaluation; only safetensors, never remote code.
+
+    Args:
+        folder: of the base model.
+        options: further arguments of ``from_pretrained``, see ``loading.frozen_options``.
 
     Raises:
         ConfigError: the folder has no safetensors weights, or has pickled ones, or its family is not supported.
@@ -267,7 +271,7 @@ def load_model(folder: Path) -> PreTrainedModel:
         trust_remote_code=False,
         local_files_only=True,
         dtype=torch.float32,
-        attn_implementation="sdpa",
+        **{"attn_implementation": "sdpa", **options},
     )
     model.generation_config = GenerationConfig()  # a folder's may hold a temperature or a repetition penalty
     return model.eval()

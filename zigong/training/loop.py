@@ -117,7 +117,7 @@ def _prepare(model: PreTrainedModel, settings: Training) -> None:
     """Holds the frozen weights in the precision of the passes, and sets gradient checkpointing."""
     if settings.precision == "bf16":
         for parameter in model.parameters():
-            if not parameter.requires_grad:
+            if not parameter.requires_grad and parameter.is_floating_point():
                 parameter.data = parameter.data.to(torch.bfloat16)
     if settings.gradient_checkpointing:
         model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})

@@ -13,6 +13,7 @@ from zigong.training.model_size import ModelSize
 GIB = 1024**3
 TRAINED_BYTES = 16  # of a trained weight in fp32: itself, its gradient, two moments of AdamW
 BYTES = {"fp32": 4, "bf16": 2}
+NF4_BYTES = 0.516  # 4 bits a weight, and of 64 weights a scale of 8 bits
 # Numbers that a layer keeps for its backward pass, per token: of width and of the width of the feed-forward part.
 KEPT_OF_WIDTH, KEPT_OF_FFN = 12, 5
 
@@ -44,12 +45,18 @@ def training_memory_gib(size: ModelSize, settings: FinalTraining | AgentTraining
         settings: recipe section ``agent`` or ``finetune``.
         tokens: tokens of the longest sample.
     """
-    frozen = 0 if settings.lora is None else size.parameters * BYTES[settings.precision]
+    frozen = 0.0 if settings.lora is None else _frozen_bytes(size, settings)
     trained = size.adapter(settings.lora) * TRAINED_BYTES
     logits = 0
     if isinstance(settings, FinalTraining) and settings.next_event_weight:
         logits = settings.batch_size * tokens * size.words * 4 * 2
     return (frozen + trained + logits + _activations(size, settings, tokens)) / GIB
+
+
+def _frozen_bytes(size: ModelSize, settings: Training) -> float:
+    bytes_each = BYTES[settings.precision]
+    of_layers = bytes_each if settings.quantise is None else NF4_BYTES
+    return size.of_layers * of_layers + (size.parameters - size.of_layers) * bytes_each
 
 
 def _activations(size: ModelSize, settings: Training, tokens: int) -> int:

@@ -32,6 +32,7 @@ from zigong.training.checkpoints import (
 )
 from zigong.training.devices import device_here
 from zigong.training.folders import read_json
+from zigong.training.loading import frozen_options
 from zigong.training.loop import run_steps
 from zigong.training.optimise import OptimiserStep, Progress, second_moments
 from zigong.training.plan import Units, plan_steps, sample_periods, single_units, tree_units
@@ -83,7 +84,8 @@ def train_adapter(
     if weights is not None and settings.next_event_weight:
         raise ConfigError("samples with weights need finetune.next_event_weight: 0", action="set it to 0")
     started = time.monotonic()
-    adapted = None if settings.lora is None else new_adapter(base_folder, settings.lora, seed=seed)
+    options = frozen_options(settings)
+    adapted = None if settings.lora is None else new_adapter(base_folder, settings.lora, seed=seed, **options)
     model = (trainable_base(base_folder) if adapted is None else adapted.get_base_model()).to(device_here())
     ordered = _ordered(model, samples, settings)
     taught = teacher is not None and settings.distil.weight > 0
@@ -172,7 +174,7 @@ def train_agent(
         DataError: a sample is too long or has no token in the loss, or not every sample was trained.
         ConfigError: there are fewer dates (or, with one date, samples) than checkpoints.
     """
-    adapted = new_adapter(base_folder, settings.lora, seed=seed)
+    adapted = new_adapter(base_folder, settings.lora, seed=seed, **frozen_options(settings))
     model = adapted.get_base_model().to(device_here())
     inspect(model)
     ordered = _ordered(model, samples, settings)
