@@ -25,7 +25,7 @@ from zigong.runs.handover import GateDecision, TrainingMix
 from zigong.runs.job import Job
 from zigong.runs.steps import steps_of
 
-MODELS = ("zigong", "lightgbm", "lightgbm_no_profile", "logistic", "last_status", "majority")
+MODELS = ("zigong", "lightgbm", "lightgbm_no_profile", "logistic", "scorecard", "last_status", "majority")
 TABLES = sorted({table for step in STEPS for table in step.writes} - {"verdicts"})
 PER_RUN = {"releases"}  # tables whose rows name the run
 

@@ -12,6 +12,7 @@ from zigong.evaluation import metrics
 from zigong.evaluation.baselines import fit_baselines
 from zigong.evaluation.boosting import Labelled, Predictor, boosted_trees
 from zigong.evaluation.feature_space import aligned, feature_space
+from zigong.evaluation.scorecard import scorecard
 from zigong.features.baseline import baseline_features
 
 Fitted = tuple[pd.DataFrame, np.ndarray, dict[str, Predictor]]
@@ -40,7 +41,7 @@ def _stop() -> Labelled:
 def test_every_baseline_returns_probabilities_for_unseen_samples(fitted: Fitted) -> None:
     _, _, predictors = fitted
     unseen, _ = _learned(seed=4)
-    assert list(predictors) == ["majority", "last_status", "logistic", "lightgbm", "lightgbm_no_profile"]
+    assert list(predictors) == ["majority", "last_status", "logistic", "scorecard", "lightgbm", "lightgbm_no_profile"]
     for name, predict in predictors.items():
         p = predict(unseen)
         assert p.shape == (len(unseen),), name
@@ -53,7 +54,7 @@ def test_the_cause_of_default_is_learned_by_every_baseline_except_majority(fitte
     found = {name: metrics.auc(labels, predict(unseen)) for name, predict in predictors.items()}
     assert found["majority"] == 0.5
     assert np.unique(predictors["majority"](unseen)) == pytest.approx([train_labels.mean()])
-    assert min(found["logistic"], found["lightgbm"], found["lightgbm_no_profile"]) > 0.8
+    assert min(found[name] for name in ("logistic", "scorecard", "lightgbm", "lightgbm_no_profile")) > 0.8
     assert 0.5 < found["last_status"] < found["lightgbm_no_profile"]
 
 
@@ -67,9 +68,33 @@ def test_the_same_seed_gives_the_same_trees(fitted: Fitted) -> None:
 def test_only_the_model_with_profile_depends_on_the_profile(fitted: Fitted) -> None:
     features, _, predictors = fitted
     changed = features.assign(profile_income="1", profile_city="B")
-    for name in set(predictors) - {"lightgbm"}:
+    for name in set(predictors) - {"lightgbm", "scorecard"}:
         np.testing.assert_array_equal(predictors[name](changed), predictors[name](features))
-    assert (predictors["lightgbm"](changed) != predictors["lightgbm"](features)).any()
+    for name in ("lightgbm", "scorecard"):
+        assert (predictors[name](changed) != predictors[name](features)).any()
+
+
+def test_a_scorecard_does_not_extrapolate_what_grows_with_the_calendar(fitted: Fitted) -> None:
+    _, _, predictors = fitted
+    unseen, labels = _learned(seed=4)
+    grown = {name: unseen[name] * 20 + 50 for name in ("known_events", "months_of_history")}
+    later = unseen.assign(**grown)
+    lost = {
+        name: metrics.auc(labels, predictors[name](unseen)) - metrics.auc(labels, predictors[name](later))
+        for name in ("logistic", "scorecard")
+    }
+    assert abs(lost["scorecard"]) < 0.02 < lost["logistic"]
+
+
+def test_the_penalty_of_a_scorecard_is_chosen_by_the_log_loss_of_other_samples(fitted: Fitted) -> None:
+    features, _, _ = fitted
+    rng = np.random.default_rng(1)
+    noise, stop = (_labelled(features, (rng.random(len(features)) < 0.3).astype(int)) for _ in range(2))
+    columns = list(features.columns)
+    chosen, fixed = scorecard(noise, stop, columns)(features), scorecard(noise, None, columns)(features)
+    assert np.ptp(chosen) < np.ptp(fixed)
+    one_class = _labelled(features, np.zeros(len(features)))
+    np.testing.assert_array_equal(scorecard(noise, one_class, columns)(features), fixed)
 
 
 def test_last_status_is_the_smoothed_bad_rate_of_status_and_arrears_band() -> None:

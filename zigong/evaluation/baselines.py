@@ -22,6 +22,7 @@ from zigong.evaluation.boosting import BoostedTrees, Labelled, Predictor, booste
 from zigong.evaluation.feature_space import FeatureSpace, aligned, feature_space
 from zigong.evaluation.published_features import PublishedFeatures
 from zigong.evaluation.recurrent import fit_recurrent, recurrent_answers
+from zigong.evaluation.scorecard import scorecard
 from zigong.features.names import LOANS, PROFILE, STATUS, is_of_other_loans
 from zigong.instructions.tasks import main_task
 from zigong.runs.job import Job
@@ -99,13 +100,14 @@ def fit_baselines(train: Labelled, stop: Labelled | None, seed: int) -> dict[str
     """Fits every baseline on the training samples.
 
     ``majority`` is the bad rate; ``last_status`` the bad rate by last status and 30-day band of arrears; ``logistic``
-    uses one-hot status lags and the numeric features; ``lightgbm`` uses all features, ``lightgbm_no_profile`` all but
-    the profile, and ``lightgbm_no_other_loans``, which exists where a loan is observed, all but those that depend on
-    the client's other loans. The three are means of ``SEEDS`` seeds. Nothing else than the number of trees is tuned.
+    uses one-hot status lags and the numeric features; ``scorecard`` bins of all features; ``lightgbm`` all features,
+    ``lightgbm_no_profile`` all but the profile, and ``lightgbm_no_other_loans``, which exists where a loan is observed,
+    all but those that depend on the client's other loans. The three are means of ``SEEDS`` seeds. Nothing else than the
+    number of trees and the scorecard's penalty is tuned.
 
     Args:
         train: the training samples.
-        stop: samples of the split ``select``, which choose the number of trees; None: it is fixed.
+        stop: samples of the split ``select``, which choose number of trees and penalty; None: they are fixed.
         seed: seed of the column and row sampling of the trees.
 
     Returns:
@@ -126,6 +128,7 @@ def fit_baselines(train: Labelled, stop: Labelled | None, seed: int) -> dict[str
         "majority": constant(float(bad.mean())),
         "last_status": _last_status(features, bad),
         "logistic": logistic(features, bad, feature_space(features, without_profile(every))),
+        "scorecard": scorecard(train, stop, every),
         **{
             name: boosted_trees(train, stop, feature_space(features, columns), seed=seed, seeds=SEEDS)
             for name, columns in columns_of_trees(every).items()

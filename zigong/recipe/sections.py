@@ -19,6 +19,7 @@ Baseline = Literal[
     "majority",
     "last_status",
     "logistic",
+    "scorecard",
     "lightgbm",
     "lightgbm_no_profile",
     "lightgbm_no_other_loans",
