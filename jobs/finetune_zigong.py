@@ -31,7 +31,7 @@ def finetune_zigong(job: Job) -> None:
         mixed = members.filter(pc.is_in(members["sample_id"], mixes[mix_id]))
         found = proxy.figures if proxy is not None else {}
         test = proxy.sentence if proxy is not None else None
-        return source.with_prompts(with_unlabelled(mixed, source, recipe, teacher)), {
+        return with_unlabelled(mixed, source, recipe, teacher), {
             "trained_on": mix_id,
             "test": test,
             **found,

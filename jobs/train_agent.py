@@ -1,7 +1,10 @@
 """Trains the agent in time order on Ray Train: dataset_members (train) -> checkpoints."""
 
+from typing import Any
+
 from zigong.console import followed
-from zigong.fanout.train import run_on_ray
+from zigong.fanout.train import run_prepared_on_ray
+from zigong.files.atomic import promoted_file
 from zigong.instructions.encode import LineEncoder
 from zigong.instructions.tasks import load_tasks
 from zigong.release.serving import serving_base
@@ -16,15 +19,21 @@ from zigong.training.snapshots import Snapshots
 
 
 def train_agent(job: Job) -> None:
-    """One checkpoint per period; the worker reads the pinned samples itself."""
+    """One checkpoint per period; the workers map the samples, which one of them has read from the pinned tables."""
     recipe = job.recipe
     base, source, folder = serving_base(job), job.sample_source(), job.artefact_folder(Agent)
     encoder, snapshots = LineEncoder.of(base), Snapshots.of(job.scratch / "snapshots", recipe.engine)
+    samples_file = job.scratch / "agent.arrow"
     choices = [encoder.completion(choice) for choice in load_tasks(recipe.instructions).main.choices]
     with followed(job.scratch / "progress.json", "agent (steps)") as report:
 
-        def work() -> dict[str, float]:
-            samples, attained = Samples.from_arrow(source.labelled(["train"])), list[AnswerRange]()
+        def write() -> dict[str, Any]:
+            with promoted_file(samples_file) as partial:
+                source.write_prompts(source.members(["train"]), partial)
+            return {}
+
+        def work(_: dict[str, Any]) -> dict[str, Any]:
+            samples, attained = Samples.mapped(samples_file), list[AnswerRange]()
             bad_rate = float(samples.label.mean())
             manifest = trainer.train_agent(
                 base,
@@ -42,7 +51,8 @@ def train_agent(job: Job) -> None:
             trained = {"agent.checkpoints": len(manifest.checkpoints), "agent.samples": len(samples)}
             return {**trained, "base.lowest_p_bad": low, "base.highest_p_bad": high}
 
-        figures = run_on_ray(work, engine=recipe.engine, name="agent", storage=job.scratch / "ray")
+        figures = run_prepared_on_ray(write, work, engine=recipe.engine, name="agent", storage=job.scratch / "ray")
+    samples_file.unlink()  # texts of clients, which an erasure would not find
     job.leave(Agent(folder=folder, checkpoints_digest=checkpoints_digest(folder)))
     job.run.add_metrics(figures)
 

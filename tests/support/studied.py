@@ -54,6 +54,6 @@ def studied_setting(home: Path) -> StudySetting:
         targets=studied_samples(45, seed=2, dates=(date(2023, 9, 1),), prefix="z"),
         held_out=held_out,
         splits=("select",) * 30 + ("oot",) * 30,
-        persons=held_out.user_id,
+        persons=tuple(held_out.user_id),
         scratch=home,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,7 +15,7 @@ import pyarrow.dataset as ds
 from zigong.errors import DataError
 from zigong.files.digests import complete_groups
 from zigong.lakehouse.paths import LakehousePaths
-from zigong.lakehouse.tables import arrow_pinned
+from zigong.lakehouse.tables import arrow_pinned, pinned_dataset
 
 MEMBER_COLUMNS = (
     "sample_id",
@@ -81,23 +82,49 @@ class SampleSource(PromptSource):
         Raises:
             DataError: a member has no instruction sample at the pinned version.
         """
+        return self._joined(members, self._samples(columns), columns)
+
+    def write_prompts(self, members: pa.Table, file: Path) -> None:
+        """Writes members with ``input_ids`` into an Arrow file, cell by cell: only the prompts of one are in memory.
+
+        The cells are those of observation_date and user_bucket in this order, each sorted by sample_id.
+
+        Args:
+            members: at least one.
+            file: an uncompressed Arrow IPC file, which readers can map into memory.
+
+        Raises:
+            DataError: a member has no instruction sample at the pinned version.
+        """
+        order = [(name, "ascending") for name in ("observation_date", "user_bucket", "sample_id")]
+        ordered, columns = members.sort_by(order), ("input_ids",)
+        samples, start = self._samples(columns), 0
+        schema = ordered.schema.append(pa.field("input_ids", samples.schema.field("input_ids").type))
+        with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            for cell in partition_shards(ordered):
+                writer.write_table(self._joined(ordered.slice(start, cell["rows"]), samples, columns))
+                start += cell["rows"]
+
+    def _samples(self, columns: Sequence[str]) -> ds.Dataset:
+        paths = LakehousePaths(root=self.root)
+        names = ("sample_id", *columns)
+        return pinned_dataset(paths, "instruction_samples", self.samples_version, columns=names)
+
+    def _joined(self, members: pa.Table, samples: ds.Dataset, columns: Sequence[str]) -> pa.Table:
         partitions = (
             (ds.field("population") == self.population)
             & ds.field("observation_date").isin(members["observation_date"].unique())
             & ds.field("user_bucket").isin(members["user_bucket"].unique())
         )
-        paths = LakehousePaths(root=self.root)
-        samples = arrow_pinned(
-            paths, "instruction_samples", self.samples_version, columns=("sample_id", *columns), where=partitions
-        )
-        places = pd.Index(samples["sample_id"].to_pandas()).get_indexer(members["sample_id"].to_pandas())
+        read = samples.to_table(columns=["sample_id", *columns], filter=partitions)
+        places = pd.Index(read["sample_id"].to_pandas()).get_indexer(members["sample_id"].to_pandas())
         if (places < 0).any():
             missing = members["sample_id"][int((places < 0).argmax())]
             raise DataError(
                 f"{(places < 0).sum()} members of {self.dataset_id} have no instruction sample, first {missing}",
                 action="rebuild the dataset from the current instruction samples (build_dataset)",
             )
-        found = samples.take(pa.array(places))
+        found = read.take(pa.array(places))
         for name in columns:
             members = members.append_column(name, found[name])
         return members

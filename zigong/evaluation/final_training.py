@@ -1,9 +1,8 @@
-"""The training of the final model on the workers of Ray Train, which read the pinned samples themselves."""
+"""The training of the final model on the workers of Ray Train, which map the samples that one of them has chosen."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from zigong.console import followed
 from zigong.dataset.samples import SampleSource
 from zigong.evaluation.boosted_training import BoostedInputs, fit_boosted
 from zigong.evaluation.chosen_samples import Choose, ChosenSamples
-from zigong.fanout.train import run_on_ray
+from zigong.fanout.train import run_on_ray, run_prepared_on_ray
 from zigong.recipe import FinalTraining, Recipe
 from zigong.runs.job import Job
 from zigong.training import trainer
@@ -51,8 +50,7 @@ def train_on_ray(
         base: folder of the base model.
         folder: folder of the adapter.
         settings: the settings of the training.
-        choose: called on the worker; the members to train on with ``input_ids``, and JSON-serialisable facts about
-            them.
+        choose: called on the worker; the members to train on, without prompts, and JSON-serialisable facts about them.
         teacher: see ``trainer.train_adapter``; ``settings.distil.ensemble`` adds an ensemble's answers to it.
         joint: see ``trainer.train_adapter``.
         beside: folder and tower of a joint model that is trained on the same samples, with the same teacher.
@@ -74,7 +72,7 @@ def train_on_ray(
             choose=choose,
             teacher=teacher,
             measured=tuple(measured),
-            file=job.scratch / f"{name}.arrow",
+            folder=job.scratch / f"{name}-samples",
             advance=report,
         )
 
@@ -113,14 +111,13 @@ def train_on_ray(
             trees, figures = fit_boosted(base, recipe, chosen.members(), folder, boosted, source, advance=report)
             return facts | {"boosted.trees": trees, **{f"boosted.{name}": value for name, value in figures.items()}}
 
-        ray = partial(run_on_ray, engine=recipe.engine, storage=job.scratch / "ray")
-        if recipe.engine.training_workers == 1:
-            facts = ray(lambda: added(trained(chosen.write())), name=name)
-        else:  # what trains several models, or writes files of its own, is the work of one worker
-            of_samples = ray(chosen.write, name=f"{name}-samples", alone=True)
-            facts = ray(lambda: trained(of_samples), name=name)
-            if boosted is not None:
-                of_model = facts
-                facts = ray(lambda: added(of_model), name=f"{name}-trees", alone=True)
-    chosen.file.unlink()  # texts of clients, which an erasure would not find
+        engine, storage, alone = recipe.engine, job.scratch / "ray", recipe.engine.training_workers == 1
+        work = (lambda facts: added(trained(facts))) if alone else trained
+        facts = run_prepared_on_ray(chosen.write, work, engine=engine, name=name, storage=storage)
+        if boosted is not None and not alone:  # what trains several models is the work of one worker
+            of_model = facts
+            facts = run_on_ray(
+                lambda: added(of_model), engine=engine, name=f"{name}-trees", storage=storage, alone=True
+            )
+    chosen.remove()
     return facts

@@ -95,6 +95,31 @@ def run_on_ray(
     return result
 
 
+def run_prepared_on_ray(
+    prepare: Callable[[], dict[str, Any]],
+    work: Callable[[dict[str, Any]], dict[str, Any]],
+    *,
+    engine: Engine,
+    name: str,
+    storage: Path,
+) -> dict[str, Any]:
+    """Runs ``work`` as :func:`run_on_ray` does, on what ``prepare`` has left, which one worker runs before.
+
+    With one worker, one process runs both.
+
+    Args:
+        prepare: writes files that every node can access; its result is JSON-serialisable.
+        work: the training, with the result of ``prepare``.
+        engine: as in :func:`run_on_ray`.
+        name: as in :func:`run_on_ray`.
+        storage: as in :func:`run_on_ray`.
+    """
+    if engine.training_workers == 1:
+        return run_on_ray(lambda: work(prepare()), engine=engine, name=name, storage=storage)
+    prepared = run_on_ray(prepare, engine=engine, name=f"{name}-samples", storage=storage, alone=True)
+    return run_on_ray(lambda: work(prepared), engine=engine, name=name, storage=storage)
+
+
 def _fitted(trainer: TorchTrainer, begun: Path, longest_s: float) -> Result:
     """Runs a trainer in a thread, where Ray Train cannot replace the reaction to Ctrl-C for the rest of the process.
 

@@ -69,11 +69,16 @@ def arrow_pinned(
         ConfigError: an erasure removed this version.
         DataError: the version lacks a column, since it was written under an older contract.
     """
-    refuse_erased(paths, table, version)
-    opened = DeltaTable(paths.table(table), version=version)
-    dataset = opened.to_pyarrow_dataset()
-    require_columns(table, dataset.schema.names, columns or ())
+    dataset = pinned_dataset(paths, table, version, columns=columns or ())
     return dataset.to_table(columns=list(columns) if columns is not None else None, filter=where)
+
+
+def pinned_dataset(paths: LakehousePaths, table: str, version: int, *, columns: Sequence[str] = ()) -> ds.Dataset:
+    """One version of a table, opened and not read, with at least the given columns; see :func:`arrow_pinned`."""
+    refuse_erased(paths, table, version)
+    dataset = DeltaTable(paths.table(table), version=version).to_pyarrow_dataset()
+    require_columns(table, dataset.schema.names, columns)
+    return dataset
 
 
 def require_columns(table: str, found: Sequence[str], wanted: Sequence[str]) -> None:

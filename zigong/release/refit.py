@@ -117,7 +117,7 @@ def all_samples(
         chosen = members.filter(pc.or_(mixed, pc.not_equal(members["split"], "train")))
         newest: date = pc.max(chosen["observation_date"]).as_py()
         chosen = members_without(with_unlabelled(chosen, source, recipe, teacher), without)
-        return source.with_prompts(chosen), {"trained_until": newest.isoformat()}
+        return chosen, {"trained_until": newest.isoformat()}
 
     return read
 

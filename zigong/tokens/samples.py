@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from typing import Self
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
 from zigong.errors import ConfigError, DataError
 from zigong.files.digests import complete_groups
+from zigong.tokens.columns import (
+    ArrowColumn,
+    Column,
+    DerivedColumn,
+    aware,
+    mapped_table,
+    ranks,
+    taken,
+    token_lists,
+)
 
 TokenIds = npt.NDArray[np.int32]
 Indices = npt.NDArray[np.int64]
@@ -37,28 +50,18 @@ class Samples:
         completion_ids: token ids of each answer, at least one.
     """
 
-    sample_id: tuple[str, ...]
-    user_id: tuple[str, ...]
-    observation_date: tuple[date, ...]
-    matured_at: tuple[datetime, ...]
+    sample_id: Column[str]
+    user_id: Column[str]
+    observation_date: Column[date]
+    matured_at: Column[datetime]
     label: Indices
-    input_ids: tuple[TokenIds, ...]
-    completion_ids: tuple[TokenIds, ...]
+    input_ids: Column[TokenIds]
+    completion_ids: Column[TokenIds]
 
     def __post_init__(self) -> None:
         sizes = {name: len(getattr(self, name)) for name in self.__dataclass_fields__}
         if len(set(sizes.values())) > 1:
             raise DataError(f"sample columns differ in length: {sizes}", action="build them from one table")
-        if len(set(self.sample_id)) != len(self.sample_id):
-            twice = [key for key, count in Counter(self.sample_id).most_common(3) if count > 1]
-            raise DataError(f"sample_id is not unique, for example {twice}", action="deduplicate dataset_members")
-        for name, column in (("prompt", self.input_ids), ("completion", self.completion_ids)):
-            empty = [key for key, ids in zip(self.sample_id, column, strict=True) if not len(ids)]
-            if empty:
-                raise DataError(
-                    f"{len(empty)} samples have no {name} tokens, first {empty[0]}",
-                    action="quarantine them: without tokens they can neither train nor be scored",
-                )
 
     def __len__(self) -> int:
         return len(self.sample_id)
@@ -70,31 +73,60 @@ class Samples:
         Raises:
             DataError: a column is missing, a key is duplicated, or a prompt or completion is empty.
         """
-        missing = sorted(set(cls.__dataclass_fields__) - set(table.column_names))
-        if missing:
-            raise DataError(f"samples lack the columns {missing}", action="join instruction_samples to dataset_members")
+        _require_sound(table, cls.__dataclass_fields__)
         return cls(
             sample_id=tuple(table["sample_id"].to_pylist()),
             user_id=tuple(table["user_id"].to_pylist()),
             observation_date=tuple(table["observation_date"].to_pylist()),
-            matured_at=tuple(_aware(moment) for moment in table["matured_at"].to_pylist()),
-            label=np.asarray(table["label"].fill_null(NO_LABEL).to_numpy(), dtype=np.int64),
+            matured_at=tuple(aware(moment) for moment in table["matured_at"].to_pylist()),
+            label=_labels(table),
             input_ids=token_lists(table["input_ids"]),
             completion_ids=token_lists(table["completion_ids"]),
         )
 
+    @classmethod
+    def mapped(cls, file: Path) -> Self:
+        """The samples of an Arrow file with the columns that :meth:`from_arrow` reads, of which only labels are held.
+
+        Raises:
+            DataError: as for :meth:`from_arrow`.
+        """
+        table = mapped_table(file)
+        _require_sound(table, cls.__dataclass_fields__)
+        lazy: dict[str, Any] = {name: ArrowColumn(table[name]) for name in cls.__dataclass_fields__ if name != "label"}
+        return cls(label=_labels(table), **lazy)
+
     def take(self, indices: npt.ArrayLike) -> Self:
         """The samples at ``indices``, in that order."""
-        chosen = [int(index) for index in np.asarray(indices, dtype=np.int64)]
-        return type(self)(
-            sample_id=tuple(self.sample_id[i] for i in chosen),
-            user_id=tuple(self.user_id[i] for i in chosen),
-            observation_date=tuple(self.observation_date[i] for i in chosen),
-            matured_at=tuple(self.matured_at[i] for i in chosen),
-            label=self.label[chosen],
-            input_ids=tuple(self.input_ids[i] for i in chosen),
-            completion_ids=tuple(self.completion_ids[i] for i in chosen),
-        )
+        rows = np.asarray(indices, dtype=np.int64)
+        return type(self)(**{name: taken(getattr(self, name), rows) for name in self.__dataclass_fields__})
+
+    def by_date(self) -> Self:
+        """The samples by date and key, whatever their order was."""
+        days = np.fromiter((day.toordinal() for day in self.observation_date), dtype=np.int32, count=len(self))
+        return self.take(np.lexsort((ranks(self.sample_id), days)))
+
+
+def _labels(table: pa.Table) -> Indices:
+    return np.asarray(table["label"].fill_null(NO_LABEL).to_numpy(), dtype=np.int64)
+
+
+def _require_sound(table: pa.Table, columns: Iterable[str]) -> None:
+    """Requires the columns of samples, unique keys, and tokens in every prompt and answer."""
+    missing = sorted(set(columns) - set(table.column_names))
+    if missing:
+        raise DataError(f"samples lack the columns {missing}", action="join instruction_samples to dataset_members")
+    keys = ArrowColumn[str](table["sample_id"])
+    twice = [key for key, other in pairwise(keys.take(np.argsort(keys.ranks()))) if key == other]
+    if twice:
+        raise DataError(f"sample_id is not unique, for example {twice[:3]}", action="deduplicate dataset_members")
+    for name, column in (("prompt", "input_ids"), ("completion", "completion_ids")):
+        empty = np.flatnonzero(pc.fill_null(pc.list_value_length(table[column]), 0).to_numpy() == 0)
+        if len(empty):
+            raise DataError(
+                f"{len(empty)} samples have no {name} tokens, first {keys[int(empty[0])]}",
+                action="quarantine them: without tokens they can neither train nor be scored",
+            )
 
 
 def whole_users(samples: Samples, most: int) -> Samples:
@@ -107,22 +139,6 @@ def whole_users(samples: Samples, most: int) -> Samples:
     if len(samples) and not chosen:
         raise DataError(f"one user has more than {most} samples", action="raise the cap, such as influence.max_targets")
     return samples if len(chosen) == len(samples) else samples.take(chosen)
-
-
-def _aware(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-def token_lists(column: pa.ChunkedArray) -> tuple[TokenIds, ...]:
-    """One int32 array per row of an Arrow column of lists of integers; a null counts as empty."""
-    lists: list[TokenIds] = []
-    for chunk in column.chunks:
-        filled = chunk.cast(pa.large_list(pa.int32()))
-        values = filled.values.to_numpy(zero_copy_only=False)
-        edges = filled.offsets.to_numpy()
-        empty = filled.is_null().to_numpy(zero_copy_only=False)
-        lists += [values[a:a] if no else values[a:b] for a, b, no in zip(edges[:-1], edges[1:], empty, strict=True)]
-    return tuple(lists)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -224,21 +240,23 @@ def trainable(samples: Samples, *, ends: Sequence[int], count_eos: bool, context
     """
     if count_eos and not ends:
         raise ConfigError("count_eos is true, but the base has no end token", action="set count_eos: false")
-    answers = tuple(answer_ids(ids, ends=ends, count_eos=count_eos) for ids in samples.completion_ids)
-    for key, prompt, answer in zip(samples.sample_id, samples.input_ids, answers, strict=True):
+    reduced = partial(answer_ids, ends=ends, count_eos=count_eos)
+    known = replace(samples, completion_ids=DerivedColumn(reduced, samples.completion_ids))
+    for key, prompt, answer in zip(known.sample_id, known.input_ids, known.completion_ids, strict=True):
+        if not len(answer):
+            raise DataError(f"sample {key} is answered by the end token alone", action="set count_eos: true")
         if len(prompt) + len(answer) > context_length:
             raise DataError(
                 f"sample {key} has {len(prompt)} + {len(answer)} tokens, context_length allows {context_length}",
                 action="raise context_length or lower instructions.max_events; samples are never truncated",
             )
-    columns = {name: getattr(samples, name) for name in samples.__dataclass_fields__}
-    return Samples(**{**columns, "completion_ids": answers})
+    return known
 
 
 def sample_lengths(samples: Samples) -> Indices:
     """Number of tokens of each sample, prompt and completion together: [N]."""
     pairs: Iterable[tuple[TokenIds, TokenIds]] = zip(samples.input_ids, samples.completion_ids, strict=True)
-    return np.array([len(prompt) + len(answer) for prompt, answer in pairs], dtype=np.int64)
+    return np.fromiter((len(prompt) + len(answer) for prompt, answer in pairs), dtype=np.int64, count=len(samples))
 
 
 def batch_of(samples: Samples, indices: Indices, *, length_step: int = 1) -> LabelledBatch:

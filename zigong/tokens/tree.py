@@ -6,7 +6,7 @@ it the samples have separate tokens.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -113,6 +113,12 @@ def prompt_tree(prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> Tok
     )
 
 
+def tree_size(prompts: Sequence[TokenIds], answers: Sequence[TokenIds]) -> int:
+    """Number of tokens of :func:`prompt_tree`, without building it."""
+    paths = sorted((np.concatenate(pair)[:-1] for pair in zip(prompts, answers, strict=True)), key=_in_token_order)
+    return sum(map(len, paths)) - sum(common_prefix(first, second) for first, second in pairwise(paths))
+
+
 Tree = tuple[Indices, TokenTree]  # indices of the samples in the tree's order, and the tree
 
 
@@ -133,7 +139,7 @@ class _Chains:
 
 def _chains(sequences: Sequence[TokenIds]) -> _Chains:
     """Builds the trie: in sorted order a sample shares its longest prefix with its predecessor, and adds the rest."""
-    ranked = sorted(range(len(sequences)), key=lambda i: sequences[i].astype(">i4").tobytes())
+    ranked = sorted(range(len(sequences)), key=lambda i: _in_token_order(sequences[i]))
     paths: list[Indices] = [np.zeros(0, dtype=np.int64)] * len(sequences)
     tokens, parents, positions = [], [], []
     size, before = 0, ranked[0]
@@ -152,6 +158,10 @@ def _chains(sequences: Sequence[TokenIds]) -> _Chains:
         positions=np.concatenate(positions).astype(np.int64),
         paths=paths,
     )
+
+
+def _in_token_order(ids: TokenIds) -> bytes:
+    return ids.astype(">i4").tobytes()
 
 
 def common_prefix(first: TokenIds, second: TokenIds) -> int:
@@ -216,7 +226,7 @@ def user_trees(samples: Samples, *, splits: Sequence[str]) -> list[Tree]:
     ]
 
 
-def families(owners: Sequence[Hashable], prompts: Sequence[TokenIds]) -> list[Indices]:
+def families(owners: Sequence[Hashable], prompts: Sequence[TokenIds]) -> Iterator[Indices]:
     """Divides prompts by owner, and those of one owner where consecutive prompts in id order share little.
 
     After folding, a history shares only its first tokens with earlier prompts. In one tree it would be a branch as long
@@ -227,17 +237,19 @@ def families(owners: Sequence[Hashable], prompts: Sequence[TokenIds]) -> list[In
         owners: [N] owner of each prompt; only prompts of one owner share a tree.
         prompts: [N] token ids.
 
-    Returns:
+    Yields:
         Indices of the prompts of each tree, ascending.
     """
-    owned: dict[Hashable, list[int]] = {}
-    for index, owner in enumerate(owners):
-        owned.setdefault(owner, []).append(index)
-    return [family for members in owned.values() for family in _divided(prompts, members)]
+    known: dict[Hashable, int] = {}
+    numbers = np.fromiter((known.setdefault(owner, len(known)) for owner in owners), np.int64, count=len(owners))
+    by_owner = np.argsort(numbers, kind="stable")
+    starts = np.flatnonzero(np.diff(numbers[by_owner], prepend=-1))
+    for start, end in pairwise([*starts.tolist(), len(by_owner)]):
+        yield from _divided(prompts, by_owner[start:end].tolist())
 
 
 def _divided(prompts: Sequence[TokenIds], members: Sequence[int]) -> list[Indices]:
-    ranked = sorted(members, key=lambda i: (prompts[i].astype(">i4").tobytes(), i))
+    ranked = sorted(members, key=lambda i: (_in_token_order(prompts[i]), i))
     cuts = [
         place
         for place, (a, b) in enumerate(pairwise(ranked), start=1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +18,11 @@ from zigong.errors import ConfigError, DataError
 from zigong.recipe import Training
 from zigong.tokens.answer_head import AnswerHead
 from zigong.tokens.batches import branch_losses, summed_tree_losses, tree_batch
+from zigong.tokens.columns import taken
 from zigong.tokens.losses import sample_losses, summed_losses
-from zigong.tokens.samples import Indices, Samples, batch_of, sample_lengths
+from zigong.tokens.samples import Indices, Samples, TokenIds, batch_of, sample_lengths
 from zigong.tokens.soft_answers import SoftAnswers
-from zigong.tokens.tree import TokenTree, Tree, user_trees
+from zigong.tokens.tree import TokenTree, families, prompt_tree, tree_size
 from zigong.training.optimise import OptimiserStep, counted_batches, learning_rate, shuffled_batches
 from zigong.training.team import ALONE, Team
 
@@ -27,15 +30,45 @@ WINDOW_STEPS = 16  # number of steps whose units are sorted by length together
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Members(Sequence[Indices]):
+    """The samples of each of U units, 8 bytes for each.
+
+    Attributes:
+        samples: [N] indices of samples, unit after unit.
+        edges: [U + 1] where each unit begins among them, and N.
+    """
+
+    samples: Indices
+    edges: Indices
+
+    def __len__(self) -> int:
+        return len(self.edges) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> Indices: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Indices]: ...
+
+    def __getitem__(self, index: int | slice) -> Indices | Sequence[Indices]:
+        if isinstance(index, slice):
+            return [self[unit] for unit in range(len(self))[index]]
+        unit = range(len(self))[index]
+        return self.samples[self.edges[unit] : self.edges[unit + 1]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Units:
     """The items of batches: U single samples, or U token trees of one user's samples within one period.
+
+    What a unit holds in memory is some numbers; token ids are read, and trees built, when a batch is computed.
 
     Attributes:
         samples: the N samples of all periods.
         members: [U] indices of the samples of each unit.
         lengths: [U] number of tokens of each unit.
         periods: units of each period.
-        trees: [U] tree of each unit; None: every unit is one sample.
+        trees: whether the samples of a unit form one token tree; otherwise every unit is one sample.
         soft: a teacher's answers to the N samples; None: only the hard labels count.
         head: what else than the model determines the answers to the N samples; None: the model alone.
         next_event_weight: weight of the mean loss of a sample's prompt tokens; 0: they bear no loss.
@@ -43,10 +76,10 @@ class Units:
     """
 
     samples: Samples
-    members: Sequence[Indices]
+    members: Members
     lengths: Indices
     periods: Sequence[Indices]
-    trees: Sequence[Tree] | None
+    trees: bool
     soft: SoftAnswers | None = None
     head: AnswerHead | None = None
     next_event_weight: float = 0.0
@@ -55,7 +88,7 @@ class Units:
     @property
     def counts(self) -> Indices:
         """Number of samples of each unit: [U]."""
-        return np.array([len(one) for one in self.members], dtype=np.int64)
+        return np.diff(self.members.edges)
 
     def among(self, batch: Indices) -> Indices:
         """Indices of the samples of a batch of units."""
@@ -86,49 +119,57 @@ class Units:
         head = None if self.head is None else self.head.take(members)
         if self.next_event_weight:
             return self._summed_with_next_events(model, batch, soft, head)
-        if self.trees is None:
-            losses = sample_losses(model, batch_of(self.samples, members).to(model.device), soft, head)
-        else:
+        if self.trees:
             losses = branch_losses(model, tree_batch(self._trees_of(batch)).to(model.device), soft, head)
+        else:
+            losses = sample_losses(model, batch_of(self.samples, members).to(model.device), soft, head)
         return losses.sum() if self.weights is None else losses @ torch.from_numpy(self.weights[members]).to(losses)
 
     def _summed_with_next_events(
         self, model: PreTrainedModel, batch: Indices, soft: SoftAnswers | None, head: AnswerHead | None
     ) -> Tensor:
         weight = self.next_event_weight
-        if self.trees is None:
-            rows = batch_of(self.samples, self.among(batch))
-            return summed_losses(model, rows, soft, head, next_event_weight=weight)
-        return summed_tree_losses(model, self._trees_of(batch), soft, head, next_event_weight=weight)
+        if self.trees:
+            return summed_tree_losses(model, self._trees_of(batch), soft, head, next_event_weight=weight)
+        rows = batch_of(self.samples, self.among(batch))
+        return summed_losses(model, rows, soft, head, next_event_weight=weight)
 
     def _trees_of(self, batch: Indices) -> list[TokenTree]:
-        return [] if self.trees is None else [self.trees[unit][1] for unit in batch]
+        return [prompt_tree(*_tokens(self.samples, self.members[unit])) for unit in batch]
 
 
 def single_units(samples: Samples, periods: Sequence[Indices]) -> Units:
     """One unit per sample."""
-    members = np.arange(len(samples))[:, None]
+    edges = np.arange(len(samples) + 1)
     return Units(
-        samples=samples, members=list(members), lengths=sample_lengths(samples), periods=list(periods), trees=None
+        samples=samples,
+        members=Members(samples=edges[:-1], edges=edges),
+        lengths=sample_lengths(samples),
+        periods=list(periods),
+        trees=False,
     )
 
 
 def tree_units(samples: Samples, periods: Sequence[Indices]) -> Units:
     """One token tree per user and period, or several if the samples of a user share little."""
-    trees = [
-        (period[inner], tree)
-        for period in periods
-        for inner, tree in user_trees(samples.take(period), splits=["train"] * len(period))
-    ]
-    period_of = {int(sample): number for number, period in enumerate(periods) for sample in period}
-    numbers = np.array([period_of[int(members[0])] for members, _ in trees])
+    members, lengths, ends = list[Indices](), list[int](), list[int]()
+    for period in periods:
+        for family in families(taken(samples.user_id, period), taken(samples.input_ids, period)):
+            members.append(period[family])
+            lengths.append(tree_size(*_tokens(samples, members[-1])))
+        ends.append(len(members))
     return Units(
         samples=samples,
-        members=[members for members, _ in trees],
-        lengths=np.array([len(tree) for _, tree in trees], dtype=np.int64),
-        periods=[np.flatnonzero(numbers == number) for number in range(len(periods))],
-        trees=trees,
+        members=Members(samples=np.concatenate(members), edges=np.cumsum([0, *(len(family) for family in members)])),
+        lengths=np.array(lengths, dtype=np.int64),
+        periods=[np.arange(start, end) for start, end in pairwise([0, *ends])],
+        trees=True,
     )
+
+
+def _tokens(samples: Samples, members: Indices) -> tuple[list[TokenIds], list[TokenIds]]:
+    """Prompts and answers of some samples."""
+    return [samples.input_ids[i] for i in members], [samples.completion_ids[i] for i in members]
 
 
 def plan_steps(units: Units, settings: Training, *, seed: int, team: Team = ALONE) -> list[list[OptimiserStep]]:
@@ -193,11 +234,11 @@ def sample_periods(samples: Samples, count: int, *, seed: int) -> list[Indices]:
             f"agent.checkpoints is {count}, but there are {units} {kind}", action="lower agent.checkpoints"
         )
     if len(dates) == 1:
-        hashed = sorted(
-            range(len(samples)), key=lambda i: hashlib.sha256(f"{seed}:{samples.sample_id[i]}".encode()).digest()
-        )
-        return [np.sort(part) for part in np.array_split(np.array(hashed), count)]
+        keys = (hashlib.sha256(f"{seed}:{key}".encode()).digest() for key in samples.sample_id)
+        hashed = np.argsort(np.fromiter(keys, dtype="S32", count=len(samples)), kind="stable")
+        return [np.sort(part) for part in np.array_split(hashed, count)]
     parts = np.array_split(np.arange(len(dates)), count)
     period_of = {dates[index]: number for number, part in enumerate(parts) for index in part}
-    numbers = np.array([period_of[day] for day in samples.observation_date])
+    days = (period_of[day] for day in samples.observation_date)
+    numbers = np.fromiter(days, dtype=np.int64, count=len(samples))
     return [np.flatnonzero(numbers == number) for number in range(count)]

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from zigong.errors import ConfigError, DataError
-from zigong.tokens.samples import NO_LABEL, Samples
+from zigong.tokens.columns import DerivedColumn
+from zigong.tokens.samples import NO_LABEL, Samples, TokenIds
 from zigong.tokens.soft_answers import SoftAnswers
 from zigong.tokens.tree import common_prefix
 
@@ -49,11 +50,11 @@ class Teacher:
         if not (samples.label == NO_LABEL).any():
             return samples
         end = self.place + 1
-        kept = [
-            ids[:end] if label == NO_LABEL else ids
-            for ids, label in zip(samples.completion_ids, samples.label, strict=True)
-        ]
-        return replace(samples, completion_ids=tuple(kept))
+
+        def kept(ids: TokenIds, label: int) -> TokenIds:
+            return ids[:end] if label == NO_LABEL else ids
+
+        return replace(samples, completion_ids=DerivedColumn(kept, samples.completion_ids, samples.label))
 
     def soft_answers(self, samples: Samples, *, weight: float) -> SoftAnswers:
         """The answers to ``samples``, in their order; those of further questions have none.
@@ -69,7 +70,8 @@ class Teacher:
         """
         bad, good = (np.asarray(choice, dtype=np.int32) for choice in self.choices)
         place = self.place
-        p_bad = np.array([self.p_bad.get(key, np.nan) for key in samples.sample_id], dtype=np.float64)
+        known = (self.p_bad.get(key, np.nan) for key in samples.sample_id)
+        p_bad = np.fromiter(known, dtype=np.float64, count=len(samples))
         self._require_answers(samples, p_bad)
         for index in np.flatnonzero(~np.isnan(p_bad)):
             answer = samples.completion_ids[index][: place + 1]

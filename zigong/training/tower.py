@@ -112,9 +112,9 @@ class TowerTraining:
         Raises:
             DataError: no sample has inputs, or one that has is answered by neither choice.
         """
-        rows = np.array([self.rows.get(key, -1) for key in samples.sample_id], dtype=np.int64)
+        rows = np.fromiter((self.rows.get(key, -1) for key in samples.sample_id), dtype=np.int64, count=len(samples))
         asked = rows >= 0
-        firsts = np.array([int(ids[0]) for ids in samples.completion_ids])
+        firsts = np.fromiter((ids[0] for ids in samples.completion_ids), dtype=np.int64, count=len(samples))
         wrong = np.flatnonzero(asked & ~np.isin(firsts, self.choices))
         if len(wrong) or not asked.any():
             found = f"sample {samples.sample_id[wrong[0]]} answered by {firsts[wrong[0]]}" if len(wrong) else "none"

@@ -100,7 +100,8 @@ def train_adapter(
     if teacher is not None and settings.distil.weight:
         units = replace(units, soft=teacher.soft_answers(ordered, weight=settings.distil.weight))
     if weights is not None:
-        units = replace(units, weights=np.array([weights[key] for key in ordered.sample_id]))
+        of_samples = (weights[key] for key in ordered.sample_id)
+        units = replace(units, weights=np.fromiter(of_samples, dtype=np.float64, count=len(ordered)))
     tower = None if joint is None else joint.new_tower(model.config.hidden_size, seed=seed).to(model.device)
     if joint is not None and tower is not None:
         units = replace(units, head=joint.head(tower, ordered))
@@ -235,7 +236,7 @@ def _ordered(model: PreTrainedModel, samples: Samples, settings: Training) -> Sa
         count_eos=settings.count_eos,
         context_length=settings.context_length,
     )
-    return known.take(sorted(range(len(known)), key=lambda i: (known.observation_date[i], known.sample_id[i])))
+    return known.by_date()
 
 
 def _units(samples: Samples, periods: Sequence[Indices], settings: Training) -> Units:
