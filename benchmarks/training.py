@@ -37,7 +37,7 @@ WAYS = {  # name: interpreter, program and its arguments after the folder of the
     "ours on trees, 12 points a user": (sys.executable, "ours", "trees", "trees", "1"),
     "ours, two workers, ragged": (sys.executable, "ours", "ragged", "samples", "2"),
 }
-MEMORY = (20_000, 60_000)  # samples of the trainings whose memory is compared
+MEMORY = {"mapped": (20_000, 100_000, 300_000), "held": (20_000, 100_000)}  # samples whose memory is compared
 
 Figures = dict[str, float]
 CONSOLE = Console(width=110)
@@ -82,7 +82,29 @@ def faster(found: dict[str, list[Figures]], way: str, other: str, clock: str = "
     return {"ratio": statistics.median(ratios)}
 
 
-def flat_figures(found: dict[str, list[Figures]], resumed: Figures | str, memory: list[Figures | str]) -> Figures:
+def measured_memory() -> dict[str, dict[int, Figures]]:
+    """The figures of trainings of more and more samples, mapped from their file, and held in memory to compare."""
+    found: dict[str, dict[int, Figures]] = {way: {} for way in MEMORY}
+    for way, counts in MEMORY.items():
+        for count in counts:
+            CONSOLE.print(f"+ memory, {count} samples, {way}")
+            figures = spent(sys.executable, "ours", "memory", str(count), way)
+            if isinstance(figures, str):
+                CONSOLE.print(f"failed: {figures}", markup=False)
+            else:
+                found[way][count] = figures
+    return found
+
+
+def growth(found: dict[int, Figures]) -> float:
+    """MiB of anonymous memory per 100,000 samples between the smallest and the largest training."""
+    few, many = min(found), max(found)
+    return (found[many]["anonymous"] - found[few]["anonymous"]) / (many - few) * 100_000
+
+
+def flat_figures(
+    found: dict[str, list[Figures]], resumed: Figures | str, memory: dict[str, dict[int, Figures]]
+) -> Figures:
     """The content of training.json."""
     ours = "ours, ragged"
     ratios = {
@@ -96,9 +118,9 @@ def flat_figures(found: dict[str, list[Figures]], resumed: Figures | str, memory
     flat = {name: ratio["ratio"] for name, ratio in ratios.items() if ratio}
     if not isinstance(resumed, str):
         flat["resume_loss_difference"] = abs(resumed["loss"] - found[ours][0]["loss"])
-    few, many = memory
-    if not isinstance(few, str) and not isinstance(many, str):
-        flat["rss_growth_per_100k_samples"] = (many["peak"] - few["peak"]) / (MEMORY[1] - MEMORY[0]) * 100_000
+    for name, way in (("rss_growth_per_100k_samples", "mapped"), ("rss_growth_per_100k_samples_held", "held")):
+        if len(memory[way]) > 1:
+            flat[name] = growth(memory[way])
     return flat
 
 
@@ -115,6 +137,17 @@ def report(found: dict[str, list[Figures]], failed: dict[str, str]) -> None:
         CONSOLE.print(f"{name} failed: {why}", markup=False)
 
 
+def report_memory(found: dict[str, dict[int, Figures]]) -> None:
+    """The table of memory: what is anonymous belongs to the process, mapped pages can be taken back at any time."""
+    table = Table(title="memory of a training's process, MiB at most", title_justify="left")
+    for column in ("samples", "are", "anonymous", "mapped pages"):
+        table.add_column(column, justify="left" if column == "are" else "right")
+    for way, by_count in found.items():
+        for count, figures in by_count.items():
+            table.add_row(f"{count:,}", way, f"{figures['anonymous']:.0f}", f"{figures['mapped']:.0f}")
+    CONSOLE.print(table)
+
+
 def main(rounds: int = ROUNDS) -> None:
     """Measures and reports."""
     DATA.mkdir(parents=True, exist_ok=True)
@@ -122,7 +155,8 @@ def main(rounds: int = ROUNDS) -> None:
     found, failed = measured(rounds)
     report(found, failed)
     resumed = spent(sys.executable, "ours", "resume")
-    memory = [spent(sys.executable, "ours", "memory", str(count)) for count in MEMORY]
+    memory = measured_memory()
+    report_memory(memory)
     flat = flat_figures(found, resumed, memory)
     CONSOLE.print(flat)
     (OUT / "training.json").write_text(json.dumps(flat, indent=1) + "\n", encoding="utf-8")

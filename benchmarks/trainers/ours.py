@@ -1,15 +1,19 @@
-"""ZiGong's training loop: `ours.py FOLDER SET samples|trees WORKERS`, `ours.py FOLDER resume`, or `... memory N`."""
+"""ZiGong's training loop: `ours.py FOLDER SET samples|trees WORKERS`, `... resume`, or `... memory N mapped|held`."""
 
 from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
+from threading import Event, Thread
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
+import pyarrow as pa
 import torch
 from peft import PeftModel
 from torch import distributed
@@ -18,14 +22,17 @@ from torch.multiprocessing.spawn import spawn
 from benchmarks.scorers.inputs import SampleSet
 from benchmarks.trainers.inputs import BATCH, RATE, answered, fresh_model, training_set
 from zigong.recipe import FinalTraining
-from zigong.tokens.samples import Samples
+from zigong.tokens.columns import mapped_table
+from zigong.tokens.samples import Samples, trainable
 from zigong.training.loop import run_steps
 from zigong.training.plan import Units, plan_steps, single_units, tree_units
 from zigong.training.snapshots import Snapshots
 from zigong.training.team import Team
 
-LENGTH = 60  # tokens of the samples whose memory is measured
+LENGTH = 60  # tokens of the prompts whose memory is measured
 TAKEN = 3  # steps of that measurement
+CELL = 1000  # samples of a cell of its file
+SECONDS_BETWEEN_LOOKS = 0.01
 
 
 def as_samples(found: SampleSet) -> Samples:
@@ -118,25 +125,64 @@ def resumed(folder: Path) -> None:
             figures["loss"] = trained(fresh_model(folder), units, "samples", Team(), folder=Path(place))
 
 
-def memory(folder: Path, count: int) -> None:
-    """Memory of a training of ``count`` short samples, of which the first steps are taken."""
-    draw, model = np.random.default_rng(1), fresh_model(folder)
-    prompts = draw.integers(3, 100, size=(count, LENGTH), dtype=np.int32)
-    samples = Samples(
-        sample_id=tuple(f"s{index:07d}" for index in range(count)),
-        user_id=tuple(f"u{index:07d}" for index in range(count)),
-        observation_date=(date(2024, 1, 1),) * count,
-        matured_at=(datetime(2024, 7, 1, tzinfo=UTC),) * count,
-        label=np.zeros(count, dtype=np.int64),
-        input_ids=tuple(prompts),
-        completion_ids=(np.array([1], dtype=np.int32),) * count,
-    )
-    units = single_units(samples, [np.arange(count)])
-    with answered():
-        try:
-            trained(model, units, "samples", Team(), stop=TAKEN)
-        except KeyboardInterrupt:
-            return
+def memory(folder: Path, count: int, way: str) -> None:
+    """Memory of a training of ``count`` samples, mapped or held, of which the first steps are taken."""
+    model = fresh_model(folder)
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place, "samples.arrow")
+        write_file(file, count)
+        with answered() as figures, watched(figures):
+            samples = Samples.mapped(file) if way == "mapped" else Samples.from_arrow(mapped_table(file))
+            known = trainable(samples, ends=(), count_eos=False, context_length=1024).by_date()
+            try:
+                trained(model, single_units(known, [np.arange(count)]), "samples", Team(), stop=TAKEN)
+            except KeyboardInterrupt:
+                return
+
+
+def write_file(file: Path, count: int) -> None:
+    """Samples of ``LENGTH`` + 1 tokens, as a training's file of cells."""
+    draw = np.random.default_rng(1)
+    with ExitStack() as stack:
+        writer = None
+        for start in range(0, count, CELL):
+            size = min(CELL, count - start)
+            keys = [f"{number:064x}" for number in range(start, start + size)]
+            lists = pa.FixedSizeListArray.from_arrays(draw.integers(3, 100, size * LENGTH, dtype=np.int32), LENGTH)
+            cell = pa.table(
+                {
+                    "sample_id": keys,
+                    "user_id": keys,
+                    "observation_date": [date(2024, 1, 1)] * size,
+                    "matured_at": [datetime(2024, 7, 1, tzinfo=UTC)] * size,
+                    "label": np.zeros(size, dtype=np.int32),
+                    "input_ids": lists.cast(pa.list_(pa.int32())),
+                    "completion_ids": pa.array([[1]] * size, pa.list_(pa.int32())),
+                }
+            )
+            writer = writer or stack.enter_context(pa.ipc.new_file(str(file), cell.schema))
+            writer.write_table(cell)
+
+
+@contextmanager
+def watched(figures: dict[str, float]) -> Iterator[None]:
+    """Adds the largest anonymous memory and the largest mapped pages of the body in MiB, looked at all the time."""
+    ended = Event()
+
+    def watch() -> None:
+        while not ended.wait(SECONDS_BETWEEN_LOOKS):
+            lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+            found = dict(line.split(":", 1) for line in lines)
+            for key, name in (("anonymous", "RssAnon"), ("mapped", "RssFile")):
+                figures[key] = max(figures.get(key, 0.0), int(found[name].removesuffix("kB")) / 1024)
+
+    watcher = Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
 
 
 def main(folder: str, name: str, *more: str) -> None:
@@ -144,7 +190,7 @@ def main(folder: str, name: str, *more: str) -> None:
     if name == "resume":
         resumed(Path(folder))
     elif name == "memory":
-        memory(Path(folder), int(more[0]))
+        memory(Path(folder), int(more[0]), more[1])
     elif int(more[1]) == 1:
         alone(Path(folder), name, more[0])
     else:
