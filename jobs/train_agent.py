@@ -45,6 +45,7 @@ def train_agent(job: Job) -> None:
                 data={"dataset_id": source.dataset_id, "members_version": source.members_version},
                 progress=lambda step, steps, loss: report(step, steps, f"loss {loss:.3f}"),
                 snapshots=snapshots,
+                sharded=recipe.engine.shard_base,
                 inspect=lambda model: attained.append(require_attainable(model, choices, bad_rate=bad_rate)),
             )
             low, high = attained[0].p_bad

@@ -15,8 +15,9 @@ from torch import distributed
 from tests.support.tiny_models import LORA, make_agent_settings, make_base, make_samples
 from zigong.recipe import AgentTraining, FinalTraining
 from zigong.tokens.samples import Samples
-from zigong.training.adapters import read_adapter
+from zigong.training.adapters import new_adapter, read_adapter
 from zigong.training.checkpoints import CheckpointManifest, read_checkpoints
+from zigong.training.placement import placed
 from zigong.training.snapshots import STATE, Snapshots
 from zigong.training.team import Team
 from zigong.training.trainer import train_adapter, train_agent
@@ -56,6 +57,15 @@ def _member(number: int, size: int, place: Path, base: Path) -> None:
     for engine in ENGINES:
         folder = place / f"{engine} of team"
         train_adapter(base, _of_users(36, 5), _in_team(engine), seed=3, torch_threads=1, folder=folder)
+        sharded = _in_team(engine).model_copy(update={"gradient_checkpointing": True})
+        folder = place / f"{engine} of sharded team"
+        train_adapter(base, _of_users(36, 5), sharded, seed=3, torch_threads=1, folder=folder, sharded=True)
+    model = new_adapter(base, LORA, seed=3).get_base_model()
+    frozen = [item for item in model.model.layers.parameters() if not item.requires_grad]
+    whole = sum(item.numel() for item in frozen)
+    placed(model, _settings(), Team.present(sharded=True))
+    parts = [item for item in model.model.layers.parameters() if not item.requires_grad]
+    (place / f"share {number}").write_text(str(sum(item.to_local().numel() for item in parts) / whole))
     distributed.destroy_process_group()
 
 
@@ -71,10 +81,14 @@ def test_two_processes_train_the_adapter_that_one_trains(base: Path, tmp_path: P
         member.join()
         assert member.exitcode == 0
     for engine in ENGINES:
-        expected, got = (read_adapter(tmp_path / name, digest=None) for name in (engine, f"{engine} of team"))
-        assert got.keys() == expected.keys()
-        for name, tensor in expected.items():
-            torch.testing.assert_close(got[name], tensor, rtol=0, atol=1e-5)
+        expected = read_adapter(tmp_path / engine, digest=None)
+        for team in ("team", "sharded team"):
+            got = read_adapter(tmp_path / f"{engine} of {team}", digest=None)
+            assert got.keys() == expected.keys()
+            for name, tensor in expected.items():
+                torch.testing.assert_close(got[name], tensor, rtol=0, atol=1e-5)
+    shares = [float((tmp_path / f"share {number}").read_text()) for number in range(2)]
+    assert shares == pytest.approx([0.5, 0.5], abs=0.01)
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])

@@ -148,6 +148,7 @@ def estimate_run(recipe: Recipe, device: Device | None = None, lengths: Lengths 
     large = size is not None and size.parameters >= LARGE_MODEL
     used = device or device_named(DEFAULT_GPU if large else CPU)
     count = samples or math.ceil(1_000_000 * questions)
+    shards = recipe.engine.training_workers if recipe.engine.shard_base else 1
     return Estimate(
         samples=samples,
         checkpoints=recipe.agent.checkpoints,
@@ -157,7 +158,7 @@ def estimate_run(recipe: Recipe, device: Device | None = None, lengths: Lengths 
         parameters=None if size is None else size.parameters,
         memory_gib=None
         if size is None
-        else max(training_memory_gib(size, part, tokens) for part in (recipe.agent, recipe.finetune)),
+        else max(training_memory_gib(size, part, tokens, shards=shards) for part in (recipe.agent, recipe.finetune)),
         seconds={}
         if size is None
         else _seconds(recipe, size, used, lengths or Lengths(samples=count, tokens=tokens, in_trees=tokens)),

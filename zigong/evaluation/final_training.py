@@ -91,6 +91,7 @@ def train_on_ray(
                     joint=tower,
                     progress=lambda step, steps, loss: report(step, steps, f"loss {loss:.3f}"),
                     snapshots=Snapshots.of(snapshots / place.name, recipe.engine),
+                    sharded=recipe.engine.shard_base,
                 )
 
             manifest = one(folder, joint)

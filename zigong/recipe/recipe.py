@@ -95,6 +95,16 @@ class Recipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _divided_weights_are_frozen(self) -> Self:
+        if self.engine.shard_base and (
+            self.finetune.lora is None or self.finetune.quantise is not None or self.agent.quantise is not None
+        ):
+            raise ValueError(
+                "engine.shard_base divides frozen weights in full precision: it needs finetune.lora, and no quantise"
+            )
+        return self
+
     def unlabelled_dates(self) -> tuple[date, ...]:
         """The dates whose points may be trained on without a label; none without ``finetune.distil.unlabelled``.
 

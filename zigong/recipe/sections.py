@@ -69,6 +69,11 @@ class Engine(Section):
     training_min_workers: Positive | None = Field(
         None, description="fewest workers with which a training begins, or goes on after a lost node; null: all"
     )
+    shard_base: bool = Field(
+        False,
+        description="whether the workers of a training divide the frozen weights of the layers (FSDP2), for bases that "
+        "do not fit one device; needs lora",
+    )
     training_max_failures: int = Field(
         2, ge=0, description="how often a training goes on from its last snapshot after it has lost a worker"
     )

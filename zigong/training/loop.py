@@ -61,7 +61,8 @@ def run_steps(
         DataError: a sample was not trained once in every epoch.
     """
     torch.set_num_threads(torch_threads)
-    _prepare(model, settings)
+    if settings.gradient_checkpointing:
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     steps = [step for period in plan for step in period]
     ends = {int(end): number for number, end in enumerate(np.cumsum([len(period) for period in plan]))}
     parameters = {name: item for name, item in model.named_parameters() if item.requires_grad}
@@ -85,10 +86,13 @@ def run_steps(
     )
     clock = None if snapshots is None else Clock(snapshots.every_s)
 
-    def summed_loss(batch: Indices) -> Tensor:
-        np.add.at(trained, units.among(batch), 1)
+    def passed(batch: Indices) -> Tensor:
         with torch.autocast(model.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             return units.summed_loss(model, batch)
+
+    def summed_loss(batch: Indices) -> Tensor:
+        np.add.at(trained, units.among(batch), 1)
+        return passed(batch)
 
     def report(loss: float) -> None:
         course.losses.append(loss)
@@ -106,21 +110,20 @@ def run_steps(
         if snapshots is not None:
             course.resume(snapshots.folder, leads=team.leads)
         rest = steps[len(course.losses) :]
-        take_steps(rest, optimizer=optimizer, summed_loss=summed_loss, clip=clip, report=report, team=team)
+        first = np.zeros(1, dtype=np.int64)
+        take_steps(
+            rest,
+            optimizer=optimizer,
+            summed_loss=summed_loss,
+            idle=lambda: 0 * passed(first),
+            clip=clip,
+            report=report,
+            team=team,
+        )
     model.eval()
     model.activation_checkpointing_disable()
     units.require_trained(team.summed(trained), settings.epochs)
     return course.losses
-
-
-def _prepare(model: PreTrainedModel, settings: Training) -> None:
-    """Holds the frozen weights in the precision of the passes, and sets gradient checkpointing."""
-    if settings.precision == "bf16":
-        for parameter in model.parameters():
-            if not parameter.requires_grad and parameter.is_floating_point():
-                parameter.data = parameter.data.to(torch.bfloat16)
-    if settings.gradient_checkpointing:
-        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
 
 
 def _identity(

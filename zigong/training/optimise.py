@@ -111,6 +111,7 @@ def take_steps(
     summed_loss: Callable[[Indices], Tensor],
     clip: float | None,
     report: Callable[[float], None],
+    idle: Callable[[], Tensor] = lambda: torch.zeros((), requires_grad=True),
     team: Team = ALONE,
 ) -> None:
     """Takes all steps; each uses the gradient of (sum of losses) / total over the batches of all processes.
@@ -121,15 +122,18 @@ def take_steps(
         summed_loss: indices of a batch -> sum of its losses.
         clip: largest gradient norm; None: no clipping.
         report: called after each step with its mean loss.
+        idle: a pass whose loss is 0: the processes of a sharded team put each layer together in equally many passes.
         team: the processes that take each step together.
     """
     parameters: list[nn.Parameter] = [item for group in optimizer.param_groups for item in group["params"]]
     for step in steps:
-        mean = 0.0
+        mean, behind = 0.0, team.passes_behind(len(step.batches))
         for batch in step.batches:
             loss = summed_loss(batch) / step.total
             loss.backward()  # type: ignore[no-untyped-call]
             mean += float(loss.detach())
+        for _ in range(behind):
+            idle().backward()  # type: ignore[no-untyped-call]
         mean = team.add_up(parameters, mean)
         if clip is not None:
             nn.utils.clip_grad_norm_(parameters, clip)

@@ -37,15 +37,18 @@ def answering_flop(size: ModelSize, tokens: float) -> float:
     return tokens * (2 * size.of_layers + 2 * tokens * size.width * size.layers)
 
 
-def training_memory_gib(size: ModelSize, settings: FinalTraining | AgentTraining, tokens: int) -> float:
+def training_memory_gib(
+    size: ModelSize, settings: FinalTraining | AgentTraining, tokens: int, *, shards: int = 1
+) -> float:
     """Memory of a worker that trains batches of the longest samples: weights, optimiser, gradients, activations.
 
     Args:
         size: the model.
         settings: recipe section ``agent`` or ``finetune``.
         tokens: tokens of the longest sample.
+        shards: workers that divide the frozen weights of the layers.
     """
-    frozen = 0.0 if settings.lora is None else _frozen_bytes(size, settings)
+    frozen = 0.0 if settings.lora is None else _frozen_bytes(size, settings, shards)
     trained = size.adapter(settings.lora) * TRAINED_BYTES
     logits = 0
     if isinstance(settings, FinalTraining) and settings.next_event_weight:
@@ -53,10 +56,10 @@ def training_memory_gib(size: ModelSize, settings: FinalTraining | AgentTraining
     return (frozen + trained + logits + _activations(size, settings, tokens)) / GIB
 
 
-def _frozen_bytes(size: ModelSize, settings: Training) -> float:
+def _frozen_bytes(size: ModelSize, settings: Training, shards: int) -> float:
     bytes_each = BYTES[settings.precision]
     of_layers = bytes_each if settings.quantise is None else NF4_BYTES
-    return size.of_layers * of_layers + (size.parameters - size.of_layers) * bytes_each
+    return size.of_layers * of_layers / shards + (size.parameters - size.of_layers) * bytes_each
 
 
 def _activations(size: ModelSize, settings: Training, tokens: int) -> int:

@@ -20,6 +20,7 @@ from zigong.training.hardware import Device, machine_memory_gib
 from zigong.training.loop import run_steps
 from zigong.training.model_size import ModelSize, model_size
 from zigong.training.pass_costs import GIB, training_flop
+from zigong.training.placement import placed
 from zigong.training.plan import plan_steps, single_units
 from zigong.training.team import ALONE
 
@@ -105,7 +106,8 @@ def _model(recipe: Recipe, size: ModelSize, tokens: int) -> PreTrainedModel:
     )
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
     lora = recipe.finetune.lora
-    return (model if lora is None else with_adapter(model, lora, seed=0).get_base_model()).to(device_here())
+    held = model if lora is None else with_adapter(model, lora, seed=0).get_base_model()
+    return placed(held, recipe.finetune, ALONE)
 
 
 def _drawn(samples: int, tokens: int) -> Samples:

@@ -20,17 +20,24 @@ class Team:
     Attributes:
         number: of this process, from 0; number 0 writes the files.
         size: number of processes.
+        sharded: whether each process holds a part of the frozen weights.
     """
 
     number: int = 0
     size: int = 1
+    sharded: bool = False
 
     @classmethod
-    def present(cls) -> Self:
-        """The team of torch's process group, which Ray Train opens; one process where there is none."""
+    def present(cls, *, sharded: bool = False) -> Self:
+        """The team of torch's process group, which Ray Train opens; one process where there is none.
+
+        Args:
+            sharded: whether several processes divide the frozen weights.
+        """
         if not (distributed.is_available() and distributed.is_initialized()):
             return cls()
-        return cls(number=distributed.get_rank(), size=distributed.get_world_size())
+        size = distributed.get_world_size()
+        return cls(number=distributed.get_rank(), size=size, sharded=sharded and size > 1)
 
     @property
     def leads(self) -> bool:
@@ -86,6 +93,14 @@ class Team:
         said = torch.tensor([int(decision)])
         distributed.broadcast(said, src=0)
         return bool(said)
+
+    def passes_behind(self, passes: int) -> int:
+        """How many passes more than this process another one takes in a step, where the weights are sharded."""
+        if not self.sharded:
+            return 0
+        most = torch.tensor([passes])
+        distributed.all_reduce(most, distributed.ReduceOp.MAX)
+        return int(most) - passes
 
     def wait(self) -> None:
         """Returns once every process has come here."""

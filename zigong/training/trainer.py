@@ -30,11 +30,11 @@ from zigong.training.checkpoints import (
     save_second_moments,
     write_checkpoints,
 )
-from zigong.training.devices import device_here
 from zigong.training.folders import read_json
 from zigong.training.loading import frozen_options
 from zigong.training.loop import run_steps
 from zigong.training.optimise import OptimiserStep, Progress, second_moments
+from zigong.training.placement import placed
 from zigong.training.plan import Units, plan_steps, sample_periods, single_units, tree_units
 from zigong.training.pretrained import end_ids
 from zigong.training.snapshots import PERIODS, Snapshots
@@ -57,6 +57,7 @@ def train_adapter(
     joint: TowerTraining | None = None,
     progress: Progress | None = None,
     snapshots: Snapshots | None = None,
+    sharded: bool = False,
 ) -> AdapterManifest:
     """Trains the final model's adapter on samples in random order.
 
@@ -75,6 +76,7 @@ def train_adapter(
         joint: a tower that is trained with the adapter and saved beside it; None: the adapter alone.
         progress: called with step, steps and loss.
         snapshots: where the state is saved in mid-run, and a killed training goes on; None: nowhere.
+        sharded: whether several processes divide the frozen weights.
 
     Raises:
         DataError: a sample is too long or has no token in the loss, not every sample was trained, or the answers of
@@ -86,7 +88,8 @@ def train_adapter(
     started = time.monotonic()
     options = frozen_options(settings)
     adapted = None if settings.lora is None else new_adapter(base_folder, settings.lora, seed=seed, **options)
-    model = (trainable_base(base_folder) if adapted is None else adapted.get_base_model()).to(device_here())
+    team = Team.present(sharded=sharded)
+    model = placed(trainable_base(base_folder) if adapted is None else adapted.get_base_model(), settings, team)
     ordered = _ordered(model, samples, settings)
     taught = teacher is not None and settings.distil.weight > 0
     if not taught and (ordered.label == NO_LABEL).any():
@@ -105,7 +108,6 @@ def train_adapter(
     tower = None if joint is None else joint.new_tower(model.config.hidden_size, seed=seed).to(model.device)
     if joint is not None and tower is not None:
         units = replace(units, head=joint.head(tower, ordered))
-    team = Team.present()
     losses = run_steps(
         model,
         units,
@@ -152,6 +154,7 @@ def train_agent(
     data: Mapping[str, Any],
     progress: Progress | None = None,
     snapshots: Snapshots | None = None,
+    sharded: bool = False,
     inspect: Callable[[PreTrainedModel], None] = lambda _: None,
 ) -> CheckpointManifest:
     """Trains the lightweight scorer period by period, in time order, and saves one adapter per period.
@@ -169,6 +172,7 @@ def train_agent(
         data: names and versions of the training data, recorded in the manifest.
         progress: called with step, steps and loss.
         snapshots: as in :func:`train_adapter`.
+        sharded: as in :func:`train_adapter`.
         inspect: called with the base before the first step; what it raises ends the training.
 
     Raises:
@@ -176,12 +180,12 @@ def train_agent(
         ConfigError: there are fewer dates (or, with one date, samples) than checkpoints.
     """
     adapted = new_adapter(base_folder, settings.lora, seed=seed, **frozen_options(settings))
-    model = adapted.get_base_model().to(device_here())
+    team = Team.present(sharded=sharded)
+    model = placed(adapted.get_base_model(), settings, team)
     inspect(model)
     ordered = _ordered(model, samples, settings)
     periods = sample_periods(ordered, settings.checkpoints, seed=seed)
     units = _units(ordered, periods, settings)
-    team = Team.present()
     plan = plan_steps(units, settings, seed=seed, team=team)
     kept = folder.with_name(f".{folder.name}.periods") if snapshots is None else snapshots.folder / PERIODS
 
