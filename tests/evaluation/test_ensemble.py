@@ -125,7 +125,7 @@ def test_a_fold_without_persons_is_refused(setting: StudySetting) -> None:
 
 def test_a_recipe_without_an_ensemble_has_the_digest_it_had_and_one_without_weight_is_refused() -> None:
     demo = load_recipe(DEMO)
-    assert demo.finetune.distil.model_dump() == {"folds": 5, "weight": 0.0}
+    assert demo.finetune.distil.model_dump() == {"folds": 5, "weight": 0.7}
     assert load_recipe(DEMO, ["finetune.distil.ensemble=null"]).digest() == demo.digest()
     both = load_recipe(DEMO, ["finetune.distil={weight: 0.5, ensemble: {}}"])
     assert (both.finetune.distil.trainings, demo.finetune.distil.trainings) == (4, 1)
