@@ -97,7 +97,7 @@ def measured_memory() -> dict[str, dict[int, Figures]]:
 
 
 def growth(found: dict[int, Figures]) -> float:
-    """MiB of anonymous memory per 100,000 samples between the smallest and the largest training."""
+    """MiB of anonymous memory that 100,000 samples add, between the smallest and the largest training."""
     few, many = min(found), max(found)
     return (found[many]["anonymous"] - found[few]["anonymous"]) / (many - few) * 100_000
 
@@ -138,9 +138,9 @@ def report(found: dict[str, list[Figures]], failed: dict[str, str]) -> None:
 
 
 def report_memory(found: dict[str, dict[int, Figures]]) -> None:
-    """The table of memory: what is anonymous belongs to the process, mapped pages can be taken back at any time."""
-    table = Table(title="memory of a training's process, MiB at most", title_justify="left")
-    for column in ("samples", "are", "anonymous", "mapped pages"):
+    """The table of memory: what is anonymous belongs to the process, pages of files can be taken back at any time."""
+    table = Table(title="memory of a training's process, MiB", title_justify="left")
+    for column in ("samples", "are", "anonymous, added", "pages of files"):
         table.add_column(column, justify="left" if column == "are" else "right")
     for way, by_count in found.items():
         for count, figures in by_count.items():

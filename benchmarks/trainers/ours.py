@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, date, datetime
 from pathlib import Path
-from threading import Event, Thread
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -30,9 +28,7 @@ from zigong.training.snapshots import Snapshots
 from zigong.training.team import Team
 
 LENGTH = 60  # tokens of the prompts whose memory is measured
-TAKEN = 3  # steps of that measurement
 CELL = 1000  # samples of a cell of its file
-SECONDS_BETWEEN_LOOKS = 0.01
 
 
 def as_samples(found: SampleSet) -> Samples:
@@ -126,18 +122,19 @@ def resumed(folder: Path) -> None:
 
 
 def memory(folder: Path, count: int, way: str) -> None:
-    """Memory of a training of ``count`` samples, mapped or held, of which the first steps are taken."""
-    model = fresh_model(folder)
+    """Memory that ``count`` samples, mapped or held, and the plan of their steps add to the process of a training."""
+    fresh_model(folder)
     with tempfile.TemporaryDirectory() as place:
         file = Path(place, "samples.arrow")
         write_file(file, count)
-        with answered() as figures, watched(figures):
+        with answered() as figures:
+            before = resident("RssAnon")
             samples = Samples.mapped(file) if way == "mapped" else Samples.from_arrow(mapped_table(file))
             known = trainable(samples, ends=(), count_eos=False, context_length=1024).by_date()
-            try:
-                trained(model, single_units(known, [np.arange(count)]), "samples", Team(), stop=TAKEN)
-            except KeyboardInterrupt:
-                return
+            units = single_units(known, [np.arange(count)])
+            plan = plan_steps(units, settings_of("samples"), seed=1)
+            figures["anonymous"], figures["mapped"] = resident("RssAnon") - before, resident("RssFile")
+            figures["steps"] = len(plan[0])
 
 
 def write_file(file: Path, count: int) -> None:
@@ -164,25 +161,10 @@ def write_file(file: Path, count: int) -> None:
             writer.write_table(cell)
 
 
-@contextmanager
-def watched(figures: dict[str, float]) -> Iterator[None]:
-    """Adds the largest anonymous memory and the largest mapped pages of the body in MiB, looked at all the time."""
-    ended = Event()
-
-    def watch() -> None:
-        while not ended.wait(SECONDS_BETWEEN_LOOKS):
-            lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-            found = dict(line.split(":", 1) for line in lines)
-            for key, name in (("anonymous", "RssAnon"), ("mapped", "RssFile")):
-                figures[key] = max(figures.get(key, 0.0), int(found[name].removesuffix("kB")) / 1024)
-
-    watcher = Thread(target=watch)
-    watcher.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        watcher.join()
+def resident(kind: str) -> float:
+    """MiB of this process's memory: ``RssAnon``, its own, or ``RssFile``, pages of files that it can lose."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines())
+    return int(lines[kind].removesuffix("kB")) / 1024
 
 
 def main(folder: str, name: str, *more: str) -> None:

@@ -7,7 +7,7 @@ when memory is short. Processes on one machine share them.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, SupportsIndex, TypeVar, overload
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from zigong.tokens.samples import Indices, TokenIds
 
 T = TypeVar("T")
+BLOCK = 1024  # values that are read together where all are read in order
 
 
 class LazyColumn(Sequence[T]):
@@ -65,7 +66,7 @@ class ArrowColumn(LazyColumn[T]):
         self._values, self._rows = values, rows
         self._chunks = values.chunks
         self._ends = np.cumsum([len(chunk) for chunk in self._chunks]).tolist()
-        self._read: Callable[[pa.Array], Any] = _token_ids if _holds_lists(values.type) else _plain
+        self._lists = pa.types.is_list(values.type) or pa.types.is_large_list(values.type)
 
     def __len__(self) -> int:
         return len(self._values) if self._rows is None else len(self._rows)
@@ -79,8 +80,18 @@ class ArrowColumn(LazyColumn[T]):
         place = row if self._rows is None else int(self._rows[row])
         number = bisect_right(self._ends, place)
         start = self._ends[number - 1] if number else 0
-        found: T = self._read(self._chunks[number].slice(place - start, 1))
+        scalar = self._chunks[number][place - start]
+        found: T = _token_ids(scalar) if self._lists else _plain(scalar)
         return found
+
+    def __iter__(self) -> Iterator[T]:
+        if self._rows is not None:
+            yield from super().__iter__()
+            return
+        for chunk in self._chunks:
+            for start in range(0, len(chunk), BLOCK):
+                block = chunk.slice(start, BLOCK)
+                yield from _token_lists(block) if self._lists else map(_plain, block)
 
     def ranks(self) -> Indices:
         """The place of each value in ascending order; equal ones keep their order: [N]."""
@@ -113,6 +124,9 @@ class DerivedColumn(LazyColumn[T]):
         """See the base."""
         return self._function(*(source[row] for source in self._sources))
 
+    def __iter__(self) -> Iterator[T]:
+        return map(self._function, *self._sources)
+
 
 def taken(column: Any, rows: Indices) -> Any:
     """The values of a column at ``rows``, in that order, as a column of the same kind."""
@@ -134,14 +148,7 @@ def mapped_table(file: Path) -> pa.Table:
 
 def token_lists(column: pa.ChunkedArray) -> tuple[TokenIds, ...]:
     """One int32 array per row of an Arrow column of lists of integers; a null counts as empty."""
-    lists: list[TokenIds] = []
-    for chunk in column.chunks:
-        filled = chunk.cast(pa.large_list(pa.int32()))
-        values = filled.values.to_numpy(zero_copy_only=False)
-        edges = filled.offsets.to_numpy()
-        empty = filled.is_null().to_numpy(zero_copy_only=False)
-        lists += [values[a:a] if no else values[a:b] for a, b, no in zip(edges[:-1], edges[1:], empty, strict=True)]
-    return tuple(lists)
+    return tuple(ids for chunk in column.chunks for ids in _token_lists(chunk))
 
 
 def aware(moment: datetime) -> datetime:
@@ -149,14 +156,18 @@ def aware(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-def _holds_lists(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+def _token_lists(chunk: pa.Array) -> list[Any]:
+    filled = chunk.cast(pa.large_list(pa.int32()))
+    values = filled.values.to_numpy(zero_copy_only=False)
+    edges = filled.offsets.to_numpy()
+    empty = filled.is_null().to_numpy(zero_copy_only=False)
+    return [values[a:a] if no else values[a:b] for a, b, no in zip(edges[:-1], edges[1:], empty, strict=True)]
 
 
-def _token_ids(row: pa.Array) -> TokenIds:
-    return np.asarray(row.flatten().to_numpy(zero_copy_only=False), dtype=np.int32)
+def _token_ids(scalar: pa.Scalar) -> Any:
+    return np.asarray([] if scalar.values is None else scalar.values.to_numpy(), dtype=np.int32)
 
 
-def _plain(row: pa.Array) -> Any:
-    value = row[0].as_py()
+def _plain(scalar: pa.Scalar) -> Any:
+    value = scalar.as_py()
     return aware(value) if isinstance(value, datetime) else value
