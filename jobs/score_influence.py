@@ -1,8 +1,10 @@
 """Scores every training sample with TracSeq on Ray Data: dataset_members, checkpoints -> influence_scores."""
 
+import shutil
+
 from zigong.console import LOG, progress
 from zigong.influence.rescoring import ScoredSamples, crashed, former_scores, with_constants
-from zigong.influence.scorer import ScoreComparison, compared, open_scorer, scored_samples, training_samples
+from zigong.influence.scorer import ScoreComparison, Scorer, compared, open_scorer, scored_samples, training_samples
 from zigong.influence.worker import ScoringTask
 from zigong.lakehouse.tables import latest_version, published_tables
 from zigong.release.serving import serving_base
@@ -12,7 +14,7 @@ from zigong.runs.launch import main
 
 
 def score_influence(job: Job) -> None:
-    """Target gradients once, then one actor per GPU or CPU group over samples without a reusable score; one commit."""
+    """One actor per GPU or CPU group: target gradients, then samples without a reusable score; one commit."""
     engine, settings, mix = job.recipe.engine, job.recipe.influence, job.recipe.mix
     task = ScoringTask(
         source=job.sample_source(),
@@ -22,7 +24,7 @@ def score_influence(job: Job) -> None:
         settings=settings,
         torch_threads=engine.torch_threads,
     )
-    scorer = open_scorer(task, business_timezone=job.recipe.business_timezone)
+    scorer = _scorer(job, task)
     members, stage = training_samples(task.source), job.stage("influence_scores")
     former = former_scores(job.paths, _former_version(job), scorer.scorer_id)
     with progress("TracSeq") as advance:
@@ -32,6 +34,18 @@ def score_influence(job: Job) -> None:
     found = compared(scorer, members, scored.scores, settings, top_share=top_share)
     _report(job, scored, found)
     job.leave(InfluenceScores(scorer_id=scorer.scorer_id, warnings=found.warnings))
+
+
+def _scorer(job: Job, task: ScoringTask) -> Scorer:
+    """The gradients of the targets in one file; the sums of their shards are removed once it is complete."""
+    zone, stage = job.recipe.business_timezone, job.stage("influence_targets")
+    with progress("TracSeq targets") as advance:
+        scorer = open_scorer(
+            task, business_timezone=zone, stage_folder=stage, engine=job.recipe.engine, progress=advance
+        )
+    job.attempt.require_held()
+    shutil.rmtree(stage, ignore_errors=True)
+    return scorer
 
 
 def _former_version(job: Job) -> int | None:

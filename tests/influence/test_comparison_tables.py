@@ -21,7 +21,8 @@ from zigong.influence.compare import (
 from zigong.influence.diagnostics import CheckpointDiagnostics
 from zigong.influence.recombine import recombinable, recombined
 from zigong.influence.score import score_samples
-from zigong.influence.targets import TargetGradients, target_gradients
+from zigong.influence.target_sums import target_gradients
+from zigong.influence.targets import TargetGradients
 from zigong.recipe import Influence
 from zigong.tokens.samples import Samples
 

@@ -26,7 +26,7 @@ from zigong.influence.factorised import Matrices
 from zigong.influence.lora import lora_pairs, shared_inputs
 from zigong.influence.score import score_samples
 from zigong.influence.sinks import Contraction, Matched
-from zigong.influence.targets import target_gradients
+from zigong.influence.target_sums import target_gradients
 from zigong.recipe import Influence, Lora
 from zigong.tokens.samples import Samples, batch_of
 from zigong.training.base import load_model

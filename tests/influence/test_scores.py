@@ -16,11 +16,11 @@ from zigong.errors import ConfigError, DataError
 from zigong.influence.capture import OpenAgent, open_agent, use_checkpoint
 from zigong.influence.diagnostics import target_diagnostics
 from zigong.influence.score import score_samples
-from zigong.influence.target_file import read_targets, save_targets
-from zigong.influence.targets import TargetGradients, scorer_fingerprint, target_gradients
+from zigong.influence.target_sums import target_gradients
+from zigong.influence.targets import TargetGradients, scorer_fingerprint
 from zigong.recipe import Influence
 from zigong.tokens.losses import sample_losses
-from zigong.tokens.samples import Samples, batch_of, whole_users
+from zigong.tokens.samples import Samples, batch_of
 from zigong.training.checkpoints import CheckpointManifest, read_checkpoints
 
 
@@ -156,17 +156,6 @@ def test_a_test_is_later_by_the_midnight_of_the_business_time_zone(plain: Settin
     assert counts == {"America/New_York": 0, "UTC": len(ripe), "Asia/Shanghai": len(ripe)}
 
 
-@pytest.mark.parametrize("scope", ["population", "user"])
-def test_target_gradients_survive_the_file(plain: Setting, tmp_path: Path, scope: str) -> None:
-    settings = Influence.model_validate({"scope": scope})
-    gradients = _gradients(plain, settings)
-    save_targets(gradients, tmp_path / "targets.safetensors")
-    again = read_targets(tmp_path / "targets.safetensors")
-    assert (again.fingerprint, again.groups, again.names) == (gradients.fingerprint, gradients.groups, gradients.names)
-    first, second = (score_samples(plain.agent, one, plain.samples, settings) for one in (gradients, again))
-    assert first.equals(second)
-
-
 def test_gradients_of_another_agent_are_rejected(plain: Setting) -> None:
     gradients = _gradients(plain, Influence())
     reordered = CheckpointManifest(
@@ -199,16 +188,6 @@ def test_diagnostics_are_the_cosines_of_the_naive_mean_gradients(plain: Setting)
         assert one.class_cosine == pytest.approx(float(expected), rel=1e-4)
         assert one.half_cosine is not None
         assert -1 <= one.half_cosine <= 1
-
-
-def test_targets_are_capped_by_user_whatever_their_order(plain: Setting) -> None:
-    targets = make_samples(40, prefix="z")
-    capped = whole_users(targets, 15)
-    assert 0 < len(capped) <= 15
-    sizes = {user: targets.user_id.count(user) for user in set(capped.user_id)}
-    assert {user: capped.user_id.count(user) for user in sizes} == sizes
-    again = whole_users(targets.take(np.arange(40)[::-1]), 15)
-    assert set(again.sample_id) == set(capped.sample_id)
 
 
 def test_scoring_without_targets_is_rejected(plain: Setting) -> None:

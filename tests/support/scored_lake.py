@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from pathlib import Path
@@ -15,11 +15,12 @@ from deltalake import write_deltalake
 
 from tests.support.tiny_models import make_agent_settings, make_base, make_samples
 from zigong.dataset.samples import SampleSource, partition_shards
-from zigong.fanout.staged import Shard
-from zigong.influence.capture import open_agent
-from zigong.influence.target_file import save_targets
-from zigong.influence.targets import target_gradients
-from zigong.influence.worker import ScoringTask
+from zigong.fanout.staged import Shard, write_shard
+from zigong.influence.target_file import TargetHeader
+from zigong.influence.target_groups import target_groups, target_shards
+from zigong.influence.target_merge import merge_targets
+from zigong.influence.targets import target_fingerprint
+from zigong.influence.worker import ScoringTask, TargetWorker
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import latest_version
 from zigong.recipe import Influence
@@ -28,7 +29,10 @@ from zigong.training.checkpoints import read_checkpoints
 from zigong.training.trainer import train_agent
 
 DATES = (date(2023, 1, 1), date(2023, 2, 1))
+TARGET_DATES = (date(2023, 8, 1), date(2023, 9, 1))
 SETTINGS = Influence(batch_tokens=500)
+# two of seven users have no target
+TARGETS = make_samples(11, seed=9, dates=TARGET_DATES, prefix="t").take([*range(5), *range(7, 11)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +55,22 @@ class ScoredLake:
     def members(self) -> pa.Table:
         return self.source.with_columns(self.source.members(["train"]), ("text_hash",))
 
+    @property
+    def target_header(self) -> TargetHeader:
+        manifest, targets = read_checkpoints(self.folder / "agent"), self.source.members(["target"])
+        return TargetHeader(
+            fingerprint=target_fingerprint(manifest, TARGETS.sample_id, self.settings),
+            inputs="inputs",
+            target_ids=tuple(sorted(TARGETS.sample_id)),
+            groups=target_groups(targets, self.settings.scope, business_timezone="UTC"),
+            checkpoints=len(manifest.checkpoints),
+        )
+
     def shards(self) -> list[dict[str, Any]]:
         return partition_shards(self.members)
+
+    def target_shards(self) -> list[dict[str, Any]]:
+        return target_shards(self.source.members(["target"]), self.settings.scope, self.target_header.checkpoints)
 
     def keys_of(self, shard: Shard) -> list[str]:
         day, bucket = date.fromisoformat(shard["observation_date"]), shard["user_bucket"]
@@ -77,25 +95,33 @@ def make_scored_lake(folder: Path, size: int) -> ScoredLake:
     base, samples = make_base(folder / "base"), make_samples(size, dates=DATES)
     train_agent(base, samples, make_agent_settings(2), seed=1, torch_threads=1, folder=folder / "agent", data={})
     paths = LakehousePaths.at(str(folder))
-    members = [_member(samples, index) for index in range(size)]
+    members = [_member(samples, index, "train") for index in range(size)]
+    members += [_member(TARGETS, index, "target") for index in range(len(TARGETS))]
     write_deltalake(paths.table("dataset_members"), pa.Table.from_pylist(members))
     return with_settings(write_samples(folder, samples), SETTINGS)
 
 
 def with_settings(lake: ScoredLake, settings: Influence) -> ScoredLake:
-    """The same lakehouse with target gradients of other settings; two of seven users have no target."""
-    agent = open_agent(lake.folder / "base", read_checkpoints(lake.folder / "agent"), torch_threads=1)
-    targets = make_samples(11, seed=9, dates=(date(2023, 8, 1), date(2023, 9, 1)), prefix="t").take(
-        [*range(5), *range(7, 11)]
-    )
-    gradients = target_gradients(agent, targets, settings, business_timezone="UTC")
-    save_targets(gradients, lake.folder / "targets.safetensors")
-    return replace(lake, settings=settings)
+    """The same lakehouse with target gradients of other settings."""
+    changed = replace(lake, settings=settings)
+    merged_targets(changed, changed.target_shards(), changed.folder / "stage_of_targets")
+    return changed
+
+
+def merged_targets(lake: ScoredLake, computed: Sequence[Shard], stage: Path, *, workers: int = 1) -> Path:
+    """The file of target gradients, after workers without Ray have computed the shards in turn, in the given order."""
+    stage.mkdir(exist_ok=True)
+    actors = [TargetWorker(**lake.arguments()) for _ in range(workers)]
+    for number, shard in enumerate(computed):
+        write_shard(actors[number % workers](shard), shard, stage_folder=stage, fingerprint="f")
+    file: Path = lake.arguments()["task"].targets_file
+    merge_targets(lake.target_header, lake.target_shards(), stage, file)
+    return file
 
 
 def write_samples(folder: Path, samples: Samples) -> ScoredLake:
     """Writes a new version of instruction_samples."""
-    rows = [_instruction(samples, index) for index in range(len(samples))]
+    rows = [_instruction(one, index) for one in (samples, TARGETS) for index in range(len(one))]
     table = LakehousePaths.at(str(folder)).table("instruction_samples")
     write_deltalake(table, pa.Table.from_pylist(rows), mode="overwrite")
     return ScoredLake(folder=folder, samples=samples)
@@ -131,7 +157,7 @@ def _common(samples: Samples, index: int) -> dict[str, Any]:
     }
 
 
-def _member(samples: Samples, index: int) -> dict[str, Any]:
+def _member(samples: Samples, index: int, split: str) -> dict[str, Any]:
     return {
         **_common(samples, index),
         "dataset_id": "d",
@@ -139,7 +165,7 @@ def _member(samples: Samples, index: int) -> dict[str, Any]:
         "completion_ids": samples.completion_ids[index].tolist(),
         "label": int(samples.label[index]),
         "matured_at": samples.matured_at[index],
-        "split": "train",
+        "split": split,
     }
 
 

@@ -31,7 +31,7 @@ from zigong.evaluation.answers import answer_prompts
 from zigong.evaluation.generation import generated_texts
 from zigong.influence.capture import OpenAgent, open_agent
 from zigong.influence.score import score_samples
-from zigong.influence.targets import target_gradients
+from zigong.influence.target_sums import target_gradients
 from zigong.instructions.encode import LineEncoder
 from zigong.recipe import Influence, Lora
 from zigong.tokens.batches import branch_losses, tree_batch

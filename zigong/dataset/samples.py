@@ -143,7 +143,10 @@ def capped(members: pa.Table, most: int) -> pa.Table:
     """
     chosen = complete_groups(members["user_id"].to_pylist(), most)
     if len(members) and not chosen:
-        raise DataError(f"one user has more than {most} samples", action="raise the cap, such as mix.proxy_samples")
+        raise DataError(
+            f"one user has more than {most} samples",
+            action="raise the cap, such as influence.max_targets or mix.proxy_samples",
+        )
     return members.take(pa.array(chosen, pa.int64()))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from zigong.influence.factorised import Matrices
 from zigong.influence.targets import TargetGradients
@@ -55,7 +56,10 @@ def diagnostic_figures(targets: TargetGradients, manifest: CheckpointManifest) -
 def _cosine_of_two(matrices: Matrices, side: Sequence[int]) -> float | None:
     if set(side) != {0, 1}:
         return None
-    flat = torch.cat([tensor.flatten(1) for pair in matrices for tensor in pair], dim=1)
-    chosen = torch.tensor(side, dtype=torch.bool)
-    first, second = flat[~chosen].sum(0), flat[chosen].sum(0)
+    first, second = (_flat_sum(matrices, torch.tensor([float(one == wanted) for one in side])) for wanted in (0, 1))
     return float(torch.nn.functional.cosine_similarity(first, second, dim=0))
+
+
+def _flat_sum(matrices: Matrices, weights: Tensor) -> Tensor:
+    """The weighted sum [P] of groups; no copy of their sums is made, which may be a file."""
+    return torch.cat([torch.einsum("g,gij->ij", weights, part).flatten() for pair in matrices for part in pair])

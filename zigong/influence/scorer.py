@@ -1,4 +1,4 @@
-"""Scores training samples: the scorer is opened once, then the samples are scored in shards on Ray."""
+"""Scores training samples: first the gradients of the targets, then the samples are computed in shards on Ray."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.dataset as ds
 
-from zigong.dataset.samples import SampleSource, members_in, partition_shards, user_shards
+from zigong.dataset.samples import SampleSource, capped, members_in, partition_shards, user_shards
 from zigong.fanout.shards import map_shards
 from zigong.fanout.staged import staged_rows
-from zigong.influence.capture import OpenAgent
 from zigong.influence.compare import comparison_tables, with_strata
 from zigong.influence.diagnostics import diagnostic_figures
 from zigong.influence.rescoring import ScoredSamples, identities, taken_over, with_input_hash, without
-from zigong.influence.target_file import save_targets
-from zigong.influence.targets import TargetGradients, scorer_fingerprint, target_gradients
-from zigong.influence.worker import InfluenceWorker, ScoringTask
+from zigong.influence.target_file import TargetHeader, holds_sums_of, read_targets
+from zigong.influence.target_groups import target_groups, target_shards
+from zigong.influence.target_merge import merge_targets
+from zigong.influence.targets import TargetGradients, scorer_fingerprint, target_fingerprint
+from zigong.influence.worker import InfluenceWorker, ScoringTask, TargetWorker
 from zigong.recipe import Engine, Influence
-from zigong.tokens.samples import Samples, whole_users
+from zigong.training.checkpoints import CheckpointManifest, read_checkpoints
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scorer:
-    """The agent and the gradients of the targets.
+    """The agent's checkpoints and the gradients of the targets.
 
     Attributes:
         fingerprint: digest of everything that determines a score except the scored sample.
     """
 
-    agent: OpenAgent
+    manifest: CheckpointManifest
     gradients: TargetGradients
     fingerprint: str
 
@@ -58,16 +58,63 @@ class ScoreComparison:
     figures: dict[str, float]
 
 
-def open_scorer(task: ScoringTask, *, business_timezone: str) -> Scorer:
-    """Opens the agent, computes the target gradients and writes them to the task's file for the workers."""
-    agent, settings = task.open_agent(), task.settings
-    labelled = with_input_hash(task.source.labelled(["target"], ("text_hash",)))
-    targets = whole_users(Samples.from_arrow(labelled), settings.max_targets)
-    gradients = target_gradients(agent, targets, settings, business_timezone=business_timezone)
-    save_targets(gradients, task.targets_file)
-    used = labelled.filter(ds.field("sample_id").isin(targets.sample_id))
-    fingerprint = scorer_fingerprint(agent.manifest, settings, identities(used))
-    return Scorer(agent=agent, gradients=gradients, fingerprint=fingerprint)
+def open_scorer(
+    task: ScoringTask,
+    *,
+    business_timezone: str,
+    stage_folder: Path,
+    engine: Engine,
+    progress: Callable[[int, int], None],
+) -> Scorer:
+    """Computes the target gradients on workers, unless the task's file holds them already, and opens them.
+
+    A target is never refused, since every score depends on all of them: where one ends its worker at every attempt, the
+    step fails.
+
+    Args:
+        task: what workers need; its file of target gradients is written here.
+        business_timezone: see :func:`target_groups`.
+        stage_folder: folder of the staged shards; existing shards with the same inputs are reused.
+        engine: resource limits of the workers.
+        progress: called with the passes done and their total number: one per target and checkpoint.
+
+    Raises:
+        DataError: there is no target, or a target is too long or has no token in the loss.
+        InfraError: a shard ends its worker at every attempt.
+    """
+    manifest, settings, source = read_checkpoints(task.agent_folder), task.settings, task.source
+    targets = with_input_hash(
+        source.with_columns(capped(source.members(["target"]), settings.max_targets), ("text_hash",))
+    )
+    header = _header(task, manifest, targets, business_timezone=business_timezone)
+    if not holds_sums_of(task.targets_file, header.inputs):
+        shards = target_shards(targets, settings.scope, header.checkpoints)
+        map_shards(
+            shards,
+            TargetWorker,
+            {"task": task},
+            stage_folder=stage_folder,
+            fingerprint=header.inputs,
+            engine=engine,
+            progress=progress,
+        )
+        merge_targets(header, shards, stage_folder, task.targets_file)
+    fingerprint = scorer_fingerprint(manifest, settings, identities(targets))
+    return Scorer(manifest=manifest, gradients=read_targets(task.targets_file), fingerprint=fingerprint)
+
+
+def _header(
+    task: ScoringTask, manifest: CheckpointManifest, targets: pa.Table, *, business_timezone: str
+) -> TargetHeader:
+    source, keys = task.source, targets["sample_id"].to_pylist()
+    digest = target_fingerprint(manifest, identities(targets), task.settings)
+    return TargetHeader(
+        fingerprint=target_fingerprint(manifest, keys, task.settings),
+        inputs=f"{digest}-{source.members_version}-{source.samples_version}",
+        target_ids=tuple(sorted(keys)),
+        groups=target_groups(targets, task.settings.scope, business_timezone=business_timezone),
+        checkpoints=len(manifest.checkpoints),
+    )
 
 
 def training_samples(source: SampleSource) -> pa.Table:
@@ -121,7 +168,7 @@ def compared(
         settings: settings of the scores.
         top_share: share of each stratum that counts as its top.
     """
-    targets, manifest = scorer.gradients, scorer.agent.manifest
+    targets, manifest = scorer.gradients, scorer.manifest
     tables, warnings = comparison_tables(
         with_strata(scores, members), settings, targets=targets, manifest=manifest, top_share=top_share
     )

@@ -1,43 +1,22 @@
-"""Gradients of the target samples: summed by group at every checkpoint, and folded into one vector per checkpoint."""
+"""Gradients of the target samples, summed by group at every checkpoint, and the vectors that they fold into."""
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime
 from functools import cached_property
-from zoneinfo import ZoneInfo
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from zigong.errors import DataError
 from zigong.files.digests import json_digest
-from zigong.influence.capture import OpenAgent, sample_gradients, use_checkpoint
 from zigong.influence.decay import target_weight
 from zigong.influence.factorised import Matrices
-from zigong.influence.precondition import preconditioners
+from zigong.influence.target_groups import TargetGroup
 from zigong.recipe import Influence
-from zigong.tokens.samples import Indices, Samples, batch_of, sample_lengths, token_budget_batches, trainable
 from zigong.training.checkpoints import CheckpointManifest
-
-
-@dataclass(frozen=True, kw_only=True)
-class TargetGroup:
-    """Targets whose gradients are summed: of one date, one label and one of two halves by the hash of sample_id.
-
-    With ``scope: user`` also of one user; otherwise ``user_id`` is None.
-    """
-
-    observation_date: date
-    observation_at: datetime
-    label: int
-    half: int
-    count: int
-    user_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,100 +93,6 @@ def scorer_fingerprint(manifest: CheckpointManifest, settings: Influence, target
         "settings": settings.model_dump(mode="json", exclude={"batch_tokens", "gradient_checkpointing"}),
     }
     return json_digest(content)
-
-
-def target_gradients(
-    agent: OpenAgent, targets: Samples, settings: Influence, *, business_timezone: str
-) -> TargetGradients:
-    """Sums the gradients of the targets at every checkpoint.
-
-    Args:
-        agent: the opened agent.
-        targets: the tests z', in any order.
-        settings: recipe section ``influence``.
-        business_timezone: T of a date is midnight in this zone; determines which targets are later than a maturity.
-
-    Raises:
-        DataError: there is no target, or a target is too long or has no token in the loss.
-    """
-    if not len(targets):
-        raise DataError("there are no target samples to score against", action="check the split: target is empty")
-    manifest = agent.manifest
-    known = trainable(targets, ends=agent.ends, count_eos=manifest.count_eos, context_length=manifest.context_length)
-    zone = ZoneInfo(business_timezone)
-    members = _grouped(known, settings)
-    place = np.empty(len(known), dtype=np.int64)
-    for number, indices in enumerate(members.values()):
-        place[indices] = number
-    factors = preconditioners(agent, settings)
-    sums = tuple(
-        _group_sums(agent, checkpoint, known, place, settings, factors) for checkpoint in range(len(agent.adapters))
-    )
-    groups = tuple(
-        TargetGroup(
-            observation_date=day,
-            observation_at=datetime.combine(day, time(), zone).astimezone(UTC),
-            label=label,
-            half=half,
-            count=len(indices),
-            user_id=user_id or None,
-        )
-        for (day, label, half, user_id), indices in members.items()
-    )
-    return TargetGradients(
-        fingerprint=target_fingerprint(manifest, known.sample_id, settings),
-        target_ids=tuple(sorted(known.sample_id)),
-        names=agent.names,
-        groups=groups,
-        sums=sums,
-    )
-
-
-def _grouped(targets: Samples, settings: Influence) -> dict[tuple[date, int, int, str], Indices]:
-    halves = [hashlib.sha256(key.encode()).digest()[0] % 2 for key in targets.sample_id]
-    users = targets.user_id if settings.scope == "user" else ("",) * len(targets)
-    members: defaultdict[tuple[date, int, int, str], list[int]] = defaultdict(list)
-    keys = list(zip(targets.observation_date, targets.label.tolist(), halves, users, strict=True))
-    for index in sorted(range(len(keys)), key=lambda i: (keys[i], targets.sample_id[i])):
-        members[keys[index]].append(index)
-    return {key: np.array(indices, dtype=np.int64) for key, indices in members.items()}
-
-
-def _group_sums(
-    agent: OpenAgent,
-    checkpoint: int,
-    targets: Samples,
-    place: Indices,
-    settings: Influence,
-    factors: tuple[Matrices, ...] | None,
-) -> Matrices:
-    """Sums [G, ...] over the targets of each group; ``place`` [N] is the group of each target."""
-    use_checkpoint(agent, checkpoint)
-    count = int(place.max()) + 1
-    shapes = [(pair.a.weight.shape, pair.b.weight.shape) for pair in agent.pairs]
-    sums: Matrices = tuple((torch.zeros(count, *a), torch.zeros(count, *b)) for a, b in shapes)
-    for indices in token_budget_batches(sample_lengths(targets), settings.batch_tokens):
-        gradients = sample_gradients(agent, batch_of(targets, indices))
-        if factors is not None:
-            gradients = _zipped(torch.mul, gradients, factors[checkpoint])
-        scale = (1 / _norms(gradients)).cpu() if settings.normalise == "cosine" else torch.ones(len(indices))
-        rows = torch.from_numpy(place[indices])
-        for total, part in zip(_flat(sums), _flat(gradients), strict=True):
-            total.index_add_(0, rows, part.cpu() * scale[:, None, None])
-    return sums
-
-
-def _flat(matrices: Matrices) -> Iterator[Tensor]:
-    return (part for pair in matrices for part in pair)
-
-
-def _zipped(combine: Callable[[Tensor, Tensor], Tensor], first: Matrices, second: Matrices) -> Matrices:
-    return tuple((combine(a, c), combine(b, d)) for (a, b), (c, d) in zip(first, second, strict=True))
-
-
-def _norms(gradients: Matrices) -> Tensor:
-    squares = [part.square().sum((1, 2), dtype=torch.float64) for part in _flat(gradients)]
-    return torch.stack(squares).sum(0).sqrt().float()
 
 
 def folded_vector(

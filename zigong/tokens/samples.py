@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from zigong.errors import ConfigError, DataError
-from zigong.files.digests import complete_groups
 from zigong.tokens.columns import (
     ArrowColumn,
     Column,
@@ -127,18 +126,6 @@ def _require_sound(table: pa.Table, columns: Iterable[str]) -> None:
                 f"{len(empty)} samples have no {name} tokens, first {keys[int(empty[0])]}",
                 action="quarantine them: without tokens they can neither train nor be scored",
             )
-
-
-def whole_users(samples: Samples, most: int) -> Samples:
-    """At most ``most`` samples: all samples of each user, in the order of the hash of their pseudonym.
-
-    Raises:
-        DataError: the first user alone has more than ``most``.
-    """
-    chosen = complete_groups(samples.user_id, most)
-    if len(samples) and not chosen:
-        raise DataError(f"one user has more than {most} samples", action="raise the cap, such as influence.max_targets")
-    return samples if len(chosen) == len(samples) else samples.take(chosen)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -18,7 +18,7 @@ from zigong.errors import DataError
 from zigong.evaluation.retraining import retrained_answers
 from zigong.influence.capture import open_agent
 from zigong.influence.score import score_samples
-from zigong.influence.targets import target_gradients
+from zigong.influence.target_sums import target_gradients
 from zigong.recipe import Recipe
 from zigong.tokens.losses import sample_losses
 from zigong.tokens.samples import (
