@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import torch
 
 from tests.support.finished import REPOSITORY
-from tests.support.paced_influence import PacedInfluence
-from tests.support.scored_lake import ScoredLake, make_scored_lake
+from tests.support.paced_influence import PacedInfluence, RecordedTargets
+from tests.support.scored_lake import ScoredLake, make_scored_lake, merged_targets
 from zigong.fanout.shards import map_shards
 from zigong.fanout.staged import complete_shard, staged_rows, write_shard
+from zigong.influence import scorer, target_groups
+from zigong.influence.target_file import read_targets
 from zigong.influence.worker import InfluenceWorker
 from zigong.recipe import Engine
 
@@ -70,6 +74,47 @@ def score(lake: ScoredLake, folder: Path, *, deadly: tuple[str, ...] = (), **mor
     return staged_rows(folder / "stage", manifests, lake.members["sample_id"])
 
 
+def kill_once(notes: Path, killed: list[int], done: int, total: int) -> None:
+    """A report of progress that kills all workers the first time there are some."""
+    alive = workers(notes) if notes.is_dir() else []
+    if alive and not killed:
+        killed.extend(alive)
+        for pid in alive:
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.soak
+def test_target_gradients_have_the_same_bits_after_a_killed_worker_and_are_computed_once(
+    lake: ScoredLake, local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(target_groups, "SHARD_TARGETS", {"population": 2})
+    alone = read_targets(merged_targets(lake, lake.target_shards(), tmp_path / "alone"))
+    notes, killed, reports = tmp_path / "notes", list[int](), list[tuple[int, int]]()
+    notes.mkdir()
+    monkeypatch.setattr(scorer, "TargetWorker", partial(RecordedTargets, notes=notes))
+
+    def report(done: int, total: int) -> None:
+        reports.append((done, total))
+        kill_once(notes, killed, done, total)
+
+    task, stage = lake.arguments()["task"], tmp_path / "stage"
+    opened = partial(
+        scorer.open_scorer, task, business_timezone="UTC", stage_folder=stage, engine=ENGINE, progress=report
+    )
+    found = opened().gradients
+    passes = 2 * len(found.target_ids)  # of two checkpoints
+    assert (reports[0], reports[-1]) == ((0, passes), (passes, passes))
+    assert len(list(notes.iterdir())) > len(killed) > 0
+    assert (found.groups, found.fingerprint) == (alone.groups, alone.fingerprint)
+    for ours, theirs in zip(found.sums, alone.sums, strict=True):
+        assert all(
+            torch.equal(one, other) for pair in zip(ours, theirs, strict=True) for one, other in zip(*pair, strict=True)
+        )
+    shutil.rmtree(stage)
+    assert opened().gradients.groups == found.groups
+    assert not stage.exists()
+
+
 @pytest.mark.soak
 def test_scores_survive_half_written_shards_and_a_killed_worker(
     lake: ScoredLake, undisturbed: pa.Table, local_ray: None, tmp_path: Path
@@ -86,15 +131,7 @@ def test_scores_survive_half_written_shards_and_a_killed_worker(
     (stage / f"{garbled}.json").write_text('{"shard": "')
     (stage / f"{lost}.parquet").unlink()
     before = {name: (stage / f"{name}.parquet").stat().st_mtime_ns for name in complete}
-
-    def kill_once(done: int, total: int) -> None:
-        alive = workers(tmp_path / "notes") if (tmp_path / "notes").is_dir() else []
-        if alive and not killed:
-            killed.extend(alive)
-            for pid in alive:
-                os.kill(pid, signal.SIGKILL)
-
-    assert score(lake, tmp_path, progress=kill_once).equals(undisturbed)
+    assert score(lake, tmp_path, progress=partial(kill_once, tmp_path / "notes", killed)).equals(undisturbed)
     assert killed
     assert len(list((tmp_path / "notes").iterdir())) > len(killed)
     assert {name: (stage / f"{name}.parquet").stat().st_mtime_ns for name in complete} == before

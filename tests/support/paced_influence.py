@@ -1,4 +1,4 @@
-"""The scoring worker of the kill tests, and its driver: `python -m tests.support.paced_influence`."""
+"""The workers of the kill tests, and the driver of a scoring: `python -m tests.support.paced_influence`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 from tests.support.scored_lake import DATES, ScoredLake
 from tests.support.tiny_models import make_samples
 from zigong.fanout.shards import map_shards
-from zigong.influence.worker import InfluenceWorker
+from zigong.influence.worker import InfluenceWorker, TargetWorker
 from zigong.recipe import Engine
 
 
@@ -33,6 +33,14 @@ class PacedInfluence(InfluenceWorker):
             os._exit(1)
         time.sleep(self._pause / 2)
         return table
+
+
+class RecordedTargets(TargetWorker):
+    """Records its process id."""
+
+    def __init__(self, *, notes: Path, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        (notes / str(os.getpid())).touch()
 
 
 def main(folder: Path, size: int, actors: int, pause: float) -> None:
