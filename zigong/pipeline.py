@@ -66,7 +66,7 @@ STEPS: tuple[Step, ...] = (
         reads=("behavior_events", "user_profiles"),
         takes=("FittedNumbers",),
         leaves=("TrainedBase",),
-        only_with=("base.tiny", "base.gguf"),
+        only_with=("base.tiny", "base.gguf", "base.continued"),
     ),
     Step(
         name="build_instructions",

@@ -12,12 +12,8 @@ from tests.support.tiny_models import CHOICES, QUESTION, TINY, WORDS, make_base
 from zigong.errors import ConfigError, DataError
 from zigong.tokens.losses import label_logits, sample_losses
 from zigong.tokens.samples import labelled_batch
-from zigong.training.base import (
-    base_digest,
-    load_model,
-    timeline_pieces,
-    train_base,
-)
+from zigong.training.base import base_digest, load_model, train_base
+from zigong.training.pretraining import timeline_pieces
 from zigong.training.tokenizer import tokenizer_digest, train_tokenizer
 
 LINES = ["+1d paid 100", "+30d late 30", "+2d opened loan", "limit 5000"]

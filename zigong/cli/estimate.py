@@ -21,7 +21,12 @@ from zigong.recipe import Recipe
 from zigong.recipe.source import source_mapping
 from zigong.training.hardware import CPU, DEFAULT_GPU, Device, device_named
 from zigong.training.model_size import ModelSize, base_folder, model_size
-from zigong.training.pass_costs import training_flop, training_memory_gib
+from zigong.training.pass_costs import (
+    pretraining_flop,
+    pretraining_memory_gib,
+    training_flop,
+    training_memory_gib,
+)
 
 if TYPE_CHECKING:
     from zigong.runs.run import Run
@@ -148,7 +153,6 @@ def estimate_run(recipe: Recipe, device: Device | None = None, lengths: Lengths 
     large = size is not None and size.parameters >= LARGE_MODEL
     used = device or device_named(DEFAULT_GPU if large else CPU)
     count = samples or math.ceil(1_000_000 * questions)
-    shards = recipe.engine.training_workers if recipe.engine.shard_base else 1
     return Estimate(
         samples=samples,
         checkpoints=recipe.agent.checkpoints,
@@ -156,15 +160,21 @@ def estimate_run(recipe: Recipe, device: Device | None = None, lengths: Lengths 
         lengths=lengths,
         event_tokens=None if sampled is None else sampled.event,
         parameters=None if size is None else size.parameters,
-        memory_gib=None
-        if size is None
-        else max(training_memory_gib(size, part, tokens, shards=shards) for part in (recipe.agent, recipe.finetune)),
+        memory_gib=None if size is None else _memory_gib(recipe, size, tokens),
         seconds={}
         if size is None
         else _seconds(recipe, size, used, lengths or Lengths(samples=count, tokens=tokens, in_trees=tokens)),
         device=used,
         workers=recipe.engine.training_workers,
     )
+
+
+def _memory_gib(recipe: Recipe, size: ModelSize, tokens: int) -> float:
+    """Of the training that needs most."""
+    shards = recipe.engine.training_workers if recipe.engine.shard_base else 1
+    needed = [training_memory_gib(size, part, tokens, shards=shards) for part in (recipe.agent, recipe.finetune)]
+    continued = recipe.base.continued
+    return max(needed if continued is None else [*needed, pretraining_memory_gib(size, continued)])
 
 
 def _seconds(recipe: Recipe, size: ModelSize, device: Device, lengths: Lengths) -> dict[str, float]:
@@ -187,11 +197,23 @@ def _seconds(recipe: Recipe, size: ModelSize, device: Device, lengths: Lengths) 
     of_score = flop(recipe.influence.engine, 1, all_weights=False, repeated=recipe.influence.gradient_checkpointing)
     workers = recipe.engine.training_workers
     passes = {
+        **_continued_flop(recipe, size, lengths),
         "train agent": lengths.samples * agent.epochs * of_agent / workers,
         SCORING: lengths.samples * periods * of_score,
         "fine-tune": (mix * trainings + tests) * final.epochs * of_final / workers,
     }
     return {stage: START_SECONDS + found / device.flop_per_second for stage, found in passes.items()}
+
+
+def _continued_flop(recipe: Recipe, size: ModelSize, lengths: Lengths) -> dict[str, float]:
+    """FLOP of a base's further training, in one process: one history per client, about as long as a sample."""
+    continued = recipe.base.continued
+    if continued is None:
+        return {}
+    tokens = lengths.samples / len(recipe.observations.train.dates()) * lengths.tokens * continued.epochs
+    piece = min(continued.context_length, lengths.tokens)
+    pieces = min(tokens, continued.max_tokens or math.inf) / piece
+    return {"continue base": pieces * pretraining_flop(size, piece, repeated=continued.gradient_checkpointing)}
 
 
 def most_tokens(recipe: Recipe, sampled: SampledTokens | None) -> int:

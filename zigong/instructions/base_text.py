@@ -1,4 +1,4 @@
-"""All text that a tiny base is trained from: the lines of its users, its tokenizer's words, its questions' answers."""
+"""All text that a base is trained on: the lines of its users, its tokenizer's words, its questions' answers."""
 
 from __future__ import annotations
 
@@ -39,6 +39,21 @@ class BaseText:
     answers: Answers
 
 
+def timeline_lines(timelines: DataFrame, recipe: Recipe, *, numbers: NumberWords | None, scratch: Path) -> Lines:
+    """The rendered timeline of each user, in order of user_id; the last line is the gap to the cut-off.
+
+    The arguments are those of :func:`base_text`.
+    """
+    cutoff = recipe.observations.train.last
+    rendered = history_lines(
+        timelines, recipe.instructions, cutoff=cutoff, timezone=recipe.business_timezone, numbers=numbers
+    )
+    write_lines(rendered, scratch)
+    lines = read_lines(scratch)
+    shutil.rmtree(scratch)
+    return lines
+
+
 def base_text(
     timelines: DataFrame, profiles: DataFrame, recipe: Recipe, *, numbers: NumberWords | None, scratch: Path
 ) -> BaseText:
@@ -51,13 +66,7 @@ def base_text(
         numbers: bins of numbers; None: numbers are rounded.
         scratch: folder for the rendered lines; removed, since behaviour text must not be kept outside the tables.
     """
-    cutoff = recipe.observations.train.last
-    rendered = history_lines(
-        timelines, recipe.instructions, cutoff=cutoff, timezone=recipe.business_timezone, numbers=numbers
-    )
-    write_lines(rendered, scratch)
-    lines = read_lines(scratch)
-    shutil.rmtree(scratch)
+    lines = timeline_lines(timelines, recipe, numbers=numbers, scratch=scratch)
     answers = known_answers(profiles, recipe, numbers)
     return BaseText(
         lines=lines,

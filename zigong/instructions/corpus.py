@@ -1,4 +1,4 @@
-"""The pre-training text of a tiny base: rendered timelines, and the words its tokenizer must contain."""
+"""The pre-training text of a base: rendered timelines, and the words a tiny base's tokenizer must contain."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
@@ -28,6 +29,7 @@ from zigong.recipe import Instructions, Recipe
 from zigong.recipe.source import declared_event_types
 
 Lines = list[list[str]]
+TokenIds = npt.NDArray[np.int32]
 Answers = Mapping[str, Sequence[str]]
 AMOUNTS = [step * 10.0**power for power in range(-2, 12) for step in (1, 2, 5)]
 
@@ -176,6 +178,11 @@ def encoded(lines: Lines, encoder: LineEncoder, recipe: Recipe, answers: Answers
         timelines.append(encoder.history(timeline) + endings[question][turn % len(endings[question])])
         total += len(timelines[-1])
     return timelines
+
+
+def encoded_events(lines: Lines, encoder: LineEncoder) -> list[TokenIds]:
+    """Token ids of the events of each timeline, in the form of a prompt's history, without the gap to the cut-off."""
+    return [np.array(encoder.history(events), dtype=np.int32) for *events, _ in lines]
 
 
 def _endings(encoder: LineEncoder, recipe: Recipe, answers: Answers) -> list[list[list[int]]]:

@@ -1,5 +1,6 @@
 """The recipe: one YAML file that describes one complete run. Each package receives only its own section."""
 
+from zigong.recipe.base import ContinuedBase, TinyBase
 from zigong.recipe.card import BoostedTraining, Card, Head, JointTraining
 from zigong.recipe.learning import (
     AgentTraining,
@@ -9,7 +10,6 @@ from zigong.recipe.learning import (
     Influence,
     Lora,
     Mix,
-    TinyBase,
     Training,
 )
 from zigong.recipe.load import load_recipe, parse_recipe
@@ -32,6 +32,7 @@ __all__ = [
     "BoostedTraining",
     "Card",
     "Cohort",
+    "ContinuedBase",
     "DateRange",
     "Duplicates",
     "Engine",

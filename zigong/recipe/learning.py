@@ -1,4 +1,4 @@
-"""The sections of a recipe about models: base, trainings, influence, mix, evaluation, gate, card and registry."""
+"""The sections of a recipe about models: trainings, influence, mix, evaluation, gate, card and registry."""
 
 from __future__ import annotations
 
@@ -9,57 +9,7 @@ from pydantic import Field, model_validator
 from zigong.recipe.distil import Distil
 from zigong.recipe.sections import Baseline, Positive, Rate, Section, Share
 
-
-def _is_none(value: object) -> bool:
-    """For keys that a recipe's digest holds only where they are used."""
-    return value is None
-
-
 PROXY_SEEDS = 3  # one small training says little
-
-
-class TinyBase(Section):
-    """A Mistral-architecture model trained in the run."""
-
-    hidden_size: Positive = Field(128, description="width of the model; a multiple of heads")
-    layers: Positive = Field(4, description="layers of the model")
-    heads: Positive = Field(4, description="attention heads of a layer")
-    ffn_size: Positive = Field(384, description="width of the gated feed-forward part of a layer")
-    context_length: Positive = Field(512, description="longest segment of a timeline in pre-training")
-    epochs: Positive = Field(2, description="passes over the timelines in pre-training")
-    learning_rate: Rate = Field(2e-3, description="highest learning rate of pre-training")
-    batch_tokens: Positive = Field(4096, description="padded tokens of one step of pre-training")
-    max_tokens: Positive | None = Field(None, description="stop pre-training after this many tokens")
-
-
-class Base(Section):
-    """The base model: a pretrained one in Hugging Face format or in a GGUF file, or a tiny one trained here."""
-
-    path: str | None = Field(
-        None,
-        description="folder of a model in Hugging Face format, or the id of one in the local cache of the hub; needs "
-        "tiny: null. docs/models.md lists the families",
-    )
-    revision: str | None = Field(
-        None, description="branch, tag or commit of a path in the cache of the hub; null: main", exclude_if=_is_none
-    )
-    gguf: str | None = Field(
-        None,
-        description="GGUF file with the tokenizer.json of the model beside it, converted in the run; needs tiny: null",
-        exclude_if=_is_none,
-    )
-    tiny: TinyBase | None = Field(TinyBase(), description="a small model trained in the run; null with path or gguf")
-    parameters: Positive | None = Field(
-        None, description="number of parameters of a pretrained model, for the estimate of zigong plan"
-    )
-
-    @model_validator(mode="after")
-    def _one_of(self) -> Self:
-        if sum(given is not None for given in (self.path, self.gguf, self.tiny)) != 1:
-            raise ValueError("set exactly one of path, gguf and tiny")
-        if self.revision is not None and self.path is None:
-            raise ValueError("revision belongs to path")
-        return self
 
 
 class Lora(Section):
@@ -107,7 +57,7 @@ class Training(Section):
     )
     quantise: Literal["nf4"] | None = Field(
         None,
-        exclude_if=_is_none,
+        exclude_if=lambda value: value is None,
         description="holds the frozen matrices of the layers in 4 bits in the training (QLoRA); answers and scores use "
         "the base as it is. Needs lora and the package bitsandbytes",
     )

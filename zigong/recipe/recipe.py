@@ -9,10 +9,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, field_validator, model_validator
 
 from zigong.files.digests import json_digest
+from zigong.recipe.base import Base
 from zigong.recipe.card import Card
 from zigong.recipe.learning import (
     AgentTraining,
-    Base,
     Evaluation,
     FinalTraining,
     Gate,

@@ -78,6 +78,7 @@ _EXAMPLES: dict[str, object] = {
     "base.gguf": "models/mistral-7b-q8_0.gguf",
     "base.revision": "caa1feb0e54d415e2df31207e5f4e273e33509b1",
     "base.parameters": 7248023552,
+    "base.continued.max_tokens": 50000000,
     "base.tiny.max_tokens": 2000000,
     "mix.max_per_user": 4,
     "finetune.max_grad_norm": 1.0,

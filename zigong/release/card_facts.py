@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from zigong.dataset.members import final_split
 from zigong.evaluation.further import horizon_lines
 from zigong.evaluation.measured import ModelFigures
@@ -31,9 +33,7 @@ def model_card_of(model: Model, decision: Decision, measured: ModelFigures, held
     return model_card(
         CardFacts(
             model_id=model.model_id,
-            base=recipe.base.path
-            or recipe.base.gguf
-            or f"tiny Mistral architecture, {figures.get('base.parameters', 0):,.0f} parameters",
+            base=_base(recipe, figures),
             question=model.asked.question[0],
             dataset_id=model.dataset_id,
             data={
@@ -80,6 +80,13 @@ def _scaling(model: Model, points: PointsQuality | None) -> str:
 def question_of(recipe: Recipe) -> str:
     """The question that the model answers."""
     return load_template(recipe.instructions.template, recipe.instructions.language).ask(recipe.labels.horizons[0])
+
+
+def _base(recipe: Recipe, figures: Mapping[str, float]) -> str:
+    """What the base is, and whether it was trained further here."""
+    tiny = f"tiny Mistral architecture, {figures.get('base.parameters', 0):,.0f} parameters"
+    further = "" if recipe.base.continued is None else ", trained further on event text without labels"
+    return (recipe.base.path or recipe.base.gguf or tiny) + further
 
 
 def _data(recipe: Recipe) -> dict[str, str]:

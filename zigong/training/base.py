@@ -21,22 +21,19 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from zigong.errors import ConfigError, DataError
+from zigong.errors import ConfigError
 from zigong.files.atomic import promoted_folder, write_json
 from zigong.files.digests import files_digest
 from zigong.recipe import TinyBase
-from zigong.tokens.losses import token_losses
-from zigong.tokens.samples import Indices, TokenIds, labelled_batch, token_budget_batches
+from zigong.tokens.samples import TokenIds, labelled_batch, token_budget_batches
 from zigong.training.answer_rows import separate_answer_rows
 from zigong.training.devices import device_here
-from zigong.training.optimise import OptimiserStep, Progress, learning_rate, shuffled_batches, take_steps
+from zigong.training.optimise import Progress
 from zigong.training.pretrained import open_config, weight_files
+from zigong.training.pretraining import pieces_of, pretrain
 from zigong.training.tokenizer import tokenizer_digest
 
 MANIFEST = "manifest.json"
-WINDOW_BATCHES = 16  # number of batches whose timelines are sorted by length together
-WARMUP_SHARE = 0.05
-GRADIENT_NORM = 1.0
 MAX_ANSWER_STATES = 512  # number of timelines whose state before the answer is averaged
 STATE_BATCH_TOKENS = 8192
 
@@ -116,40 +113,53 @@ def train_base(
     Raises:
         DataError: no timeline has two tokens.
     """
-    pieces = [piece for timeline in timelines for piece in timeline_pieces(timeline, tiny.context_length)]
-    if not pieces:
-        raise DataError("no timeline has two tokens to learn from", action="check the events before the train cut-off")
+    pieces = pieces_of(timelines, tiny.context_length)
     started = time.monotonic()
     disable_progress_bar()
     torch.set_num_threads(torch_threads)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = MistralForCausalLM(tiny_config(tiny, tokenizer)).to(device_here())
-    losses = _pretrain(model, pieces, tiny, seed=seed, progress=progress)
-    model.eval()
+    losses = pretrain(model, pieces, tiny, seed=seed, progress=progress)
     separate_answer_rows(model, answers, _state_before_answers(model, pieces, answers), seed=seed)
     with promoted_folder(folder) as partial:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
-        manifest = BaseManifest(
-            digest=base_digest(partial),
-            tokenizer_digest=tokenizer_digest(partial),
-            parameters=sum(parameter.numel() for parameter in model.parameters()),
-            tokens=sum(tokens for tokens, _ in losses),
-            steps=len(losses),
-            seconds=round(time.monotonic() - started, 3),
-            final_loss=float(np.mean([loss for _, loss in losses[-max(1, len(losses) // 20) :]])),
-            seed=seed,
-            config=tiny.model_dump(mode="json"),
-        )
-        write_json(partial / MANIFEST, asdict(manifest))
+        return write_manifest(partial, model, losses, started=started, seed=seed, config=tiny.model_dump(mode="json"))
+
+
+def write_manifest(
+    folder: Path,
+    model: PreTrainedModel,
+    losses: Sequence[tuple[int, float]],
+    *,
+    started: float,
+    seed: int,
+    config: dict[str, Any],
+) -> BaseManifest:
+    """Describes a base whose files are in a folder, and writes the description beside them.
+
+    Args:
+        folder: weights, configuration and tokenizer.
+        model: the trained model.
+        losses: predicted tokens and loss of each step.
+        started: ``time.monotonic()`` when the training began.
+        seed: of the training.
+        config: the recipe's section.
+    """
+    manifest = BaseManifest(
+        digest=base_digest(folder),
+        tokenizer_digest=tokenizer_digest(folder),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        tokens=sum(tokens for tokens, _ in losses),
+        steps=len(losses),
+        seconds=round(time.monotonic() - started, 3),
+        final_loss=float(np.mean([loss for _, loss in losses[-max(1, len(losses) // 20) :]])),
+        seed=seed,
+        config=config,
+    )
+    write_json(folder / MANIFEST, asdict(manifest))
     return manifest
-
-
-def timeline_pieces(timeline: Sequence[int], context_length: int) -> list[TokenIds]:
-    """Pieces of at most ``context_length`` tokens that overlap by one, so all tokens except the first are predicted."""
-    ids = np.asarray(timeline, dtype=np.int32)
-    return [ids[start : start + context_length] for start in range(0, max(0, len(ids) - 1), context_length - 1)]
 
 
 def tiny_config(tiny: TinyBase, tokenizer: PreTrainedTokenizerFast) -> MistralConfig:
@@ -179,43 +189,6 @@ def tiny_config(tiny: TinyBase, tokenizer: PreTrainedTokenizerFast) -> MistralCo
     )
 
 
-def _pretrain(
-    model: MistralForCausalLM, pieces: list[TokenIds], tiny: TinyBase, *, seed: int, progress: Progress | None
-) -> list[tuple[int, float]]:
-    """Trains all parameters; returns the predicted tokens and the loss of each step."""
-    labels = np.array([len(piece) - 1 for piece in pieces])
-    batches = _pretraining_batches(labels, tiny, seed)
-    total = len(batches)
-    steps = [
-        OptimiserStep(
-            batches=(batch,),
-            rate=learning_rate(step, total, peak=tiny.learning_rate, warmup=int(total * WARMUP_SHARE)),
-            total=int(labels[batch].sum()),
-        )
-        for step, batch in enumerate(batches)
-    ]
-    losses: list[tuple[int, float]] = []
-
-    def report(loss: float) -> None:
-        losses.append((steps[len(losses)].total, loss))
-        if progress is not None:
-            progress(len(losses), total, loss)
-
-    def summed_loss(batch: Indices) -> Tensor:
-        firsts, rests = [pieces[i][:1] for i in batch], [pieces[i][1:] for i in batch]
-        return token_losses(model, labelled_batch(firsts, rests).to(model.device)).sum()
-
-    model.train()
-    take_steps(
-        steps,
-        optimizer=torch.optim.AdamW(model.parameters(), lr=tiny.learning_rate, weight_decay=0.01),
-        summed_loss=summed_loss,
-        clip=GRADIENT_NORM,
-        report=report,
-    )
-    return losses
-
-
 @torch.inference_mode()
 def _state_before_answers(
     model: MistralForCausalLM, pieces: list[TokenIds], answers: Sequence[Sequence[int]]
@@ -230,26 +203,6 @@ def _state_before_answers(
         hidden = model.base_model(inputs.input_ids, attention_mask=inputs.attention_mask).last_hidden_state
         total += hidden[inputs.label_rows, inputs.label_positions].sum(0)
     return total / len(lengths)
-
-
-def _pretraining_batches(labels: Indices, tiny: TinyBase, seed: int) -> list[Indices]:
-    """The batches of all epochs, truncated at ``max_tokens`` predicted tokens."""
-    generator = np.random.default_rng(seed)
-    window = max(1, WINDOW_BATCHES * tiny.batch_tokens // int(labels.mean() + 1))
-    batches = [
-        batch
-        for _ in range(tiny.epochs)
-        for batch in shuffled_batches(
-            len(labels),
-            generator,
-            window=window,
-            divide=lambda part: token_budget_batches(labels[part] + 1, tiny.batch_tokens),
-        )
-    ]
-    if tiny.max_tokens is None:
-        return batches
-    reached = np.cumsum([labels[batch].sum() for batch in batches])
-    return batches[: int(np.searchsorted(reached, tiny.max_tokens)) + 1]
 
 
 def load_model(folder: Path, **options: Any) -> PreTrainedModel:

@@ -7,7 +7,7 @@ backward. Gradient checkpointing repeats the forward pass.
 
 from __future__ import annotations
 
-from zigong.recipe import AgentTraining, FinalTraining, Training
+from zigong.recipe import AgentTraining, ContinuedBase, FinalTraining
 from zigong.training.model_size import ModelSize
 
 GIB = 1024**3
@@ -53,18 +53,31 @@ def training_memory_gib(
     logits = 0
     if isinstance(settings, FinalTraining) and settings.next_event_weight:
         logits = settings.batch_size * tokens * size.words * 4 * 2
-    return (frozen + trained + logits + _activations(size, settings, tokens)) / GIB
+    return (frozen + trained + logits + _activations(size, settings, settings.batch_size * tokens)) / GIB
 
 
-def _frozen_bytes(size: ModelSize, settings: Training, shards: int) -> float:
+def _frozen_bytes(size: ModelSize, settings: FinalTraining | AgentTraining, shards: int) -> float:
     bytes_each = BYTES[settings.precision]
     of_layers = bytes_each if settings.quantise is None else NF4_BYTES
     return size.of_layers * of_layers / shards + (size.parameters - size.of_layers) * bytes_each
 
 
-def _activations(size: ModelSize, settings: Training, tokens: int) -> int:
+def pretraining_flop(size: ModelSize, tokens: float, *, repeated: bool) -> float:
+    """FLOP of forward and backward pass of one piece of text, all of whose tokens are predicted."""
+    of_words = 6 * tokens * size.words * size.width
+    return of_words + training_flop(size, tokens, all_weights=True, repeated=repeated)
+
+
+def pretraining_memory_gib(size: ModelSize, settings: ContinuedBase) -> float:
+    """Memory of the process that trains a base further: as :func:`training_memory_gib`, with the logits of a step."""
+    logits = settings.batch_tokens * size.words * 4 * 2
+    return (size.parameters * TRAINED_BYTES + logits + _activations(size, settings, settings.batch_tokens)) / GIB
+
+
+def _activations(size: ModelSize, settings: FinalTraining | AgentTraining | ContinuedBase, tokens: int) -> int:
+    """Bytes that a batch of so many tokens keeps for its backward pass."""
     of_layer = KEPT_OF_WIDTH * size.width + KEPT_OF_FFN * size.ffn
     kept = size.layers * of_layer
     if settings.gradient_checkpointing:
         kept = size.layers * size.width + of_layer
-    return settings.batch_size * tokens * kept * BYTES[settings.precision]
+    return tokens * kept * BYTES[settings.precision]

@@ -14,7 +14,7 @@ from transformers import AutoConfig, PretrainedConfig
 
 from zigong.errors import ConfigError
 from zigong.recipe import Recipe
-from zigong.recipe.learning import Base
+from zigong.recipe.base import Base
 from zigong.training.folders import read_json, refuse_pickles, required
 
 # The families whose losses, answers, influence and trees are tested against Hugging Face's own forward pass.
@@ -63,6 +63,8 @@ def require_usable(recipe: Recipe) -> Path | None:
 def _require_contexts(recipe: Recipe, config: PretrainedConfig) -> None:
     for section in ("agent", "finetune"):
         require_context(config, getattr(recipe, section).context_length, name=f"{section}.context_length")
+    if recipe.base.continued is not None:
+        require_context(config, recipe.base.continued.context_length, name="base.continued.context_length")
 
 
 def gguf_file(base: Base) -> Path:
