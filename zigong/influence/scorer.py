@@ -82,10 +82,7 @@ def open_scorer(
         DataError: there is no target, or a target is too long or has no token in the loss.
         InfraError: a shard ends its worker at every attempt.
     """
-    manifest, settings, source = read_checkpoints(task.agent_folder), task.settings, task.source
-    targets = with_input_hash(
-        source.with_columns(capped(source.members(["target"]), settings.max_targets), ("text_hash",))
-    )
+    manifest, settings, targets = read_checkpoints(task.agent_folder), task.settings, _targets(task)
     header = _header(task, manifest, targets, business_timezone=business_timezone)
     if not holds_sums_of(task.targets_file, header.inputs):
         shards = target_shards(targets, settings.scope, header.checkpoints)
@@ -101,6 +98,12 @@ def open_scorer(
         merge_targets(header, shards, stage_folder, task.targets_file)
     fingerprint = scorer_fingerprint(manifest, settings, identities(targets))
     return Scorer(manifest=manifest, gradients=read_targets(task.targets_file), fingerprint=fingerprint)
+
+
+def _targets(task: ScoringTask) -> pa.Table:
+    """The targets without their prompts, with ``input_hash``."""
+    members = capped(task.source.members(["target"]), task.settings.max_targets)
+    return with_input_hash(task.source.with_columns(members, ("text_hash",)))
 
 
 def _header(
