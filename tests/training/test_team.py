@@ -12,11 +12,12 @@ import pytest
 import torch
 from torch import distributed
 
+from tests.support.mapped import mapped
 from tests.support.tiny_models import LORA, make_agent_settings, make_base, make_samples
 from zigong.recipe import AgentTraining, FinalTraining
 from zigong.tokens.samples import Samples
-from zigong.training.adapters import new_adapter, read_adapter
-from zigong.training.checkpoints import CheckpointManifest, read_checkpoints
+from zigong.training.adapters import adapter_digest, new_adapter, read_adapter
+from zigong.training.checkpoints import CheckpointManifest, checkpoints_digest, read_checkpoints
 from zigong.training.placement import placed
 from zigong.training.snapshots import STATE, Snapshots
 from zigong.training.team import Team
@@ -89,6 +90,18 @@ def test_two_processes_train_the_adapter_that_one_trains(base: Path, tmp_path: P
                 torch.testing.assert_close(got[name], tensor, rtol=0, atol=1e-5)
     shares = [float((tmp_path / f"share {number}").read_text()) for number in range(2)]
     assert shares == pytest.approx([0.5, 0.5], abs=0.01)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_samples_mapped_from_a_file_train_the_same_bits(base: Path, tmp_path: Path, engine: str) -> None:
+    samples = _of_users(30, 2)
+    held = {"memory": samples, "file": mapped(samples, tmp_path / "samples.arrow", rows=8)}
+    for name, one in held.items():
+        train_adapter(base, one, _in_team(engine), seed=3, torch_threads=1, folder=tmp_path / name)
+        settings = make_agent_settings(2, engine=engine)
+        train_agent(base, one, settings, seed=1, torch_threads=1, folder=tmp_path / f"agent of {name}", data={})
+    assert adapter_digest(tmp_path / "memory") == adapter_digest(tmp_path / "file")
+    assert checkpoints_digest(tmp_path / "agent of memory") == checkpoints_digest(tmp_path / "agent of file")
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])

@@ -13,14 +13,13 @@ from peft import PeftModel
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
-from tests.support.mapped import mapped
 from tests.support.tiny_models import LORA, make_agent_settings, make_base, make_samples
 from zigong.errors import ConfigError, DataError
 from zigong.recipe import FinalTraining
 from zigong.tokens.samples import Samples, sample_lengths
 from zigong.training.adapters import adapter_digest, load_adapted, new_adapter, read_adapter
 from zigong.training.base import load_model
-from zigong.training.checkpoints import checkpoints_digest, months_per_period, read_checkpoints
+from zigong.training.checkpoints import months_per_period, read_checkpoints
 from zigong.training.optimise import counted_batches, learning_rate
 from zigong.training.plan import plan_steps, sample_periods, single_units, tree_units
 from zigong.training.trainer import train_adapter, train_agent
@@ -133,18 +132,6 @@ def test_the_adapter_depends_on_seed_and_samples_but_not_on_their_order(base: Pa
     _fit(base, samples, tmp_path / "c", seed=4)
     first, second, third = (adapter_digest(tmp_path / name) for name in "abc")
     assert first == second != third
-
-
-@pytest.mark.parametrize("engine", ["samples", "trees"])
-def test_samples_mapped_from_a_file_train_the_same_bits(base: Path, tmp_path: Path, engine: str) -> None:
-    samples = _sharing(make_samples(30, dates=MONTHS[:2]))
-    held = {"memory": samples, "file": mapped(samples, tmp_path / "samples.arrow", rows=8)}
-    for name, one in held.items():
-        _fit(base, one, tmp_path / name, engine=engine, next_event_weight=0.1)
-        settings = make_agent_settings(2, engine=engine)
-        train_agent(base, one, settings, seed=1, torch_threads=1, folder=tmp_path / f"agent of {name}", data={})
-    assert adapter_digest(tmp_path / "memory") == adapter_digest(tmp_path / "file")
-    assert checkpoints_digest(tmp_path / "agent of memory") == checkpoints_digest(tmp_path / "agent of file")
 
 
 def test_training_lowers_the_loss_and_reports_every_step(base: Path, tmp_path: Path) -> None:
