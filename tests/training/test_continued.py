@@ -9,15 +9,21 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from jobs.build_base import build_base
 from tests.support.families import LINES, make_family
+from tests.support.finished import FinishedRun
+from tests.support.later import copied_lake
 from zigong.cli.estimate import estimate_run
 from zigong.errors import DataError
 from zigong.instructions.corpus import encoded_events
 from zigong.instructions.encode import LineEncoder
 from zigong.recipe import ContinuedBase, load_recipe
 from zigong.recipe.base import Base
+from zigong.runs.handover import TrainedBase
+from zigong.runs.launch import run_step
+from zigong.runs.run import open_run
 from zigong.tokens.losses import token_losses
-from zigong.tokens.samples import labelled_batch
+from zigong.tokens.samples import TokenIds, labelled_batch
 from zigong.training.base import base_digest, load_model
 from zigong.training.continued import continue_base
 from zigong.training.pretrained import TOKENIZER, open_config
@@ -104,3 +110,28 @@ def test_the_plan_counts_the_further_training() -> None:
     assert further.memory_gib > 3 * plain.memory_gib  # all weights with gradients and moments
     few = estimate_run(load_recipe(MISTRAL, ["base.continued={max_tokens: 1000}"]))
     assert few.seconds["continue base"] < further.seconds["continue base"]
+
+
+@pytest.mark.soak
+def test_the_job_leaves_a_base_trained_on_clients_who_may_be_learned_from(
+    tiny_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, base = copied_lake(tiny_run, tmp_path / "lake"), make_family("llama_3", tmp_path / "base")
+    changes = [f"lakehouse.root={root}", "base.tiny=null", f"base.path={base}", "base.continued={context_length: 40}"]
+    contexts = [f"{section}.context_length=64" for section in ("agent", "finetune")]
+    run = open_run(load_recipe(tiny_run.recipe_file, [*changes, *contexts]), root / "_runs", "continued")
+    seen: list[int] = []
+
+    def counted(lines: list[list[str]], encoder: LineEncoder) -> list[TokenIds]:
+        seen.append(len(lines))
+        return encoded_events(lines, encoder)
+
+    monkeypatch.setattr("jobs.build_base.encoded_events", counted)
+    done = run_step("build_base", build_base, run)
+    assert (done.code, done.message) == (0, "")
+    trained = run.take(TrainedBase)
+    assert trained.base_digest == base_digest(trained.folder) != base_digest(base)
+    assert trained.tokenizer_digest == tokenizer_digest(base)
+    assert run.metrics()["base.tokens"] > 0
+    assert 0 < seen[0] < 0.95 * 400  # a part of the 400 clients is held out
+    assert not run.scratch("build_base").exists()
