@@ -20,6 +20,7 @@ from zigong.recipe import DateRange, load_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 DEMO = next(path for path in RECIPES if path.name == "demo.yaml")
+SHORT_LINES = "instructions.event_fields=[days_past_due]"
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
@@ -86,7 +87,7 @@ def test_the_bounds_of_a_plan_are_not_below_what_the_run_had(tiny_run: FinishedR
 
 
 def test_a_plan_bounds_the_words_of_a_tiny_base_and_reads_the_size_of_a_given_one(tmp_path: Path) -> None:
-    demo = estimate_run(load_recipe(DEMO))
+    demo = estimate_run(load_recipe(DEMO, [SHORT_LINES, "instructions.max_events=40"]))
     assert demo.tokens == 40 * 3 + 1 + 2 + 3  # words of 40 events, of the lines after them, of the answer
     header = json.dumps({"a": {"shape": [3, 5]}, "b": {"shape": [7]}, "__metadata__": {"format": "pt"}}).encode()
     (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
@@ -97,7 +98,8 @@ def test_a_plan_bounds_the_words_of_a_tiny_base_and_reads_the_size_of_a_given_on
 
 def test_a_plan_counts_the_tokens_of_a_named_base_by_its_own_tokenizer(tmp_path: Path) -> None:
     folder = make_family("llama_3", tmp_path / "base")
-    named = ["base.tiny=null", f"base.path={folder}", "agent.context_length=4096", "finetune.context_length=4096"]
+    contexts = ("agent.context_length=4096", "finetune.context_length=4096")
+    named = [SHORT_LINES, "base.tiny=null", f"base.path={folder}", *contexts]
     few, many = (estimate_run(load_recipe(DEMO, [*named, f"instructions.max_events={size}"])) for size in (10, 30))
     assert few.event_tokens is not None
     assert many.tokens - few.tokens == pytest.approx(20 * few.event_tokens, abs=1)
