@@ -6,6 +6,7 @@ when memory is short. Processes on one machine share them.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -27,13 +28,13 @@ BLOCK = 1024  # values that are read together where all are read in order
 class LazyColumn(Sequence[T]):
     """A column whose values are computed when they are read."""
 
+    @abstractmethod
     def take(self, rows: Indices) -> Self:
         """The values at ``rows``, in that order, not read yet."""
-        raise NotImplementedError
 
+    @abstractmethod
     def value(self, row: int) -> T:
         """The value at ``row``, from 0."""
-        raise NotImplementedError
 
     @overload
     def __getitem__(self, index: SupportsIndex) -> T: ...

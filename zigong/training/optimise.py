@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -128,12 +129,10 @@ def take_steps(
     parameters: list[nn.Parameter] = [item for group in optimizer.param_groups for item in group["params"]]
     for step in steps:
         mean, behind = 0.0, team.passes_behind(len(step.batches))
-        for batch in step.batches:
-            loss = summed_loss(batch) / step.total
+        own = (summed_loss(batch) / step.total for batch in step.batches)
+        for loss in chain(own, (idle() for _ in range(behind))):
             loss.backward()  # type: ignore[no-untyped-call]
             mean += float(loss.detach())
-        for _ in range(behind):
-            idle().backward()  # type: ignore[no-untyped-call]
         mean = team.add_up(parameters, mean)
         if clip is not None:
             nn.utils.clip_grad_norm_(parameters, clip)
