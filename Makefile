@@ -20,7 +20,7 @@ DOCS_VENV := build/venv-docs
 SOURCES := zigong schemas jobs airflow_dags tests benchmarks
 # The pages of the site: the same layout as the repository, so that links work on a forge and on the site.
 PAGES := README.md CHANGELOG.md CONTRIBUTING.md LICENSE NOTICE docs recipes schemas
-.PHONY: help env java dist demo test lint lint-style lint-types lint-imports docs hooks unit soak bench bench-influence bench-training bench-sequences bench-quality bench-model smollm2 locks release clean airflow-env bare-env docs-env bench-env scorers-env contract-env quality-env browser
+.PHONY: help env java dist demo test lint lint-style lint-types lint-imports docs hooks unit soak bench bench-influence bench-training bench-sequences bench-quality bench-model bench-platform smollm2 locks release clean airflow-env bare-env docs-env bench-env scorers-env contract-env quality-env browser
 
 help: ## list every target
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -76,6 +76,9 @@ bench-sequences: env java bench-env ## sequences against DuckDB, Polars and text
 
 bench-model: env java ## the card against every baseline on credit_record, taiwan, the demo and CALM, three seeds (hours; DATA=FOLDER SET='KEY=VALUE ...')
 	$(BIN)/python benchmarks/model.py $(DATA) $(SET)
+
+bench-platform: env java ## a publish by the one committer beside staging and Delta's own commit, 10 million events (half an hour)
+	$(BIN)/python benchmarks/publishing.py
 
 bench-quality: env java quality-env ## the rules of a contract against Great Expectations on Spark and DQX, 10 million events
 	$(BIN)/python benchmarks/quality.py

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,18 +13,19 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from schemas.contracts import table_contract
 from tests.support.finished import TINY
-from tests.support.points import CELLS, POINTS, points
+from tests.support.points import POINTS, points, put
 from zigong.erasure.tables import stop_writers
 from zigong.erasure.traces import Traces
 from zigong.erasure.trained import trained_models
 from zigong.erasure.verify import FILES_A_TASK, verify_erased
 from zigong.errors import ConfigError, ConflictError
 from zigong.files.atomic import write_json
-from zigong.lakehouse.commits import create_if_missing, make_commit
+from zigong.lakehouse import committer
+from zigong.lakehouse.attempts import Attempt
 from zigong.lakehouse.erasures import Erasure, erasures
 from zigong.lakehouse.paths import LakehousePaths
+from zigong.lakehouse.tables import arrow_pinned, latest_version
 from zigong.recipe import load_recipe
 from zigong.runs.job import Job
 from zigong.runs.launch import run_step
@@ -114,31 +114,32 @@ def test_a_finished_run_is_refused(tmp_path: Path) -> None:
         go_on(opened(tmp_path), tmp_path)
 
 
-def test_a_commit_that_has_begun_loses_to_the_mark_of_an_erasure(spark: SparkSession, tmp_path: Path) -> None:
-    paths, contract = LakehousePaths.at(str(tmp_path)), table_contract(POINTS)
-    create_if_missing(paths, contract)
-    table, one = paths.table(POINTS), points(spark, ["u"]).select(*contract.column_names)
-    begun: list[int] = []
+def test_a_commit_that_has_begun_loses_to_the_mark_of_an_erasure(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = LakehousePaths.at(str(tmp_path))
+    put(spark, tmp_path, points(spark, ["before"]), "r0")
+    table, write, begun = DeltaTable(paths.table(POINTS)), committer._write, list[int]()
 
-    def marked(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        if not (tmp_path / "marked").exists():
-            (tmp_path / "marked").touch()
-            stop_writers(LakehousePaths.at(str(tmp_path)), "erase-1")
-        yield from batches
+    def is_marked() -> bool:
+        table.update_incremental()
+        return bool(table.metadata().configuration.get("zigong.erasure") == "erase-1")
 
-    rows = one.mapInArrow(marked, one.schema)
-
-    def write() -> None:
+    def after_the_mark(*arguments: object) -> None:
         begun.append(len(begun))
-        if len(begun) > 1:
-            raise ConflictError("what require_held raises", action="")
-        writer = rows.write.format("delta").mode("overwrite").option("replaceWhere", CELLS)
-        writer.save(paths.spark_uri(table))
+        stop_writers(paths, "erase-1")
+        write(*arguments)  # type: ignore[arg-type]
 
-    with pytest.raises(ConflictError, match="require_held"):
-        make_commit(write, table=POINTS, cells="all")
-    assert begun == [0, 1]
-    assert DeltaTable(table).metadata().configuration["zigong.erasure"] == "erase-1"
+    def require_held() -> None:
+        if is_marked():
+            raise ConflictError("what require_held raises", action="")
+
+    monkeypatch.setattr(committer, "_write", after_the_mark)
+    with pytest.raises(ConflictError, match="what require_held raises"):
+        put(spark, tmp_path, points(spark, ["after"]), "r1", attempt=Attempt(token=1, require_held=require_held))
+    assert begun == [0]
+    version = latest_version(paths, POINTS)
+    assert arrow_pinned(paths, POINTS, version, columns=["user_id"])["user_id"].to_pylist() == ["before"]
 
 
 def test_the_model_of_a_run_of_an_older_version_is_known(tmp_path: Path) -> None:

@@ -134,4 +134,4 @@ def test_a_step_that_is_killed_at_any_moment_publishes_the_same_scores_once(tiny
     assert start().wait() == 0
     assert rows(root, "influence_scores").sort_by("sample_id").equals(before)
     (commit,) = own_commits(LakehousePaths.at(str(root)), "influence_scores", "killed")
-    assert commit["rows_written"] == len(before)
+    assert commit["published"] == len(before)

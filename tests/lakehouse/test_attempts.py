@@ -14,6 +14,7 @@ from zigong.lakehouse.attempts import Attempt
 from zigong.lakehouse.commits import own_commits
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.published import Published
+from zigong.lakehouse.staging import leftovers
 from zigong.lakehouse.tables import arrow_pinned, latest_version
 from zigong.runs.lease import take_lease
 
@@ -45,7 +46,7 @@ def test_a_former_attempt_that_wakes_up_before_its_commit_leaves_the_later_ones_
             put(spark, tmp_path, points(spark, FIRST), "one", attempt=attempt)
     assert users(tmp_path) == SECOND
     assert len(own_commits(LakehousePaths.at(str(tmp_path)), POINTS, "one")) == 1
-    assert [file for file in (tmp_path / "_staging").rglob("*") if file.is_file()] == []
+    assert leftovers(LakehousePaths.at(str(tmp_path)), POINTS) == []
 
 
 def test_delta_refuses_the_commit_of_a_former_attempt_that_slept_through_every_check(

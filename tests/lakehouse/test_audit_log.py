@@ -30,7 +30,7 @@ from zigong.lakehouse.audit_chain import (
     linked,
 )
 from zigong.lakehouse.audit_log import append_facts, audit_entries, delta_id, log_publish, publish_fact
-from zigong.lakehouse.commits import metadata_text
+from zigong.lakehouse.commits import metadata_text, own_commits
 from zigong.lakehouse.maintain import maintain
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.verify_audit_log import verify_audit_log
@@ -171,9 +171,11 @@ def test_a_rerun_logs_commits_that_a_kill_left_unlogged(paths: LakehousePaths) -
     assert verify_audit_log(paths).broken == missing
     second = committed(paths, "r1", 4)
     for _ in range(2):
-        log_publish(paths, {**OUTCOME, "run_id": "r1", "rows_in": 4, "published": 4, "version": second.version})
+        outcome = {**OUTCOME, "run_id": "r1", "rows_in": 4, "published": 4, "version": second.version}
+        log_publish(paths, outcome, own_commits(paths, "t", "r1"))
     assert [entry.fact for entry in audit_entries(paths)] == [fact(1), first, second]
-    log_publish(paths, {**OUTCOME, "run_id": "r2", "rows_in": 3, "published": 3, "version": other.version})
+    outcome = {**OUTCOME, "run_id": "r2", "rows_in": 3, "published": 3, "version": other.version}
+    log_publish(paths, outcome, own_commits(paths, "t", "r2"))
     assert verify_audit_log(paths).matched == 3
 
 

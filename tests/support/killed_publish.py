@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,21 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from tests.support.finished import TINY
-from tests.support.points import POINTS, points, put
-from zigong.lakehouse import publish
+from tests.support.points import points, put
+from zigong.lakehouse import publish, quarantining
 from zigong.lakehouse.published import Published
 from zigong.lakehouse.session import open_spark
 from zigong.recipe import load_recipe
 
 RUN_ID = "new"
 NEW = [f"n{number:02}" for number in range(20)]
-# The function of each phase, in the order publish calls them.
-PHASES = {
-    "stage": "_stage",
-    "quarantine": "quarantine_rows",
-    "verdict": "record_verdict",
-    "promote": "_promote",
-    "log": "log_publish",
+# The function of each phase and where it is looked up, in the order publish calls them.
+PHASES: dict[str, tuple[Any, str]] = {
+    "stage": (publish, "_stage"),
+    "quarantine": (quarantining.Refusing, "commit"),
+    "verdict": (publish, "record_verdict"),
+    "promote": (publish, "_promote"),
+    "log": (publish, "log_publish"),
 }
 MOMENTS = ("before", "after")
 
@@ -49,16 +50,16 @@ def dying(phase: Callable[..., Any], moment: str) -> Callable[..., Any]:
     return run
 
 
-def dying_commit(replace: Callable[..., Any]) -> Callable[..., Any]:
-    """The commit of the table, killed while its rows are written: data files may exist, the commit does not."""
+def dying_write(stage: Callable[..., Any]) -> Callable[..., Any]:
+    """The staging of the table, killed while its rows are written."""
     group = os.getpgrp()
 
     def killed(_: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         os.killpg(group, signal.SIGKILL)
         yield from ()
 
-    def run(paths: Any, rows: DataFrame, table: str, **options: Any) -> None:
-        replace(paths, rows.mapInArrow(killed, rows.schema) if table == POINTS else rows, table, **options)
+    def run(folder: Any, rows: DataFrame, *arguments: Any) -> None:
+        stage(folder, rows.mapInArrow(killed, rows.schema), *arguments)
 
     return run
 
@@ -66,8 +67,7 @@ def dying_commit(replace: Callable[..., Any]) -> Callable[..., Any]:
 if __name__ == "__main__":
     root, phase, moment = sys.argv[1:]
     session = open_spark(load_recipe(TINY).engine, app_name="killed")
-    if moment == "during":
-        publish._replace = dying_commit(publish._replace)
-    else:
-        setattr(publish, PHASES[phase], dying(getattr(publish, PHASES[phase]), moment))
+    owner, name = PHASES[phase]
+    killed = dying_write if moment == "during" else partial(dying, moment=moment)
+    setattr(owner, name, killed(getattr(owner, name)))
     publish_new(session, Path(root))

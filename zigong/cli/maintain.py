@@ -12,6 +12,7 @@ from zigong.console import CONSOLE
 from zigong.lakehouse.maintain import VACUUM_RETENTION_HOURS, maintain, pins
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import published_tables
+from zigong.runs.leftovers import attempt_has_ended
 from zigong.runs.run import list_runs
 
 
@@ -30,7 +31,14 @@ def maintain_tables(
         paths = LakehousePaths.at(str(folder.parent))
         pinned = pins(run.manifest() for run in list_runs(folder))
         for table in published_tables(paths):
-            done = maintain(paths, table, pinned.get(table, ()), retain_hours=retain_hours, dry_run=dry_run)
+            done = maintain(
+                paths,
+                table,
+                pinned.get(table, ()),
+                retain_hours=retain_hours,
+                dry_run=dry_run,
+                has_ended=lambda leftover: attempt_has_ended(folder, leftover),
+            )
             counts = (done.files_before, done.files_after, done.removed, done.expired, len(done.pinned), done.version)
             shown.add_row(table, *(f"{count:,}" for count in counts))
     CONSOLE.print(shown)

@@ -12,22 +12,21 @@ from functools import reduce
 from hashlib import sha256
 
 import pyarrow as pa
-from delta.tables import DeltaTable as SparkDeltaTable
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from schemas.contracts import PersonLink, TableContract, table_contract, table_names
 from zigong.errors import DataError
-from zigong.lakehouse.commits import make_commit, metadata_text, replace_rows
+from zigong.lakehouse.commits import make_commit, replace_rows
 from zigong.lakehouse.erasures import Erasure
 from zigong.lakehouse.paths import LakehousePaths
+from zigong.lakehouse.replacing import delete_rows
 from zigong.lakehouse.tables import latest_version, open_pinned, published_tables
 
 _ORDER = ("text", "link", "user_id")
 _KEY, _DIGEST = "key", "_digest"
 _MARK = "zigong.erasure"  # property of a table: the newest erasure
-_USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 
 
 def tombstone(user_id: str) -> str:
@@ -181,19 +180,16 @@ def _delete(
     spark: SparkSession, paths: LakehousePaths, table: str, condition: str, source: DataFrame, erasure_id: str
 ) -> int:
     """One commit, or none where nothing is to be deleted."""
-    known = source.localCheckpoint()
-    doomed: int = (
-        _newest(spark, paths, table).alias("t").join(F.broadcast(known.alias("s")), F.expr(condition), "left_semi")
-    ).count()
-    if doomed:
-        target = SparkDeltaTable.forPath(spark, paths.spark_uri(paths.table(table)))
-        merge = target.alias("t").merge(known.alias("s"), condition).whenMatchedDelete()
-        spark.conf.set(_USER_METADATA, metadata_text({"erasure_id": erasure_id}))
-        try:
-            make_commit(merge.execute, table=table, cells=f"erasure {erasure_id}")
-        finally:
-            spark.conf.unset(_USER_METADATA)
-    return doomed
+    known, on = F.broadcast(source.localCheckpoint().alias("s")), F.expr(condition)
+    return delete_rows(
+        spark,
+        paths,
+        table,
+        matching=lambda rows: rows.alias("t").join(known, on, "left_semi"),
+        staying=lambda rows: rows.alias("t").join(known, on, "left_anti"),
+        by=erasure_id,
+        metadata={"erasure_id": erasure_id},
+    )
 
 
 def _exploded(rows: DataFrame, columns: Sequence[str]) -> DataFrame:

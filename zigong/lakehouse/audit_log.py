@@ -20,7 +20,7 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 
 from schemas.contracts import table_contract
 from zigong.lakehouse.audit_chain import Entry, Fact, head_of, linked
-from zigong.lakehouse.commits import create_if_missing, make_commit, metadata_text, own_commits
+from zigong.lakehouse.commits import create_if_missing, make_commit, metadata_text
 from zigong.lakehouse.paths import LakehousePaths
 from zigong.lakehouse.tables import arrow_pinned, latest_version
 
@@ -29,16 +29,16 @@ AUDIT_LOG = "audit_log"
 APPEND_ATTEMPTS = 50
 
 
-def log_publish(paths: LakehousePaths, outcome: Mapping[str, Any]) -> None:
+def log_publish(paths: LakehousePaths, outcome: Mapping[str, Any], own: Sequence[Mapping[str, Any]]) -> None:
     """Logs the outcome of a publish, and earlier commits of its run in the table that were not logged due to a kill.
 
     Args:
         outcome: the fields of ``published.Published``.
+        own: those commits, newest first, as ``commits.own_commits`` returns them.
     """
-    table = outcome["table"]
-    table_id = delta_id(paths, table)
-    own = own_commits(paths, table, outcome["run_id"]) if outcome["verdict"] == "passed" else []
-    facts = [publish_fact(commit, table_id) for commit in reversed(own) if commit.get("verdict") == "passed"]
+    table_id = delta_id(paths, outcome["table"])
+    known = own if outcome["verdict"] == "passed" else []
+    facts = [publish_fact(commit, table_id) for commit in reversed(known) if commit.get("verdict") == "passed"]
     latest = publish_fact(outcome, table_id)
     append_facts(paths, [*facts, *([latest] if latest not in facts else [])])
 

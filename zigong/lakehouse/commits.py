@@ -12,15 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from delta.exceptions import (
-    ConcurrentAppendException,
-    ConcurrentDeleteDeleteException,
-    ConcurrentDeleteReadException,
-    ConcurrentTransactionException,
-    ConcurrentWriteException,
-    DeltaConcurrentModificationException,
-    MetadataChangedException,
-)
 from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import CommitFailedError
 from pyspark.sql.types import StructField, StructType
@@ -28,21 +19,10 @@ from pyspark.sql.types import StructField, StructType
 from schemas.contracts import TableContract, table_contract
 from zigong.errors import ConflictError, DataError
 from zigong.lakehouse.paths import LakehousePaths
+from zigong.lakehouse.staged_files import statistics_columns
 from zigong.lakehouse.tables import require_columns
 
 COMMIT_ATTEMPTS = 3
-# Delta's Python exceptions share no base class, so each kind of lost race is listed. The last one is from delta-rs.
-LOST_RACES = (
-    ConcurrentAppendException,
-    ConcurrentDeleteDeleteException,
-    ConcurrentDeleteReadException,
-    ConcurrentTransactionException,
-    ConcurrentWriteException,
-    DeltaConcurrentModificationException,
-    MetadataChangedException,
-    CommitFailedError,
-)
-STATISTICS_TYPES = {"int", "bigint", "double", "timestamp", "date"}
 
 
 def create_if_missing(paths: LakehousePaths, contract: TableContract, *, append_only: bool = False) -> None:
@@ -59,7 +39,6 @@ def create_if_missing(paths: LakehousePaths, contract: TableContract, *, append_
         _require_contract(contract, DeltaTable(path).schema())
         return
     # No statistics on strings: the Delta log would keep 32 characters of them, which VACUUM does not remove.
-    columns = [c.name for c in contract.columns if c.type in STATISTICS_TYPES and c.name not in contract.partitions]
     DeltaTable.create(
         path,
         schema=Schema.from_json(_schema(contract).json()),
@@ -69,7 +48,7 @@ def create_if_missing(paths: LakehousePaths, contract: TableContract, *, append_
             "delta.enableDeletionVectors": "false",
             "delta.checkpointPolicy": "classic",
             "delta.enableExpiredLogCleanup": "false",  # a run reads its pinned versions at any age
-            "delta.dataSkippingStatsColumns": ",".join(columns),
+            "delta.dataSkippingStatsColumns": ",".join(statistics_columns(contract)),
             **({"delta.appendOnly": "true"} if append_only else {}),
         },
     )
@@ -103,7 +82,7 @@ def make_commit(write: Callable[[], None], *, table: str, cells: str, attempts: 
     for _ in range(attempts):
         try:
             return write()
-        except LOST_RACES as error:
+        except CommitFailedError as error:
             conflict = str(error).splitlines()[0]
     raise ConflictError(
         f"table {table}, rows with {cells}: {attempts} attempts lost to other writers: {conflict}",
@@ -144,20 +123,13 @@ def commit_metadata(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def own_commits(paths: LakehousePaths, table: str, run_id: str) -> list[dict[str, Any]]:
-    """The commits of a run in a table, newest first: userMetadata, ``version`` and ``rows_written``."""
+    """The commits of a run in a table, newest first: userMetadata and ``version``."""
     found = []
     for entry in DeltaTable(paths.table(table)).history():
         known = commit_metadata(entry)
         if known.get("run_id") == run_id:
-            written = _rows_written(entry.get("operationMetrics") or {})
-            found.append({**known, "version": entry["version"], "rows_written": written})
+            found.append({**known, "version": entry["version"]})
     return found
-
-
-def _rows_written(metrics: Mapping[str, str]) -> int:
-    """Rows of a commit by Spark's metrics, which omit them where no file was written; -1 where unknown."""
-    unknown = 0 if metrics.get("numFiles") == "0" else -1
-    return int(metrics.get("numOutputRows", unknown))
 
 
 def _schema(contract: TableContract) -> StructType:

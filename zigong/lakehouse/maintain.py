@@ -5,7 +5,7 @@ A kept run can be replayed: files of a version that its manifest pins are never 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -15,7 +15,9 @@ from deltalake.exceptions import CommitFailedError
 from schemas.contracts import table_contract, table_names
 from zigong.errors import ConfigError, ConflictError
 from zigong.lakehouse.paths import LakehousePaths
+from zigong.lakehouse.staging import Leftover, leftovers, remove_leftover
 
+HasEnded = Callable[[Leftover], bool]
 VACUUM_RETENTION_HOURS = 168  # a week: longer than any job reads
 UNKNOWN_FILES_HOURS = 24  # a file no version names may belong to a commit that is being made: longer than any write
 
@@ -51,6 +53,11 @@ def pins(manifests: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, tupl
     return {table: tuple(sorted(versions)) for table, versions in found.items()}
 
 
+def long_ago(leftover: Leftover) -> bool:
+    """Whether files were staged so long ago that nobody can be about to commit them."""
+    return datetime.now(UTC) - leftover.newest > timedelta(hours=UNKNOWN_FILES_HOURS)
+
+
 def maintain(
     paths: LakehousePaths,
     table: str,
@@ -58,6 +65,7 @@ def maintain(
     *,
     retain_hours: int = VACUUM_RETENTION_HOURS,
     dry_run: bool,
+    has_ended: HasEnded = long_ago,
 ) -> Upkeep:
     """Deletes expired rows, compacts a table and removes files needed by neither its newest nor a pinned version.
 
@@ -66,6 +74,7 @@ def maintain(
         retain_hours: files of former versions that were replaced later than this are kept, since a job may still read
             them. Files that no version names are never removed before they are ``UNKNOWN_FILES_HOURS`` old.
         dry_run: only count.
+        has_ended: whether the attempt that staged files can commit them no more.
 
     Raises:
         ConfigError: ``retain_hours`` is negative.
@@ -79,23 +88,36 @@ def maintain(
     if not dry_run:
         expired = _delete_expired(opened, table)
         _compact(opened, table)
-    removed = _remove_files(opened, pinned, retain_hours, dry_run=dry_run)
+    given_up, working = _staged(paths, table, has_ended, dry_run=dry_run)
+    removed = _remove_files(opened, pinned, retain_hours, dry_run=dry_run, unknown=not working)
     opened.update_incremental()
     return Upkeep(
         table=table,
         files_before=before,
         files_after=len(opened.file_uris()),
-        removed=len(removed),
+        removed=len(removed) + given_up,
         expired=expired,
         pinned=pinned,
         version=int(opened.version()),
     )
 
 
-def _remove_files(opened: DeltaTable, pinned: tuple[int, ...], retain_hours: int, *, dry_run: bool) -> set[str]:
-    """Removes files in two passes: those that a version of the log has replaced, and those that no version names."""
+def _staged(paths: LakehousePaths, table: str, has_ended: HasEnded, *, dry_run: bool) -> tuple[int, int]:
+    """Removes what ended attempts have left staged; returns the numbers of those files and of attempts that work."""
+    found = leftovers(paths, table)
+    ended = [leftover for leftover in found if has_ended(leftover)]
+    for leftover in ended if not dry_run else ():
+        remove_leftover(paths, table, leftover)
+    return sum(leftover.files for leftover in ended), len(found) - len(ended)
+
+
+def _remove_files(
+    opened: DeltaTable, pinned: tuple[int, ...], retain_hours: int, *, dry_run: bool, unknown: bool
+) -> set[str]:
+    """Removes files that a version of the log has replaced, and, if ``unknown``, those that no version names."""
     removed: set[str] = set()
-    for full, hours in ((False, retain_hours), (True, max(retain_hours, UNKNOWN_FILES_HOURS))):
+    passes = [(False, retain_hours), *([(True, max(retain_hours, UNKNOWN_FILES_HOURS))] if unknown else [])]
+    for full, hours in passes:
         removed |= set(
             opened.vacuum(
                 retention_hours=hours,

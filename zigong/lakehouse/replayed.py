@@ -9,8 +9,9 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from schemas.contracts import table_contract
-from zigong.lakehouse.commits import make_commit, metadata_text
 from zigong.lakehouse.paths import LakehousePaths
+from zigong.lakehouse.replacing import replace_cells
+from zigong.lakehouse.staging import staged
 from zigong.lakehouse.tables import arrow_pinned, latest_version, open_pinned, published_version
 
 QUARANTINE, ROW = "quarantine", "_row"
@@ -70,14 +71,11 @@ def mark_replayed(
     entered = settled.select(ROW, F.lit(by).alias("_by")).distinct()
     marked = _of_run(spark, paths, table, run_id).join(entered, ROW, "left")
     rows = marked.withColumn("replayed_by", F.coalesce("replayed_by", "_by")).select(*contract.column_names)
-    where = f"table_name = '{table}' AND run_id = '{run_id}'"
-    writer = (
-        rows.write.format("delta")
-        .mode("overwrite")
-        .option("replaceWhere", where)
-        .option("userMetadata", metadata_text({"run_id": by, "step": "replay_quarantine"}))
-    )
-    make_commit(lambda: writer.save(paths.spark_uri(paths.table(QUARANTINE))), table=QUARANTINE, cells=where)
+    with staged(paths, QUARANTINE, run_id=by, token=0) as stage:
+        stage.write(rows, "rows")
+        where = f"table_name = '{table}' AND run_id = '{run_id}'"
+        metadata = {"run_id": by, "step": "replay_quarantine"}
+        replace_cells(spark, stage, stage.files("rows"), cells=where, metadata=metadata)
 
 
 def with_former_replays(refused: DataFrame, paths: LakehousePaths, table: str) -> DataFrame:

@@ -129,6 +129,8 @@ def _settings(engine: Engine) -> dict[str, str]:
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         # Batches are limited by rows by default: 10,000 users with long values would not fit into a worker.
         "spark.sql.execution.arrow.maxBytesPerBatch": "64m",
+        # Staged files are added to tables as they are; Delta has times in microseconds, with statistics.
+        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
         "spark.databricks.delta.snapshotPartitions": "2",
         "spark.databricks.delta.schema.autoMerge.enabled": "false",
         # Runs read their pinned versions at any age, and `zigong maintain` keeps the files of those; Delta would refuse

@@ -36,6 +36,7 @@ class Job:
 
     Attributes:
         tables: per published table its counts, for the outcome.
+        inputs: versions of the tables that the step has read.
         taken: names of the values the step took or looked up, for the outcome.
         left: names of the values it left.
         attempt: the attempt of the run that this is.
@@ -49,6 +50,7 @@ class Job:
     paths: LakehousePaths
     dates: Dates = field(default_factory=Dates)
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+    inputs: dict[str, int] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
     left: set[str] = field(default_factory=set)
     attempt: Attempt = field(default_factory=Attempt)
@@ -111,6 +113,7 @@ class Job:
         if pinned is None:
             pinned = latest_version(self.paths, table)
             self._pin(table, pinned)
+        self.inputs[table] = pinned
         return pinned
 
     def _pin(self, table: str, version: int) -> None:
@@ -241,19 +244,21 @@ class Job:
             rows_in: rows of the files.
             dropped: further rows dropped, by reason.
         """
-        from zigong.lakehouse.publish import quarantine_rows
+        from zigong.lakehouse.quarantining import Refusing
 
         if refused:
             self.attempt.require_held()
-            quarantine_rows(
+            with Refusing(
+                self.spark,
                 self.paths,
-                rejected,
                 table=name,
                 run_id=self.run.run_id,
                 step=self.step,
-                rules_version=rules_version,
                 attempt=self.attempt,
-            )
+                rules_version=rules_version,
+            ) as refusing:
+                refusing.add(rejected)
+                refusing.commit()
         read = rows_in - refused - sum(dropped.values())
         counts = {"rows_in": rows_in, "published": read, "quarantined": refused, "dropped": dict(dropped), "outside": 0}
         self._count(name, counts, version=None)
