@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
@@ -23,8 +24,10 @@ from zigong.recipe import load_recipe
 from zigong.runs.dates import Dates
 from zigong.runs.job import Job, runs_folder
 from zigong.runs.lease import take_lease
+from zigong.runs.lineage_events import begun, emit, ended
 from zigong.runs.run import Outcome, Run, open_run
 from zigong.runs.set_back import go_on
+from zigong.runs.step_metrics import publish_metrics
 
 Body = Callable[[Job], None]
 STALE_DAYS = 62  # of as_of at the start of a scheduled training: two months
@@ -123,6 +126,7 @@ def run_step(
         job.attempt = Attempt(token=lease.token, rerun=run.reruns(step), require_held=require_held)
         remove_former_staging(job.paths, run.run_id, lease.token)
         LOG.info("step started", extra={"fields": {"step": step, "attempt": lease.token}})
+        emit(job, begun(job, began.at))
         _warn_of_stale_date(job)
         return _worked(job, body, began)
 
@@ -153,12 +157,21 @@ def _worked(job: Job, body: Body, began: _Began) -> Outcome:
         job.attempt.require_held()
     except ConflictError as lost:  # whatever went wrong, this is why
         return began.outcome(job, lost)
-    outcome = _recorded(job.run, began.outcome(job, error, unexpected))
+    ended_as = began.outcome(job, error, unexpected)
+    _told(job, ended_as)
+    outcome = _recorded(job.run, replace(ended_as, warnings=job.warnings))
     fields = {"step": outcome.step, "kind": outcome.kind, "seconds": outcome.seconds}
     LOG.info("step ended", extra={"fields": fields})
     if unexpected:
         raise unexpected
     return outcome
+
+
+def _told(job: Job, outcome: Outcome) -> None:
+    """Tells other systems how the step has ended; a full disk leaves that to the outcome."""
+    emit(job, ended(job, outcome))
+    with suppress(OSError):
+        publish_metrics(job, outcome)
 
 
 @dataclass(frozen=True, kw_only=True)
