@@ -81,10 +81,11 @@ def _spark() -> list[MachineCheck]:
         session.stop()
         return found
 
-    return [_tried("spark with delta", start)]
+    return [tried("spark with delta", start)]
 
 
-def _tried(part: str, attempt: Callable[[], str]) -> MachineCheck:
+def tried(part: str, attempt: Callable[[], str]) -> MachineCheck:
+    """A check that says what it found, or raises an error of ZiGong."""
     try:
         return MachineCheck(part=part, found=attempt(), ok=True)
     except ZigongError as error:

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from zigong.cli.doctor import examine
+from zigong.cli.doctor_recipe import examine_recipe
 from zigong.cli.shared import OnlyRecipe, Overrides, RecipeFile, Root, RunId, named_errors, named_run, require_base
 from zigong.commands import Plan, write_plan
 from zigong.console import CONSOLE, say, say_error
@@ -95,9 +96,10 @@ def compile_recipe(
         say(f"wrote {output}")
 
 
-def doctor() -> None:
-    """Check Java, Spark with Delta, Ray and memory on this machine."""
-    findings = examine()
+def doctor(recipe: OnlyRecipe = None, overrides: Overrides = None) -> None:
+    """Check this machine; with a recipe also its root, key, source, Spark, Ray and registry, by trying each."""
+    with named_errors():
+        findings = examine() if recipe is None else examine_recipe(load_recipe(recipe, overrides or ()))
     table = Table(title="zigong doctor")
     for column in ("part", "found", "verdict"):
         table.add_column(column)
