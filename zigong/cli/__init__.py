@@ -12,6 +12,7 @@ from zigong.cli import (
     maintain,
     nights,
     plan,
+    prune,
     quality,
     quarantine,
     recipes,
@@ -40,6 +41,7 @@ app.command("erase")(erase.erase)
 runs_app = typer.Typer(no_args_is_help=True, help="Runs of a lakehouse.")
 runs_app.command("ls")(runs.list_all)
 runs_app.command("compare")(compare.compare)
+runs_app.command("prune")(prune.prune)
 app.add_typer(runs_app, name="runs")
 
 nights_app = typer.Typer(no_args_is_help=True, help="Known dates that were ingested.")

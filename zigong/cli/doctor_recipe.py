@@ -124,22 +124,14 @@ def _spark(recipe: Recipe, folder: Path) -> str:
 
 def _ray(recipe: Recipe, folder: Path) -> str:
     """A worker reads what this process has written."""
-    import ray
+    from zigong.fanout.probe import seen_by_worker
 
-    from zigong.fanout.cluster import open_ray
-
-    open_ray(recipe.engine)
-    probe = str(folder / "probe")
-
-    def is_there() -> bool:
-        return Path(probe).is_file()
-
-    if not ray.get(ray.remote(num_cpus=1)(is_there).remote(), timeout=120):
+    seen = seen_by_worker(recipe.engine, folder / "probe")
+    if not seen.sees_file:
         raise InfraError(
             "a worker does not see the root", action="mount lakehouse.root at the same path on every Ray node"
         )
-    resources = ray.cluster_resources()
-    return f"{resources.get('CPU', 0):.0f} CPUs, {resources.get('GPU', 0):.0f} GPUs"
+    return f"{seen.cpus} CPUs, {seen.gpus} GPUs"
 
 
 def _registry(recipe: Recipe) -> str:
