@@ -34,13 +34,18 @@ CONTRACT_SUFFIXES = (".yaml", ".yml")
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One column: its Spark type, whether it may be null and its class (a key of ``CLASSES``)."""
+    """One column: its Spark type, whether it may be null and its class (a key of ``CLASSES``).
+
+    Attributes:
+        former_name: what it was called before; ``zigong migrate`` renames it.
+    """
 
     name: str
     type: str
     required: bool
     classification: str
     description: str
+    former_name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +206,7 @@ def _column(item: SchemaProperty) -> Column:
         required=bool(item.required),
         classification=_classification(item),
         description=item.description or "",
+        former_name=next((str(own.value) for own in item.customProperties or [] if own.property == "formerName"), ""),
     )
 
 

@@ -10,6 +10,7 @@ from zigong.cli import (
     contract,
     erase,
     maintain,
+    migrate,
     nights,
     plan,
     prune,
@@ -36,6 +37,7 @@ app.command("doctor")(run.doctor)
 app.command("report")(run.report)
 app.command("audit-leakage")(audit.audit_leakage)
 app.command("maintain")(maintain.maintain_tables)
+app.command("migrate")(migrate.migrate_tables)
 app.command("erase")(erase.erase)
 
 runs_app = typer.Typer(no_args_is_help=True, help="Runs of a lakehouse.")

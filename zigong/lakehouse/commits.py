@@ -41,7 +41,7 @@ def create_if_missing(paths: LakehousePaths, contract: TableContract, *, append_
     # No statistics on strings: the Delta log would keep 32 characters of them, which VACUUM does not remove.
     DeltaTable.create(
         path,
-        schema=Schema.from_json(_schema(contract).json()),
+        schema=Schema.from_json(table_schema(contract).json()),
         mode="ignore",
         partition_by=list(contract.partitions),
         configuration={
@@ -64,8 +64,8 @@ def _require_contract(contract: TableContract, schema: Schema) -> None:
         raise DataError(
             f"table {contract.name}: columns {', '.join(others)} have another type than the contract states: the table "
             "was written under an older contract",
-            action="rebuild the lakehouse under another lakehouse.root; user_timelines is a cache and may be deleted "
-            "instead",
+            action="run `zigong migrate`, or rebuild the lakehouse under another lakehouse.root; user_timelines is a "
+            "cache and may be deleted instead",
         )
 
 
@@ -132,7 +132,8 @@ def own_commits(paths: LakehousePaths, table: str, run_id: str) -> list[dict[str
     return found
 
 
-def _schema(contract: TableContract) -> StructType:
+def table_schema(contract: TableContract) -> StructType:
+    """Columns, types and nullability of a contract; Spark parses the types, so a session has to be open."""
     required = {column.name: column.required for column in contract.columns}
     parsed = StructType.fromDDL(contract.ddl)
     return StructType([StructField(f.name, f.dataType, nullable=not required[f.name]) for f in parsed.fields])

@@ -91,5 +91,5 @@ def require_columns(table: str, found: Sequence[str], wanted: Sequence[str]) -> 
     if missing:
         raise DataError(
             f"table {table} has no column {', '.join(missing)}: it was written under an older contract",
-            action="rebuild the lakehouse under another lakehouse.root, or add the column with ALTER TABLE",
+            action="run `zigong migrate`, or rebuild the lakehouse under another lakehouse.root",
         )
