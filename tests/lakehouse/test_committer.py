@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -21,6 +22,7 @@ from schemas.contracts import table_contract
 from tests.support.finished import REPOSITORY
 from tests.support.points import POINTS, points, put
 from tests.support.racing_commits import TABLE
+from tests.support.s3 import BUCKET, environment, s3_server
 from zigong.errors import DataError
 from zigong.lakehouse import committer
 from zigong.lakehouse.commits import create_if_missing, own_commits
@@ -64,21 +66,26 @@ def read(spark: SparkSession, paths: LakehousePaths, *columns: str) -> list[tupl
 
 
 @pytest.mark.usefixtures("spark")
-def test_of_racing_processes_each_makes_the_versions_it_was_told(paths: LakehousePaths) -> None:
-    create_if_missing(paths, table_contract(TABLE))
-    names, each = ["a", "b", "c"], 15
-    command = [sys.executable, "-m", "tests.support.racing_commits", paths.root]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    racers = [
-        subprocess.Popen([*command, name, str(each)], cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE)
-        for name in names
-    ]
-    claimed = [sorted(map(int, racer.communicate()[0].split())) for racer in racers]
-    assert [racer.returncode for racer in racers] == [0, 0, 0]
-    assert sorted(chain(*claimed)) == list(range(1, len(names) * each + 1))
-    for name, versions in zip(names, claimed, strict=True):
-        assert sorted(commit["version"] for commit in own_commits(paths, TABLE, name)) == versions
-    assert rows_in(paths, TABLE, len(names) * each) == len(names) * each
+@pytest.mark.parametrize("store", ["disk", "s3"])
+def test_of_racing_processes_each_makes_the_versions_it_was_told(tmp_path: Path, store: str) -> None:
+    server: AbstractContextManager[dict[str, str]] = s3_server() if store == "s3" else nullcontext({})
+    with server as variables, environment(variables):
+        paths = LakehousePaths.at(f"s3://{BUCKET}/lakehouse" if store == "s3" else str(tmp_path))
+        create_if_missing(paths, table_contract(TABLE))
+        names, each = ["a", "b", "c"], 10
+        command = [sys.executable, "-m", "tests.support.racing_commits", paths.root]
+        child = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        racers = [
+            subprocess.Popen([*command, name, str(each)], cwd=REPOSITORY, env=child, stdout=subprocess.PIPE)
+            for name in names
+        ]
+        claimed = [sorted(map(int, racer.communicate()[0].split())) for racer in racers]
+        assert [racer.returncode for racer in racers] == [0, 0, 0]
+        assert sorted(chain(*claimed)) == list(range(1, len(names) * each + 1))
+        for name, versions in zip(names, claimed, strict=True):
+            assert sorted(commit["version"] for commit in own_commits(paths, TABLE, name)) == versions
+        assert rows_in(paths, TABLE, len(names) * each) == len(names) * each
+        assert leftovers(paths, TABLE) == []
 
 
 def test_any_partition_value_is_written_read_and_replaced(spark: SparkSession, paths: LakehousePaths) -> None:
