@@ -32,7 +32,7 @@ def score_influence(job: Job) -> None:
     _publish(job, scored, {"dataset_id": task.source.dataset_id, "scorer_id": scorer.scorer_id})
     top_share = mix.fraction * mix.influence_share
     found = compared(scorer, members, scored.scores, settings, top_share=top_share)
-    _report(job, scored, found)
+    _report(job, scored, found, targets=len(scorer.gradients.target_ids))
     job.leave(InfluenceScores(scorer_id=scorer.scorer_id, warnings=found.warnings))
 
 
@@ -68,13 +68,13 @@ def _publish(job: Job, scored: ScoredSamples, named: dict[str, str]) -> None:
     )
 
 
-def _report(job: Job, scored: ScoredSamples, found: ScoreComparison) -> None:
+def _report(job: Job, scored: ScoredSamples, found: ScoreComparison, *, targets: int) -> None:
     """Records counts, tables of the scores under other settings, and reasons against using the scores."""
     for name, table in found.tables.items():
         job.run.write_table(name, table.to_dict("records"))
     for warning in found.warnings:
         LOG.warning("influence", extra={"fields": {"warning": warning}})
-    job.run.add_metrics({**scored.figures(), **found.figures})
+    job.run.add_metrics({**scored.figures(), **found.figures, "influence.targets": targets})
 
 
 if __name__ == "__main__":

@@ -118,6 +118,10 @@ def test_lengths_of_a_run_replace_the_bounds() -> None:
     flop = 0.4 * 1000 * 2 * training_flop(size, 100, all_weights=False, repeated=False)  # two periods, trees of 20
     assert found.seconds["train agent"] == pytest.approx(10 + flop / 2 / device.flop_per_second)
     assert found.seconds["fine-tune"] < bound.seconds["fine-tune"]
+    of_sample = training_flop(size, 100, all_weights=False, repeated=False) / device.flop_per_second
+    assert found.seconds["score influence"] == pytest.approx(10 + 2 * (0.2 * 1000 + 1000) * of_sample)
+    known = estimate_run(recipe, device, Lengths(samples=1000, tokens=100, in_trees=20, targets=50))
+    assert known.seconds["score influence"] == pytest.approx(10 + 2 * (0.2 * 1000 + 50) * of_sample)
 
 
 def test_devices_are_named_or_measured(tmp_path: Path) -> None:

@@ -44,11 +44,13 @@ class Lengths:
         samples: number of train samples.
         tokens: mean tokens of a sample.
         in_trees: mean tokens that a sample adds to the trees of all dates of its user.
+        targets: number of targets of influence; None: as many as the recipe allows.
     """
 
     samples: int
     tokens: float
     in_trees: float
+    targets: int | None = None
 
     @classmethod
     def of(cls, run: Run) -> Lengths:
@@ -66,6 +68,7 @@ class Lengths:
             samples=int(found["agent.samples"]),
             tokens=found["instructions.tokens"] / found[rows],
             in_trees=found["instructions.tree_tokens"] / found[rows],
+            targets=int(found["influence.targets"]) if "influence.targets" in found else None,
         )
 
 
@@ -195,11 +198,13 @@ def _seconds(recipe: Recipe, size: ModelSize, device: Device, lengths: Lengths) 
     of_final = flop(final.engine, 1, all_weights=final.lora is None, repeated=final.gradient_checkpointing)
     of_agent = flop(agent.engine, periods, all_weights=False, repeated=agent.gradient_checkpointing)
     of_score = flop(recipe.influence.engine, 1, all_weights=False, repeated=recipe.influence.gradient_checkpointing)
+    of_target = flop("samples", 1, all_weights=False, repeated=recipe.influence.gradient_checkpointing)
+    targets = min(recipe.influence.max_targets, lengths.samples) if lengths.targets is None else lengths.targets
     workers = recipe.engine.training_workers
     passes = {
         **_continued_flop(recipe, size, lengths),
         "train agent": lengths.samples * agent.epochs * of_agent / workers,
-        SCORING: lengths.samples * periods * of_score,
+        SCORING: periods * (lengths.samples * of_score + targets * of_target),
         "fine-tune": (mix * trainings + tests) * final.epochs * of_final / workers,
     }
     return {stage: START_SECONDS + found / device.flop_per_second for stage, found in passes.items()}
