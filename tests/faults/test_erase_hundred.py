@@ -92,9 +92,10 @@ def test_the_erasure_is_complete_and_verified_after_a_crash(erased: Erased) -> N
 
 
 def test_the_model_is_listed_with_its_replacement_date(erased: Erased) -> None:
-    final, _, model = erased.record.models  # the language model, the joint one, and the card that contains the first
-    run = erased.finished.run
-    assert (final.model_id, model.model_id) == (run.take(FinalModel).model_id, run.take(FusedCard).model_id)
+    run, listed = erased.finished.run, {model.model_id: model for model in erased.record.models}
+    assert len(listed) == 3  # the language model, the card that contains it, and the joint one
+    assert run.take(FinalModel).model_id in listed
+    model = listed[run.take(FusedCard).model_id]
     assert model.run_id == "first"
     assert 0 < model.trained_on <= model.pretrained_on <= USERS
     answer = CliRunner().invoke(app, ["runs", "ls", "--json", "--root", erased.finished.root])
