@@ -144,6 +144,6 @@ def test_half_of_the_clients_have_several_loans_and_jobs_drift_with_the_date_of_
     with_two = stressed["paid_2"].notna().groupby("user_key").any()
     assert 0.3 < with_two.mean() < 0.5  # some of the second loans open after the last month, or are never paid
     profiles = stressed.attrs["profiles"].drop_duplicates("user_key")
-    late = profiles["valid_from"] >= pd.Timestamp(2023, 5, 1)
+    late = profiles["valid_from"] >= pd.Timestamp(2023, 5, 1, tz="UTC")
     retired = profiles["job"] == "retired"
     assert retired[late].mean() > retired[~late].mean() + 0.1

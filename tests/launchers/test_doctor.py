@@ -13,7 +13,7 @@ from tests.support.finished import TINY
 from zigong.cli import app
 from zigong.cli.doctor_recipe import conditional_commits, examine_recipe
 from zigong.errors import InfraError
-from zigong.recipe import load_recipe
+from zigong.recipe import load_recipe, user_key
 
 
 @pytest.mark.usefixtures("spark")
@@ -38,6 +38,7 @@ def test_what_is_missing_is_named_and_what_depends_on_it_is_not_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ZIGONG_USER_KEY", raising=False)
+    monkeypatch.setattr(user_key, "_taken", {})  # another test may have had a key
     (tmp_path / "file").touch()
     sets = [f"lakehouse.root={tmp_path / 'file' / 'lake'}", "lakehouse.key=env"]
     found = {check.part: check for check in examine_recipe(load_recipe(TINY, sets))}
