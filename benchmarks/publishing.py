@@ -95,7 +95,7 @@ def replaced(spark: SparkSession, root: Path, frame: DataFrame, run_id: str) -> 
     """Staging in a folder of its own, the same audit, and a commit by Spark, which writes the rows again."""
     contract, rules, paths = table_contract(TABLE), rules_of(root, run_id), LakehousePaths.at(str(root))
     create_if_missing(paths, contract)
-    stage = paths.staging(f"{run_id}/{TABLE}")
+    stage = str(root / "_staging" / run_id / TABLE)
     rules.conform(frame, contract).write.mode("overwrite").parquet(stage)
     staged = spark.read.parquet(stage)
     verdict = rules.audit(staged, contract, rejected=0, dropped=0)

@@ -38,10 +38,6 @@ class LakehousePaths:
         """The same path as Spark addresses it (Hadoop speaks s3a)."""
         return path.replace("s3://", "s3a://", 1)
 
-    def staging(self, name: str) -> str:
-        """Folder in which ``run id/table`` is staged before it is promoted."""
-        return f"{self.root}/_staging/{name}"
-
     def landing(self, name: str) -> str:
         """Folder of raw files that ZiGong itself creates (the simulator)."""
         return f"{self.root}/_landing/{name}"

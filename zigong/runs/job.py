@@ -247,16 +247,8 @@ class Job:
         from zigong.lakehouse.quarantining import Refusing
 
         if refused:
-            self.attempt.require_held()
-            with Refusing(
-                self.spark,
-                self.paths,
-                table=name,
-                run_id=self.run.run_id,
-                step=self.step,
-                attempt=self.attempt,
-                rules_version=rules_version,
-            ) as refusing:
+            named = {"table": name, "run_id": self.run.run_id, "step": self.step, "rules_version": rules_version}
+            with Refusing(self.spark, self.paths, attempt=self.attempt, **named) as refusing:
                 refusing.add(rejected)
                 refusing.commit()
         read = rows_in - refused - sum(dropped.values())
