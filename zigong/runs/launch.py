@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
@@ -168,10 +167,12 @@ def _worked(job: Job, body: Body, began: _Began) -> Outcome:
 
 
 def _told(job: Job, outcome: Outcome) -> None:
-    """Tells other systems how the step has ended; a full disk leaves that to the outcome."""
+    """Tells other systems how the step has ended; what fails here never changes how it has."""
     emit(job, ended(job, outcome))
-    with suppress(OSError):
+    try:
         publish_metrics(job, outcome)
+    except Exception as error:  # a full disk, or a table that cannot be opened: the outcome has its own error then
+        job.warn(f"metrics were not written: {type(error).__name__}")
 
 
 @dataclass(frozen=True, kw_only=True)

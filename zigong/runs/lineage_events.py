@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from zigong.runs.job import Job
     from zigong.runs.run import Outcome
 
-FILE, PRODUCER, NAMESPACE = "lineage.jsonl", "https://pypi.org/project/zigong", "zigong"
+FILE, PRODUCER, NAMESPACE = "lineage.jsonl", "urn:zigong", "zigong"
 _SETTINGS = ("OPENLINEAGE_URL", "OPENLINEAGE_CONFIG", "OPENLINEAGE__TRANSPORT")
 
 
