@@ -15,8 +15,8 @@ class Attempt:
     """The attempt that publishes.
 
     Attributes:
-        token: fencing token: larger than that of every earlier attempt of the run; 0 outside a lease. Delta refuses a
-            commit of a run and its predicate below a token that it has seen.
+        token: fencing token: larger than that of every earlier attempt of the run; 0 outside a lease. The committer
+            refuses a commit of a run and its predicate below a token that is in the log.
         rerun: how often the step had finished in its run before it was requested again; its earlier commits do not
             count as this attempt's.
         require_held: raises a ConflictError once a later attempt has taken over the run.

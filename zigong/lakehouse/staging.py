@@ -69,7 +69,7 @@ class Stage:
 
     def read(self, spark: SparkSession, part: str) -> DataFrame:
         """The rows of a part, in the columns of the contract."""
-        if not self.files(part):
+        if not self._store.files(f"{self.folder}/{part}", suffix=".parquet"):
             return spark.createDataFrame([], self.contract.ddl)
         written = spark.read.parquet(self.paths.spark_uri(f"{self.uri}/{part}"))
         types = {column.name: column.type for column in self.contract.columns}
