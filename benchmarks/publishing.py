@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -73,7 +74,7 @@ def main(events: int = EVENTS) -> None:
         for name, way in ways.items():
             root = FOLDER / "lakehouse"
             shutil.rmtree(root, ignore_errors=True)
-            seconds[name].append(timed(lambda way=way, root=root, turn=turn: way(spark, root, frame, f"r{turn}")))  # type: ignore[misc]
+            seconds[name].append(timed(partial(way, spark, root, frame, f"r{turn}")))
             costs[name] = Cost(seconds=seconds[name], written=written(root), published=published(root))
     report(costs, int((source / "count").read_text()), frame.count())
     shutil.rmtree(FOLDER / "lakehouse")

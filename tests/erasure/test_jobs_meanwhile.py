@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -125,10 +126,10 @@ def test_a_commit_that_has_begun_loses_to_the_mark_of_an_erasure(
         table.update_incremental()
         return bool(table.metadata().configuration.get("zigong.erasure") == "erase-1")
 
-    def after_the_mark(*arguments: object) -> None:
+    def after_the_mark(*arguments: Any) -> None:
         begun.append(len(begun))
         stop_writers(paths, "erase-1")
-        write(*arguments)  # type: ignore[arg-type]
+        write(*arguments)
 
     def require_held() -> None:
         if is_marked():

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -140,8 +141,8 @@ def test_a_commit_whose_answer_was_lost_is_found_and_not_made_twice(
 ) -> None:
     write = committer._write
 
-    def made_and_lost(*arguments: object) -> None:
-        write(*arguments)  # type: ignore[arg-type]
+    def made_and_lost(*arguments: Any) -> None:
+        write(*arguments)
         raise CommitFailedError("the connection was closed")
 
     monkeypatch.setattr(committer, "_write", made_and_lost)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
@@ -21,8 +22,8 @@ from zigong.lakehouse.tables import arrow_pinned, latest_version, open_pinned
 USERS = ["a", "b", "c"]
 
 
-def changed(contract: TableContract, column: str, /, **changes: object) -> TableContract:
-    columns = tuple(replace(c, **changes) if c.name == column else c for c in contract.columns)  # type: ignore[arg-type]
+def changed(contract: TableContract, column: str, /, **changes: Any) -> TableContract:
+    columns = tuple(replace(c, **changes) if c.name == column else c for c in contract.columns)
     return replace(contract, columns=columns)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import pyarrow as pa
 from deltalake import DeltaTable
@@ -13,6 +14,7 @@ from zigong.files.stores import store_of
 from zigong.lakehouse.commits import create_if_missing
 from zigong.lakehouse.committer import Change, Intent, commit
 from zigong.lakehouse.paths import LakehousePaths
+from zigong.lakehouse.staged_files import StagedFile
 from zigong.lakehouse.staging import new_stage
 
 TABLE = "verdicts"
@@ -33,10 +35,14 @@ def race(paths: LakehousePaths, name: str, commits: int) -> list[int]:
         parquet.write_table(rows, store.full(f"{folder}/part.parquet"), filesystem=store.system)
         files = stage.files("rows")
         intent = Intent(stage=stage, cells=f"run_id = '{name}-{number}'", metadata={"run_id": name})
-        version = commit(intent, lambda _, files=files: Change(added=files))  # type: ignore[misc]
+        version = commit(intent, partial(_adding, files))
         assert version is not None
         versions.append(version)
     return versions
+
+
+def _adding(files: list[StagedFile], _: DeltaTable) -> Change:
+    return Change(added=files)
 
 
 if __name__ == "__main__":
