@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from py4j.java_gateway import GatewayClient
 from pyspark.sql import SparkSession
@@ -51,6 +53,19 @@ def test_an_expression_asks_the_jvm_once_for_each_of_its_parts(
     (F.col("a") + 1).alias("b")
     calls = [command for command in asked if command.startswith("c\n")]
     assert len(calls) == 3  # 36 where PySpark names the line of each in errors
+
+
+def test_python_workers_begin_with_their_libraries_and_read_no_zip(spark: SparkSession) -> None:
+    """A worker imports seconds of libraries again, from zips whose directories each task reads, if nothing is done."""
+
+    def modules(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        zips = [entry for entry in (*sys.path, *sys.path_importer_cache) if "/pyspark/" in entry and ".zip" in entry]
+        yield from (pa.RecordBatch.from_pydict({"zips": [zips], "loaded": [sorted(sys.modules)]}) for _ in batches)
+
+    found = spark.range(1).mapInArrow(modules, "zips array<string>, loaded array<string>").first()
+    assert found is not None
+    assert found["zips"] == []
+    assert {"pandas", "pyarrow.compute", "pyspark.sql.functions"} <= set(found["loaded"])
 
 
 @pytest.mark.soak

@@ -15,6 +15,7 @@ from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from zigong.errors import ConfigError, InfraError
+from zigong.lakehouse import python_daemon
 from zigong.recipe import Engine
 from zigong.recipe.user_key import KEY_VARIABLE, taken_key
 
@@ -46,6 +47,8 @@ def open_spark(engine: Engine, *, app_name: str, log: Path | None = None) -> Spa
         builder = builder.master(engine.spark_master)
         if engine.spark_master.startswith("local"):  # nobody else has to reach the driver
             builder = builder.config("spark.driver.bindAddress", LOOPBACK).config("spark.driver.host", LOOPBACK)
+            builder = builder.config("spark.python.daemon.module", python_daemon.__name__)
+            builder = builder.config("spark.executorEnv.PYTHONPATH", str(Path(python_daemon.__file__).parents[2]))
     try:
         with _standard_error_in(log):
             session = builder.getOrCreate()

@@ -1,9 +1,8 @@
 """Finds card, account and phone numbers, national ids and mail addresses in free text, and masks them.
 
-Cards and US ids are found by the patterns of Presidio's recognisers and tested by their checks, without Presidio's
-engine: no language model is loaded, nothing is downloaded. Importing Presidio takes seconds, so it is deferred until
-the first suspicious text. Every pattern has bounded repeats, or repeats that are never tried again: the time is linear
-in the length of a text.
+Patterns find what has the form of a number, and python-stdnum tells by check digits and rules of issue whether it can
+be one. Every pattern has bounded repeats, or repeats that are never tried again: the time is linear in the length of a
+text.
 """
 
 from __future__ import annotations
@@ -13,20 +12,33 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
 
-from zigong.behavior.sources.check_digits import IBAN_LENGTHS, is_aadhaar, is_cpf, is_iban, resident_id_check
+from stdnum import luhn
+from stdnum.br import cpf
+from stdnum.cn import ric
+from stdnum.in_ import aadhaar
+from stdnum.iso7064 import mod_97_10
+from stdnum.us import ssn
+
 from zigong.behavior.sources.phones import phone_spans
 
-if TYPE_CHECKING:
-    from presidio_analyzer import PatternRecognizer
-
 CARD, PHONE, NATIONAL_ID, EMAIL, IBAN = "<CARD>", "<PHONE>", "<NATIONAL_ID>", "<EMAIL>", "<IBAN>"
-MIN_PATTERN_SCORE = 0.4  # Presidio's score: excludes patterns it calls weak, such as any nine digits as an SSN
 LONGEST_TEXT = 65_536  # characters of a text that are read and kept; longer ones are cut
 CUT = "…"
 _PHONE_SCORE = 0.4
 _KEPT = frozenset("+-.,()/@")
+# Lengths by country: ISO 13616, IBAN registry.
+IBAN_LENGTHS = {
+    country: int(length)
+    for length, countries in {
+        "15": "NO", "16": "BE", "18": "DK FI FO GL NL SD", "19": "MK SI", "20": "AT BA EE KZ LT LU XK",
+        "21": "CH HR LI LV", "22": "BG BH CR DE GB GE IE ME RS VA", "23": "AE GI IL IQ OM TL",
+        "24": "AD CZ ES MD PK RO SA SE SK TN VG", "25": "LY PT ST", "26": "IS TR", "27": "BI DJ FR GR IT MC MR SM",
+        "28": "AL AZ BY CY DO GT HU LB NI PL SV", "29": "BR EG PS QA UA", "30": "JO KW MU YE", "31": "MT SC",
+        "32": "LC", "33": "RU",
+    }.items()
+    for country in countries.split()
+}  # fmt: skip
 
 Match = tuple[int, int, float, str]
 
@@ -53,8 +65,17 @@ class Number:
                 yield found.start(), found.end(), self.score, self.mask
 
 
+def _luhn(number: str) -> bool:
+    return bool(luhn.checksum(number) == 0)  # without the cleaning of is_valid, which takes ten times as long
+
+
 def _resident(number: str) -> bool:
-    return resident_id_check(number[:17]) == number[17].upper()
+    return bool(ric.calc_check_digit(number) == number[17].upper())
+
+
+def _social_security(number: str) -> bool:
+    """A number that was or will be issued, or of a taxpayer without one: those begin with 9."""
+    return number[0] == "9" or ssn.is_valid(number)
 
 
 def _always(_: str) -> bool:
@@ -62,6 +83,24 @@ def _always(_: str) -> bool:
 
 
 _NUMBERS = (
+    # Cards of 13 to 17 digits, in groups or not; 13 digits from 1 are a time in milliseconds.
+    Number(
+        mask=CARD,
+        pattern=re.compile(
+            r"\b(?!1\d{12}(?!\d))(?:[1346]\d{3}|5[0-5]\d\d)[- ]?\d{3,4}[- ]?\d{3,4}[- ]?\d{3,5}\b",
+        ),
+        is_valid=_luhn,
+        score=1.0,
+    ),
+    # UnionPay cards of 19 digits.
+    Number(mask=CARD, pattern=re.compile(r"\b62\d\d(?:[- ]?\d{4}){3}[- ]?\d{3}\b"), is_valid=_luhn, score=1.0),
+    # United States, social security number: only with one separator, since any nine digits could be one.
+    Number(
+        mask=NATIONAL_ID,
+        pattern=re.compile(r"\b\d{3}([- .])\d\d\1\d{4}\b"),
+        is_valid=_social_security,
+        score=0.5,
+    ),
     Number(
         mask=NATIONAL_ID,
         pattern=re.compile(r"\b[1-9]\d{5}(?:18|19|20)\d{2}(?:0[1-9]|1[0-2])[0-3]\d{4}[\dXx]\b"),
@@ -87,16 +126,16 @@ _NUMBERS = (
     Number(
         mask=NATIONAL_ID,
         pattern=re.compile(r"\b[2-9]\d{3}([ -]?)\d{4}\1\d{4}\b"),
-        is_valid=is_aadhaar,
+        is_valid=aadhaar.is_valid,
         score=0.6,
     ),
     Number(
         mask=NATIONAL_ID,
         pattern=re.compile(r"\b\d{3}\.\d{3}\.\d{3}[-/]\d\d\b"),
-        is_valid=is_cpf,
+        is_valid=cpf.is_valid,
         score=0.9,
     ),
-    Number(mask=NATIONAL_ID, pattern=re.compile(r"\b\d{11}\b"), is_valid=is_cpf, score=0.3),
+    Number(mask=NATIONAL_ID, pattern=re.compile(r"\b\d{11}\b"), is_valid=cpf.is_valid, score=0.3),
 )
 _IBAN = re.compile(r"\b[A-Z]{2}\d\d(?=(?:[ -]?[A-Z0-9]){11})", re.IGNORECASE)
 _MAIL_SIGNS = r"A-Za-z0-9\u00c0-\u024f\u0370-\u04ff-"
@@ -119,25 +158,10 @@ def masked_text(text: str) -> str:
 
 
 def _matches(plain: str) -> Iterator[Match]:
-    for mask, recogniser in _recognisers():
-        yield from _checked_by(recogniser, mask, plain)
     for number in _NUMBERS:
         yield from number.matches(plain)
     yield from _ibans(plain)
     yield from ((start, end, _PHONE_SCORE, PHONE) for start, end in phone_spans(plain))
-
-
-def _checked_by(recogniser: PatternRecognizer, mask: str, plain: str) -> Iterator[Match]:
-    """The matches of Presidio's patterns that its checks do not refuse.
-
-    Presidio's own ``analyze`` compares each match with all others, and leaves out a pattern that takes too long.
-    """
-    for pattern in recogniser.patterns:
-        for found in re.finditer(pattern.regex, plain, re.IGNORECASE):
-            valid = recogniser.validate_result(found[0])
-            score = pattern.score if valid is None else float(valid)
-            if score >= MIN_PATTERN_SCORE and not recogniser.invalidate_result(found[0]):
-                yield found.start(), found.end(), score, mask
 
 
 def _mails(text: str) -> Iterator[Match]:
@@ -153,8 +177,12 @@ def _ibans(plain: str) -> Iterator[Match]:
             written = re.match(
                 rf"[A-Z]{{2}}\d\d(?:[ -]?[A-Z0-9]){{{length - 4}}}\b", plain[found.start() : found.start() + 80], re.I
             )
-            if written and is_iban(re.sub(r"[ -]", "", written[0])):
+            if written and _is_iban(re.sub(r"[ -]", "", written[0])):
                 yield found.start(), found.start() + len(written[0]), 1.5, IBAN  # a part of it may be a card number
+
+
+def _is_iban(characters: str) -> bool:
+    return bool(mod_97_10.is_valid(characters[4:] + characters[:4]))
 
 
 def _merged(found: Iterable[Match]) -> list[tuple[int, int, str]]:
@@ -185,18 +213,3 @@ def _plain_character(sign: str) -> str:
     if sign in "‐‑‒–—−":
         return "-"
     return sign if sign.isascii() and (sign.isalnum() or sign in _KEPT) else " "
-
-
-@cache
-def _recognisers() -> tuple[tuple[str, PatternRecognizer], ...]:
-    """Presidio's recognisers, each with its mask."""
-    from presidio_analyzer import Pattern
-    from presidio_analyzer.predefined_recognizers import CreditCardRecognizer, UsItinRecognizer, UsSsnRecognizer
-
-    # Presidio's pattern covers at most 17 digits; UnionPay numbers have up to 19.
-    unionpay = Pattern("UnionPay", r"\b62\d{2}[- ]?\d{4}[- ]?\d{4}[- ]?\d{4}[- ]?\d{3}\b", 0.3)
-    return (
-        (CARD, CreditCardRecognizer(patterns=[*CreditCardRecognizer.PATTERNS, unionpay])),
-        (NATIONAL_ID, UsSsnRecognizer()),
-        (NATIONAL_ID, UsItinRecognizer()),
-    )
