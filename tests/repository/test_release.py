@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from typer.testing import CliRunner
+
+from zigong import __version__
+from zigong.cli import app
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 UV = REPOSITORY / "build/uv/bin/uv"
@@ -118,3 +122,8 @@ def test_a_version_that_is_the_tag_of_another_commit_is_not_released(releasable:
     done = release(folder)
     assert done.returncode == 2
     assert f"v{version} is the tag of" in done.stderr
+
+
+def test_the_command_line_tells_the_version() -> None:
+    answer = CliRunner().invoke(app, ["--version"])
+    assert (answer.exit_code, answer.output) == (0, f"zigong {__version__}\n")

@@ -1,7 +1,10 @@
 """The command line."""
 
+from typing import Annotated
+
 import typer
 
+from zigong import __version__
 from zigong.cli import (
     audit,
     audit_log,
@@ -29,6 +32,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="From behaviour data to a released Behavior Card.",
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"zigong {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Options that precede a command."""
+
+
 app.command("run")(run.run_recipe)
 app.command("plan")(plan.plan_recipe)
 app.command("probe-device")(plan.probe_device)
